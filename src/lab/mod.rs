@@ -1,0 +1,1 @@
+//! Network namespaces, veth pairs and a packet sender: for the demo, the tests and the benchmark.

@@ -1,0 +1,5 @@
+//! lwnflog: packet capture at the Netfilter prerouting hook.
+
+pub mod lab;
+pub mod rules;
+pub mod sys;

@@ -1,0 +1,2 @@
+//! The lwnflog command.
+fn main() {}
