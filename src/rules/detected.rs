@@ -5,12 +5,9 @@ use std::collections::HashSet;
 use super::{
     error::RuleError,
     expression::{Expression, expressions},
-    inspect::{CounterPlace, Feed, named_counter},
-    message::{Lookup, attrs, be64, string},
-    nft::{
-        NFT_MSG_GETRULE, NFTA_COUNTER_PACKETS, NFTA_OBJ_DATA, NFTA_RULE_CHAIN, NFTA_RULE_HANDLE,
-        NFTA_RULE_TABLE,
-    },
+    inspect::{CounterPlace, Feed},
+    message::{Lookup, attrs, be32, be64, string},
+    nft::*,
     socket::{NftSocket, bad_message},
 };
 
@@ -84,14 +81,22 @@ fn counters(feeds: &[Feed]) -> Option<Vec<(CounterPlace, u64)>> {
 
 /// What a counter shows; `None` if it is gone.
 fn read(socket: &mut NftSocket, place: &CounterPlace) -> Result<Option<u64>, RuleError> {
+    const REQUEST: &str = "read a counter";
+    let encoding = |error| bad_message(REQUEST, error);
     match place {
         CounterPlace::Named {
             family,
             table,
             name,
         } => {
-            let object = named_counter(socket, *family, table, name)?;
-            Ok(object.and_then(|object| object.nested(NFTA_OBJ_DATA)?.be64(NFTA_COUNTER_PACKETS)))
+            let key = attrs([
+                string(NFTA_OBJ_TABLE, table),
+                string(NFTA_OBJ_NAME, name),
+                be32(NFTA_OBJ_TYPE, NFT_OBJECT_COUNTER),
+            ]);
+            let key = key.map_err(encoding)?;
+            let object = socket.get(REQUEST, NFT_MSG_GETOBJ, family.0, key)?;
+            Ok(object.and_then(|o| o.attrs.nested(NFTA_OBJ_DATA)?.be64(NFTA_COUNTER_PACKETS)))
         }
         CounterPlace::InRule {
             family,
@@ -100,14 +105,13 @@ fn read(socket: &mut NftSocket, place: &CounterPlace) -> Result<Option<u64>, Rul
             handle,
             index,
         } => {
-            const REQUEST: &str = "read a rule's counter";
-            let attrs = attrs([
+            let key = attrs([
                 string(NFTA_RULE_TABLE, table),
                 string(NFTA_RULE_CHAIN, chain),
                 be64(NFTA_RULE_HANDLE, *handle),
-            ])
-            .map_err(|error| bad_message(REQUEST, error))?;
-            let rule = socket.get(REQUEST, NFT_MSG_GETRULE, family.0, attrs)?;
+            ]);
+            let key = key.map_err(encoding)?;
+            let rule = socket.get(REQUEST, NFT_MSG_GETRULE, family.0, key)?;
             Ok(
                 rule.and_then(|rule| match expressions(&rule.attrs).get(*index) {
                     Some(Expression::Counter(packets)) => Some(*packets),

@@ -17,6 +17,8 @@ pub(super) enum Expression {
     Counter(u64),
     /// `counter name "..."`.
     NamedCounter(String),
+    /// `counter name ... map`: which counter, or quota, or none, depends on the packet.
+    MappedObject,
     /// `log group` or `queue`.
     Handover(Handover),
     /// `log` to the kernel's log: the packet goes on.
@@ -91,7 +93,7 @@ impl Expression {
             | Expression::LogElsewhere
             | Expression::Load => true,
             Expression::Handover(handover) => handover.target == Target::Group,
-            Expression::Verdict(_) | Expression::Other => false,
+            Expression::MappedObject | Expression::Verdict(_) | Expression::Other => false,
         }
     }
 
@@ -154,7 +156,7 @@ fn expression(attrs: &Attrs) -> Option<Expression> {
     let data = attrs.nested(NFTA_EXPR_DATA)?;
     match name.as_str() {
         "counter" => Some(Expression::Counter(data.be64(NFTA_COUNTER_PACKETS)?)),
-        "objref" => named_counter(&data),
+        "objref" => object(&data),
         "log" => Some(log(&data)),
         "queue" => {
             let flags = data.be16(NFTA_QUEUE_FLAGS).unwrap_or(0);
@@ -170,7 +172,10 @@ fn expression(attrs: &Attrs) -> Option<Expression> {
     }
 }
 
-fn named_counter(data: &Attrs) -> Option<Expression> {
+fn object(data: &Attrs) -> Option<Expression> {
+    if data.bytes(NFTA_OBJREF_SET_NAME).is_some() {
+        return Some(Expression::MappedObject);
+    }
     // A quota or a limit would stop packets.
     if data.be32(NFTA_OBJREF_IMM_TYPE)? != NFT_OBJECT_COUNTER {
         return None;
@@ -251,7 +256,7 @@ mod tests {
     use super::*;
     use crate::rules::{
         RuleSpec,
-        message::{attrs, be16, be32, bytes, nested, string},
+        message::{attrs, be32, bytes, nested, string},
         table,
     };
 
@@ -407,7 +412,6 @@ mod tests {
                 }
             }
             let _ = (xt("NFLOG", revision, &data), xt("NFQUEUE", revision, &data));
-            let _ = be16(1, 1);
         }
     }
 }

@@ -6,9 +6,9 @@ use super::{
     Target,
     error::RuleError,
     expression::{Expression, Handover, counter_of, drops_after, expressions},
-    message::{Attrs, Lookup, NfMessage, attrs, be32, string},
+    message::{Lookup, NfMessage},
     nft::*,
-    socket::{NftSocket, bad_message},
+    socket::NftSocket,
 };
 
 /// A protocol family of nftables.
@@ -71,7 +71,7 @@ pub struct Feed {
     ///
     /// `None` without one, or if it may count other packets too: because something between it
     /// and the statement can stop packets, because the rule hands over more than once, or because
-    /// a rule that does not log uses the same named counter.
+    /// a rule of the table that does not log uses, or may use by a map, the same named counter.
     pub counter: Option<CounterRef>,
 }
 
@@ -149,43 +149,20 @@ impl fmt::Display for CounterPlace {
     }
 }
 
-/// The rules that hand packets to this group or queue, in no particular order of hooks.
+/// The rules that hand packets to this group or queue.
 ///
 /// Rules in chains that nothing calls are among them: whether packets arrive is for the
 /// counters to say. A queue whose number comes from a map is not found.
 pub fn feeds(target: Target, number: u16) -> Result<Vec<Feed>, RuleError> {
     let mut socket = NftSocket::open()?;
     let chains = socket.dump("list the chains", NFT_MSG_GETCHAIN)?;
-    let hooks: HashMap<ChainKey, Hook> = chains.iter().filter_map(base_chain).collect();
+    let hooks = chains.iter().filter_map(base_chain).collect();
     let rules = socket.dump("list the rules", NFT_MSG_GETRULE)?;
-    let taps: Vec<Tap> = rules.iter().flat_map(taps).collect();
-
-    let mut found = Vec::new();
-    for tap in taps.iter().filter(|tap| tap.handover.feeds(target, number)) {
-        let counter = match &tap.counter {
-            Some(place) => usable(&mut socket, &taps, place, target, number)?,
-            None => None,
-        };
-        let key = (tap.family, tap.table.clone(), tap.chain.clone());
-        found.push(Feed {
-            target,
-            number,
-            family: tap.family,
-            table: tap.table.clone(),
-            chain: tap.chain.clone(),
-            handle: tap.handle,
-            hook: hooks.get(&key).copied(),
-            prefix: tap.handover.prefix.clone(),
-            snaplen: tap.handover.snaplen,
-            queue_threshold: tap.handover.queue_threshold,
-            drops: tap.drops,
-            bypass: tap.handover.bypass,
-            counter,
-        });
-    }
-    Ok(found)
+    let rules: Vec<Rule> = rules.iter().filter_map(Rule::read).collect();
+    Ok(find(&rules, &hooks, target, number))
 }
 
+/// Family, table and chain.
 type ChainKey = (Family, String, String);
 
 /// The hook of a base chain; `None` for any other chain.
@@ -204,125 +181,141 @@ fn base_chain(chain: &NfMessage) -> Option<(ChainKey, Hook)> {
     Some(((Family(chain.family), names.0, names.1), hook))
 }
 
-/// A place in a rule that hands packets over, to any group or queue.
+/// Any rule of the namespace.
 #[derive(Debug)]
-struct Tap {
+struct Rule {
     family: Family,
     table: String,
     chain: String,
     handle: u64,
-    handover: Handover,
-    drops: bool,
-    counter: Option<CounterPlace>,
+    expressions: Vec<Expression>,
 }
 
-/// All such places of a rule: none, usually.
-fn taps(rule: &NfMessage) -> Vec<Tap> {
-    let attrs = &rule.attrs;
-    let names = (attrs.string(NFTA_RULE_TABLE), attrs.string(NFTA_RULE_CHAIN));
-    let (Some(table), Some(chain)) = names else {
-        return Vec::new();
-    };
-    let Some(handle) = attrs.be64(NFTA_RULE_HANDLE) else {
-        return Vec::new();
-    };
-    let family = Family(rule.family);
-    let expressions = expressions(attrs);
+impl Rule {
+    fn read(message: &NfMessage) -> Option<Self> {
+        let attrs = &message.attrs;
+        Some(Rule {
+            family: Family(message.family),
+            table: attrs.string(NFTA_RULE_TABLE)?,
+            chain: attrs.string(NFTA_RULE_CHAIN)?,
+            handle: attrs.be64(NFTA_RULE_HANDLE)?,
+            expressions: expressions(attrs),
+        })
+    }
 
-    let mut taps = Vec::new();
-    for (place, expression) in expressions.iter().enumerate() {
-        let Expression::Handover(handover) = expression else {
-            continue;
-        };
-        let counter = counter_of(&expressions, place).and_then(|index| {
-            let (table, chain) = (table.clone(), chain.clone());
-            match expressions.get(index)? {
-                Expression::NamedCounter(name) => Some(CounterPlace::Named {
-                    family,
-                    table,
-                    name: name.clone(),
-                }),
-                _ => Some(CounterPlace::InRule {
+    /// Its places that hand packets over, to any group or queue: none, usually.
+    fn handovers(&self) -> impl Iterator<Item = (usize, &Handover)> {
+        self.expressions
+            .iter()
+            .enumerate()
+            .filter_map(|(place, expression)| match expression {
+                Expression::Handover(handover) => Some((place, handover)),
+                _ => None,
+            })
+    }
+
+    /// The counter that counts exactly what this rule hands over at `place`.
+    fn counter(&self, place: usize) -> Option<CounterPlace> {
+        let index = counter_of(&self.expressions, place)?;
+        let (family, table) = (self.family, self.table.clone());
+        Some(match self.expressions.get(index)? {
+            Expression::NamedCounter(name) => CounterPlace::Named {
+                family,
+                table,
+                name: name.clone(),
+            },
+            _ => {
+                let (chain, handle) = (self.chain.clone(), self.handle);
+                CounterPlace::InRule {
                     family,
                     table,
                     chain,
                     handle,
                     index,
-                }),
+                }
             }
-        });
-        taps.push(Tap {
-            family,
-            table: table.clone(),
-            chain: chain.clone(),
-            handle,
-            handover: handover.clone(),
-            drops: drops_after(&expressions, place),
-            counter,
-        });
+        })
     }
-    taps
 }
 
-/// The counter as seen from one group or queue, if all it counts goes to groups, or queues.
-fn usable(
-    socket: &mut NftSocket,
-    taps: &[Tap],
-    place: &CounterPlace,
+/// The rules among these that hand packets to this group or queue.
+fn find(rules: &[Rule], hooks: &HashMap<ChainKey, Hook>, target: Target, number: u16) -> Vec<Feed> {
+    let mut found = Vec::new();
+    for rule in rules {
+        for (place, handover) in rule.handovers() {
+            if !handover.feeds(target, number) {
+                continue;
+            }
+            let key = (rule.family, rule.table.clone(), rule.chain.clone());
+            found.push(Feed {
+                target,
+                number,
+                family: rule.family,
+                table: rule.table.clone(),
+                chain: rule.chain.clone(),
+                handle: rule.handle,
+                hook: hooks.get(&key).copied(),
+                prefix: handover.prefix.clone(),
+                snaplen: handover.snaplen,
+                queue_threshold: handover.queue_threshold,
+                drops: drops_after(&rule.expressions, place),
+                bypass: handover.bypass,
+                counter: rule
+                    .counter(place)
+                    .and_then(|place| attribute(rules, place, target, number)),
+            });
+        }
+    }
+    found
+}
+
+/// The counter as seen from one group or queue; `None` if it counts packets that are not
+/// handed over, or not to a group, or queue, alike.
+fn attribute(
+    rules: &[Rule],
+    place: CounterPlace,
     target: Target,
     number: u16,
-) -> Result<Option<CounterRef>, RuleError> {
-    let users: Vec<&Tap> = taps
-        .iter()
-        .filter(|tap| tap.counter.as_ref() == Some(place))
-        .collect();
-    if users.iter().any(|tap| tap.handover.target != target) {
-        return Ok(None);
+) -> Option<CounterRef> {
+    let mut users = 0;
+    let mut shared_with = Vec::new();
+    for rule in rules {
+        for (at, handover) in rule.handovers() {
+            if rule.counter(at).as_ref() != Some(&place) {
+                continue;
+            }
+            if handover.target != target {
+                return None;
+            }
+            users += 1;
+            shared_with.extend(handover.numbers().filter(|&other| other != number));
+        }
     }
     if let CounterPlace::Named {
         family,
         table,
         name,
-    } = place
+    } = &place
     {
-        // The kernel knows how often the counter is used: more often than by these rules
-        // means that it counts packets which are not handed over.
-        let references = named_counter(socket, *family, table, name)?
-            .and_then(|object| object.be32(NFTA_OBJ_USE));
-        if references != u32::try_from(users.len()).ok() {
-            return Ok(None);
+        let of_its_table = rules
+            .iter()
+            .filter(|r| r.family == *family && r.table == *table);
+        let references =
+            of_its_table
+                .flat_map(|rule| &rule.expressions)
+                .try_fold(0, |count, expression| match expression {
+                    // It may be this counter, for some packets.
+                    Expression::MappedObject => None,
+                    Expression::NamedCounter(other) if other == name => Some(count + 1),
+                    _ => Some(count),
+                })?;
+        if references != users {
+            return None;
         }
     }
-    let mut shared_with: Vec<u16> = users
-        .iter()
-        .flat_map(|tap| tap.handover.numbers())
-        .filter(|&n| n != number)
-        .collect();
     shared_with.sort_unstable();
     shared_with.dedup();
-    Ok(Some(CounterRef {
-        place: place.clone(),
-        shared_with,
-    }))
-}
-
-/// The attributes of a named counter; `None` if there is none of that name.
-pub(super) fn named_counter(
-    socket: &mut NftSocket,
-    family: Family,
-    table: &str,
-    name: &str,
-) -> Result<Option<Attrs>, RuleError> {
-    const REQUEST: &str = "read a named counter";
-    let attrs = attrs([
-        string(NFTA_OBJ_TABLE, table),
-        string(NFTA_OBJ_NAME, name),
-        be32(NFTA_OBJ_TYPE, NFT_OBJECT_COUNTER),
-    ])
-    .map_err(|error| bad_message(REQUEST, error))?;
-    Ok(socket
-        .get(REQUEST, NFT_MSG_GETOBJ, family.0, attrs)?
-        .map(|object| object.attrs))
+    Some(CounterRef { place, shared_with })
 }
 
 #[cfg(test)]

@@ -137,13 +137,13 @@ pub(super) const NFT_QUEUE_FLAG_CPU_FANOUT: u16 = 0x2;
 
 pub(super) const NFTA_OBJREF_IMM_TYPE: u16 = 1;
 pub(super) const NFTA_OBJREF_IMM_NAME: u16 = 2;
+pub(super) const NFTA_OBJREF_SET_NAME: u16 = 4;
 
 // enum nft_object_attributes
 pub(super) const NFTA_OBJ_TABLE: u16 = 1;
 pub(super) const NFTA_OBJ_NAME: u16 = 2;
 pub(super) const NFTA_OBJ_TYPE: u16 = 3;
 pub(super) const NFTA_OBJ_DATA: u16 = 4;
-pub(super) const NFTA_OBJ_USE: u16 = 5;
 pub(super) const NFT_OBJECT_COUNTER: u32 = 1;
 
 // nf_tables_compat.h: a target of iptables, run by nftables

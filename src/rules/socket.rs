@@ -153,35 +153,9 @@ impl NftSocket {
             last.flags |= NlmF::ACK;
         }
         let begin = self.last_seq.wrapping_add(1);
-        let mut seq = begin;
-        let mut batch = NlBuffer::new();
-        let mut push = |kind, flags, family, res_id, attrs| {
-            batch.push(message(kind, flags, seq, family, res_id, attrs)?);
-            seq = seq.wrapping_add(1);
-            Ok::<(), MsgError>(())
-        };
-        let bracket = (NFPROTO_UNSPEC, NFNL_SUBSYS_NFTABLES);
-        push(
-            NFNL_MSG_BATCH_BEGIN,
-            NlmF::empty(),
-            bracket.0,
-            bracket.1,
-            Attrs::new(),
-        )
-        .map_err(|error| bad_message(request, error))?;
-        for step in steps {
-            push(message_type(step.kind), step.flags, family, 0, step.attrs)
-                .map_err(|error| bad_message(request, error))?;
-        }
-        push(
-            NFNL_MSG_BATCH_END,
-            NlmF::empty(),
-            bracket.0,
-            bracket.1,
-            Attrs::new(),
-        )
-        .map_err(|error| bad_message(request, error))?;
-        self.last_seq = seq;
+        let (batch, end) =
+            bracket(begin, family, steps).map_err(|error| bad_message(request, error))?;
+        self.last_seq = end;
         self.send(request, &batch)?;
 
         let mut answered = false;
@@ -245,6 +219,42 @@ impl NftSocket {
             .map(Some)
             .map_err(|error| bad_message(request, error))
     }
+}
+
+/// The messages of a batch, numbered from `begin`, and the number of the last.
+fn bracket(
+    begin: u32,
+    family: u8,
+    steps: Vec<Step>,
+) -> Result<(NlBuffer<u16, NfMessage>, u32), MsgError> {
+    let bracket = |kind, seq| {
+        let (flags, attrs) = (NlmF::empty(), Attrs::new());
+        message(
+            kind,
+            flags,
+            seq,
+            NFPROTO_UNSPEC,
+            NFNL_SUBSYS_NFTABLES,
+            attrs,
+        )
+    };
+    let mut batch = NlBuffer::new();
+    let mut seq = begin;
+    batch.push(bracket(NFNL_MSG_BATCH_BEGIN, seq)?);
+    for step in steps {
+        seq = seq.wrapping_add(1);
+        batch.push(message(
+            message_type(step.kind),
+            step.flags,
+            seq,
+            family,
+            0,
+            step.attrs,
+        )?);
+    }
+    seq = seq.wrapping_add(1);
+    batch.push(bracket(NFNL_MSG_BATCH_END, seq)?);
+    Ok((batch, seq))
 }
 
 /// The positive error number in an answer, if it is an error.
