@@ -13,6 +13,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
@@ -383,6 +384,28 @@ fn counter_is_exact_and_final() {
         drop(table);
         let error = detected.read().unwrap_err();
         assert!(matches!(error, RuleError::CounterGone { .. }), "{error:?}");
+    });
+}
+
+#[test]
+fn counter_is_final_under_traffic() {
+    isolated("counter_is_final_under_traffic", || {
+        let mut table = install(&groups(&[5])).unwrap();
+        let mut detected = Detected::new(&[only_feed(Target::Group, 5)]).unwrap();
+        let stopped = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let sending = scope.spawn(|| {
+                while !stopped.load(Ordering::Relaxed) {
+                    send_packets(100);
+                }
+            });
+            while detected.read().unwrap() < Some(10_000) {}
+            table.stop_logging().unwrap();
+            let last = detected.read().unwrap();
+            stopped.store(true, Ordering::Relaxed);
+            sending.join().unwrap();
+            assert_eq!(detected.read().unwrap(), last);
+        });
     });
 }
 

@@ -6,8 +6,9 @@
 
 use super::{
     Target,
-    message::{Attrs, Lookup, c_string, parse},
+    message::{Attrs, Lookup, parse},
     nft::*,
+    xtables,
 };
 
 /// What one expression does to a packet, as far as it matters here.
@@ -51,7 +52,8 @@ pub(super) struct Handover {
 }
 
 impl Handover {
-    fn group(group: u16) -> Self {
+    /// `log group` without options.
+    pub(super) fn group(group: u16) -> Self {
         Handover {
             target: Target::Group,
             first: group,
@@ -63,7 +65,8 @@ impl Handover {
         }
     }
 
-    fn queues(first: u16, count: u16, bypass: bool) -> Self {
+    /// `queue` over `count` queues; old rules say 0 for one.
+    pub(super) fn queues(first: u16, count: u16, bypass: bool) -> Self {
         let count = count.max(1);
         Handover {
             target: Target::Queue,
@@ -167,7 +170,7 @@ fn expression(attrs: &Attrs) -> Option<Expression> {
             Some(Expression::Handover(Handover::queues(first, total, bypass)))
         }
         "immediate" => immediate(&data),
-        "target" => xtables_target(&data),
+        "target" => Some(Expression::Handover(xtables::handover(&data)?)),
         _ => None,
     }
 }
@@ -207,48 +210,6 @@ fn immediate(data: &Attrs) -> Option<Expression> {
     Some(Expression::Verdict(verdict.be32(NFTA_VERDICT_CODE)?))
 }
 
-/// A target of iptables that nftables runs: its structure is in the machine's byte order.
-fn xtables_target(data: &Attrs) -> Option<Expression> {
-    let name = data.string(NFTA_TARGET_NAME)?;
-    let revision = data.be32(NFTA_TARGET_REV).unwrap_or(0);
-    let info = data.bytes(NFTA_TARGET_INFO)?;
-    let handover = match name.as_str() {
-        "NFLOG" => xt_nflog(info)?,
-        "NFQUEUE" => xt_nfqueue(revision, info)?,
-        _ => return None,
-    };
-    Some(Expression::Handover(handover))
-}
-
-/// `struct xt_nflog_info` of `linux/netfilter/xt_NFLOG.h`.
-fn xt_nflog(info: &[u8]) -> Option<Handover> {
-    const XT_NFLOG_F_COPY_LEN: u16 = 0x1;
-    let len = u32::from_ne_bytes(info.get(..4)?.try_into().ok()?);
-    let flags = ne16(info, 8)?;
-    Some(Handover {
-        prefix: Some(c_string(info.get(12..76)?)).filter(|text| !text.is_empty()),
-        snaplen: (flags & XT_NFLOG_F_COPY_LEN != 0).then_some(len),
-        queue_threshold: Some(ne16(info, 6)?).filter(|&packets| packets > 0),
-        ..Handover::group(ne16(info, 4)?)
-    })
-}
-
-/// `struct xt_NFQ_info` and its later revisions, of `linux/netfilter/xt_NFQUEUE.h`.
-fn xt_nfqueue(revision: u32, info: &[u8]) -> Option<Handover> {
-    const NFQ_FLAG_BYPASS: u16 = 0x01;
-    let total = if revision >= 1 { ne16(info, 2)? } else { 1 };
-    let bypass = match revision {
-        0 | 1 => false,
-        2 => ne16(info, 4)? != 0,
-        _ => ne16(info, 4)? & NFQ_FLAG_BYPASS != 0,
-    };
-    Some(Handover::queues(ne16(info, 0)?, total, bypass))
-}
-
-fn ne16(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -256,7 +217,7 @@ mod tests {
     use super::*;
     use crate::rules::{
         RuleSpec,
-        message::{attrs, be32, bytes, nested, string},
+        message::{attrs, bytes, nested, string},
         table,
     };
 
@@ -348,50 +309,6 @@ mod tests {
         );
     }
 
-    fn xt(name: &str, revision: u32, info: &[u8]) -> Option<Expression> {
-        let data = attrs([
-            string(NFTA_TARGET_NAME, name),
-            be32(NFTA_TARGET_REV, revision),
-            bytes(NFTA_TARGET_INFO, info),
-        ])
-        .unwrap();
-        xtables_target(&data)
-    }
-
-    #[test]
-    fn targets_of_iptables() {
-        let mut info = Vec::new();
-        info.extend(96u32.to_ne_bytes());
-        for field in [5u16, 1, 1, 0] {
-            info.extend(field.to_ne_bytes());
-        }
-        info.extend(b"text\0");
-        info.resize(80, 0); // the kernel pads it to 8 bytes
-        let expected = Handover {
-            prefix: Some("text".to_owned()),
-            snaplen: Some(96),
-            queue_threshold: Some(1),
-            ..Handover::group(5)
-        };
-        assert_eq!(xt("NFLOG", 0, &info), Some(Expression::Handover(expected)));
-        assert_eq!(xt("NFLOG", 0, &info[..40]), None, "too short");
-
-        let words = |list: &[u16]| {
-            list.iter()
-                .flat_map(|w| w.to_ne_bytes())
-                .collect::<Vec<u8>>()
-        };
-        let info = words(&[5, 4, 3]);
-        let queues = |count, bypass| Some(Expression::Handover(Handover::queues(5, count, bypass)));
-        assert_eq!(xt("NFQUEUE", 0, &info[..2]), queues(1, false));
-        assert_eq!(xt("NFQUEUE", 1, &info[..4]), queues(4, false));
-        assert_eq!(xt("NFQUEUE", 2, &info), queues(4, true));
-        assert_eq!(xt("NFQUEUE", 3, &info), queues(4, true));
-        assert_eq!(xt("NFQUEUE", 3, &words(&[5, 4, 2])), queues(4, false));
-        assert_eq!(xt("MARK", 0, &info), None);
-        assert!(Handover::queues(65535, 9, true).feeds(Target::Queue, 65535));
-    }
-
     proptest! {
         #[test]
         fn garbage_never_panics(
@@ -399,7 +316,6 @@ mod tests {
                 "counter", "objref", "log", "queue", "immediate", "target", "x",
             ]),
             data in prop::collection::vec(any::<u8>(), 0..100),
-            revision in any::<u32>(),
         ) {
             let element = nested(
                 NFTA_LIST_ELEM,
@@ -411,7 +327,6 @@ mod tests {
                     let _ = (counter_of(&rule, place), drops_after(&rule, place));
                 }
             }
-            let _ = (xt("NFLOG", revision, &data), xt("NFQUEUE", revision, &data));
         }
     }
 }

@@ -32,6 +32,7 @@ mod nft;
 mod socket;
 mod table;
 mod text;
+mod xtables;
 
 use std::fmt;
 
