@@ -2,7 +2,10 @@
 //!
 //! Each wrapper takes and returns what safe Rust can check (borrowed descriptors, slices, owned
 //! mappings) and says in each unsafe block which conditions of the callee hold, and why.
-#![allow(unsafe_code, reason = "this is the one place that talks to the kernel by pointer")]
+#![allow(
+    unsafe_code,
+    reason = "this is the one place that talks to the kernel by pointer"
+)]
 
 pub mod bus;
 pub mod file;
