@@ -197,3 +197,35 @@ fn an_ordinary_user_can_have_a_laboratory() {
         String::from_utf8_lossy(&output.stdout)
     );
 }
+
+#[cfg(feature = "bench")]
+#[test]
+fn a_trace_is_replayed_whole() {
+    use lwnflog::lab::Replay;
+
+    // A classic pcap of two raw IPv4 packets (one cut to 20 bytes of 100) and one IPv6 packet.
+    let mut file = Vec::new();
+    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 101] {
+        file.extend(word.to_le_bytes());
+    }
+    for (first, captured, original) in [(0x45, 20u32, 100u32), (0x45, 60, 60), (0x60, 60, 60)] {
+        for word in [1, 2, captured, original] {
+            file.extend(word.to_le_bytes());
+        }
+        file.push(first);
+        file.resize(file.len() + captured as usize - 1, 0);
+    }
+    let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+    fs::write(&path, file).unwrap();
+
+    let lab = lab();
+    let replay = Replay::open(&path, &lab, 1500).unwrap();
+    assert_eq!((replay.packets(), replay.skipped()), (2, 1));
+    let sent = replay
+        .send(&lab, 5, None, None, &Progress::default())
+        .unwrap();
+    assert_eq!((sent.packets, sent.bytes), (5, 3 * 114 + 2 * 74));
+    assert_eq!(lab.receiver_stats().unwrap().rx_packets, 5);
+    assert!(Replay::open(std::path::Path::new("/dev/null"), &lab, 1500).is_err());
+    assert!(Replay::open(std::path::Path::new("/proc/version"), &lab, 1500).is_err());
+}

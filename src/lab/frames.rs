@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 0        14      34    42      46        48       50         58
-//! | Ethernet | IPv4 | UDP | "LWNF" | sender | 0      | sequence | zeros ...
+//! | Ethernet | IPv4 | UDP | "LWNF" | stream | 0      | sequence | zeros ...
 //! ```
 
 use std::net::Ipv4Addr;
@@ -19,7 +19,7 @@ const PAYLOAD_AT: usize = UDP_AT + UDP_LEN;
 
 const UDP_CHECKSUM: Range<usize> = UDP_AT + 6..UDP_AT + 8;
 const MAGIC: [u8; 4] = *b"LWNF";
-const SENDER: Range<usize> = PAYLOAD_AT + 4..PAYLOAD_AT + 6;
+const STREAM: Range<usize> = PAYLOAD_AT + 4..PAYLOAD_AT + 6;
 const SEQUENCE: Range<usize> = PAYLOAD_AT + 8..PAYLOAD_AT + 16;
 
 const PROTOCOL_UDP: u8 = 17;
@@ -46,7 +46,7 @@ impl FrameTemplate {
         frame_len: usize,
         from: &Endpoint,
         to: &Endpoint,
-        sender: u16,
+        stream: u16,
         flow: u8,
     ) -> Result<Self, LabError> {
         if !(MIN_FRAME_LEN..=MAX_FRAME_LEN).contains(&frame_len) {
@@ -56,8 +56,8 @@ impl FrameTemplate {
             |bytes: usize| u16::try_from(bytes).map_err(|_| LabError::FrameLength(frame_len));
         let ip_len = length(frame_len - IPV4_AT)?;
         let udp_len = length(frame_len - UDP_AT)?;
-        // Each sender and flow has its own source: 198.18.<1 + sender>.<flow>.
-        let [_, third] = (sender + 1).to_be_bytes();
+        // Each stream and flow has its own source: 198.18.<1 + stream>.<flow>.
+        let [_, third] = stream.wrapping_add(1).to_be_bytes();
         let source = Ipv4Addr::new(198, 18, third, flow);
         let destination_port = DESTINATION_PORTS[usize::from(flow) % DESTINATION_PORTS.len()];
 
@@ -80,7 +80,7 @@ impl FrameTemplate {
         bytes.extend(udp_len.to_be_bytes());
         bytes.extend([0, 0]); // checksum
         bytes.extend(MAGIC);
-        bytes.extend(sender.to_be_bytes());
+        bytes.extend(stream.to_be_bytes());
         bytes.resize(frame_len, 0);
 
         let addresses = sum(&bytes[IPV4_AT + 12..IPV4_AT + 20]);
@@ -118,9 +118,9 @@ pub(super) fn set_sequence(frame: &mut [u8], base_sum: u32, sequence: u64) {
 /// What a frame says about its place in the traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Marker {
-    /// The sending thread.
-    pub sender: u16,
-    /// The packet's number in what that thread sent, from 0.
+    /// The stream: one sending thread of one call.
+    pub stream: u16,
+    /// The packet's number in its stream, from 0.
     pub sequence: u64,
 }
 
@@ -131,7 +131,7 @@ impl Marker {
             return None;
         }
         Some(Self {
-            sender: u16::from_be_bytes(frame.get(SENDER)?.try_into().ok()?),
+            stream: u16::from_be_bytes(frame.get(STREAM)?.try_into().ok()?),
             sequence: u64::from_be_bytes(frame.get(SEQUENCE)?.try_into().ok()?),
         })
     }
@@ -198,14 +198,14 @@ mod tests {
                 assert_eq!(
                     Marker::of_frame(&frame),
                     Some(Marker {
-                        sender: 3,
+                        stream: 3,
                         sequence
                     })
                 );
                 assert_eq!(
                     Marker::of_packet(&frame[14..]),
                     Some(Marker {
-                        sender: 3,
+                        stream: 3,
                         sequence
                     })
                 );

@@ -26,11 +26,21 @@ mod frames;
 mod link;
 mod namespace;
 mod pair;
+#[cfg(feature = "bench")]
+mod replay;
 mod sender;
+#[cfg(feature = "bench")]
+mod trace;
 
 pub use error::LabError;
 pub use frames::{FrameTemplate, MIN_FRAME_LEN, Marker};
 pub use link::{Endpoint, InterfaceStats, add_veth, interface_stats};
 pub use namespace::{Namespace, UserNamespace, enter_user_namespace};
 pub use pair::{Lab, RX, TX};
+#[cfg(feature = "bench")]
+pub use replay::Replay;
 pub use sender::{Progress, Sent, Traffic};
+#[cfg(feature = "bench")]
+pub use trace::{
+    LINKTYPE_ETHERNET, LINKTYPE_IPV4, LINKTYPE_NFLOG, LINKTYPE_RAW, Record, read_trace,
+};

@@ -21,6 +21,7 @@ pub struct Traffic {
     frame_len: usize,
     packets: u64,
     rate: Option<u64>,
+    stream: u16,
 }
 
 /// What the kernel took.
@@ -85,6 +86,7 @@ impl Traffic {
             frame_len,
             packets,
             rate: None,
+            stream: 0,
         }
     }
 
@@ -94,9 +96,15 @@ impl Traffic {
         self
     }
 
+    /// Marks the packets of the first sender with this stream number, the second's with the next.
+    pub fn stream(mut self, first: u16) -> Self {
+        self.stream = first;
+        self
+    }
+
     /// Sends from one thread, bound to processor `core` if one is given.
     pub fn send(&self, lab: &Lab, core: Option<usize>) -> Result<Sent, LabError> {
-        self.send_numbered(lab, 0, core, &Progress::default())
+        self.send_numbered(lab, self.stream, core, &Progress::default())
     }
 
     /// Sends from one thread on each of `cores` at once, sharing the packets out evenly.
@@ -115,8 +123,9 @@ impl Traffic {
                     packets: share,
                     ..self.clone()
                 };
+                let stream = self.stream.wrapping_add(number);
                 let core = *core;
-                scope.spawn(move || part.send_numbered(lab, number, Some(core), progress))
+                scope.spawn(move || part.send_numbered(lab, stream, Some(core), progress))
             };
             let threads: Vec<_> = (0..).zip(cores).map(start).collect();
             let results = threads.into_iter().map(|thread| {
@@ -133,14 +142,14 @@ impl Traffic {
     fn send_numbered(
         &self,
         lab: &Lab,
-        sender: u16,
+        stream: u16,
         core: Option<usize>,
         progress: &Progress,
     ) -> Result<Sent, LabError> {
         let mut frames = Vec::with_capacity(FLOWS * self.frame_len);
         let mut sums = Vec::with_capacity(FLOWS);
         for flow in 0..=u8::MAX {
-            let template = FrameTemplate::new(self.frame_len, lab.tx(), lab.rx(), sender, flow)?;
+            let template = FrameTemplate::new(self.frame_len, lab.tx(), lab.rx(), stream, flow)?;
             frames.extend_from_slice(template.bytes());
             sums.push(template.base_sum());
         }
