@@ -127,20 +127,19 @@ pub struct Marker {
 impl Marker {
     /// Reads the marker of an Ethernet frame that a [`FrameTemplate`] made, also a truncated one.
     pub fn of_frame(frame: &[u8]) -> Option<Self> {
-        if frame.get(PAYLOAD_AT..PAYLOAD_AT + MAGIC.len())? != MAGIC {
-            return None;
-        }
-        Some(Self {
-            stream: u16::from_be_bytes(frame.get(STREAM)?.try_into().ok()?),
-            sequence: u64::from_be_bytes(frame.get(SEQUENCE)?.try_into().ok()?),
-        })
+        Self::of_packet(frame.get(ETHERNET_LEN..)?)
     }
 
     /// As [`Marker::of_frame`], for a packet that begins with its IPv4 header.
     pub fn of_packet(packet: &[u8]) -> Option<Self> {
-        let mut frame = vec![0; ETHERNET_LEN];
-        frame.extend_from_slice(packet.get(..MIN_FRAME_LEN - ETHERNET_LEN)?);
-        Self::of_frame(&frame)
+        let field = |at: Range<usize>| packet.get(at.start - ETHERNET_LEN..at.end - ETHERNET_LEN);
+        if field(PAYLOAD_AT..PAYLOAD_AT + MAGIC.len())? != MAGIC {
+            return None;
+        }
+        Some(Self {
+            stream: u16::from_be_bytes(field(STREAM)?.try_into().ok()?),
+            sequence: u64::from_be_bytes(field(SEQUENCE)?.try_into().ok()?),
+        })
     }
 }
 

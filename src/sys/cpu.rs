@@ -2,21 +2,41 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::Duration;
 
 /// Restricts the calling thread to one processor.
 pub fn pin_thread(core: usize) -> io::Result<()> {
-    if core >= 8 * size_of::<libc::cpu_set_t>() {
-        return Err(io::Error::from_raw_os_error(libc::EINVAL));
-    }
+    set_affinity(&set_of(&[core])?)
+}
+
+/// Restricts the program that `command` starts to some processors.
+pub fn pin_before_exec(command: &mut Command, cores: &[usize]) -> io::Result<()> {
+    let set = set_of(cores)?;
+    // SAFETY: the closure runs between `fork` and `exec`, where only async-signal-safe work is
+    // allowed: it makes one bare system call on memory of its own, without allocation or lock.
+    unsafe { command.pre_exec(move || set_affinity(&set)) };
+    Ok(())
+}
+
+fn set_of(cores: &[usize]) -> io::Result<libc::cpu_set_t> {
     // SAFETY: `cpu_set_t` is an array of integers, for which all bits zero is the empty set.
     let mut set: libc::cpu_set_t = unsafe { MaybeUninit::zeroed().assume_init() };
-    // SAFETY: CPU_SET writes one bit; `core` was checked above to lie within the set.
-    unsafe { libc::CPU_SET(core, &mut set) };
+    for &core in cores {
+        if core >= 8 * size_of::<libc::cpu_set_t>() {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        // SAFETY: CPU_SET writes one bit; `core` was checked above to lie within the set.
+        unsafe { libc::CPU_SET(core, &mut set) };
+    }
+    Ok(set)
+}
+
+fn set_affinity(set: &libc::cpu_set_t) -> io::Result<()> {
     // SAFETY: the pointer is to a live `cpu_set_t` of exactly the given size, only read; thread 0
     // is the calling thread.
-    let result =
-        unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+    let result = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set) };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
