@@ -96,7 +96,11 @@ pub(crate) enum Command {
     /// List the tools, their settings and why they are the best ones, and what is missing
     Tools,
     /// Try every tool with a few packets: correctness only, in seconds
-    Smoke,
+    Smoke {
+        /// Tools to try [default: all]
+        #[arg(long, value_delimiter = ',', value_name = "TOOL")]
+        tools: Vec<String>,
+    },
     /// Send packets without end and watch that neither memory nor cost grows
     Soak {
         /// How many packets

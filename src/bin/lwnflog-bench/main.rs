@@ -24,6 +24,7 @@ mod readers;
 mod results;
 mod rules;
 mod run;
+mod say;
 mod smoke;
 mod soak;
 mod table;
@@ -31,6 +32,7 @@ mod thesis;
 mod tools;
 mod workdir;
 
+use crate::say::tell;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -42,7 +44,7 @@ fn main() -> ExitCode {
     match dispatch(&cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("lwnflog-bench: {error:#}");
+            tell!("lwnflog-bench: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -53,7 +55,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Tools) => tools::describe(&cli.common)?,
         Some(Command::Render { results }) => plan::render(results, &cli.output)?,
         Some(Command::NullReader { group, copy }) => readers::null::run(*group, *copy)?,
-        Some(Command::Smoke) => smoke::run(&cli.common)?,
+        Some(Command::Smoke { tools }) => smoke::run(&cli.common, tools)?,
         Some(Command::Soak { packets, frame_len }) => soak::run(&cli.common, *packets, *frame_len)?,
         Some(Command::Profile) => profile::run(&cli.common, &cli.selection)?,
         None => plan::run(cli)?,

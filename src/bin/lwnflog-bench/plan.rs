@@ -1,5 +1,6 @@
 //! The comparison: which cells there are, and their runs in turn.
 
+use crate::say::{self, tell};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -10,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::cli::{Cli, Output, Selection};
 use crate::job::{Job, Test};
 use crate::results::{Cell, Results, Run, ToolInfo};
-use crate::run::Bench;
+use crate::run::{Bench, WarmUp};
 use crate::tools::{self, Contender, Site};
 use crate::{host, markdown, plot, table};
 
@@ -30,8 +31,8 @@ struct Extent {
 impl Extent {
     const QUICK: Self = Self {
         rounds: 1,
-        packets: |_| 500_000,
-        seconds: 0.6,
+        packets: |_| 1_000_000,
+        seconds: 1.2,
         is_full: false,
     };
     const FULL: Self = Self {
@@ -44,6 +45,16 @@ impl Extent {
         seconds: 1.5,
         is_full: true,
     };
+}
+
+impl Extent {
+    fn warm_up(&self) -> WarmUp {
+        if self.is_full {
+            WarmUp::Turn
+        } else {
+            WarmUp::Short
+        }
+    }
 }
 
 /// The jobs that were asked for, in the order of the thesis.
@@ -152,7 +163,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         Extent::QUICK
     };
     extent.rounds = selection.rounds.unwrap_or(extent.rounds);
-    let bench = Bench::new(&cli.common, selection.replay.as_deref(), extent.is_full)?;
+    let bench = Bench::new(&cli.common, selection.replay.as_deref(), extent.warm_up())?;
     let tools = tools::chosen(&cli.common, &selection.tools)?;
     let started = Instant::now();
 
@@ -171,29 +182,29 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         tools: tools.iter().map(|tool| info(&**tool, &bench)).collect(),
         cells: Vec::new(),
     };
-    eprintln!("{}", results.host.line());
-    eprintln!(
+    tell!("{}", results.host.line());
+    tell!(
         "one sender reaches {:.2} Mpps here when nothing captures",
         rate / 1e6
     );
     if results.host.file_system == "tmpfs" {
-        eprintln!("WARNING: captures go to memory, not to a disk: choose another --dir");
+        tell!("WARNING: captures go to memory, not to a disk: choose another --dir");
     }
     for info in &results.tools {
         if let Some(reason) = &info.missing {
-            eprintln!("GAP: no row for {}: {reason}", info.id);
+            tell!("GAP: no row for {}: {reason}", info.id);
         }
     }
     for job in &jobs {
         let outcome = measure(&bench, &tools, job, &mut results, extent.rounds);
         if bench.interrupt.happened() {
-            eprintln!("interrupted: what has been measured follows");
+            tell!("interrupted: what has been measured follows");
             break;
         }
         outcome?;
     }
-    eprintln!("measured in {:.0} s", started.elapsed().as_secs_f64());
-    print!("{}", table::text(&results));
+    tell!("measured in {:.0} s", started.elapsed().as_secs_f64());
+    say::result(format_args!("{}", table::text(&results)));
     write_outputs(&results, &cli.output)?;
     bench.interrupt.check()
 }
@@ -241,7 +252,7 @@ fn measure(
         });
         running.push(tool);
     }
-    eprintln!("\n{}, {} packets", job.title(), table::digits(job.packets));
+    tell!("\n{}, {} packets", job.title(), table::digits(job.packets));
     for round in 1..=rounds {
         for (tool, index) in running.iter().zip(first..) {
             let Some(cell) = results
@@ -252,15 +263,15 @@ fn measure(
                 continue;
             };
             bench.interrupt.check()?;
-            eprint!("  {round}/{rounds} {:<17}", tool.id());
+            say::progress(format_args!("  {round}/{rounds} {:<17}", tool.id()));
             match bench.run(&***tool, job) {
                 Ok(run) => {
-                    eprintln!("{}", progress(&run));
+                    tell!("{}", progress(&run));
                     cell.runs.push(run);
                 }
                 Err(error) if bench.interrupt.happened() => return Err(error),
                 Err(error) => {
-                    eprintln!("GAP: {error:#}");
+                    tell!("GAP: {error:#}");
                     cell.gap = Some(format!("{error:#}"));
                 }
             }
@@ -304,7 +315,7 @@ pub(crate) fn render(path: &Path, output: &Output) -> Result<()> {
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let results: Results = serde_json::from_str(&text)
         .with_context(|| format!("{} is not what --json wrote", path.display()))?;
-    print!("{}", table::text(&results));
+    say::result(format_args!("{}", table::text(&results)));
     write_outputs(&results, output)
 }
 

@@ -1,5 +1,6 @@
 //! What a packet's journey costs, stage by stage, as differences between runs that add one stage each.
 
+use crate::say::{self, say, tell};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -9,7 +10,7 @@ use crate::cli::{Common, Selection};
 use crate::job::{Job, Test};
 use crate::results::{Run, Spread};
 use crate::rules::{self, GROUP};
-use crate::run::Bench;
+use crate::run::{Bench, WarmUp};
 use crate::table::{Table, aligned, digits};
 use crate::tools::{self, Claim, Contender, Detector, Hook, Invocation, Ready, Site};
 
@@ -91,7 +92,7 @@ struct Cost {
 }
 
 pub(crate) fn run(common: &Common, selection: &Selection) -> Result<()> {
-    let bench = Bench::new(common, None, true)?;
+    let bench = Bench::new(common, None, WarmUp::Turn)?;
     let frame_len = selection.sizes.first().copied().unwrap_or(64);
     let packets = selection.packets.unwrap_or(2_000_000);
     let rounds = selection.rounds.unwrap_or(5);
@@ -119,14 +120,14 @@ pub(crate) fn run(common: &Common, selection: &Selection) -> Result<()> {
         ("null reader", &copy, counting),
     ];
     match tools::missing(&**lwnflog, bench.is_real_root) {
-        Some(reason) => println!("GAP: no stages of lwnflog itself: {reason}"),
+        Some(reason) => say!("GAP: no stages of lwnflog itself: {reason}"),
         None => stages.extend([
             ("lwnflog --discard", &**lwnflog, counting),
             ("lwnflog writing", &**lwnflog, writing),
         ]),
     }
-    println!("{}", bench.host().line());
-    println!(
+    say!("{}", bench.host().line());
+    say!(
         "{} packets of {frame_len} bytes, one sender, {rounds} rounds",
         digits(packets)
     );
@@ -134,7 +135,7 @@ pub(crate) fn run(common: &Common, selection: &Selection) -> Result<()> {
     let mut runs: Vec<Vec<Run>> = stages.iter().map(|_| Vec::new()).collect();
     for round in 1..=rounds {
         for ((name, tool, job), runs) in stages.iter().zip(&mut runs) {
-            eprintln!("  {round}/{rounds} {name}");
+            tell!("  {round}/{rounds} {name}");
             runs.push(
                 bench
                     .run(*tool, job)
@@ -143,10 +144,10 @@ pub(crate) fn run(common: &Common, selection: &Selection) -> Result<()> {
         }
     }
     let costs: Vec<Cost> = runs.iter().map(|runs| cost(runs)).collect();
-    print!("{}", aligned(&measured(&stages, &costs)));
-    println!();
-    print!("{}", aligned(&breakdown(&costs)));
-    println!(
+    say::result(format_args!("{}", aligned(&measured(&stages, &costs))));
+    say!("");
+    say::result(format_args!("{}", aligned(&breakdown(&costs))));
+    say!(
         "\nEach line is a difference between the runs above, so that the noise of both is in it; what is\n\
          below zero is noise. The hook's share is soft interrupt time on the sender's processor."
     );

@@ -1,5 +1,6 @@
 //! One run: a fresh laboratory, one tool, one measured burst of traffic.
 
+use crate::say::tell;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -27,6 +28,17 @@ const SHORT_WARM_UP: u64 = 200_000;
 /// How long a tool may take to start.
 const START_LIMIT: Duration = Duration::from_secs(15);
 
+/// What is sent before the measured packets, where a tool writes files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WarmUp {
+    /// Nothing.
+    None,
+    /// Enough for the first use of code, sockets and memory.
+    Short,
+    /// The same, and once round a ring that is recycled before its first measurement.
+    Turn,
+}
+
 /// What all runs share.
 pub(crate) struct Bench {
     pub(crate) interrupt: Interrupt,
@@ -36,15 +48,14 @@ pub(crate) struct Bench {
     rate: Option<u64>,
     replay: Option<PathBuf>,
     verbose: bool,
-    /// Go round a ring that is recycled once before its first measurement.
-    turn_first: bool,
+    warm_up: WarmUp,
     turned: RefCell<HashSet<Test>>,
     next_stream: Cell<u16>,
 }
 
 impl Bench {
     /// Enters a user namespace if need be: the process must have one thread.
-    pub(crate) fn new(common: &Common, replay: Option<&Path>, turn_first: bool) -> Result<Self> {
+    pub(crate) fn new(common: &Common, replay: Option<&Path>, warm_up: WarmUp) -> Result<Self> {
         let is_real_root = lab::enter_user_namespace()? == UserNamespace::NotNeeded;
         Ok(Self {
             interrupt: Interrupt::catch()?,
@@ -54,7 +65,7 @@ impl Bench {
             rate: common.rate,
             replay: replay.map(Path::to_owned),
             verbose: common.verbose,
-            turn_first,
+            warm_up,
             turned: RefCell::default(),
             next_stream: Cell::new(0),
         })
@@ -146,7 +157,9 @@ impl Bench {
                 .as_ref()
                 .map_or(Ok(()), |child| wait_for_idle(child.pid(), &self.interrupt))
         };
-        settle()?;
+        if warm_up > 0 {
+            settle()?;
+        }
 
         let pid = child.as_ref().map(Tool::pid);
         let detected_before = detected(&lab, tool.detector())?;
@@ -191,7 +204,7 @@ impl Bench {
         child.stop(&self.interrupt)?;
         let said = child.said();
         if self.verbose {
-            eprintln!("{}", said.all().trim());
+            tell!("{}", said.all().trim());
         }
         run.claim = tool.claim(&said);
         if job.test.writes() {
@@ -229,10 +242,15 @@ impl Bench {
         cores: &[usize],
     ) -> Result<u64> {
         let job = site.job;
-        if !job.test.writes() || self.replay.is_some() || tool.program().is_none() {
+        if !job.test.writes()
+            || self.warm_up == WarmUp::None
+            || self.replay.is_some()
+            || tool.program().is_none()
+        {
             return Ok(0);
         }
-        let first = recycles && self.turn_first && self.turned.borrow_mut().insert(job.test);
+        let first =
+            recycles && self.warm_up == WarmUp::Turn && self.turned.borrow_mut().insert(job.test);
         let packets = match first {
             true => job.ring.one_turn(job.captured_len()),
             false => SHORT_WARM_UP.min(job.packets),

@@ -1,11 +1,12 @@
 //! Every tool with a few packets: that the benchmark itself is right, not how fast anything is.
 
+use crate::say::say;
 use anyhow::{Result, bail};
 
 use crate::cli::Common;
 use crate::job::{Job, Test};
 use crate::results::Run;
-use crate::run::Bench;
+use crate::run::{Bench, WarmUp};
 use crate::table::digits;
 use crate::tools;
 
@@ -13,19 +14,19 @@ const PACKETS: u64 = 5_000;
 /// Slow enough for every tool, so that what is missing is a mistake.
 const RATE: u64 = 20_000;
 
-pub(crate) fn run(common: &Common) -> Result<()> {
+pub(crate) fn run(common: &Common, names: &[String]) -> Result<()> {
     let common = Common {
         lwnflog: common.lwnflog.clone(),
         dir: common.dir.clone(),
         rate: Some(common.rate.unwrap_or(RATE)),
         verbose: common.verbose,
     };
-    let bench = Bench::new(&common, None, false)?;
+    let bench = Bench::new(&common, None, WarmUp::None)?;
     let mut wrong = Vec::new();
     let mut ran = 0;
-    for tool in tools::all(&common) {
+    for tool in tools::chosen(&common, names)? {
         if let Some(reason) = tools::missing(&*tool, bench.is_real_root) {
-            println!("{:<17} GAP: {reason}", tool.id());
+            say!("{:<17} GAP: {reason}", tool.id());
             continue;
         }
         let tests = [Test::Capacity, Test::Counting, Test::Writing];
@@ -43,9 +44,9 @@ pub(crate) fn run(common: &Common) -> Result<()> {
                 Err(error) => Err(format!("{error:#}")),
             };
             match verdict {
-                Ok(words) => println!("{:<17} {:<9} {words}", tool.id(), test.name()),
+                Ok(words) => say!("{:<17} {:<9} {words}", tool.id(), test.name()),
                 Err(words) => {
-                    println!("{:<17} {:<9} WRONG: {words}", tool.id(), test.name());
+                    say!("{:<17} {:<9} WRONG: {words}", tool.id(), test.name());
                     if !is_known_to_lose(tool.id()) {
                         wrong.push(format!("{} {}", tool.id(), test.name()));
                     }
@@ -60,7 +61,7 @@ pub(crate) fn run(common: &Common) -> Result<()> {
             wrong.join(", ")
         );
     }
-    println!("{ran} runs as they should be");
+    say!("{ran} runs as they should be");
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The thesis's last test: a billion packets, and nothing that grows.
 
+use crate::say::{self, say};
 use std::io::{IsTerminal, Write};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use crate::count::{Counter, files_since};
 use crate::job::{Job, Test};
 use crate::measure::{Memory, ToolTime, wait_for_idle};
 use crate::results::Spread;
-use crate::run::Bench;
+use crate::run::{Bench, WarmUp};
 use crate::table::digits;
 use crate::tools::{self, Contender, Site};
 use crate::{rules, workdir};
@@ -38,7 +39,7 @@ impl Step {
 }
 
 pub(crate) fn run(common: &Common, packets: u64, frame_len: usize) -> Result<()> {
-    let bench = Bench::new(common, None, false)?;
+    let bench = Bench::new(common, None, WarmUp::None)?;
     let tool = lwnflog(common)?;
     if let Some(reason) = tools::missing(&*tool, bench.is_real_root) {
         bail!("{reason}");
@@ -65,7 +66,7 @@ pub(crate) fn run(common: &Common, packets: u64, frame_len: usize) -> Result<()>
     let mut child = Tool::start(command, &scratch)?;
     bench.wait_until_ready(&lab, tool.ready(&site), &mut child)?;
 
-    println!(
+    say!(
         "{} packets of {frame_len} bytes to `{}`",
         digits(packets),
         invocation.shown(&dir)
@@ -90,29 +91,29 @@ pub(crate) fn run(common: &Common, packets: u64, frame_len: usize) -> Result<()>
     let status = child.stop(&bench.interrupt)?;
     let said = child.said();
 
-    println!(
+    say!(
         "\nsent        {:>15} in {:.0} s, {:.2} Mpps",
         digits(sent.packets),
         started.elapsed().as_secs_f64(),
         sent.rate() / 1e6
     );
-    println!("detected    {:>15}", digits(detected));
+    say!("detected    {:>15}", digits(detected));
     let report = tools::lwnflog_report(&said)
         .with_context(|| format!("lwnflog ({status}) left no report: {}", said.tail()))?;
     let figure = |name: &str| tools::lwnflog_sum(&report[name]).unwrap_or(0);
     for name in ["received", "written", "dropped", "skipped", "stalls"] {
-        println!(
+        say!(
             "{name:<11} {:>15}  (by lwnflog's account)",
             digits(figure(name))
         );
     }
     let lost = sent.packets.saturating_sub(figure("written"));
-    println!(
+    say!(
         "lost        {:>15}  {:.6} %",
         digits(lost),
         100.0 * lost as f64 / sent.packets.max(1) as f64
     );
-    println!("the thesis: turbo-tcpdump lost 389,069 of 1,052,783,600 (0.037 %)");
+    say!("the thesis: turbo-tcpdump lost 389,069 of 1,052,783,600 (0.037 %)");
     summarize(&steps);
 
     let mut counter = Counter::new(0, 1);
@@ -120,7 +121,7 @@ pub(crate) fn run(common: &Common, packets: u64, frame_len: usize) -> Result<()>
         counter.read(&file);
     }
     let found = counter.finish();
-    println!(
+    say!(
         "the ring holds {} of them in {} MB: {} twice, {} out of order, {} complaints of another reader",
         digits(found.written),
         workdir::disk_usage(&dir) / 1_000_000,
@@ -196,11 +197,11 @@ fn show(is_terminal: bool, sent: u64, packets: u64, step: &Step) {
         step.memory.mapped as f64 / 1e6
     );
     if is_terminal {
-        print!("\r{line}");
+        say::result(format_args!("\r{line}"));
         // A progress bar that cannot be shown is no reason to stop.
         let _ = std::io::stdout().flush();
     } else {
-        println!("{line}");
+        say!("{line}");
     }
 }
 
@@ -219,7 +220,7 @@ fn summarize(steps: &[Step]) {
         ("own memory, MB", |step| step.memory.own as f64 / 1e6),
         ("mapped memory, MB", |step| step.memory.mapped as f64 / 1e6),
     ];
-    println!("median of    the first tenth   the last tenth   change");
+    say!("median of    the first tenth   the last tenth   change");
     for (name, figure) in figures {
         let (before, after) = (median(first, figure), median(last, figure));
         let change = if before > 0.0 {
@@ -227,13 +228,15 @@ fn summarize(steps: &[Step]) {
         } else {
             0.0
         };
-        println!("{name:<18} {before:>10.1} {after:>16.1} {change:>+7.1} %");
+        say!("{name:<18} {before:>10.1} {after:>16.1} {change:>+7.1} %");
     }
     let all = Spread::of(steps.iter().map(Step::ns_per_packet));
     if let Some(all) = all {
-        println!(
+        say!(
             "all hundredths     {:.1} to {:.1} ns a packet, median {:.1}",
-            all.min, all.max, all.median
+            all.min,
+            all.max,
+            all.median
         );
     }
 }

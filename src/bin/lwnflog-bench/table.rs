@@ -31,12 +31,12 @@ fn table(results: &Results, group: &[&Cell]) -> Table {
         "written",
         "dropped",
         "lost %",
-        "Mpps sent",
-        "CPU ns/pkt",
+        "Mpps",
+        "CPU ns",
         "user+sys",
-        "machine ns/pkt",
-        "memory MB",
-        "disk MB",
+        "machine ns",
+        "MB memory",
+        "MB disk",
         "claims lost",
     ];
     let mut notes = Vec::new();
@@ -71,7 +71,7 @@ fn heading(test: Test) -> &'static str {
 }
 
 fn row(results: &Results, cell: &Cell, notes: &mut Vec<String>) -> Vec<String> {
-    let mut row = vec![cell.tool.clone(), cell.hook.name().to_owned()];
+    let mut row = vec![cell.tool.clone(), cell.hook.short().to_owned()];
     if let Some(gap) = &cell.gap {
         notes.push(format!("GAP: {}: {gap}", cell.tool));
     }

@@ -1,5 +1,6 @@
 //! A directory for captures that is gone afterwards, and the end of those of killed runs.
 
+use crate::say::tell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -45,7 +46,7 @@ impl WorkDir {
 impl Drop for WorkDir {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.path) {
-            eprintln!(
+            tell!(
                 "lwnflog-bench: {} is left behind: {error}",
                 self.path.display()
             );
@@ -78,7 +79,7 @@ fn sweep(base: &Path) {
             continue; // another benchmark that runs now
         }
         if fs::remove_dir_all(entry.path()).is_ok() {
-            eprintln!(
+            tell!(
                 "removed {}, left behind by a killed run",
                 entry.path().display()
             );

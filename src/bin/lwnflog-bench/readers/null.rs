@@ -1,5 +1,6 @@
 //! Receives the messages of one NFLOG group, counts them, and does nothing else.
 
+use crate::say::say;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -59,7 +60,7 @@ pub(crate) fn run(group: u16, copy: u32) -> Result<()> {
             },
         }
     }
-    println!("{messages} messages received in {calls} calls, {overruns} overruns");
+    say!("{messages} messages received in {calls} calls, {overruns} overruns");
     Ok(())
 }
 
@@ -72,7 +73,9 @@ fn open(group: u16, copy: u32) -> Result<OwnedFd> {
         Some(NETFILTER),
     )?;
     bind(&socket, &SocketAddrNetlink::new(0, 0))?;
-    sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER)?;
+    // Beyond the system's limit only for root outside user namespaces.
+    sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER)
+        .or_else(|_| sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER))?;
     sockopt::set_socket_timeout(
         &socket,
         sockopt::Timeout::Recv,

@@ -10,6 +10,7 @@ mod tcpdump;
 mod ulogd;
 mod xdpdump;
 
+use crate::say::say;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -45,13 +46,25 @@ pub(crate) enum Hook {
 }
 
 impl Hook {
+    /// In a table's column.
+    pub(crate) fn short(self) -> &'static str {
+        match self {
+            Self::None => "-",
+            Self::Ingress => "ingress",
+            Self::Prerouting => "prerouting",
+            Self::Queue => "queue",
+            Self::Protocol => "AF_PACKET",
+            Self::Driver => "XDP",
+        }
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Ingress => "nftables ingress",
             Self::Prerouting => "Netfilter prerouting",
             Self::Queue => "Netfilter queue",
-            Self::Protocol => "protocol handler",
+            Self::Protocol => "protocol handler (AF_PACKET)",
             Self::Driver => "NIC driver (XDP)",
         }
     }
@@ -165,7 +178,7 @@ pub(crate) trait Contender {
     fn refuses(&self, _job: &Job) -> Option<&'static str> {
         None
     }
-    /// Whether it works as root of a user namespace only.
+    /// Whether it fails as root of a user namespace.
     fn needs_real_root(&self) -> bool {
         false
     }
@@ -257,7 +270,7 @@ pub(crate) fn describe(common: &Common) -> Result<()> {
     for tool in all(common) {
         let state =
             missing(&*tool, true).map_or_else(String::new, |reason| format!(" -- {reason}"));
-        println!(
+        say!(
             "{} [{}]{state}\n    {}\n",
             tool.id(),
             tool.hook().name(),

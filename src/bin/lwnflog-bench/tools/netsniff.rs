@@ -32,6 +32,11 @@ impl Contender for Netsniff {
         Some(("netsniff-ng".into(), "netsniff-ng"))
     }
 
+    /// It locks its memory, beyond what an ordinary user may.
+    fn needs_real_root(&self) -> bool {
+        true
+    }
+
     fn rules(&self, _site: &Site<'_>) -> String {
         rules::count_and_drop()
     }

@@ -32,6 +32,11 @@ impl Contender for TcpdumpQueue {
         Some(("tcpdump".into(), "tcpdump"))
     }
 
+    /// It changes to the user it runs as, groups included, which a user namespace forbids.
+    fn needs_real_root(&self) -> bool {
+        true
+    }
+
     /// Counts before the queue; what tcpdump accepts is dropped after it.
     fn rules(&self, _site: &Site<'_>) -> String {
         format!(

@@ -54,6 +54,11 @@ impl Contender for Tcpdump {
         Some(("tcpdump".into(), "tcpdump"))
     }
 
+    /// It changes to the user it runs as, groups included, which a user namespace forbids.
+    fn needs_real_root(&self) -> bool {
+        true
+    }
+
     fn rules(&self, site: &Site<'_>) -> String {
         if self.nflog {
             rules::log(Some(site.job.ip_snap_len()))

@@ -32,7 +32,8 @@ impl Contender for Ulogd {
 
     fn settings(&self) -> &'static str {
         "The shortest stack that its PCAP output accepts; messages of up to 1024 packets (its default \
-         is one), a 64 MiB buffer, no sync. It has no snap length and no ring: the rule limits what \
+         is one; it cannot ask for messages larger than the kernel's default, a page), a \
+         64 MiB buffer, no sync. It has no snap length and no ring: the rule limits what \
          the kernel copies, and one file grows."
     }
 
@@ -66,7 +67,7 @@ impl Contender for Ulogd {
              plugin=\"{plugins}/ulogd_output_PCAP.so\"\n\
              stack=log1:NFLOG,base1:BASE,pcap1:PCAP\n\
              [log1]\ngroup={GROUP}\nnetlink_socket_buffer_size=67108864\n\
-             netlink_socket_buffer_maxsize=67108864\nnetlink_qthreshold=1024\nnetlink_qtimeout=10\n\
+             netlink_socket_buffer_maxsize=134217728\nnetlink_qthreshold=1024\nnetlink_qtimeout=10\n\
              [pcap1]\nfile=\"{}\"\nsync=0\n",
             file.display()
         );
