@@ -8,6 +8,7 @@
 pub mod attribute;
 pub mod message;
 pub mod nflog;
+pub(crate) mod request;
 
 pub use attribute::{Attribute, Attributes};
 pub use message::{Message, Messages};

@@ -70,7 +70,6 @@ pub struct PcapNg {
     source: String,
     segment_bytes: usize,
     interfaces: Interfaces,
-    scratch: Vec<u8>,
 }
 
 impl PcapNg {
@@ -83,7 +82,7 @@ impl PcapNg {
         segment_bytes: usize,
         interfaces: Interfaces,
     ) -> Self {
-        PcapNg { link, snaplen, source, segment_bytes, interfaces, scratch: Vec::new() }
+        PcapNg { link, snaplen, source, segment_bytes, interfaces }
     }
 
     fn interface_description(&self, name: &str) -> Vec<u8> {

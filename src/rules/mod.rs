@@ -27,7 +27,7 @@ mod error;
 mod expression;
 mod inspect;
 mod install;
-mod message;
+use crate::netlink::request as message;
 mod nft;
 mod socket;
 mod table;

@@ -5,7 +5,6 @@
 //! Attribute types are `u16`; values that go into a 32-bit attribute are `u32`.
 
 // nfnetlink.h: subsystems and the messages that bracket a batch.
-pub(super) const NFNETLINK_V0: u8 = 0;
 pub(super) const NFNL_SUBSYS_NFTABLES: u16 = 10;
 pub(super) const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 pub(super) const NFNL_MSG_BATCH_END: u16 = 0x11;

@@ -88,6 +88,13 @@ pub fn dropped_datagrams(socket: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(info[SK_MEMINFO_DROPS])
 }
 
+/// The descriptor of a socket of `neli`'s, for the calls of this file.
+#[inline]
+pub fn borrow(socket: &neli::socket::NlSocket) -> BorrowedFd<'_> {
+    // SAFETY: the socket keeps its descriptor open, and the borrow cannot outlive the socket.
+    unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }
+}
+
 /// Plain values that socket options take: any bit pattern is valid, no padding matters.
 trait Plain: Copy {}
 impl Plain for i32 {}
@@ -116,4 +123,16 @@ fn get_option<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32) -> io::Re
 
 fn len_of<T>() -> libc::socklen_t {
     libc::socklen_t::try_from(size_of::<T>()).unwrap_or(libc::socklen_t::MAX)
+}
+
+/// The name of a device in the calling thread's network namespace, if there is one.
+pub fn device_name(ifindex: u32) -> Option<String> {
+    let mut name = [0u8; libc::IF_NAMESIZE];
+    // SAFETY: the buffer has the IF_NAMESIZE bytes that if_indextoname writes at the most.
+    let found = unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr().cast()) };
+    if found.is_null() {
+        return None;
+    }
+    let name = std::ffi::CStr::from_bytes_until_nul(&name).ok()?;
+    name.to_str().ok().map(str::to_owned)
 }

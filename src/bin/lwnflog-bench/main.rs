@@ -1,2 +1,64 @@
-//! The benchmark.
-fn main() {}
+//! lwnflog-bench: chapter 4 of the thesis on today's kernel, against today's tools.
+//!
+//! ```text
+//!   cli -> plan: cells (test x size x senders x tool), rounds alternate between the tools
+//!            |
+//!            v      one run, in namespaces of its own
+//!   run: lab + rules -> tool started -> warm-up -> [ measure: send ] -> idle -> stop -> count
+//!            |
+//!            v
+//!   results -> table, markdown, plot, JSON
+//! ```
+
+mod child;
+mod cli;
+mod count;
+mod host;
+mod job;
+mod markdown;
+mod measure;
+mod plan;
+mod plot;
+mod profile;
+mod readers;
+mod results;
+mod rules;
+mod run;
+mod say;
+mod smoke;
+mod soak;
+mod table;
+mod thesis;
+mod tools;
+mod workdir;
+
+use crate::say::tell;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(&cli) {
+        Ok(code) => code,
+        Err(error) => {
+            tell!("lwnflog-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
+    match &cli.command {
+        Some(Command::Tools) => tools::describe(&cli.common)?,
+        Some(Command::Render { results }) => plan::render(results, &cli.output)?,
+        Some(Command::NullReader { group, copy }) => readers::null::run(*group, *copy)?,
+        Some(Command::Smoke { tools }) => smoke::run(&cli.common, tools)?,
+        Some(Command::Soak { packets, frame_len }) => soak::run(&cli.common, *packets, *frame_len)?,
+        Some(Command::Profile) => profile::run(&cli.common, &cli.selection)?,
+        None => plan::run(cli)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,4 +1,4 @@
-//! One nftables message over netlink: building its attributes and looking into them.
+//! One Netfilter request over netlink: building its attributes and looking into them.
 //!
 //! The types are neli's; this file adds the header all Netfilter messages share (`struct
 //! nfgenmsg`), which neli lacks, and short names for the attributes in use. Numbers in
@@ -14,32 +14,33 @@ use neli::{
     types::{Buffer, GenlBuffer},
 };
 
-use super::nft::NFNETLINK_V0;
+/// The version of every Netfilter message (`linux/netfilter/nfnetlink.h`).
+const NFNETLINK_V0: u8 = 0;
 
 /// Attributes, one after the other.
-pub(super) type Attrs = GenlBuffer<u16, Buffer>;
+pub(crate) type Attrs = GenlBuffer<u16, Buffer>;
 
 /// One attribute, or why it could not be built.
-pub(super) type AttrResult = Result<Nlattr<u16, Buffer>, MsgError>;
+pub(crate) type AttrResult = Result<Nlattr<u16, Buffer>, MsgError>;
 
 /// What follows the netlink header: `struct nfgenmsg` of `linux/netfilter/nfnetlink.h`, and
 /// the attributes.
 #[derive(Clone, Debug, Size, ToBytes, FromBytesWithInput, Header)]
-pub(super) struct NfMessage {
+pub(crate) struct NfMessage {
     /// `NFPROTO_*`.
-    pub(super) family: u8,
+    pub(crate) family: u8,
     version: u8,
     /// The subsystem of a batch, the low 16 bits of the generation in answers; big-endian.
     res_id: u16,
     #[neli(input = "input.checked_sub(Self::header_size()).ok_or(DeError::InvalidInput(input))?")]
-    pub(super) attrs: Attrs,
+    pub(crate) attrs: Attrs,
 }
 
 /// A whole netlink message.
-pub(super) type Message = Nlmsghdr<u16, NfMessage>;
+pub(crate) type Message = Nlmsghdr<u16, NfMessage>;
 
 /// Puts a message together; `res_id` is zero but for the brackets of a batch.
-pub(super) fn message(
+pub(crate) fn message(
     kind: u16,
     flags: NlmF,
     seq: u32,
@@ -62,7 +63,7 @@ pub(super) fn message(
 }
 
 /// Collects attributes; the first that failed is the error.
-pub(super) fn attrs(list: impl IntoIterator<Item = AttrResult>) -> Result<Attrs, MsgError> {
+pub(crate) fn attrs(list: impl IntoIterator<Item = AttrResult>) -> Result<Attrs, MsgError> {
     list.into_iter().collect()
 }
 
@@ -83,39 +84,39 @@ fn build<P: Size + ToBytes>(kind: u16, payload: P, nested: bool) -> AttrResult {
 }
 
 /// An attribute of bytes as they are.
-pub(super) fn bytes(kind: u16, value: &[u8]) -> AttrResult {
+pub(crate) fn bytes(kind: u16, value: &[u8]) -> AttrResult {
     build(kind, Buffer::from(value), false)
 }
 
 /// An attribute that holds a string and its closing zero.
-pub(super) fn string(kind: u16, value: &str) -> AttrResult {
+pub(crate) fn string(kind: u16, value: &str) -> AttrResult {
     let mut terminated = value.as_bytes().to_vec();
     terminated.push(0);
     bytes(kind, &terminated)
 }
 
 /// A 16-bit number.
-pub(super) fn be16(kind: u16, value: u16) -> AttrResult {
+pub(crate) fn be16(kind: u16, value: u16) -> AttrResult {
     bytes(kind, &value.to_be_bytes())
 }
 
 /// A 32-bit number.
-pub(super) fn be32(kind: u16, value: u32) -> AttrResult {
+pub(crate) fn be32(kind: u16, value: u32) -> AttrResult {
     bytes(kind, &value.to_be_bytes())
 }
 
 /// A 64-bit number.
-pub(super) fn be64(kind: u16, value: u64) -> AttrResult {
+pub(crate) fn be64(kind: u16, value: u64) -> AttrResult {
     bytes(kind, &value.to_be_bytes())
 }
 
 /// An attribute that holds attributes.
-pub(super) fn nested(kind: u16, list: impl IntoIterator<Item = AttrResult>) -> AttrResult {
+pub(crate) fn nested(kind: u16, list: impl IntoIterator<Item = AttrResult>) -> AttrResult {
     build(kind, attrs(list)?, true)
 }
 
 /// Looks attributes up; `None` where one is missing or has the wrong size.
-pub(super) trait Lookup {
+pub(crate) trait Lookup {
     /// The bytes of the first attribute of this kind.
     fn bytes(&self, kind: u16) -> Option<&[u8]>;
 
@@ -155,12 +156,12 @@ impl Lookup for Attrs {
 }
 
 /// Reads attributes; `None` if the lengths in them do not fit.
-pub(super) fn parse(bytes: &[u8]) -> Option<Attrs> {
+pub(crate) fn parse(bytes: &[u8]) -> Option<Attrs> {
     Attrs::from_bytes_with_input(&mut std::io::Cursor::new(bytes), bytes.len()).ok()
 }
 
 /// The text before the first zero byte.
-pub(super) fn c_string(bytes: &[u8]) -> String {
+pub(crate) fn c_string(bytes: &[u8]) -> String {
     let end = bytes
         .iter()
         .position(|&byte| byte == 0)

@@ -1,0 +1,180 @@
+//! lwnflog itself, run as anyone would run it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{Claim, Contender, Detector, Hook, Invocation, Ready, Site};
+use crate::child::Said;
+use crate::job::Test;
+use crate::rules::{self, GROUP};
+
+/// Which rules feed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Variant {
+    OneGroup,
+    GroupPerCpu,
+    Ingress,
+}
+
+pub(crate) struct Lwnflog {
+    pub(crate) path: PathBuf,
+    pub(crate) variant: Variant,
+}
+
+/// The one asked for, or the one beside this program, or the one on the PATH.
+pub(crate) fn path(asked: Option<&Path>) -> PathBuf {
+    if let Some(path) = asked {
+        return path.to_owned();
+    }
+    let beside = std::env::current_exe()
+        .ok()
+        .map(|exe| exe.with_file_name("lwnflog"));
+    beside
+        .filter(|path| path.is_file())
+        .unwrap_or_else(|| PathBuf::from("lwnflog"))
+}
+
+/// The last line of `--json` output that is a report.
+pub(crate) fn report(said: &Said) -> Option<serde_json::Value> {
+    let lines = said.stdout.lines().rev();
+    let objects = lines.filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    objects
+        .into_iter()
+        .find(|object| object["event"] == "report")
+}
+
+/// The sum of the figures of an object, or the figure itself.
+pub(crate) fn sum(value: &serde_json::Value) -> Option<u64> {
+    match value {
+        serde_json::Value::Object(fields) => fields.values().map(serde_json::Value::as_u64).sum(),
+        other => other.as_u64(),
+    }
+}
+
+impl Contender for Lwnflog {
+    fn id(&self) -> &'static str {
+        match self.variant {
+            Variant::OneGroup => "lwnflog",
+            Variant::GroupPerCpu => "lwnflog-percpu",
+            Variant::Ingress => "lwnflog-ingress",
+        }
+    }
+
+    fn hook(&self) -> Hook {
+        match self.variant {
+            Variant::OneGroup | Variant::GroupPerCpu => Hook::Prerouting,
+            Variant::Ingress => Hook::Ingress,
+        }
+    }
+
+    fn settings(&self) -> &'static str {
+        match self.variant {
+            Variant::OneGroup => {
+                "Its defaults, with the ring and the snap length of all the others. The rule has no \
+                 snap length: the tool sets it."
+            }
+            Variant::GroupPerCpu => {
+                "As lwnflog, with one group and one capturing thread for each processor, so that \
+                 processors do not wait for the lock of one group."
+            }
+            Variant::Ingress => {
+                "As lwnflog, with the rule in the netdev family's ingress hook, before the IPv4 layer."
+            }
+        }
+    }
+
+    fn program(&self) -> Option<(PathBuf, &'static str)> {
+        Some((
+            self.path.clone(),
+            "it with `cargo build --release`, or name it with --lwnflog",
+        ))
+    }
+
+    fn rules(&self, site: &Site<'_>) -> String {
+        match self.variant {
+            Variant::OneGroup => rules::log(None),
+            Variant::GroupPerCpu => rules::log_per_cpu(site.cpus),
+            Variant::Ingress => rules::log_at_ingress(),
+        }
+    }
+
+    fn invocation(&self, site: &Site<'_>) -> Result<Option<Invocation>> {
+        let groups = match self.variant {
+            Variant::GroupPerCpu if site.cpus > 1 => {
+                format!("{GROUP}-{}", usize::from(GROUP) + site.cpus - 1)
+            }
+            _ => GROUP.to_string(),
+        };
+        let ring = site.job.ring;
+        let snap_len = site.job.snap_len();
+        let invocation = Invocation::new(&self.path).args(&format!(
+            "--group {groups} --json --quiet --snaplen {snap_len}"
+        ));
+        Ok(Some(match site.job.test {
+            Test::Capacity | Test::Counting => invocation.arg("--discard"),
+            Test::Writing | Test::Whole => invocation
+                .args(&format!(
+                    "--file-size {}MB --files {}",
+                    ring.megabytes_per_file, ring.files
+                ))
+                .arg("-w")
+                .arg(site.dir),
+        }))
+    }
+
+    fn ready(&self, site: &Site<'_>) -> Ready {
+        Ready::Groups(if self.variant == Variant::GroupPerCpu {
+            site.cpus
+        } else {
+            1
+        })
+    }
+
+    fn detector(&self) -> Detector {
+        Detector::Rule
+    }
+
+    /// Its flush timeout is at most this.
+    fn delay(&self) -> Duration {
+        Duration::from_millis(150)
+    }
+
+    fn claim(&self, said: &Said) -> Claim {
+        let Some(report) = report(said) else {
+            return Claim::default();
+        };
+        Claim {
+            captured: report["received"].as_u64(),
+            lost: sum(&report["dropped"]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_report_counts() {
+        let said = Said {
+            stdout: "{\"event\":\"stats\",\"received\":1}\n\
+                     {\"event\":\"report\",\"received\":7,\"dropped\":{\"overrun\":2,\"writer\":3}}\n"
+                .to_owned(),
+            stderr: String::new(),
+        };
+        let tool = Lwnflog {
+            path: PathBuf::new(),
+            variant: Variant::OneGroup,
+        };
+        assert_eq!(
+            tool.claim(&said),
+            Claim {
+                captured: Some(7),
+                lost: Some(5)
+            }
+        );
+        assert_eq!(tool.claim(&Said::default()), Claim::default());
+    }
+}

@@ -1,0 +1,282 @@
+//! What a person or a program reads: figures while it runs, the report at the end.
+
+use std::fmt::{self, Write as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::account::Tally;
+use crate::detected::Bounds;
+
+/// Packets lost, by place. `None`: cannot be known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Dropped {
+    /// The socket's buffer was full.
+    pub overrun: u64,
+    /// The kernel could not allocate the message: counted by the rule, never numbered.
+    pub allocation: Option<u64>,
+    /// No file in time, or the disk was full.
+    pub writer: u64,
+}
+
+impl Dropped {
+    /// All of them, as far as they are known.
+    pub fn total(&self) -> u64 {
+        self.overrun + self.allocation.unwrap_or(0) + self.writer
+    }
+}
+
+/// The account of one group or queue, or of all.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Figures {
+    /// The group or queue; none in the sum.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<u16>,
+    /// Packets the rule counted. `None` where no usable counter stands before its `log`.
+    pub detected: Option<u64>,
+    /// Up to so many more may have been detected (and lost by allocation, or passed while the group
+    /// was not bound): packets were counted while it was being bound or released.
+    pub detected_uncertain: u64,
+    /// Packets that arrived here.
+    pub received: u64,
+    /// Packets recorded.
+    pub written: u64,
+    /// Packets counted and thrown away (`--discard`).
+    pub discarded: u64,
+    /// Packets lost, by place.
+    pub dropped: Dropped,
+    /// Packets passed over on purpose, all reasons.
+    pub skipped: u64,
+    /// Of them: not IPv4.
+    pub skipped_not_ipv4: u64,
+    /// Of them: messages that could not be read.
+    pub skipped_malformed: u64,
+    /// Of them: after `--count`.
+    pub skipped_beyond_count: u64,
+    /// Packets that carry the time of their arrival, because the kernel gave none.
+    pub unstamped: u64,
+    /// Bytes of records and blocks written.
+    pub bytes: u64,
+    /// Batches received.
+    pub batches: u64,
+    /// Times the next file was late.
+    pub stalls: u64,
+    /// How long capturing waited for files, microseconds.
+    pub stalled_us: u64,
+    /// Files begun.
+    pub files_begun: u64,
+}
+
+impl Figures {
+    /// Puts an account together from what the capturing thread and the rule counted. The loss that
+    /// no gap shows is an allocation failure, unless the socket dropped datagrams after the last
+    /// packet (`tail_overrun`), which no later number could reveal.
+    pub fn new(group: Option<u16>, tally: &Tally, detected: Option<Bounds>, tail_overrun: bool) -> Figures {
+        let counted = detected.map(|bounds| bounds.least.max(tally.numbered));
+        let uncertain = detected.zip(counted).map_or(0, |(bounds, counted)| bounds.most.saturating_sub(counted));
+        let unseen = counted.map(|counted| counted - tally.numbered);
+        let (tail, allocation) = if tail_overrun { (unseen.unwrap_or(0), unseen.map(|_| 0)) } else { (0, unseen) };
+        Figures {
+            group,
+            detected: counted,
+            detected_uncertain: uncertain,
+            received: tally.received,
+            written: tally.written,
+            discarded: tally.discarded,
+            dropped: Dropped { overrun: tally.overrun + tail, allocation, writer: tally.writer },
+            skipped: tally.skipped(),
+            skipped_not_ipv4: tally.not_ipv4,
+            skipped_malformed: tally.malformed,
+            skipped_beyond_count: tally.beyond_count,
+            unstamped: tally.unstamped,
+            bytes: tally.bytes,
+            batches: tally.batches,
+            stalls: tally.stalls,
+            stalled_us: tally.stalled_us,
+            files_begun: tally.files_begun,
+        }
+    }
+
+    /// Whether *detected = written + discarded + dropped + skipped*. True of every account of which
+    /// *detected* is known; the tests hold it against the rule's counter.
+    pub fn balances(&self) -> bool {
+        self.detected.is_none_or(|detected| {
+            detected == self.written + self.discarded + self.dropped.total() + self.skipped
+        })
+    }
+}
+
+/// One line of `--json` while it runs.
+#[derive(Debug, Serialize)]
+pub struct Stats<'a> {
+    /// Always `stats`.
+    pub event: &'static str,
+    /// Seconds since the capture began.
+    pub elapsed_secs: f64,
+    /// Packets received a second since the last line.
+    pub packets_per_sec: f64,
+    /// The sum.
+    #[serde(flatten)]
+    pub total: &'a Figures,
+}
+
+/// The last line of `--json`, and what is printed for a person.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Always `report`.
+    pub event: &'static str,
+    /// One account a group or queue.
+    pub groups: Vec<Figures>,
+    /// Their sum.
+    #[serde(flatten)]
+    pub total: Figures,
+    /// Packets lost before they came to the hook, by the devices' and the backlog's counters.
+    pub before_hook: u64,
+    /// (before the hook + dropped) / (before the hook + detected), the thesis's definition.
+    pub lost_percent: Option<f64>,
+    /// The ring's files, oldest first.
+    pub files: Vec<PathBuf>,
+    /// How long the capture lasted.
+    pub elapsed_secs: f64,
+    /// Why the account is not exact, or what else is to be said.
+    pub remarks: Vec<String>,
+}
+
+impl Report {
+    /// Puts the report together.
+    pub fn new(groups: Vec<Figures>, total: Figures, before_hook: u64, files: Vec<PathBuf>, elapsed: Duration) -> Report {
+        let lost_percent = total.detected.map(|detected| percent(before_hook + total.dropped.total(), before_hook + detected));
+        Report {
+            event: "report",
+            groups,
+            total,
+            before_hook,
+            lost_percent,
+            files,
+            elapsed_secs: elapsed.as_secs_f64(),
+            remarks: Vec::new(),
+        }
+    }
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a percentage for people")]
+    if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
+}
+
+/// A number with its thousands set apart.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place != 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn known(number: Option<u64>) -> String {
+    number.map_or_else(|| "unknown".to_owned(), grouped)
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let total = &self.total;
+        let mut detected = known(total.detected);
+        if total.detected_uncertain != 0 {
+            write!(detected, " (up to {} more)", grouped(total.detected_uncertain))?;
+        }
+        let mut line = |name: &str, value: &str| writeln!(f, "{name:>22}  {value}");
+        line("before the hook", &grouped(self.before_hook))?;
+        line("detected", &detected)?;
+        line("received", &grouped(total.received))?;
+        if total.discarded == 0 {
+            line("written", &grouped(total.written))?;
+        } else {
+            line("discarded", &grouped(total.discarded))?;
+        }
+        line("dropped: overrun", &grouped(total.dropped.overrun))?;
+        line("allocation", &known(total.dropped.allocation))?;
+        line("writer", &grouped(total.dropped.writer))?;
+        if total.skipped != 0 {
+            let why = [
+                (total.skipped_not_ipv4, "not IPv4"),
+                (total.skipped_malformed, "malformed"),
+                (total.skipped_beyond_count, "after --count"),
+            ];
+            let why: Vec<_> = why.iter().filter(|(n, _)| *n != 0).map(|(n, what)| format!("{} {what}", grouped(*n))).collect();
+            line("skipped", &format!("{} ({})", grouped(total.skipped), why.join(", ")))?;
+        }
+        match self.lost_percent {
+            Some(lost) => line("lost", &format!("{lost:.4} %"))?,
+            None => line("lost", "unknown: no rule's counter says what was detected")?,
+        }
+        if total.stalls != 0 {
+            line("stalls", &format!("{} ({} ms in sum)", total.stalls, total.stalled_us / 1000))?;
+        }
+        if total.unstamped != 0 {
+            line("without kernel time", &grouped(total.unstamped))?;
+        }
+        line("elapsed", &format!("{:.1} s", self.elapsed_secs))?;
+        line("bytes", &grouped(total.bytes))?;
+        if self.groups.len() > 1 {
+            for group in &self.groups {
+                let name = format!("group {}", group.group.unwrap_or_default());
+                let text = format!(
+                    "detected {}, written {}, dropped {}",
+                    known(group.detected),
+                    grouped(group.written + group.discarded),
+                    grouped(group.dropped.total())
+                );
+                line(&name, &text)?;
+            }
+        }
+        for remark in &self.remarks {
+            line("note", remark)?;
+        }
+        let shown = self.files.len().min(4);
+        for (place, file) in self.files.iter().rev().take(shown).enumerate() {
+            line(if place == 0 { "files, newest first" } else { "" }, &file.display().to_string())?;
+        }
+        if self.files.len() > shown {
+            line("", &format!("and {} more", self.files.len() - shown))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_number_shows_is_an_allocation_failure() {
+        let tally = Tally { received: 90, written: 80, not_ipv4: 10, overrun: 5, numbered: 95, ..Tally::default() };
+        let figures = Figures::new(Some(5), &tally, Some(Bounds { least: 100, most: 100 }), false);
+        assert_eq!(figures.dropped, Dropped { overrun: 5, allocation: Some(5), writer: 0 });
+        assert!(figures.balances());
+        let tail = Figures::new(Some(5), &tally, Some(Bounds { least: 100, most: 100 }), true);
+        assert_eq!(tail.dropped, Dropped { overrun: 10, allocation: Some(0), writer: 0 });
+        assert!(tail.balances());
+    }
+
+    #[test]
+    fn bounds_are_told() {
+        let tally = Tally { received: 90, written: 90, numbered: 90, ..Tally::default() };
+        let figures = Figures::new(None, &tally, Some(Bounds { least: 80, most: 97 }), false);
+        assert_eq!((figures.detected, figures.detected_uncertain), (Some(90), 7));
+        assert!(figures.balances());
+        let unknown = Figures::new(None, &tally, None, false);
+        assert_eq!((unknown.detected, unknown.dropped.allocation), (None, None));
+    }
+
+    #[test]
+    fn thousands() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_052_783_600), "1,052,783,600");
+    }
+}

@@ -1,0 +1,87 @@
+//! Making a file ready: its space reserved, its pages in memory, its unused part covered.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{FallocateFlags, fallocate};
+
+use crate::record::pcapng;
+use crate::sys::mapping::Mapping;
+
+/// Zeros are written and pages are populated in steps of this size: large enough that the page
+/// cache takes them as large folios (the mapping then costs a fifth as much), small enough that
+/// the swapper never holds a lock of the file system for long.
+const STEP_BYTES: usize = 2 << 20;
+/// A recycled file of which less than this is in memory is written anew: overwriting it in place
+/// would read every page back from disk first.
+const RESIDENT_PERCENT_MIN: usize = 95;
+
+/// How a file is laid out.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout {
+    /// Its length while it is live.
+    pub capacity: usize,
+    /// Where filler blocks go.
+    pub segment_bytes: usize,
+    /// Whether there are filler blocks; else the file must be zero.
+    pub filler: bool,
+}
+
+/// Makes `file` ready to be appended to, and maps it. It may be new and empty, or an old one to be
+/// recycled, whose cached pages are used again.
+///
+/// # Errors
+/// `StorageFull`, and whatever else the file system answers.
+pub fn prepare(file: &File, layout: Layout) -> io::Result<Mapping> {
+    let capacity = layout.capacity;
+    let old_len = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX).min(capacity);
+    match fallocate(file, FallocateFlags::empty(), 0, capacity as u64) {
+        Ok(()) => {}
+        // The zeros written below take the space then.
+        Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(capacity as u64)?,
+        Err(error) => return Err(error.into()),
+    }
+    let mapping = Mapping::new(file, capacity)?;
+    let recyclable = layout.filler && old_len > 0 && mapping.resident_percent() >= RESIDENT_PERCENT_MIN * old_len / capacity;
+    write_zeros(file, if recyclable { old_len } else { 0 }, capacity)?;
+    populate(&mapping, capacity)?;
+    let mut mapping = mapping;
+    if layout.filler {
+        for segment in mapping.bytes().chunks_mut(layout.segment_bytes) {
+            pcapng::fill(segment);
+        }
+    }
+    Ok(mapping)
+}
+
+fn write_zeros(file: &File, from: usize, to: usize) -> io::Result<()> {
+    static ZEROS: [u8; STEP_BYTES] = [0; STEP_BYTES];
+    let mut at = from;
+    while at < to {
+        // Steps end on multiples of the step, so that folios are aligned.
+        let step = (STEP_BYTES - at % STEP_BYTES).min(to - at);
+        file.write_all_at(&ZEROS[..step], at as u64)?;
+        at += step;
+    }
+    Ok(())
+}
+
+fn populate(mapping: &Mapping, capacity: usize) -> io::Result<()> {
+    let mut at = 0;
+    while at < capacity {
+        let step = STEP_BYTES.min(capacity - at);
+        match mapping.populate(at..at + step) {
+            Ok(()) => {}
+            // Linux before 5.14: the capturing thread then faults for itself.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(()),
+            // "Bad address" is what a page without space is called here (FACTS: EFAULT).
+            Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            Err(error) => return Err(error),
+        }
+        at += step;
+    }
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! Repair of a file whose writer could not finish it: `lwnflog repair`, and every restart.
+//!
+//! After `kill -9` a pcapng file needs none but the cut; classic pcap needs its zero rest cut off
+//! to be readable. After a power failure any page may be missing: a pcapng segment is then read up
+//! to the first bytes that are no block, its rest is covered by a filler, and reading goes on with
+//! the next segment.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::Path;
+
+use crate::record::pcap::{FILE_HEADER_BYTES, RECORD_HEADER_BYTES};
+use crate::record::pcapng::{BLOCK_MIN_BYTES, block, fill};
+use crate::sys::file::is_open_only_here;
+use crate::sys::mapping::Mapping;
+
+/// What a repair found and did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Repaired {
+    /// Packets that can be read.
+    pub packets: u64,
+    /// Time of the first one, microseconds since 1970; 0 is none.
+    pub first_us: u64,
+    /// Segments with something unreadable in them, which was covered.
+    pub damaged_segments: u64,
+    /// The file's length before.
+    pub bytes_before: u64,
+    /// Its length now.
+    pub bytes_after: u64,
+}
+
+/// Makes `path`, a pcapng or pcap file (little endian, as lwnflog writes them), readable as a
+/// whole and cuts it behind its last block.
+///
+/// # Errors
+/// `InvalidData` for anything else, which is left untouched; and what the file system answers.
+pub fn repair(path: &Path) -> io::Result<Repaired> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let bytes_before = file.metadata()?.len();
+    let len = usize::try_from(bytes_before).unwrap_or(usize::MAX);
+    if len < FILE_HEADER_BYTES {
+        return Err(invalid("too short for a capture file"));
+    }
+    let mut mapping = Mapping::new(&file, len)?;
+    let (mut repaired, end) = repair_bytes(mapping.bytes())?;
+    if mapping.replaced_pages() != 0 {
+        return Err(io::Error::other("a page of the file could not be read or written"));
+    }
+    drop(mapping);
+    repaired.bytes_before = bytes_before;
+    repaired.bytes_after = end as u64;
+    cut(&file, repaired)?;
+    Ok(repaired)
+}
+
+/// [`repair`], but not of a file that a running capture writes: it is refused while anybody else has
+/// it open.
+///
+/// # Errors
+/// `ResourceBusy` for a file that is open elsewhere; see [`repair`].
+pub fn repair_unowned(path: &Path) -> io::Result<Repaired> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    if !is_open_only_here(&file) {
+        return Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "another process has it open: a running lwnflog's live file needs no repair; close other readers",
+        ));
+    }
+    drop(file);
+    repair(path)
+}
+
+fn cut(file: &File, repaired: Repaired) -> io::Result<()> {
+    if repaired.bytes_after < repaired.bytes_before {
+        file.set_len(repaired.bytes_after)?;
+    }
+    Ok(())
+}
+
+/// Repairs a file's bytes in place. Returns what was found, and the length that is to stay.
+///
+/// # Errors
+/// `InvalidData` for what is neither pcapng nor pcap; nothing is changed then.
+pub fn repair_bytes(bytes: &mut [u8]) -> io::Result<(Repaired, usize)> {
+    match u32_at(bytes, 0) {
+        Some(block::SECTION_HEADER) => repair_pcapng(bytes),
+        Some(0xa1b2_c3d4 | 0xa1b2_3c4d) => Ok(repair_pcap(bytes)),
+        _ => Err(invalid("neither a pcapng nor a pcap file as lwnflog writes them")),
+    }
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// Times run back by less than this when two processors' packets meet in one group. What is older
+/// than the file's first packet by more is left from the file that was recycled.
+const STALE_SLACK_US: u64 = 1_000_000;
+
+fn repair_pcapng(bytes: &mut [u8]) -> io::Result<(Repaired, usize)> {
+    let Some(header) = block_at(bytes, 0, usize::MAX) else {
+        return Err(invalid("its section header is damaged"));
+    };
+    // A file that is not ours has no segments: it is cut where it becomes unreadable.
+    let segment_bytes = segment_note(&bytes[..header.len]).unwrap_or(usize::MAX);
+    let mut found = Repaired::default();
+    let (mut at, mut end) = (0, 0);
+    // Where the last whole block of this segment begins.
+    let mut last_block = 0;
+    while at < bytes.len() {
+        let segment_end = (at / segment_bytes).saturating_add(1).saturating_mul(segment_bytes).min(bytes.len());
+        let readable = block_at(bytes, at, segment_end).filter(|block| !is_stale(block, found.first_us));
+        if let Some(block) = readable {
+            if let Some(stamp_us) = block.stamp_us {
+                found.packets += 1;
+                if found.first_us == 0 {
+                    found.first_us = stamp_us;
+                }
+            }
+            last_block = at;
+            at += block.len;
+            if block.kind != block::FILLER {
+                end = at;
+            }
+            continue;
+        }
+        if segment_bytes == usize::MAX {
+            found.damaged_segments += 1;
+            break;
+        }
+        if bytes[at..segment_end].iter().any(|byte| *byte != 0) && u32_at(bytes, at) != Some(block::FILLER) {
+            found.damaged_segments += 1;
+        }
+        // Too little for a filler of its own: it takes the block before as well.
+        let from = if segment_end - at < BLOCK_MIN_BYTES { last_block } else { at };
+        fill(&mut bytes[from..segment_end]);
+        end = end.min(from.max(header.len));
+        at = segment_end;
+        last_block = at;
+    }
+    Ok((found, end))
+}
+
+/// A whole block.
+struct BlockAt {
+    kind: u32,
+    len: usize,
+    /// Of a packet block.
+    stamp_us: Option<u64>,
+}
+
+fn block_at(bytes: &[u8], at: usize, segment_end: usize) -> Option<BlockAt> {
+    let kind = u32_at(bytes, at)?;
+    let len = u32_at(bytes, at + 4)? as usize;
+    let end = at.checked_add(len)?;
+    let known = matches!(
+        kind,
+        block::SECTION_HEADER
+            | block::INTERFACE_DESCRIPTION
+            | block::INTERFACE_STATISTICS
+            | block::ENHANCED_PACKET
+            | block::FILLER
+    );
+    let whole = len >= BLOCK_MIN_BYTES && len % 4 == 0 && end <= segment_end;
+    if !known || !whole || u32_at(bytes, end - 4)? as usize != len {
+        return None;
+    }
+    let stamp_us = if kind == block::ENHANCED_PACKET {
+        Some(u64::from(u32_at(bytes, at + 12)?) << 32 | u64::from(u32_at(bytes, at + 16)?))
+    } else {
+        None
+    };
+    Some(BlockAt { kind, len, stamp_us })
+}
+
+fn is_stale(block: &BlockAt, first_us: u64) -> bool {
+    block.stamp_us.is_some_and(|stamp_us| stamp_us.saturating_add(STALE_SLACK_US) < first_us)
+}
+
+/// Reads `lwnflog segment=N` out of the section header's comment.
+fn segment_note(header: &[u8]) -> Option<usize> {
+    const NOTE: &[u8] = b"lwnflog segment=";
+    let at = header.windows(NOTE.len()).position(|window| window == NOTE)? + NOTE.len();
+    let digits: String = header[at..].iter().take_while(|b| b.is_ascii_digit()).map(|b| char::from(*b)).collect();
+    digits.parse().ok().filter(|bytes: &usize| *bytes >= 4096 && bytes.is_multiple_of(4))
+}
+
+fn repair_pcap(bytes: &[u8]) -> (Repaired, usize) {
+    const FRAME_MAX_BYTES: u32 = 262_144;
+    let mut found = Repaired::default();
+    let mut at = FILE_HEADER_BYTES;
+    while let (Some(seconds), Some(fraction), Some(captured), Some(original)) =
+        (u32_at(bytes, at), u32_at(bytes, at + 4), u32_at(bytes, at + 8), u32_at(bytes, at + 12))
+    {
+        let end = at + RECORD_HEADER_BYTES + captured as usize;
+        let plausible = seconds != 0 && fraction < 1_000_000_000 && (1..=FRAME_MAX_BYTES).contains(&captured);
+        if !plausible || captured > original || end > bytes.len() {
+            break;
+        }
+        if found.packets == 0 {
+            found.first_us = u64::from(seconds) * 1_000_000 + u64::from(fraction).min(999_999);
+        }
+        found.packets += 1;
+        at = end;
+    }
+    (found, at.min(bytes.len()))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk::<4>().map(|word| u32::from_le_bytes(*word))
+}

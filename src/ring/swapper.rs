@@ -1,0 +1,285 @@
+//! The swapper thread: makes the next file ready while the live one fills, and finishes the last.
+//!
+//! The thesis's swapper (section 2.5.1) with one difference: the capturing thread waits for it only
+//! when the next file is late, and then the wait is counted.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::prepare::{Layout, prepare};
+use super::store::{Store, StoreError};
+use super::{RingConfig};
+use crate::sys::mapping::Mapping;
+
+/// How long to wait before a failed preparation is tried again.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// What the swapper has to tell a person. Each is sent once, until its cause has gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// The disk is full: the ring lives with fewer files than asked for.
+    RingShrunk {
+        /// Files with packets that are left, the live one included.
+        files: usize,
+    },
+    /// No file can be had: packets are lost to the writer.
+    NoFile {
+        /// What the system said.
+        error: String,
+    },
+    /// Files can be had again.
+    FilesAgain,
+    /// A finished file could not be cut or renamed.
+    Finish {
+        /// What the system said.
+        error: String,
+    },
+}
+
+/// Where notices go.
+pub type Notices = Sender<Notice>;
+
+/// What [`Swapper::take_next`] found.
+#[derive(Debug)]
+pub(super) enum Next {
+    Ready(Mapping),
+    Failed,
+}
+
+enum Work {
+    /// The prepared file was taken and is live.
+    Begun,
+    /// The live file is full.
+    Full { mapping: Mapping, len: usize, first_us: u64 },
+}
+
+#[derive(Default)]
+struct Desk {
+    ready: Option<Mapping>,
+    failed: bool,
+    work: VecDeque<Work>,
+    stop: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    desk: Mutex<Desk>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        // A panic of the other side leaves the desk whole: each change to it is one statement.
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The capturing thread's handle.
+pub(super) struct Swapper {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<Vec<PathBuf>>>,
+}
+
+impl std::fmt::Debug for Swapper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Swapper").finish_non_exhaustive()
+    }
+}
+
+impl Swapper {
+    /// Prepares the first file in the caller's thread, so that what is wrong is said at once, then
+    /// starts the thread.
+    pub(super) fn start(config: RingConfig, store: Store, notices: Notices) -> Result<Swapper, StoreError> {
+        store.check_space(config.files, config.capacity_bytes() as u64)?;
+        let dir = config.dir.clone();
+        let problem = |source| StoreError::Directory { path: dir, source };
+        let name = format!("swapper-{}", config.name);
+        let mut worker = Worker::new(config, store, notices);
+        let first = worker.prepare_next().map_err(problem.clone())?;
+        let shared = Arc::new(Shared::default());
+        shared.desk().ready = Some(first);
+        shared.desk().work.reserve(8);
+        let theirs = Arc::clone(&shared);
+        let thread = thread::Builder::new().name(name).spawn(move || worker.run(&theirs)).map_err(problem)?;
+        Ok(Swapper { shared, thread: Some(thread) })
+    }
+
+    /// Takes the next file; waits while it is being made, and says how long.
+    pub(super) fn take_next(&self) -> (Next, Option<Duration>) {
+        let mut desk = self.shared.desk();
+        let mut since = None;
+        loop {
+            if let Some(mapping) = desk.ready.take() {
+                desk.work.push_back(Work::Begun);
+                self.shared.changed.notify_all();
+                return (Next::Ready(mapping), since.map(|since: Instant| since.elapsed()));
+            }
+            if desk.failed || self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
+                return (Next::Failed, None);
+            }
+            since.get_or_insert_with(Instant::now);
+            let waited = self.shared.changed.wait_timeout(desk, RETRY);
+            desk = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Hands over a full file, of which `len` bytes are to stay.
+    pub(super) fn finish(&self, mapping: Mapping, len: usize, first_us: u64) {
+        self.shared.desk().work.push_back(Work::Full { mapping, len, first_us });
+        self.shared.changed.notify_all();
+    }
+
+    /// Lets the thread finish its work and end. Returns the ring's files, oldest first.
+    pub(super) fn stop(mut self) -> Vec<PathBuf> {
+        self.shared.desk().stop = true;
+        self.shared.changed.notify_all();
+        self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or_default()
+    }
+}
+
+impl Drop for Swapper {
+    fn drop(&mut self) {
+        self.shared.desk().stop = true;
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread's own things.
+struct Worker {
+    config: RingConfig,
+    store: Store,
+    notices: Notices,
+    /// The live file: its number, path and descriptor.
+    live: Option<(u64, PathBuf, File)>,
+    /// The descriptor of the prepared file.
+    next: Option<File>,
+    shrunk: bool,
+}
+
+impl Worker {
+    fn new(config: RingConfig, store: Store, notices: Notices) -> Worker {
+        Worker { config, store, notices, live: None, next: None, shrunk: false }
+    }
+
+    fn run(mut self, shared: &Shared) -> Vec<PathBuf> {
+        let mut desk = shared.desk();
+        loop {
+            if let Some(work) = desk.work.pop_front() {
+                drop(desk);
+                self.work(work);
+                desk = shared.desk();
+            } else if desk.stop {
+                break;
+            } else if desk.ready.is_none() {
+                drop(desk);
+                let prepared = self.prepare_next();
+                desk = shared.desk();
+                match prepared {
+                    Ok(mapping) => {
+                        desk.ready = Some(mapping);
+                        if std::mem::take(&mut desk.failed) {
+                            self.tell(Notice::FilesAgain);
+                        }
+                        shared.changed.notify_all();
+                    }
+                    Err(error) => {
+                        if !std::mem::replace(&mut desk.failed, true) {
+                            self.tell(Notice::NoFile { error: error.to_string() });
+                            shared.changed.notify_all();
+                        }
+                        let waited = shared.changed.wait_timeout(desk, RETRY);
+                        desk = waited.unwrap_or_else(PoisonError::into_inner).0;
+                    }
+                }
+            } else {
+                desk = shared.changed.wait(desk).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+        desk.ready = None;
+        drop(desk);
+        if let Err(error) = self.store.remove_next() {
+            self.tell(Notice::Finish { error: error.to_string() });
+        }
+        self.store.files()
+    }
+
+    fn work(&mut self, work: Work) {
+        let done = match work {
+            Work::Begun => self.begun(),
+            Work::Full { mapping, len, first_us } => {
+                drop(mapping);
+                self.full(len, first_us)
+            }
+        };
+        if let Err(error) = done {
+            self.tell(Notice::Finish { error: error.to_string() });
+        }
+    }
+
+    fn begun(&mut self) -> io::Result<()> {
+        let Some(file) = self.next.take() else { return Ok(()) };
+        let (sequence, path) = self.store.begin()?;
+        self.live = Some((sequence, path, file));
+        Ok(())
+    }
+
+    fn full(&mut self, len: usize, first_us: u64) -> io::Result<()> {
+        let Some((sequence, path, file)) = self.live.take() else { return Ok(()) };
+        file.set_len(len as u64)?;
+        drop(file);
+        self.store.finish(sequence, &path, first_us)
+    }
+
+    /// Makes the next file ready. On a full disk the ring gives up its oldest file for it.
+    fn prepare_next(&mut self) -> io::Result<Mapping> {
+        let layout = Layout {
+            capacity: self.config.capacity_bytes(),
+            segment_bytes: self.config.segment_bytes,
+            filler: self.config.filler,
+        };
+        let limit = self.config.files;
+        // Beside the finished files there is the live one. One more than asked for goes at once.
+        while limit != 0 && self.store.finished_count() > limit {
+            self.store.remove_oldest()?;
+        }
+        let mut recycle = limit != 0 && self.store.finished_count() + 1 > limit;
+        loop {
+            // A preparation that failed half-way must not keep the space it took.
+            self.store.remove_next()?;
+            let prepared = self.store.make_next(recycle).and_then(|file| {
+                let mapping = prepare(&file, layout)?;
+                Ok((file, mapping))
+            });
+            match prepared {
+                Ok((file, mapping)) => {
+                    self.next = Some(file);
+                    return Ok(mapping);
+                }
+                Err(error) => {
+                    self.store.remove_next()?;
+                    if error.kind() != io::ErrorKind::StorageFull || self.store.finished_count() == 0 {
+                        return Err(error);
+                    }
+                    recycle = true;
+                    if !std::mem::replace(&mut self.shrunk, true) {
+                        self.tell(Notice::RingShrunk { files: self.store.finished_count() });
+                    }
+                }
+            }
+        }
+    }
+
+    fn tell(&self, notice: Notice) {
+        // Nobody listening is no reason to stop writing.
+        let _ = self.notices.send(notice);
+    }
+}

@@ -1,0 +1,415 @@
+//! One capture from beginning to end: rings, rules and sources opened in the right order, a thread
+//! for each source, the figures while it runs, the report at the end.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::account::{Account, Tally};
+use crate::capture::{Capture, Control, Outcome, Writer};
+use crate::config::{FileFormat, Output, Settings};
+use crate::detected::{Bounds, Watch};
+use crate::record::pcap::Pcap;
+use crate::record::pcapng::PcapNg;
+use crate::record::{Format, Interfaces, LinkType};
+use crate::report::{Figures, Report};
+use crate::ring::store::Recovered;
+use crate::ring::{Notice, Ring, RingConfig, Store, StoreError, segment_bytes_for};
+use crate::rules::{self, InstalledTable, RuleError, RuleSpec, SpecError, Target};
+use crate::source::Source;
+use crate::source::nflog::{Group, GroupConfig, GroupError};
+
+/// Attributes that link type NFLOG records beside the packet.
+const NFLOG_ATTRIBUTES_BYTES: u32 = 512;
+
+/// Why a capture cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The group cannot be read.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// The ring cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The rule cannot be installed.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+    /// The rule asked for makes no sense.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// No thread could be started.
+    #[error("cannot start a capturing thread: {0}")]
+    Thread(io::Error),
+    /// The source asked for is not there.
+    #[error("{0}")]
+    Unsupported(&'static str),
+}
+
+/// A capturing thread and what it publishes.
+struct Running {
+    number: u16,
+    account: Arc<Account>,
+    watch: Watch,
+    thread: JoinHandle<Outcome>,
+    granted_buffer_bytes: usize,
+}
+
+/// A running capture.
+pub struct Session {
+    settings: Settings,
+    control: Arc<Control>,
+    running: Vec<Running>,
+    /// The counters of all groups together: known also where groups share one.
+    watch: Watch,
+    installed: Option<InstalledTable>,
+    notices: Receiver<Notice>,
+    recovered: Vec<Recovered>,
+    begun: Instant,
+    drops_before: u64,
+}
+
+impl Session {
+    /// Opens everything and starts capturing. What is there when it returns captures.
+    ///
+    /// Rings come first, so that no packet waits for a disk; then the groups; a rule to install
+    /// comes last, so that its counter counts nothing that no group was bound for.
+    ///
+    /// # Errors
+    /// [`SessionError`]; nothing is left behind then.
+    pub fn start(settings: Settings) -> Result<Session, SessionError> {
+        let control = Arc::new(Control::new(settings.count));
+        let (notices_to, notices) = mpsc::channel();
+        let mut recovered = Vec::new();
+
+        let mut rings = Vec::new();
+        for number in &settings.numbers {
+            rings.push(match &settings.output {
+                Some(output) => {
+                    let store = Store::open(&output.dir, &settings.ring_name(*number), extension(output))?;
+                    recovered.extend_from_slice(store.recovered());
+                    Some(Ring::open(ring_config(&settings, output, *number), store, notices_to.clone())?)
+                }
+                None => None,
+            });
+        }
+
+        let mut watch = Watch::before_bind(settings.target, &settings.numbers);
+        let mut sources = Vec::new();
+        for number in &settings.numbers {
+            let mut watch = Watch::before_bind(settings.target, &[*number]);
+            let source = open_source(&settings, *number)?;
+            watch.after_bind();
+            sources.push((*number, source, watch));
+        }
+        watch.after_bind();
+        let drops_before = drops_before_hook();
+        let installed = match &settings.rule {
+            Some(request) => {
+                let mut spec = RuleSpec::new(settings.target, &settings.numbers)?;
+                if let Some(iface) = &request.iface {
+                    spec = spec.with_iface(iface)?;
+                }
+                if request.drop {
+                    spec = spec.with_drop()?;
+                }
+                Some(rules::install(&spec)?)
+            }
+            None => None,
+        };
+
+        let mut session = Session {
+            settings,
+            control,
+            running: Vec::new(),
+            watch,
+            installed,
+            notices,
+            recovered,
+            begun: Instant::now(),
+            drops_before,
+        };
+        for ((number, source, watch), ring) in sources.into_iter().zip(rings) {
+            let running = session.spawn(number, source, watch, ring).map_err(SessionError::Thread)?;
+            session.running.push(running);
+        }
+        Ok(session)
+    }
+
+    fn spawn(&self, number: u16, source: Group, watch: Watch, ring: Option<Ring>) -> io::Result<Running> {
+        let account = Arc::new(Account::default());
+        let granted_buffer_bytes = source.granted_buffer_bytes();
+        let name = self.settings.ring_name(number);
+        let (control, published) = (Arc::clone(&self.control), Arc::clone(&account));
+        let format = self.settings.output.as_ref().map_or(FileFormat::PcapNg, |output| output.format);
+        let thread = match format {
+            FileFormat::PcapNg => {
+                let format = pcapng(&self.settings, number);
+                capture_thread(&name, source, self.writer(format, ring), control, published)?
+            }
+            FileFormat::Pcap => {
+                let format = Pcap::new(self.settings.link, file_snaplen(&self.settings));
+                capture_thread(&name, source, self.writer(format, ring), control, published)?
+            }
+        };
+        Ok(Running { number, account, watch, thread, granted_buffer_bytes })
+    }
+
+    fn writer<F: Format>(&self, format: F, ring: Option<Ring>) -> Option<Writer<F>> {
+        let (link, snaplen) = (self.settings.link, self.settings.snaplen);
+        ring.map(|ring| Writer { format, ring, link, snaplen })
+    }
+
+    /// What stops and rotates it.
+    pub fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Files of a killed run that were finished on opening.
+    pub fn recovered(&self) -> &[Recovered] {
+        &self.recovered
+    }
+
+    /// The smallest receive buffer granted.
+    pub fn granted_buffer_bytes(&self) -> usize {
+        self.running.iter().map(|running| running.granted_buffer_bytes).min().unwrap_or(0)
+    }
+
+    /// What the swappers have to say, without waiting.
+    pub fn notices(&self) -> impl Iterator<Item = Notice> + '_ {
+        self.notices.try_iter()
+    }
+
+    /// How long it has been running.
+    pub fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// True when a capturing thread has ended by itself: an error, or `--count` reached.
+    pub fn has_ended(&self) -> bool {
+        self.running.iter().any(|running| running.thread.is_finished())
+    }
+
+    /// The groups or queues that no rule feeds. Reads the rules anew.
+    ///
+    /// # Errors
+    /// What reading the rules says.
+    pub fn unfed(&mut self) -> Result<Vec<u16>, RuleError> {
+        let target = self.settings.target;
+        let mut unfed = Vec::new();
+        for number in &self.settings.numbers {
+            if rules::feeds(target, *number)?.is_empty() {
+                unfed.push(*number);
+            }
+        }
+        Ok(unfed)
+    }
+
+    /// The rules that feed the capture, as they were read last.
+    pub fn feeds(&self) -> &[rules::Feed] {
+        self.watch.feeds()
+    }
+
+    /// The sum of the figures now. While it runs, what was counted and has not arrived yet counts
+    /// neither as detected nor as lost.
+    pub fn figures(&mut self) -> Figures {
+        let mut sum = Tally::default();
+        for running in &self.running {
+            sum += running.account.read();
+        }
+        let mut figures = Figures::new(None, &sum, None, false);
+        figures.detected = self.watch.read().map(|bounds| bounds.least.max(sum.numbered));
+        figures
+    }
+
+    /// Stops the capture: the sources detach, what the kernel still holds is taken, files are
+    /// finished. Returns the report, and the error that ended a thread, if one did.
+    pub fn finish(mut self) -> (Report, Option<io::Error>) {
+        // With a rule of our own, nothing is counted any more when the groups are released.
+        if let Some(installed) = &mut self.installed
+            && let Err(error) = installed.stop_logging()
+        {
+            log::debug!("cannot take the rule back before the end: {error}");
+        }
+        // Counters are read before and after: what was counted in between is uncertain.
+        let total_before = self.watch.read();
+        let befores: Vec<_> = self.running.iter_mut().map(|running| running.watch.read()).collect();
+        self.control.stop();
+        let mut groups = Vec::new();
+        let (mut sum, mut files, mut error) = (Tally::default(), Vec::new(), None);
+        let mut remarks = Vec::new();
+        let mut tail = false;
+        for (running, before) in self.running.into_iter().zip(befores) {
+            let Running { number, mut watch, thread, .. } = running;
+            let Ok(outcome) = thread.join() else {
+                error.get_or_insert_with(|| io::Error::other("a capturing thread panicked"));
+                continue;
+            };
+            let bounds = both(before, watch.read());
+            let tail_overrun = outcome.dropped_datagrams > outcome.explained_datagrams;
+            tail |= tail_overrun;
+            groups.push(Figures::new(Some(number), &outcome.tally, bounds, tail_overrun));
+            remarks.extend(remarks_on(&outcome, &watch, number));
+            sum += outcome.tally;
+            files.extend(outcome.files);
+            if let Some(cause) = outcome.error {
+                error.get_or_insert(cause);
+            }
+        }
+        let mut total = Figures::new(None, &sum, both(total_before, self.watch.read()), tail);
+        add_up(&mut total, &groups);
+        let elapsed = self.begun.elapsed();
+        let before_hook = drops_before_hook().saturating_sub(self.drops_before);
+        let mut report = Report::new(groups, total, before_hook, files, elapsed);
+        report.remarks = remarks;
+        (report, error)
+    }
+}
+
+/// Where each group's losses are known, so is their sum, place by place.
+fn add_up(total: &mut Figures, groups: &[Figures]) {
+    if groups.iter().all(|group| group.detected.is_some()) {
+        total.detected = groups.iter().map(|group| group.detected).sum();
+        total.detected_uncertain = groups.iter().map(|group| group.detected_uncertain).sum();
+        total.dropped.overrun = groups.iter().map(|group| group.dropped.overrun).sum();
+        total.dropped.allocation = groups.iter().map(|group| group.dropped.allocation).sum();
+    }
+}
+
+/// What was counted by the time the group was released, between two readings.
+fn both(before: Option<Bounds>, after: Option<Bounds>) -> Option<Bounds> {
+    let (before, after) = (before?, after?);
+    Some(Bounds { least: before.least, most: after.most.max(before.most) })
+}
+
+fn remarks_on(outcome: &Outcome, watch: &Watch, number: u16) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if watch.is_broken() {
+        remarks.push(format!(
+            "the counter of {number} was reset or reloaded while capturing: detected may be too low"
+        ));
+    }
+    if outcome.truncated_datagrams != 0 {
+        remarks.push(format!(
+            "{} datagrams of {number} did not fit the receive buffer: please report this",
+            outcome.truncated_datagrams
+        ));
+    }
+    remarks
+}
+
+fn capture_thread<S, F>(
+    name: &str,
+    source: S,
+    writer: Option<Writer<F>>,
+    control: Arc<Control>,
+    account: Arc<Account>,
+) -> io::Result<JoinHandle<Outcome>>
+where
+    S: Source + Send + 'static,
+    F: Format + Send + 'static,
+{
+    let capture = Capture::new(source, writer, control, account);
+    thread::Builder::new().name(format!("capture-{name}")).spawn(move || capture.run())
+}
+
+fn open_source(settings: &Settings, number: u16) -> Result<Group, SessionError> {
+    match settings.target {
+        Target::Group => {
+            let config = GroupConfig {
+                batch: settings.batch,
+                flush: settings.flush,
+                buffer_bytes: settings.buffer_bytes,
+                ..GroupConfig::new(number, settings.copy_range_bytes())
+            };
+            Ok(Group::open(config)?)
+        }
+        Target::Queue => Err(SessionError::Unsupported("NFQUEUE is not built in yet")),
+    }
+}
+
+fn extension(output: &Output) -> &'static str {
+    match output.format {
+        FileFormat::PcapNg => PcapNg::EXTENSION,
+        FileFormat::Pcap => Pcap::EXTENSION,
+    }
+}
+
+/// The snap length that files declare: with link type NFLOG, frames hold attributes as well.
+fn file_snaplen(settings: &Settings) -> u32 {
+    match settings.link {
+        LinkType::Nflog => settings.snaplen + NFLOG_ATTRIBUTES_BYTES,
+        LinkType::Ethernet | LinkType::Ip => settings.snaplen,
+    }
+}
+
+fn segment_bytes(settings: &Settings) -> usize {
+    segment_bytes_for(PcapNg::record_bytes_max(file_snaplen(settings) as usize))
+}
+
+fn pcapng(settings: &Settings, number: u16) -> PcapNg {
+    let source = match settings.target {
+        Target::Group => format!("NFLOG group {number}"),
+        Target::Queue => format!("NFQUEUE queue {number}"),
+    };
+    let interfaces = Interfaces::new(device_name);
+    PcapNg::new(settings.link, file_snaplen(settings), source, segment_bytes(settings), interfaces)
+}
+
+fn ring_config(settings: &Settings, output: &Output, number: u16) -> RingConfig {
+    RingConfig {
+        dir: output.dir.clone(),
+        name: settings.ring_name(number),
+        extension: extension(output),
+        file_bytes: output.file_bytes,
+        files: output.files,
+        segment_bytes: segment_bytes(settings),
+        filler: output.format == FileFormat::PcapNg,
+    }
+}
+
+/// The name of a device in the calling thread's network namespace.
+fn device_name(ifindex: u32) -> Option<String> {
+    crate::sys::netlink::device_name(ifindex)
+}
+
+/// Packets that devices or the backlog of this network namespace dropped on the way in.
+///
+/// `/proc/net/softnet_stat` counts the backlog's drops for the whole host, but each of them is in
+/// its device's figure as well, which is of this namespace alone: that one is read.
+fn drops_before_hook() -> u64 {
+    let Ok(table) = std::fs::read_to_string("/proc/thread-self/net/dev") else { return 0 };
+    table.lines().filter_map(received_drops).sum()
+}
+
+/// `/proc/net/dev`: behind the name bytes, packets, errs, drop, fifo of the receiving side.
+fn received_drops(line: &str) -> Option<u64> {
+    let (_, columns) = line.split_once(':')?;
+    let mut columns = columns.split_whitespace();
+    let drop: u64 = columns.nth(3)?.parse().ok()?;
+    let fifo: u64 = columns.next()?.parse().ok()?;
+    Some(drop + fifo)
+}
+
+/// The files a ring of these settings may come to take, in bytes: what an operator has to plan for.
+pub fn disk_bound_bytes(settings: &Settings) -> Option<u64> {
+    let output = settings.output.as_ref()?;
+    if output.files == 0 {
+        return None;
+    }
+    let rings = settings.numbers.len() as u64;
+    // One more file than hold packets is being prepared.
+    Some(output.file_bytes.saturating_mul(output.files as u64 + 1).saturating_mul(rings))
+}
+
+/// Where a capture writes, for messages.
+pub fn directory(settings: &Settings) -> Option<PathBuf> {
+    settings.output.as_ref().map(|output| output.dir.clone())
+}

@@ -1,0 +1,84 @@
+//! Where packets come from: an NFLOG group or an NFQUEUE queue, one engine for both.
+
+pub mod nflog;
+
+use std::io;
+
+use crate::netlink::Malformed;
+use crate::packet::Packet;
+
+/// One thing found in a batch.
+#[derive(Debug, Clone, Copy)]
+pub enum Item<'a> {
+    /// A packet.
+    Packet(Packet<'a>),
+    /// Bytes that are no message as the kernel writes them; what follows in the datagram is not
+    /// looked at.
+    Malformed(Malformed),
+}
+
+/// What a receive call brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// Packets: [`Source::batch`] has them.
+    Batch,
+    /// Nothing in the time a receive call waits, or nothing for us.
+    Nothing,
+}
+
+/// A batch without a look at its packets: what counting takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Packet messages.
+    pub packets: u64,
+    /// The sequence number of the first.
+    pub first_sequence: Option<u32>,
+    /// Whether the walk met something malformed.
+    pub malformed: bool,
+}
+
+/// A source of packets. The capturing thread owns it.
+pub trait Source {
+    /// The packets of a batch, in order, borrowed from the receive buffer.
+    type Batch<'a>: Iterator<Item = Item<'a>>
+    where
+        Self: 'a;
+
+    /// Waits (with `wait`, up to a tenth of a second) for packets. The batch before is gone then.
+    ///
+    /// # Errors
+    /// What the system says; the source cannot go on then.
+    fn receive(&mut self, wait: bool) -> io::Result<Arrival>;
+
+    /// What the last [`Source::receive`] brought.
+    fn batch(&self) -> Self::Batch<'_>;
+
+    /// Counts the batch without looking into its packets.
+    fn count(&self) -> Count;
+
+    /// Called when the batch has been recorded: gives the verdict, where there is one to give.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn settle(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Detaches from the hook: no packet comes to the source any more, what it has is still to be
+    /// received.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn detach(&mut self) -> io::Result<()>;
+
+    /// Datagrams that the socket had no room for.
+    fn dropped_datagrams(&self) -> u64;
+
+    /// Datagrams that did not fit the receive buffer: none, if this program is right.
+    fn truncated_datagrams(&self) -> u64;
+
+    /// The first sequence number that the source gives.
+    fn first_sequence(&self) -> u32 {
+        0
+    }
+}

@@ -1,0 +1,368 @@
+//! An NFLOG group (`net/netfilter/nfnetlink_log.c`): binding, configuring, receiving.
+
+use std::io::{self, Cursor};
+use std::time::Duration;
+
+use neli::ToBytes;
+use neli::consts::netfilter::{LogCmd, LogCopyMode, NfLogCfg};
+use neli::consts::nl::NlmF;
+use neli::consts::socket::{Msg, NlFamily};
+use neli::socket::NlSocket;
+use neli::utils::Groups;
+
+use super::{Arrival, Count, Item, Source};
+use crate::netlink::message::{self, Messages};
+use crate::netlink::nflog;
+use crate::netlink::request::{AttrResult, attrs, be16, be32, bytes, message as request};
+use crate::sys::netlink as socket;
+
+/// `NFULNL_NLBUFSIZ_MAX`: the kernel takes no more, and does not say so.
+pub const NLBUFSIZ_MAX_BYTES: u32 = 131_072;
+/// `NFULNL_CFG_F_SEQ`: number the messages of this group.
+const FLAG_SEQUENCE: u16 = 1;
+/// How long a receive call waits before it gives the caller a chance to look around.
+const RECEIVE_TIMEOUT: Duration = Duration::from_millis(100);
+/// How long the kernel gets to acknowledge a configuration.
+const ACKNOWLEDGE_TRIES: usize = 20;
+
+/// How a group is to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupConfig {
+    /// The number that the rule names: `log group N`.
+    pub group: u16,
+    /// Bytes to copy of each packet, from its network header on.
+    pub copy_range_bytes: u32,
+    /// Packets the kernel collects before it hands them over (`qthreshold`).
+    pub batch: u32,
+    /// Bytes the kernel collects them in (`nlbufsiz`), at most [`NLBUFSIZ_MAX_BYTES`].
+    pub nlbufsiz_bytes: u32,
+    /// How long it waits for more. The kernel counts in hundredths of a second.
+    pub flush: Duration,
+    /// The socket's receive buffer.
+    pub buffer_bytes: usize,
+}
+
+impl GroupConfig {
+    /// The settings that need no tuning: batches of about a thousand, at most 100 ms old.
+    pub fn new(group: u16, copy_range_bytes: u32) -> Self {
+        GroupConfig {
+            group,
+            copy_range_bytes,
+            batch: 1024,
+            nlbufsiz_bytes: NLBUFSIZ_MAX_BYTES,
+            flush: Duration::from_millis(100),
+            buffer_bytes: 64 << 20,
+        }
+    }
+
+    /// Bytes that no datagram of this group exceeds. The kernel rounds the allocation of
+    /// `nlbufsiz` bytes and its own trailer up to a power of two and fills all of it.
+    fn datagram_bytes_max(&self) -> usize {
+        const SKB_SHARED_INFO_BYTES: u32 = 1024; // 320 today
+        const PACKET_MESSAGE_BYTES_MAX: u32 = nflog::COPY_RANGE_MAX_BYTES + 4096;
+        let asked = self.nlbufsiz_bytes.max(PACKET_MESSAGE_BYTES_MAX) + SKB_SHARED_INFO_BYTES;
+        asked.next_power_of_two() as usize
+    }
+}
+
+/// Why a group cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupError {
+    /// Netfilter's log is not in this kernel.
+    #[error("group {group}: this kernel has no Netfilter log to netlink; load it with `modprobe nfnetlink_log` (CONFIG_NETFILTER_NETLINK_LOG)")]
+    NoNflog {
+        /// The group.
+        group: u16,
+    },
+    /// Somebody else holds the group.
+    #[error("group {group} is taken by {holder}; stop it, or capture another group (and change the rule's `log group`)")]
+    Taken {
+        /// The group.
+        group: u16,
+        /// The process, or what is known of it.
+        holder: String,
+    },
+    /// The caller may not.
+    #[error("group {group}: capturing needs CAP_NET_ADMIN in this network namespace; run as root, or `setcap cap_net_admin+ep` the program")]
+    NoRight {
+        /// The group.
+        group: u16,
+    },
+    /// Anything else.
+    #[error("group {group}: cannot {what}: {source}")]
+    System {
+        /// The group.
+        group: u16,
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// One bound group: its socket and its receive buffer.
+pub struct Group {
+    socket: NlSocket,
+    config: GroupConfig,
+    buffer: Vec<u8>,
+    /// Bytes of the buffer that the last receive call filled.
+    filled: usize,
+    /// Packets that came while an acknowledgement was waited for.
+    kept: Vec<Vec<u8>>,
+    truncated: u64,
+    granted_buffer_bytes: usize,
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Group {
+    /// Binds the group in the calling thread's network namespace and configures it, in one request,
+    /// so that no packet comes before the settings hold.
+    ///
+    /// # Errors
+    /// [`GroupError`], each with its remedy.
+    pub fn open(config: GroupConfig) -> Result<Group, GroupError> {
+        let group = config.group;
+        let system = |what| move |source| GroupError::System { group, what, source };
+        let socket = NlSocket::connect(NlFamily::Netfilter, None, Groups::empty())
+            .map_err(system("open a netlink socket"))?;
+        let fd = socket::borrow(&socket);
+        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)
+            .map_err(|error| system("set close-on-exec")(error.into()))?;
+        socket.block().map_err(system("make the socket wait"))?;
+        socket::set_no_enobufs(fd).map_err(system("set NETLINK_NO_ENOBUFS"))?;
+        let granted_buffer_bytes = socket::set_receive_buffer(fd, config.buffer_bytes)
+            .map_err(system("set the receive buffer"))?;
+        socket::set_receive_timeout(fd, RECEIVE_TIMEOUT).map_err(system("set the receive timeout"))?;
+        let buffer = vec![0; config.datagram_bytes_max()];
+        let mut this = Group {
+            socket,
+            buffer,
+            filled: 0,
+            kept: Vec::new(),
+            truncated: 0,
+            granted_buffer_bytes,
+            config,
+        };
+        this.configure()?;
+        Ok(this)
+    }
+
+    fn configure(&mut self) -> Result<(), GroupError> {
+        let config = self.config.clone();
+        let mut copy_mode = config.copy_range_bytes.min(nflog::COPY_RANGE_MAX_BYTES).to_be_bytes().to_vec();
+        copy_mode.extend_from_slice(&[u8::from(LogCopyMode::Packet), 0]);
+        let hundredths = u32::try_from(config.flush.as_millis() / 10).unwrap_or(u32::MAX).max(1);
+        let answer = self.request(
+            1,
+            [
+                bytes(NfLogCfg::Cmd.into(), &[LogCmd::Bind.into()]),
+                bytes(NfLogCfg::Mode.into(), &copy_mode),
+                be32(NfLogCfg::NlBufSize.into(), config.nlbufsiz_bytes.min(NLBUFSIZ_MAX_BYTES)),
+                be32(NfLogCfg::Timeout.into(), hundredths),
+                be32(NfLogCfg::QThresh.into(), config.batch.max(1)),
+                be16(NfLogCfg::Flags.into(), FLAG_SEQUENCE),
+            ],
+        );
+        let group = config.group;
+        answer.map_err(|source| match source.raw_os_error() {
+            // A group that another socket holds answers EPERM too: who holds it decides.
+            Some(libc::EPERM) => match holder(group) {
+                Some(holder) => GroupError::Taken { group, holder },
+                None => GroupError::NoRight { group },
+            },
+            Some(libc::EBUSY) => GroupError::Taken { group, holder: "this process".to_owned() },
+            Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT) => GroupError::NoNflog { group },
+            _ => GroupError::System { group, what: "bind it", source },
+        })
+    }
+
+    /// Sends a configuration request and waits for the kernel's answer; packets that come before it
+    /// are kept.
+    fn request<const N: usize>(&mut self, sequence: u32, settings: [AttrResult; N]) -> io::Result<()> {
+        self.send(sequence, settings)?;
+        for _ in 0..ACKNOWLEDGE_TRIES {
+            if self.fill(true)? == Arrival::Nothing {
+                continue;
+            }
+            let datagram = &self.buffer[..self.filled];
+            let answer = Messages::new(datagram)
+                .flatten()
+                .find(|message| message.kind == message::ERROR && message.sequence == sequence);
+            match answer.map(|message| message::error_number(message.body)) {
+                Some(Some(0)) => return Ok(()),
+                Some(Some(errno)) => return Err(io::Error::from_raw_os_error(errno)),
+                Some(None) => return Err(io::Error::from(io::ErrorKind::InvalidData)),
+                None => self.kept.push(datagram.to_vec()),
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, "the kernel did not acknowledge the configuration"))
+    }
+
+    fn send<const N: usize>(&self, sequence: u32, settings: [AttrResult; N]) -> io::Result<()> {
+        let other = |error| io::Error::other(format!("{error}"));
+        let settings = attrs(settings).map_err(other)?;
+        let request = request(nflog::CONFIG, NlmF::ACK, sequence, 0, self.config.group, settings).map_err(other)?;
+        let mut bytes = Cursor::new(Vec::new());
+        request.to_bytes(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+        self.socket.send(bytes.get_ref(), Msg::empty()).map(drop)
+    }
+
+    /// Receives one datagram into the buffer.
+    #[inline]
+    fn fill(&mut self, wait: bool) -> io::Result<Arrival> {
+        self.filled = 0;
+        match socket::receive(socket::borrow(&self.socket), &mut self.buffer, wait) {
+            // Only the kernel's word counts: any process may send to a netlink socket.
+            Ok(received) if received.port != 0 => Ok(Arrival::Nothing),
+            Ok(received) => {
+                self.filled = received.bytes.min(self.buffer.len());
+                self.truncated += u64::from(received.bytes > self.buffer.len());
+                Ok(Arrival::Batch)
+            }
+            Err(error) => match error.raw_os_error() {
+                // A full buffer is counted by the gap in the sequence numbers.
+                Some(libc::EAGAIN | libc::EINTR | libc::ENOBUFS) => Ok(Arrival::Nothing),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// The receive buffer that the kernel granted, which may be less than was asked for.
+    pub fn granted_buffer_bytes(&self) -> usize {
+        self.granted_buffer_bytes
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &GroupConfig {
+        &self.config
+    }
+}
+
+impl Source for Group {
+    type Batch<'a> = Batch<'a>;
+
+    #[inline]
+    fn receive(&mut self, wait: bool) -> io::Result<Arrival> {
+        if self.kept.is_empty() {
+            return self.fill(wait);
+        }
+        let kept = self.kept.remove(0);
+        self.buffer[..kept.len()].copy_from_slice(&kept);
+        self.filled = kept.len();
+        Ok(Arrival::Batch)
+    }
+
+    #[inline]
+    fn batch(&self) -> Batch<'_> {
+        Batch::new(&self.buffer[..self.filled])
+    }
+
+    #[inline]
+    fn count(&self) -> Count {
+        let mut count = Count::default();
+        for message in Messages::new(&self.buffer[..self.filled]) {
+            match message {
+                Ok(message) if message.kind == nflog::PACKET => {
+                    if count.packets == 0 {
+                        count.first_sequence = nflog::parse(&message).ok().and_then(|packet| packet.sequence);
+                    }
+                    count.packets += 1;
+                }
+                Ok(_) => {}
+                Err(_) => count.malformed = true,
+            }
+        }
+        count
+    }
+
+    fn detach(&mut self) -> io::Result<()> {
+        self.send(2, [bytes(NfLogCfg::Cmd.into(), &[LogCmd::Unbind.into()])])
+    }
+
+    fn dropped_datagrams(&self) -> u64 {
+        socket::dropped_datagrams(socket::borrow(&self.socket)).map_or(0, u64::from)
+    }
+
+    fn truncated_datagrams(&self) -> u64 {
+        self.truncated
+    }
+}
+
+/// The packets of one datagram.
+#[derive(Debug, Clone)]
+pub struct Batch<'a> {
+    messages: Messages<'a>,
+}
+
+impl<'a> Batch<'a> {
+    /// The packets in `datagram`, as the kernel sent it.
+    #[inline]
+    pub fn new(datagram: &'a [u8]) -> Self {
+        Batch { messages: Messages::new(datagram) }
+    }
+}
+
+impl<'a> Iterator for Batch<'a> {
+    type Item = Item<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Item<'a>> {
+        loop {
+            match self.messages.next()? {
+                Ok(message) if message.kind == nflog::PACKET => {
+                    return Some(match nflog::parse(&message) {
+                        Ok(packet) => Item::Packet(packet),
+                        Err(error) => Item::Malformed(error),
+                    });
+                }
+                Ok(_) => {} // the end of the datagram, an acknowledgement
+                Err(error) => return Some(Item::Malformed(error)),
+            }
+        }
+    }
+}
+
+/// Who holds a group, by `/proc`: the port id of the group, the socket of the port id, the process
+/// of the socket.
+fn holder(group: u16) -> Option<String> {
+    let table = std::fs::read_to_string("/proc/thread-self/net/netfilter/nfnetlink_log").ok()?;
+    let port = port_of(&table, group)?;
+    Some(process_of_port(port).unwrap_or_else(|| format!("another process (netlink port id {port})")))
+}
+
+/// The second column of the line whose first one is the group.
+fn port_of(table: &str, group: u16) -> Option<u32> {
+    table.lines().find_map(|line| {
+        let mut columns = line.split_whitespace();
+        (columns.next()?.parse() == Ok(group)).then(|| columns.next()?.parse().ok())?
+    })
+}
+
+/// Finds the process by the socket's inode (`/proc/net/netlink`: column 3 the port id, the last one
+/// the inode), among those whose descriptors the caller may look at.
+fn process_of_port(port: u32) -> Option<String> {
+    const NETLINK_NETFILTER: &str = "12";
+    let table = std::fs::read_to_string("/proc/thread-self/net/netlink").ok()?;
+    let inode = table.lines().find_map(|line| {
+        let columns: Vec<_> = line.split_whitespace().collect();
+        let found = columns.get(1) == Some(&NETLINK_NETFILTER) && columns.get(2)?.parse() == Ok(port);
+        found.then(|| columns.last().map(ToString::to_string))?
+    })?;
+    let wanted = format!("socket:[{inode}]");
+    let processes = std::fs::read_dir("/proc").ok()?;
+    processes.flatten().find_map(|process| {
+        let pid: u32 = process.file_name().to_str()?.parse().ok()?;
+        let mut descriptors = std::fs::read_dir(process.path().join("fd")).ok()?.flatten();
+        descriptors
+            .any(|fd| std::fs::read_link(fd.path()).is_ok_and(|target| target.as_os_str() == wanted.as_str()))
+            .then(|| {
+                let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+                format!("process {pid} ({})", name.trim())
+            })
+    })
+}

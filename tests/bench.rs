@@ -1,0 +1,72 @@
+//! The benchmark, for correctness only. Needs root, and the tools it compares.
+#![cfg(feature = "bench")]
+
+use std::process::Command;
+
+fn bench() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lwnflog-bench"));
+    command.arg("--dir").arg(env!("CARGO_TARGET_TMPDIR"));
+    command
+}
+
+#[test]
+fn a_smoke_run_loses_nothing() {
+    let tools = "nftables-counter,null-reader,ulogd2,tcpdump,netsniff-ng,xdpdump";
+    let output = bench().args(["smoke", "--tools", tools]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(!text.contains("GAP"), "a tool is not installed:\n{text}");
+}
+
+#[test]
+fn a_run_writes_json_that_can_be_rendered_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (json, plots) = (dir.path().join("r.json"), dir.path().join("plots"));
+    let output = bench()
+        .args(["--tools", "tcpdump", "--packets", "20000", "--json"])
+        .arg(&json)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let output = bench()
+        .arg("--plot")
+        .arg(&plots)
+        .arg("--markdown=-")
+        .arg("render")
+        .arg(&json)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.contains("| tcpdump | AF_PACKET | 20,000 | 20,000 | 0 | 20,000 | 0 |"),
+        "{text}"
+    );
+    assert!(plots.join("writing-64-1.svg").is_file());
+}
+
+#[test]
+fn bad_requests_are_refused_with_the_reason() {
+    for (args, words) in [
+        (&["--tools", "nonsense"][..], "no tool is called nonsense"),
+        (&["--sizes", "9"], "frames have from"),
+        (&["--senders", "0"], "from 1 to 64"),
+        (&["--replay", "/nonexistent"], "/nonexistent"),
+        (&["render", "/proc/version"], "is not what --json wrote"),
+        (&["--rounds", "0"], "rounds"),
+    ] {
+        let output = bench().args(args).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && text.contains(words),
+            "{args:?}: {text}"
+        );
+    }
+}
