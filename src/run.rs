@@ -10,13 +10,14 @@ use anyhow::{Context as _, Result, anyhow};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
-use crate::cli::{CaptureArgs, FormatArg, LinkArg, SourceArgs};
-use crate::config::{self, ConfigError, FileFormat, Output, RuleRequest, Settings};
+use crate::cli::{CaptureArgs, FormatArg, LinkArg, SourceArgs, VerdictArg};
+use crate::config::{self, ConfigError, FileFormat, Output, QueueOptions, RuleRequest, Settings};
 use crate::record::LinkType;
 use crate::report::{Figures, Stats, grouped};
 use crate::ring::{Notice, repair as ring_repair};
-use crate::rules::{RuleSpec, SpecError, Target, table_text};
+use crate::rules::{RuleSpec, SpecError, Target, iptables_queue_command, table_text};
 use crate::session::{Session, disk_bound_bytes};
+use crate::source::nfqueue::Verdict;
 
 /// How often the main thread looks around.
 const TICK: Duration = Duration::from_millis(50);
@@ -55,7 +56,12 @@ pub fn print_rules(source: &SourceArgs, iface: Option<&str>, drop: bool, prefix:
     if let Some(prefix) = prefix {
         spec = spec.with_prefix(prefix)?;
     }
-    io::stdout().write_all(table_text(&spec).as_bytes()).context("standard output")
+    let mut text = String::new();
+    if let Some(command) = iptables_queue_command(&spec) {
+        text = format!("# Where the kernel has no `queue` (CONFIG_NFT_QUEUE), this does the same:\n#   {command}\n");
+    }
+    text.push_str(&table_text(&spec));
+    io::stdout().write_all(text.as_bytes()).context("standard output")
 }
 
 /// `lwnflog repair …`
@@ -90,6 +96,9 @@ pub fn repair(files: &[PathBuf]) -> Result<()> {
 }
 
 fn source_numbers(source: &SourceArgs) -> Result<(Target, Vec<u16>), ConfigError> {
+    if let Some(list) = &source.queue {
+        return Ok((Target::Queue, config::parse_numbers(list, "queues")?));
+    }
     let list = source.group.as_deref().unwrap_or_default();
     Ok((Target::Group, config::parse_numbers(list, "groups")?))
 }
@@ -106,7 +115,7 @@ fn settings(args: &CaptureArgs) -> Result<Settings> {
         },
     };
     let buffer_bytes = config::parse_size(&args.buffer_size, 1024)?;
-    Ok(Settings {
+    let settings = Settings {
         target,
         numbers,
         output: if args.discard { None } else { Some(output.check()?) },
@@ -123,7 +132,17 @@ fn settings(args: &CaptureArgs) -> Result<Settings> {
         batch: args.batch,
         flush: config::flush(args.flush_ms)?,
         rule: args.install_rule.then(|| RuleRequest { iface: args.iface.clone(), drop: args.drop }),
-    })
+        queue: QueueOptions {
+            verdict: match args.verdict {
+                VerdictArg::Accept => Verdict::Accept,
+                VerdictArg::Drop => Verdict::Drop,
+            },
+            mark: args.mark.as_deref().map(config::mark).transpose()?,
+            fail_open: !args.fail_closed,
+            len: args.queue_len,
+        },
+    };
+    Ok(settings.check()?)
 }
 
 fn parse_duration(text: &str) -> Result<Duration, ConfigError> {

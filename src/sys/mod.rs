@@ -9,5 +9,6 @@ pub mod cpu;
 pub mod file;
 pub mod inject;
 pub mod mapping;
+pub mod mmsg;
 pub mod netlink;
 pub mod netns;
