@@ -78,19 +78,19 @@ pub struct CaptureArgs {
     #[arg(long, requires = "install_rule", help_heading = "Rule")]
     pub drop: bool,
     /// With --queue: what becomes of packets when they are recorded. drop: THIS HOST RECEIVES NONE OF THEM
-    #[arg(long, value_enum, default_value_t = VerdictArg::Accept, requires = "queue", help_heading = "Queue")]
+    #[arg(long, value_enum, default_value_t = VerdictArg::Accept, help_heading = "Queue")]
     pub verdict: VerdictArg,
     /// With --queue: the mark (7, 0x2a) that accepted packets carry on
-    #[arg(long, value_name = "N", requires = "queue", help_heading = "Queue")]
+    #[arg(long, value_name = "N", help_heading = "Queue")]
     pub mark: Option<String>,
     /// With --queue: drop packets that find the queue full, so that nothing passes unrecorded
     ///
     /// By default they pass unrecorded and are counted. With this option A STOPPED OR SLOW CAPTURE
     /// STOPS THE TRAFFIC.
-    #[arg(long, requires = "queue", help_heading = "Queue")]
+    #[arg(long, help_heading = "Queue")]
     pub fail_closed: bool,
     /// With --queue: packets that may wait for their verdict. So many does a stopped capture hold back
-    #[arg(long, value_name = "N", default_value_t = config::QUEUE_LEN_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=i64::from(config::QUEUE_LEN_MAX)), requires = "queue", help_heading = "Queue")]
+    #[arg(long, value_name = "N", default_value_t = config::QUEUE_LEN_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=i64::from(config::QUEUE_LEN_MAX)), help_heading = "Queue")]
     pub queue_len: u32,
     /// Receive buffer of each socket; a bare number is in KiB, as tcpdump's -B
     #[arg(short = 'B', long, value_name = "SIZE", default_value = "64MiB", help_heading = "Tuning (the defaults need none)")]

@@ -168,6 +168,9 @@ pub enum ConfigError {
     /// A mark on packets that are dropped.
     #[error("--mark with --verdict drop: a dropped packet carries no mark anywhere; leave one out")]
     MarkOnDropped,
+    /// A group's packets are copies: there is nothing to decide about them.
+    #[error("--verdict, --mark, --fail-closed and --queue-len are for --queue: a group has copies of packets that are on their way")]
+    QueueOnly,
     /// NFLOG's attributes from NFQUEUE.
     #[error("--link-type nflog holds NFLOG's messages, which a queue has not: use ethernet or ip")]
     QueueLinkType,
@@ -285,8 +288,11 @@ impl Settings {
     /// Checks what options mean together.
     ///
     /// # Errors
-    /// [`ConfigError::MarkOnDropped`], [`ConfigError::QueueLinkType`].
+    /// [`ConfigError::QueueOnly`], [`ConfigError::MarkOnDropped`], [`ConfigError::QueueLinkType`].
     pub fn check(self) -> Result<Settings, ConfigError> {
+        if self.target == Target::Group && self.queue != QueueOptions::default() {
+            return Err(ConfigError::QueueOnly);
+        }
         if self.queue.verdict == Verdict::Drop && self.queue.mark.is_some() {
             return Err(ConfigError::MarkOnDropped);
         }

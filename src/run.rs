@@ -16,7 +16,7 @@ use crate::record::LinkType;
 use crate::report::{Figures, Stats, grouped};
 use crate::ring::{Notice, repair as ring_repair};
 use crate::rules::{RuleSpec, SpecError, Target, iptables_queue_command, table_text};
-use crate::session::{Session, disk_bound_bytes};
+use crate::session::{Session, SessionError, disk_bound_bytes};
 use crate::source::nfqueue::Verdict;
 
 /// How often the main thread looks around.
@@ -28,7 +28,8 @@ const UNFED_AFTER: Duration = Duration::from_secs(2);
 
 /// The exit status for an error: 2 for options, 1 for anything else.
 pub fn exit_status(error: &anyhow::Error) -> u8 {
-    if error.is::<ConfigError>() || error.is::<SpecError>() { 2 } else { 1 }
+    let bad_spec = matches!(error.downcast_ref(), Some(SessionError::Spec(_)));
+    if bad_spec || error.is::<ConfigError>() || error.is::<SpecError>() { 2 } else { 1 }
 }
 
 /// `lwnflog --group …`
