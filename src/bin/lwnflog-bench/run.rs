@@ -317,7 +317,9 @@ impl Bench {
                     // The file's other lines are of groups, too: one line each.
                     proc_net(lab, "netfilter/nfnetlink_log")?.lines().count() >= count
                 }
-                Ready::Queue => proc_net(lab, "netfilter/nfnetlink_queue")?.lines().count() > 0,
+                Ready::Queues(count) => {
+                    proc_net(lab, "netfilter/nfnetlink_queue")?.lines().count() >= count
+                }
                 Ready::PacketSocket => receives(&proc_net(lab, "packet")?),
                 Ready::Says(words) => child.said().all().contains(words),
             })
