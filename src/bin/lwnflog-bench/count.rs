@@ -54,24 +54,15 @@ impl Counter {
         }
     }
 
-    /// Reads one file.
-    pub(crate) fn read(&mut self, path: &Path) {
-        if let Err(error) = read_trace(path, |record| self.record(record)) {
-            self.found.errors.push(error.to_string());
-        }
-    }
-
     pub(crate) fn finish(self) -> Found {
         self.found
     }
 
-    fn record(&mut self, record: Record<'_>) {
+    fn record(&mut self, marker: Option<Marker>) {
         /// A sequence number beyond this is not one of ours, and would take all memory.
         const LIMIT: u64 = 1 << 32;
         self.found.records += 1;
-        let Some(marker) = marker_of(record) else {
-            return;
-        };
+        let Some(marker) = marker else { return };
         let index = usize::from(marker.stream.wrapping_sub(self.first));
         let Some(stream) = self.streams.get_mut(index) else {
             return;
@@ -92,6 +83,19 @@ impl Counter {
         self.found.written += 1;
         self.found.reordered += u64::from(marker.sequence < stream.next);
         stream.next = stream.next.max(marker.sequence + 1);
+    }
+}
+
+/// Reads a file once for several counters; the last one gets the reader's complaint, if there is one.
+pub(crate) fn read(path: &Path, counters: &mut [Counter]) {
+    let result = read_trace(path, |record| {
+        let marker = marker_of(record);
+        counters
+            .iter_mut()
+            .for_each(|counter| counter.record(marker));
+    });
+    if let (Err(error), Some(counter)) = (result, counters.last_mut()) {
+        counter.found.errors.push(error.to_string());
     }
 }
 
@@ -164,11 +168,11 @@ mod tests {
             (7, u64::MAX),
         ] {
             let data = &packet(stream, sequence);
-            counter.record(Record {
+            counter.record(marker_of(Record {
                 link_type: LINKTYPE_RAW,
                 data,
                 original_len: data.len(),
-            });
+            }));
         }
         let found = counter.finish();
         assert_eq!((found.records, found.written), (8, 4));
