@@ -1,13 +1,13 @@
 //! What is in the files, by a reader that is not ours (the crate `pcap-parser`).
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result};
 use lwnflog::lab::{
     LINKTYPE_ETHERNET, LINKTYPE_IPV4, LINKTYPE_NFLOG, LINKTYPE_RAW, Marker, Record, read_trace,
 };
+
+use crate::workdir;
 
 /// NFULA_PAYLOAD in link type NFLOG, and the header before the first attribute.
 const NFLOG_PAYLOAD: u16 = 9;
@@ -120,25 +120,23 @@ fn nflog_payload(message: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The files of a directory written since `start`, oldest first.
-pub(crate) fn files_since(dir: &Path, start: SystemTime) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))?;
+/// The capture files below a directory that were written since `start`, oldest first.
+pub(crate) fn files_since(dir: &Path, start: SystemTime) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    for entry in entries.flatten() {
-        let (Ok(meta), path) = (entry.metadata(), entry.path()) else {
-            continue;
-        };
+    for (path, meta) in workdir::files(dir) {
         let modified = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-        let is_capture = path.extension().is_some_and(|end| {
-            let end = end.to_string_lossy();
-            end.starts_with("pcap") // tcpdump numbers its files behind the name: ring.pcap0
-        });
-        if meta.is_file() && modified >= start && is_capture {
+        // tcpdump numbers its files behind the name: ring.pcap0
+        let end = path
+            .extension()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if modified >= start && end.starts_with("pcap") {
             files.push((modified, path));
         }
     }
     files.sort();
-    Ok(files.into_iter().map(|(_, path)| path).collect())
+    files.into_iter().map(|(_, path)| path).collect()
 }
 
 #[cfg(test)]

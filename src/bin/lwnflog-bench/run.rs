@@ -21,7 +21,7 @@ use crate::measure::{Machine, Memory, ToolTime, wait_for_idle};
 use crate::results::Run;
 use crate::tools::{Contender, Detector, Invocation, Ready, Site, find};
 use crate::workdir::{WorkDir, disk_usage};
-use crate::{host, rules};
+use crate::{host, rules, workdir};
 
 /// Packets before the measured ones in every run: first use of code, sockets and memory.
 const SHORT_WARM_UP: u64 = 200_000;
@@ -49,7 +49,8 @@ pub(crate) struct Bench {
     replay: Option<PathBuf>,
     verbose: bool,
     warm_up: WarmUp,
-    turned: RefCell<HashSet<Test>>,
+    /// The rings that have gone round.
+    turned: RefCell<HashSet<(&'static str, Test)>>,
     next_stream: Cell<u16>,
 }
 
@@ -97,8 +98,9 @@ impl Bench {
 
     /// Runs a tool once. An error is the tool's or the machine's; other tools may still work.
     pub(crate) fn run(&self, tool: &dyn Contender, job: &Job) -> Result<Run> {
-        let recycles = tool.id().starts_with("lwnflog") && self.replay.is_none();
-        let name = if recycles { "lwnflog" } else { tool.id() };
+        // A replayed trace has no streams that tell its packets from those of earlier runs.
+        let ring = tool.recycled_ring().filter(|_| self.replay.is_none());
+        let name = ring.unwrap_or(tool.id());
         let dir = self.work.subdir(&format!("{name}-{}", job.test.name()))?;
         let scratch = self.work.subdir("scratch")?;
         let site = Site {
@@ -107,8 +109,8 @@ impl Bench {
             scratch: &scratch,
             cpus: self.cpus(),
         };
-        let result = self.run_at(tool, &site, recycles);
-        if recycles {
+        let result = self.run_at(tool, &site, ring);
+        if ring.is_some() {
             // Its next run finds the ring as its last one left it, but written back.
             sync_files(&dir);
         } else {
@@ -118,7 +120,12 @@ impl Bench {
         result
     }
 
-    fn run_at(&self, tool: &dyn Contender, site: &Site<'_>, recycles: bool) -> Result<Run> {
+    fn run_at(
+        &self,
+        tool: &dyn Contender,
+        site: &Site<'_>,
+        ring: Option<&'static str>,
+    ) -> Result<Run> {
         let job = site.job;
         let lab = Lab::new()?;
         rules::load(lab.receiver(), &tool.rules(site))?;
@@ -153,15 +160,16 @@ impl Bench {
         if job.test.writes() {
             touch_memory(job.file_bytes(SHORT_WARM_UP));
         }
-        let warm_up = self.warm_up(&lab, tool, site, recycles, &sender_cores)?;
+        let warm_up = self.warm_up(&lab, tool, site, ring, &sender_cores)?;
         let settle = || -> Result<()> {
             self.interrupt.sleep(tool.delay())?;
             child
                 .as_ref()
                 .map_or(Ok(()), |child| wait_for_idle(child.pid(), &self.interrupt))
         };
-        if warm_up > 0 {
-            settle()?;
+        if let Some(child) = child.as_ref().filter(|_| warm_up > 0) {
+            // What the kernel still holds of the warm-up is little: it need not be waited for.
+            wait_for_idle(child.pid(), &self.interrupt)?;
         }
 
         let pid = child.as_ref().map(Tool::pid);
@@ -211,7 +219,7 @@ impl Bench {
         }
         run.claim = tool.claim(&said);
         if job.test.writes() {
-            let (warmed, found) = count(site.dir, started_at, stream, job.senders)?;
+            let (warmed, found) = count(site.dir, started_at, stream, job.senders);
             run.warm_up_lost =
                 (warm_up <= SHORT_WARM_UP).then(|| warm_up.saturating_sub(warmed.written));
             run.disk_bytes = disk_usage(site.dir);
@@ -243,7 +251,7 @@ impl Bench {
         lab: &Lab,
         tool: &dyn Contender,
         site: &Site<'_>,
-        recycles: bool,
+        ring: Option<&'static str>,
         cores: &[usize],
     ) -> Result<u64> {
         let job = site.job;
@@ -254,8 +262,8 @@ impl Bench {
         {
             return Ok(0);
         }
-        let first =
-            recycles && self.warm_up == WarmUp::Turn && self.turned.borrow_mut().insert(job.test);
+        let is_first = |ring| self.turned.borrow_mut().insert((ring, job.test));
+        let first = self.warm_up == WarmUp::Turn && ring.is_some_and(is_first);
         let packets = match first {
             true => job.ring.one_turn(job.captured_len()),
             false => SHORT_WARM_UP.min(job.packets),
@@ -335,14 +343,14 @@ impl Bench {
 }
 
 /// What is there of the warm-up, whose streams come first, and of the measured packets.
-fn count(dir: &Path, since: SystemTime, stream: u16, senders: usize) -> Result<(Found, Found)> {
+fn count(dir: &Path, since: SystemTime, stream: u16, senders: usize) -> (Found, Found) {
     let before = stream.wrapping_sub(u16::try_from(senders).unwrap_or(u16::MAX));
     let mut counters = [Counter::new(before, senders), Counter::new(stream, senders)];
-    for file in files_since(dir, since)? {
+    for file in files_since(dir, since) {
         count::read(&file, &mut counters);
     }
     let [warmed, found] = counters.map(Counter::finish);
-    Ok((warmed, found))
+    (warmed, found)
 }
 
 fn detected(lab: &Lab, detector: Detector) -> Result<u64> {
@@ -382,12 +390,9 @@ fn touch_memory(bytes: u64) {
 
 /// Writes a directory's files back, so that it does not happen in the next measurement.
 fn sync_files(dir: &Path) {
-    let Ok(entries) = fs::read_dir(dir) else {
-        return;
-    };
-    for file in entries
-        .flatten()
-        .filter_map(|entry| File::open(entry.path()).ok())
+    for file in workdir::files(dir)
+        .into_iter()
+        .filter_map(|(path, _)| File::open(path).ok())
     {
         // What cannot be written back only disturbs the next run a little.
         let _ = file.sync_data();

@@ -92,6 +92,13 @@ impl Contender for Lwnflog {
         ))
     }
 
+    fn recycled_ring(&self) -> Option<&'static str> {
+        Some(match self.variant {
+            Variant::OneGroup | Variant::Ingress => "lwnflog",
+            Variant::GroupPerCpu => "lwnflog-percpu",
+        })
+    }
+
     fn rules(&self, site: &Site<'_>) -> String {
         match self.variant {
             Variant::OneGroup => rules::log(None),
