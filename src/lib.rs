@@ -3,3 +3,6 @@
 pub mod lab;
 pub mod rules;
 pub mod sys;
+pub mod netlink;
+pub mod packet;
+pub mod record;

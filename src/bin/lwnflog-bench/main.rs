@@ -21,6 +21,7 @@ mod plan;
 mod plot;
 mod profile;
 mod readers;
+mod ready;
 mod results;
 mod rules;
 mod run;

@@ -21,7 +21,7 @@ use crate::measure::{Machine, Memory, ToolTime, wait_for_idle};
 use crate::results::Run;
 use crate::tools::{Contender, Detector, Invocation, Ready, Site, find};
 use crate::workdir::{WorkDir, disk_usage};
-use crate::{host, rules, workdir};
+use crate::{host, ready, rules, workdir};
 
 /// Packets before the measured ones in every run: first use of code, sockets and memory.
 const SHORT_WARM_UP: u64 = 200_000;
@@ -128,7 +128,7 @@ impl Bench {
     ) -> Result<Run> {
         let job = site.job;
         let lab = Lab::new()?;
-        rules::load(lab.receiver(), &tool.rules(site))?;
+        rules::load(lab.receiver(), &tool.rules(site)?)?;
         for step in tool.prepare() {
             let output = self.command(&lab, &step)?.output().with_context(|| {
                 format!(
@@ -320,20 +320,11 @@ impl Bench {
 
     /// Waits until packets reach the tool.
     pub(crate) fn wait_until_ready(&self, lab: &Lab, ready: Ready, child: &mut Tool) -> Result<()> {
-        let is_ready = || -> Result<bool> {
+        let is_ready = || {
             if let Some(status) = child.ended()? {
                 bail!("it ended at once ({status}): {}", child.said().tail());
             }
-            Ok(match ready {
-                Ready::Now => true,
-                Ready::Groups(count) => {
-                    // The file's other lines are of groups, too: one line each.
-                    proc_net(lab, "netfilter/nfnetlink_log")?.lines().count() >= count
-                }
-                Ready::Queue => proc_net(lab, "netfilter/nfnetlink_queue")?.lines().count() > 0,
-                Ready::PacketSocket => receives(&proc_net(lab, "packet")?),
-                Ready::Says(words) => child.said().all().contains(words),
-            })
+            ready::is_ready(lab, ready, child)
         };
         if !self.interrupt.wait_until(START_LIMIT, is_ready)? {
             bail!("it did not start to capture: {}", child.said().tail());
@@ -357,23 +348,6 @@ fn detected(lab: &Lab, detector: Detector) -> Result<u64> {
     Ok(match detector {
         Detector::Rule => rules::detected(lab.receiver())?,
         Detector::Interface => lab.receiver_stats()?.rx_packets,
-    })
-}
-
-/// A file below `/proc/net` as the receiving namespace has it.
-fn proc_net(lab: &Lab, name: &str) -> Result<String> {
-    let path = format!("/proc/thread-self/net/{name}");
-    lab.receiver()
-        .run(|| fs::read_to_string(&path))?
-        .with_context(|| format!("cannot read {path}: is Netfilter's part of the kernel there?"))
-}
-
-/// Whether a packet socket for all protocols is running: the columns are
-/// `sk RefCnt Type Proto Iface R Rmem User Inode`.
-fn receives(packet_sockets: &str) -> bool {
-    packet_sockets.lines().skip(1).any(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        fields.get(3) == Some(&"0003") && fields.get(5) == Some(&"1") && fields.get(4) != Some(&"0")
     })
 }
 

@@ -54,7 +54,7 @@ pub(crate) fn run(common: &Common, packets: u64, frame_len: usize) -> Result<()>
         cpus: bench.cpus(),
     };
     let lab = Lab::new()?;
-    rules::load(lab.receiver(), &tool.rules(&site))?;
+    rules::load(lab.receiver(), &tool.rules(&site)?)?;
     let (sender_cores, tool_cores) = bench.share_cores(1);
     let invocation = tool
         .invocation(&site)?

@@ -187,7 +187,7 @@ pub(crate) trait Contender {
         None
     }
     /// The rules of the receiving namespace.
-    fn rules(&self, site: &Site<'_>) -> String;
+    fn rules(&self, site: &Site<'_>) -> Result<String>;
     /// Further commands that set up the receiving namespace, each to succeed.
     fn prepare(&self) -> Vec<Invocation> {
         Vec::new()

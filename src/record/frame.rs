@@ -1,0 +1,103 @@
+//! The frame that a record holds: which bytes of a packet, behind which link-layer header.
+
+use crate::netlink::nflog::COPY_RANGE_MAX_BYTES;
+use crate::packet::{ETHERNET_HEADER_BYTES, IPV4_HEADER_BYTES, Packet};
+
+/// What a record's bytes start with (<https://www.tcpdump.org/linktypes.html>).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkType {
+    /// `LINKTYPE_ETHERNET`: the frame's own Ethernet header, or a synthesized one.
+    Ethernet,
+    /// `LINKTYPE_IPV4`: from the IPv4 header on.
+    Ip,
+    /// `LINKTYPE_NFLOG`: the netlink message's body, all attributes as they came.
+    Nflog,
+}
+
+/// The header written where the device has none: zero addresses, EtherType IPv4.
+const SYNTHESIZED_HEADER: [u8; ETHERNET_HEADER_BYTES] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0];
+
+impl LinkType {
+    /// The number in the file.
+    pub const fn number(self) -> u16 {
+        match self {
+            LinkType::Ethernet => 1,
+            LinkType::Ip => 228,
+            LinkType::Nflog => 239,
+        }
+    }
+
+    /// How much of a packet to ask the kernel for, from the IPv4 header on, so that `snaplen`
+    /// bytes of frame can be written. The whole fixed IPv4 header is always asked for, because the
+    /// packet's original length stands in it.
+    pub fn copy_range_bytes(self, snaplen: u32) -> u32 {
+        let header = match self {
+            LinkType::Ethernet => ETHERNET_HEADER_BYTES,
+            LinkType::Ip | LinkType::Nflog => 0,
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "14 and 20")]
+        let (header, ip) = (header as u32, IPV4_HEADER_BYTES as u32);
+        snaplen.saturating_sub(header).clamp(ip, COPY_RANGE_MAX_BYTES)
+    }
+}
+
+/// The bytes of one frame, in two borrowed pieces, and its length before any cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// The link-layer header; may be empty.
+    pub header: &'a [u8],
+    /// What follows it.
+    pub body: &'a [u8],
+    /// Bytes of the whole frame as it was on the link.
+    pub original_len: u32,
+}
+
+impl<'a> Frame<'a> {
+    /// The frame of `packet` as `link` has it, cut to `snaplen` bytes. With [`LinkType::Nflog`],
+    /// where the attributes come on top, the packet inside is what was cut (by the kernel).
+    #[inline]
+    pub fn new(packet: &Packet<'a>, link: LinkType, snaplen: u32) -> Frame<'a> {
+        let (header, body): (&[u8], &[u8]) = match link {
+            LinkType::Ethernet => {
+                (packet.ethernet_header().unwrap_or(&SYNTHESIZED_HEADER), packet.payload)
+            }
+            LinkType::Ip => (&[], packet.payload),
+            LinkType::Nflog => {
+                let cut = packet.network_len().saturating_sub(len_u32(packet.payload));
+                let original_len = len_u32(packet.message).saturating_add(cut);
+                return Frame { header: &[], body: packet.message, original_len };
+            }
+        };
+        let original_len = packet.network_len().saturating_add(len_u32(header));
+        let snaplen = snaplen as usize;
+        let header = &header[..header.len().min(snaplen)];
+        let body = &body[..body.len().min(snaplen - header.len())];
+        Frame { header, body, original_len }
+    }
+
+    /// Bytes of the frame that are written.
+    #[inline]
+    pub fn captured_len(&self) -> usize {
+        self.header.len() + self.body.len()
+    }
+
+    /// Copies the frame to the start of `out`, which must be long enough.
+    #[inline]
+    pub fn copy_to(&self, out: &mut [u8]) {
+        let (header, rest) = out.split_at_mut(self.header.len());
+        // The header is 14 bytes but for tagged frames: a fixed size is copied without a call.
+        match (
+            header.first_chunk_mut::<ETHERNET_HEADER_BYTES>(),
+            self.header.first_chunk::<ETHERNET_HEADER_BYTES>(),
+        ) {
+            (Some(to), Some(from)) if self.header.len() == ETHERNET_HEADER_BYTES => *to = *from,
+            _ => header.copy_from_slice(self.header),
+        }
+        rest[..self.body.len()].copy_from_slice(self.body);
+    }
+}
+
+#[inline]
+fn len_u32(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,76 @@
+//! The devices that packets came by, numbered in the order they were met.
+
+/// One device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// The kernel's index; 0 is "none".
+    pub ifindex: u32,
+    /// Its name when it was first met.
+    pub name: String,
+    /// Packets recorded of it since the capture began.
+    pub packets: u64,
+    /// Packets lost before one of its packets was recorded.
+    pub lost: u64,
+    /// Time of its first packet, microseconds since 1970; 0 is none yet.
+    pub first_us: u64,
+    /// Time of its last packet, microseconds since 1970.
+    pub last_us: u64,
+}
+
+/// The table of devices; a device's place is its interface id in every file.
+#[derive(Debug)]
+pub struct Interfaces {
+    table: Vec<Interface>,
+    /// Place of the device of the last packet: most packets come by the same one.
+    last: usize,
+    name_of: fn(u32) -> Option<String>,
+}
+
+impl Interfaces {
+    /// An empty table. `name_of` looks up a device's name; it is called once a device.
+    pub fn new(name_of: fn(u32) -> Option<String>) -> Self {
+        Interfaces { table: Vec::new(), last: 0, name_of }
+    }
+
+    /// The place of a device, if it was met before.
+    #[inline]
+    pub fn find(&mut self, ifindex: u32) -> Option<usize> {
+        if let Some(last) = self.table.get(self.last)
+            && last.ifindex == ifindex
+        {
+            return Some(self.last);
+        }
+        let place = self.table.iter().position(|known| known.ifindex == ifindex)?;
+        self.last = place;
+        Some(place)
+    }
+
+    /// Adds a device that [`Interfaces::find`] did not find, and returns its place.
+    pub fn add(&mut self, ifindex: u32) -> usize {
+        let name = (self.name_of)(ifindex).unwrap_or_else(|| match ifindex {
+            0 => "none".to_owned(),
+            gone => format!("ifindex-{gone}"),
+        });
+        self.table.push(Interface { ifindex, name, packets: 0, lost: 0, first_us: 0, last_us: 0 });
+        self.last = self.table.len() - 1;
+        self.last
+    }
+
+    /// Counts a recorded packet of the device at `place`.
+    #[inline]
+    pub fn count(&mut self, place: usize, stamp_us: u64, lost_before: u64) {
+        if let Some(interface) = self.table.get_mut(place) {
+            if interface.packets == 0 {
+                interface.first_us = stamp_us;
+            }
+            interface.packets += 1;
+            interface.lost += lost_before;
+            interface.last_us = stamp_us;
+        }
+    }
+
+    /// All devices, in order of their ids.
+    pub fn all(&self) -> &[Interface] {
+        &self.table
+    }
+}

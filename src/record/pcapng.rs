@@ -1,0 +1,375 @@
+//! pcapng (draft-ietf-opsawg-pcapng), little endian: the default format.
+//!
+//! A file is a Section Header Block, an Interface Description Block for each device before its
+//! first packet, Enhanced Packet Blocks, and at the end an Interface Statistics Block for each
+//! device. Unused space is covered by filler blocks, of a type from the local-use range, which
+//! readers skip (docs/FORMAT.md).
+
+use super::{Context, Format, Frame, HEAD_BYTES, Head, Interfaces, LinkType};
+use crate::packet::{Direction, Packet};
+
+/// Block types (section 4 and 11.1 of the draft).
+pub mod block {
+    #![allow(missing_docs, reason = "the draft's names")]
+    pub const SECTION_HEADER: u32 = 0x0a0d_0d0a;
+    pub const INTERFACE_DESCRIPTION: u32 = 1;
+    pub const ENHANCED_PACKET: u32 = 6;
+    pub const INTERFACE_STATISTICS: u32 = 5;
+    /// Ours, from the local-use range: covers space that holds no record (yet).
+    pub const FILLER: u32 = 0x8000_6c77;
+}
+
+/// Type, total length, and total length again at the end.
+pub const BLOCK_MIN_BYTES: usize = 12;
+/// An Enhanced Packet Block's fields before the packet's data.
+const PACKET_FIXED_BYTES: usize = 28;
+const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
+
+/// Option codes (sections 3.5, 4.1 to 4.6).
+mod option {
+    pub(super) const END: u16 = 0;
+    pub(super) const COMMENT: u16 = 1;
+    pub(super) const SHB_OS: u16 = 3;
+    pub(super) const SHB_USERAPPL: u16 = 4;
+    pub(super) const IF_NAME: u16 = 2;
+    pub(super) const IF_DESCRIPTION: u16 = 3;
+    pub(super) const IF_TSRESOL: u16 = 9;
+    pub(super) const EPB_FLAGS: u16 = 2;
+    pub(super) const EPB_DROPCOUNT: u16 = 4;
+    pub(super) const ISB_STARTTIME: u16 = 2;
+    pub(super) const ISB_ENDTIME: u16 = 3;
+    pub(super) const ISB_FILTERACCEPT: u16 = 6;
+    pub(super) const ISB_OSDROP: u16 = 7;
+    pub(super) const ISB_USRDELIV: u16 = 8;
+}
+
+/// What a packet block ends in when nothing but its direction is to be said: `epb_flags`,
+/// `opt_endofopt`. The total length follows.
+const OPTIONS_PLAIN_BYTES: usize = 12;
+const fn options_plain(direction: Direction) -> [u8; OPTIONS_PLAIN_BYTES] {
+    let inbound_outbound = match direction {
+        Direction::Inbound => 1,
+        Direction::Outbound => 2,
+    };
+    [option::EPB_FLAGS as u8, 0, 4, 0, inbound_outbound, 0, 0, 0, 0, 0, 0, 0]
+}
+
+/// `epb_dropcount`: code, length, 64 bits.
+const DROPCOUNT_BYTES: usize = 12;
+const MARK_TEXT: &[u8] = b"mark=0x";
+const MARK_DIGITS: usize = 8;
+const PREFIX_TEXT: &[u8] = b"prefix=";
+/// A rule's prefix has at most 127 characters (`NF_LOG_PREFIXLEN`).
+const PREFIX_MAX_BYTES: usize = 127;
+
+/// The pcapng writer.
+#[derive(Debug)]
+pub struct PcapNg {
+    link: LinkType,
+    snaplen: u32,
+    source: String,
+    segment_bytes: usize,
+    interfaces: Interfaces,
+    scratch: Vec<u8>,
+}
+
+impl PcapNg {
+    /// A writer for frames of `link`, cut to `snaplen` bytes. `source` says in every interface's
+    /// description where the packets come from; `segment_bytes` is noted in the file, for repair.
+    pub fn new(
+        link: LinkType,
+        snaplen: u32,
+        source: String,
+        segment_bytes: usize,
+        interfaces: Interfaces,
+    ) -> Self {
+        PcapNg { link, snaplen, source, segment_bytes, interfaces, scratch: Vec::new() }
+    }
+
+    fn interface_description(&self, name: &str) -> Vec<u8> {
+        let mut block = Block::new(block::INTERFACE_DESCRIPTION);
+        block.u16(self.link.number());
+        block.u16(0);
+        block.u32(self.snaplen);
+        block.option(option::IF_NAME, name.as_bytes());
+        block.option(option::IF_DESCRIPTION, self.source.as_bytes());
+        block.option(option::IF_TSRESOL, &[6]);
+        block.finish()
+    }
+
+    fn section_header(&self) -> Vec<u8> {
+        let mut block = Block::new(block::SECTION_HEADER);
+        block.u32(BYTE_ORDER_MAGIC);
+        block.u16(1);
+        block.u16(0);
+        block.u64(u64::MAX); // section length: not said
+        let comment = format!("lwnflog segment={}", self.segment_bytes);
+        block.option(option::COMMENT, comment.as_bytes());
+        block.option(option::SHB_OS, std::env::consts::OS.as_bytes());
+        block.option(option::SHB_USERAPPL, concat!("lwnflog ", env!("CARGO_PKG_VERSION")).as_bytes());
+        block.finish()
+    }
+
+    fn statistics(id: u32, interface: &super::interfaces::Interface) -> Vec<u8> {
+        let mut block = Block::new(block::INTERFACE_STATISTICS);
+        block.u32(id);
+        block.stamp(interface.last_us);
+        block.option_stamp(option::ISB_STARTTIME, interface.first_us);
+        block.option_stamp(option::ISB_ENDTIME, interface.last_us);
+        let accepted = interface.packets + interface.lost;
+        block.option(option::ISB_FILTERACCEPT, &accepted.to_le_bytes());
+        block.option(option::ISB_OSDROP, &interface.lost.to_le_bytes());
+        block.option(option::ISB_USRDELIV, &interface.packets.to_le_bytes());
+        block.finish()
+    }
+
+    /// The devices seen so far and their figures.
+    pub fn interfaces(&self) -> &Interfaces {
+        &self.interfaces
+    }
+}
+
+/// Bytes of an Interface Statistics Block as [`PcapNg::statistics`] writes it.
+const STATISTICS_BYTES: usize = 12 + 4 + 8 + 5 * 12 + 4;
+/// No more statistics blocks than these are written a file.
+const STATISTICS_MAX: usize = 256;
+
+impl Format for PcapNg {
+    const EXTENSION: &'static str = "pcapng";
+    const SKIPPABLE: bool = true;
+
+    fn begin(&mut self, emit: &mut dyn FnMut(&[u8])) {
+        emit(&self.section_header());
+        for interface in self.interfaces.all() {
+            emit(&self.interface_description(&interface.name));
+        }
+    }
+
+    fn end(&mut self, emit: &mut dyn FnMut(&[u8])) {
+        for (id, interface) in (0..).zip(self.interfaces.all()).take(STATISTICS_MAX) {
+            emit(&Self::statistics(id, interface));
+        }
+    }
+
+    fn end_bytes(&self) -> usize {
+        // A file that begins with no device known may meet its first one.
+        STATISTICS_BYTES * self.interfaces.all().len().clamp(1, STATISTICS_MAX)
+    }
+
+    #[inline]
+    fn declare(&mut self, packet: &Packet<'_>) -> Option<Vec<u8>> {
+        if self.interfaces.find(packet.ifindex()).is_some() {
+            return None;
+        }
+        let place = self.interfaces.add(packet.ifindex());
+        Some(self.interface_description(&self.interfaces.all()[place].name))
+    }
+
+    #[inline]
+    fn record_bytes(&self, packet: &Packet<'_>, frame: &Frame<'_>, context: &Context) -> usize {
+        let mut bytes = PACKET_FIXED_BYTES + pad4(frame.captured_len()) + OPTIONS_PLAIN_BYTES + 4;
+        if context.lost_before != 0 {
+            bytes += DROPCOUNT_BYTES;
+        }
+        if packet.mark != 0 || !packet.prefix.is_empty() {
+            bytes += 4 + pad4(comment_bytes(packet));
+        }
+        bytes
+    }
+
+    #[inline]
+    fn encode(
+        &mut self,
+        packet: &Packet<'_>,
+        frame: &Frame<'_>,
+        context: &Context,
+        out: &mut [u8],
+    ) -> Head {
+        let place = self.interfaces.find(packet.ifindex()).unwrap_or(0);
+        self.interfaces.count(place, context.stamp_us, context.lost_before);
+        let captured = frame.captured_len();
+        let total = len_u32(out.len()).to_le_bytes();
+
+        let (fixed, rest) = out.split_at_mut(PACKET_FIXED_BYTES);
+        fixed[8..12].copy_from_slice(&len_u32(place).to_le_bytes());
+        // The upper half of the time comes first, each half little endian.
+        fixed[12..20].copy_from_slice(&context.stamp_us.rotate_left(32).to_le_bytes());
+        fixed[20..24].copy_from_slice(&len_u32(captured).to_le_bytes());
+        fixed[24..28].copy_from_slice(&frame.original_len.to_le_bytes());
+
+        let (data, rest) = rest.split_at_mut(pad4(captured));
+        if let Some(padding) = data.last_chunk_mut::<4>() {
+            *padding = [0; 4]; // of which the frame's end overwrites its part
+        }
+        frame.copy_to(data);
+
+        let (options, trailer) = rest.split_at_mut(rest.len() - 4);
+        let plain = options_plain(packet.direction());
+        if options.len() == OPTIONS_PLAIN_BYTES {
+            options.copy_from_slice(&plain);
+        } else {
+            encode_options(packet, context, plain, options);
+        }
+        trailer.copy_from_slice(&total);
+        head(block::ENHANCED_PACKET, total)
+    }
+
+    fn record_bytes_max(snaplen: usize) -> usize {
+        let comment = MARK_TEXT.len() + MARK_DIGITS + 1 + PREFIX_TEXT.len() + PREFIX_MAX_BYTES;
+        PACKET_FIXED_BYTES
+            + pad4(snaplen)
+            + 4
+            + pad4(comment)
+            + DROPCOUNT_BYTES
+            + OPTIONS_PLAIN_BYTES
+            + 4
+    }
+}
+
+/// The head of a block: type and total length.
+#[inline]
+fn head(kind: u32, total: [u8; 4]) -> Head {
+    let kind = kind.to_le_bytes();
+    [kind[0], kind[1], kind[2], kind[3], total[0], total[1], total[2], total[3]]
+}
+
+/// Lays a filler block over all of `space` (0 bytes, or 12 and more, a multiple of 4): its length
+/// at the end first, its head last.
+#[inline]
+pub fn fill(space: &mut [u8]) {
+    if space.len() < BLOCK_MIN_BYTES {
+        return;
+    }
+    let total = len_u32(space.len()).to_le_bytes();
+    if let Some(trailer) = space.last_chunk_mut::<4>() {
+        *trailer = total;
+    }
+    space[..HEAD_BYTES].copy_from_slice(&head(block::FILLER, total));
+}
+
+/// The comment, the number of packets lost before, the direction.
+fn encode_options(
+    packet: &Packet<'_>,
+    context: &Context,
+    plain: [u8; OPTIONS_PLAIN_BYTES],
+    mut out: &mut [u8],
+) {
+    if packet.mark != 0 || !packet.prefix.is_empty() {
+        let length = comment_bytes(packet);
+        let (head, rest) = out.split_at_mut(4);
+        head[..2].copy_from_slice(&option::COMMENT.to_le_bytes());
+        head[2..].copy_from_slice(&u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes());
+        let (text, rest) = rest.split_at_mut(pad4(length));
+        if let Some(padding) = text.last_chunk_mut::<4>() {
+            *padding = [0; 4];
+        }
+        encode_comment(packet, text);
+        out = rest;
+    }
+    if context.lost_before != 0 {
+        let (drop, rest) = out.split_at_mut(DROPCOUNT_BYTES);
+        drop[..2].copy_from_slice(&option::EPB_DROPCOUNT.to_le_bytes());
+        drop[2..4].copy_from_slice(&8u16.to_le_bytes());
+        drop[4..].copy_from_slice(&context.lost_before.to_le_bytes());
+        out = rest;
+    }
+    out.copy_from_slice(&plain);
+}
+
+fn comment_bytes(packet: &Packet<'_>) -> usize {
+    let mark = if packet.mark == 0 { 0 } else { MARK_TEXT.len() + MARK_DIGITS };
+    let prefix = match packet.prefix.len().min(PREFIX_MAX_BYTES) {
+        0 => 0,
+        length => PREFIX_TEXT.len() + length,
+    };
+    mark + prefix + usize::from(mark != 0 && prefix != 0)
+}
+
+/// `mark=0x0000002a prefix=text`, what of it there is. Comments are UTF-8: a prefix byte that is
+/// not ASCII becomes a question mark.
+fn encode_comment(packet: &Packet<'_>, mut out: &mut [u8]) {
+    if packet.mark != 0 {
+        let (text, rest) = out.split_at_mut(MARK_TEXT.len());
+        text.copy_from_slice(MARK_TEXT);
+        let (digits, rest) = rest.split_at_mut(MARK_DIGITS);
+        for (place, digit) in digits.iter_mut().rev().enumerate() {
+            *digit = b"0123456789abcdef"[(packet.mark >> (4 * place)) as usize & 15];
+        }
+        out = rest;
+        if !packet.prefix.is_empty() {
+            out[0] = b' ';
+            out = &mut out[1..];
+        }
+    }
+    if !packet.prefix.is_empty() {
+        let (text, rest) = out.split_at_mut(PREFIX_TEXT.len());
+        text.copy_from_slice(PREFIX_TEXT);
+        for (to, from) in rest.iter_mut().zip(&packet.prefix[..packet.prefix.len().min(PREFIX_MAX_BYTES)]) {
+            *to = if from.is_ascii() { *from } else { b'?' };
+        }
+    }
+}
+
+#[inline]
+const fn pad4(len: usize) -> usize {
+    (len + 3) & !3
+}
+
+#[inline]
+fn len_u32(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+/// A block under construction, away from the hot path.
+struct Block {
+    bytes: Vec<u8>,
+    options: bool,
+}
+
+impl Block {
+    fn new(kind: u32) -> Self {
+        let mut bytes = Vec::with_capacity(128);
+        bytes.extend_from_slice(&kind.to_le_bytes());
+        bytes.extend_from_slice(&[0; 4]); // the total length, when it is known
+        Block { bytes, options: false }
+    }
+
+    fn u16(&mut self, value: u16) {
+        self.bytes.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn u32(&mut self, value: u32) {
+        self.bytes.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn u64(&mut self, value: u64) {
+        self.bytes.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn stamp(&mut self, stamp_us: u64) {
+        self.u64(stamp_us.rotate_left(32));
+    }
+
+    fn option(&mut self, code: u16, value: &[u8]) {
+        self.u16(code);
+        self.u16(u16::try_from(value.len()).unwrap_or(u16::MAX));
+        self.bytes.extend_from_slice(&value[..value.len().min(u16::MAX.into())]);
+        self.bytes.resize(pad4(self.bytes.len()), 0);
+        self.options = true;
+    }
+
+    fn option_stamp(&mut self, code: u16, stamp_us: u64) {
+        self.option(code, &stamp_us.rotate_left(32).to_le_bytes());
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        if self.options {
+            self.u16(option::END);
+            self.u16(0);
+        }
+        let total = len_u32(self.bytes.len() + 4);
+        self.u32(total);
+        self.bytes[4..8].copy_from_slice(&total.to_le_bytes());
+        self.bytes
+    }
+}

@@ -1,0 +1,180 @@
+//! How many packets the rules handed over: the *detected* of the account.
+
+use std::collections::HashSet;
+
+use super::{
+    error::RuleError,
+    expression::{Expression, expressions},
+    inspect::{CounterPlace, Feed},
+    message::{Lookup, attrs, be32, be64, string},
+    nft::*,
+    socket::{NftSocket, bad_message},
+};
+
+/// Reads the counters of a set of feeds: two system calls a counter.
+pub struct Detected {
+    socket: NftSocket,
+    /// Each counter once, and what it last showed; `None` if the sum cannot be known.
+    counters: Option<Vec<(CounterPlace, u64)>>,
+}
+
+impl Detected {
+    /// Counts the packets of these feeds: all feeds of a group (or queue), or of several.
+    ///
+    /// A counter that several groups share serves if all of them are among the feeds.
+    pub fn new(feeds: &[Feed]) -> Result<Self, RuleError> {
+        Ok(Detected {
+            socket: NftSocket::open()?,
+            counters: counters(feeds),
+        })
+    }
+
+    /// Packets that the rules have handed over since they were loaded.
+    ///
+    /// `None` if there are no feeds, or one of them has no usable counter. Several counters are
+    /// read one after the other, so under traffic their sum is of no one moment. Rules loaded
+    /// after [`feeds`](super::feeds) was called are not among them.
+    pub fn read(&mut self) -> Result<Option<u64>, RuleError> {
+        let Some(counters) = &mut self.counters else {
+            return Ok(None);
+        };
+        let mut sum: u64 = 0;
+        for (place, before) in counters {
+            let now = read(&mut self.socket, place)?.ok_or_else(|| RuleError::CounterGone {
+                counter: place.to_string(),
+            })?;
+            if now < *before {
+                let (counter, before) = (place.to_string(), *before);
+                return Err(RuleError::CounterReset {
+                    counter,
+                    before,
+                    now,
+                });
+            }
+            *before = now;
+            sum = sum.saturating_add(now);
+        }
+        Ok(Some(sum))
+    }
+}
+
+/// The counters of all feeds, each once; `None` if one is missing or counts for others too.
+fn counters(feeds: &[Feed]) -> Option<Vec<(CounterPlace, u64)>> {
+    if feeds.is_empty() {
+        return None;
+    }
+    let numbers: HashSet<u16> = feeds.iter().map(|feed| feed.number).collect();
+    let mut places = HashSet::new();
+    for feed in feeds {
+        let counter = feed.counter.as_ref()?;
+        if !counter
+            .shared_with
+            .iter()
+            .all(|number| numbers.contains(number))
+        {
+            return None;
+        }
+        places.insert(counter.place.clone());
+    }
+    Some(places.into_iter().map(|place| (place, 0)).collect())
+}
+
+/// What a counter shows; `None` if it is gone.
+fn read(socket: &mut NftSocket, place: &CounterPlace) -> Result<Option<u64>, RuleError> {
+    const REQUEST: &str = "read a counter";
+    let encoding = |error| bad_message(REQUEST, error);
+    match place {
+        CounterPlace::Named {
+            family,
+            table,
+            name,
+        } => {
+            let key = attrs([
+                string(NFTA_OBJ_TABLE, table),
+                string(NFTA_OBJ_NAME, name),
+                be32(NFTA_OBJ_TYPE, NFT_OBJECT_COUNTER),
+            ]);
+            let key = key.map_err(encoding)?;
+            let object = socket.get(REQUEST, NFT_MSG_GETOBJ, family.0, key)?;
+            Ok(object.and_then(|o| o.attrs.nested(NFTA_OBJ_DATA)?.be64(NFTA_COUNTER_PACKETS)))
+        }
+        CounterPlace::InRule {
+            family,
+            table,
+            chain,
+            handle,
+            index,
+        } => {
+            let key = attrs([
+                string(NFTA_RULE_TABLE, table),
+                string(NFTA_RULE_CHAIN, chain),
+                be64(NFTA_RULE_HANDLE, *handle),
+            ]);
+            let key = key.map_err(encoding)?;
+            let rule = socket.get(REQUEST, NFT_MSG_GETRULE, family.0, key)?;
+            Ok(
+                rule.and_then(|rule| match expressions(&rule.attrs).get(*index) {
+                    Some(Expression::Counter(packets)) => Some(*packets),
+                    _ => None,
+                }),
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::{CounterRef, Family, Target};
+
+    fn feed(number: u16, counter: Option<(&str, &[u16])>) -> Feed {
+        let family = Family(2);
+        let counter = counter.map(|(name, shared_with)| CounterRef {
+            place: CounterPlace::Named {
+                family,
+                table: "t".to_owned(),
+                name: name.to_owned(),
+            },
+            shared_with: shared_with.to_vec(),
+        });
+        Feed {
+            target: Target::Group,
+            number,
+            family,
+            table: "t".to_owned(),
+            chain: "c".to_owned(),
+            handle: 1,
+            hook: None,
+            prefix: None,
+            snaplen: None,
+            queue_threshold: None,
+            drops: false,
+            bypass: true,
+            counter,
+        }
+    }
+
+    #[test]
+    fn sums_only_what_it_can_know() {
+        let count = |feeds: &[Feed]| counters(feeds).map(|list| list.len());
+        assert_eq!(count(&[]), None);
+        assert_eq!(
+            count(&[feed(5, Some(("a", &[]))), feed(5, Some(("b", &[])))]),
+            Some(2)
+        );
+        assert_eq!(
+            count(&[feed(5, Some(("a", &[]))), feed(5, Some(("a", &[])))]),
+            Some(1)
+        );
+        assert_eq!(count(&[feed(5, Some(("a", &[]))), feed(5, None)]), None);
+        assert_eq!(
+            count(&[feed(5, Some(("a", &[6])))]),
+            None,
+            "6 is not asked for"
+        );
+        assert_eq!(
+            count(&[feed(5, Some(("a", &[6]))), feed(6, Some(("a", &[5])))]),
+            Some(1)
+        );
+    }
+}

@@ -1,0 +1,224 @@
+//! The table as text: what `lwnflog rules` prints for `nft -f -`.
+
+use std::fmt::Write as _;
+
+use super::{BASE_CHAIN, PRIORITY, RuleSpec, TABLE, Target};
+
+/// The rules for `nft -f -`: they replace table `ip lwnflog`, whatever it held, and no other.
+///
+/// One group (or any queues) is one rule:
+///
+/// ```text
+/// iifname "eth0" counter name "detected" log group 5 drop
+/// ```
+///
+/// Several groups share the CPUs ([`RuleSpec::spread`]), which removes the lock that all CPUs
+/// would take for one group. Each group has a chain and a counter of its own:
+///
+/// ```text
+/// iifname != "eth0" return
+/// meta cpu vmap { 0 : goto g5, 1 : goto g6, ... }
+/// goto g5
+/// ```
+///
+/// A CPU that the map does not hold falls through to the last line; with `jump` in place of
+/// `goto`, every packet would come back from its chain, reach that line too and be logged twice.
+pub fn table_text(spec: &RuleSpec) -> String {
+    let mut text = String::new();
+    // Declared first, so that deleting it cannot fail.
+    let _ = writeln!(
+        text,
+        "table ip {TABLE} {{}}\ndelete table ip {TABLE}\ntable ip {TABLE} {{"
+    );
+    let counted: &[u16] = if spec.per_cpu() {
+        spec.numbers()
+    } else {
+        spec.numbers().get(..1).unwrap_or_default()
+    };
+    for &number in counted {
+        let _ = writeln!(text, "\tcounter {} {{}}\n", spec.counter_name(number));
+    }
+    if spec.per_cpu() {
+        for &number in counted {
+            let chain = RuleSpec::group_chain(number);
+            let _ = writeln!(
+                text,
+                "\tchain {chain} {{\n\t\t{}\n\t}}\n",
+                statements(spec, number)
+            );
+        }
+    }
+    let _ = writeln!(text, "\tchain {BASE_CHAIN} {{");
+    let _ = writeln!(
+        text,
+        "\t\ttype filter hook prerouting priority {PRIORITY}; policy accept;"
+    );
+    for rule in base_rules(spec) {
+        let _ = writeln!(text, "\t\t{rule}");
+    }
+    text.push_str("\t}\n}\n");
+    text
+}
+
+/// The same for a kernel without nftables' `queue`: a shell command that adds one
+/// iptables-nft rule, in table `raw`, the first of iptables' tables at prerouting. `None` for
+/// groups, which every kernel with nftables has.
+///
+/// The command adds a rule of iptables; `-D` in place of `-I` removes it again.
+pub fn iptables_queue_command(spec: &RuleSpec) -> Option<String> {
+    let (first, last) = match (spec.target(), spec.numbers()) {
+        (Target::Queue, [first, .., last]) => (*first, Some(*last)),
+        (Target::Queue, [only]) => (*only, None),
+        _ => return None,
+    };
+    let iface = spec
+        .iface()
+        .map(|name| format!(" -i {name}"))
+        .unwrap_or_default();
+    let queues = match last {
+        Some(last) => format!("--queue-balance {first}:{last} --queue-cpu-fanout"),
+        None => format!("--queue-num {first}"),
+    };
+    Some(format!(
+        "iptables-nft -t raw -I PREROUTING{iface} -j NFQUEUE {queues} --queue-bypass"
+    ))
+}
+
+/// The rules of the chain at the hook.
+fn base_rules(spec: &RuleSpec) -> Vec<String> {
+    if !spec.per_cpu() {
+        let iface = spec
+            .iface()
+            .map(|name| format!("iifname \"{name}\" "))
+            .unwrap_or_default();
+        return vec![format!("{iface}{}", statements(spec, spec.first()))];
+    }
+    let targets: Vec<String> = spec
+        .spread()
+        .into_iter()
+        .map(|(cpu, number)| format!("{cpu} : goto {}", RuleSpec::group_chain(number)))
+        .collect();
+    spec.iface()
+        .map(|name| format!("iifname != \"{name}\" return"))
+        .into_iter()
+        .chain([
+            format!("meta cpu vmap {{ {} }}", targets.join(", ")),
+            format!("goto {}", RuleSpec::group_chain(spec.first())),
+        ])
+        .collect()
+}
+
+/// Count, hand over, and drop if asked to.
+fn statements(spec: &RuleSpec, number: u16) -> String {
+    let counter = spec.counter_name(number);
+    let handover = match (spec.target(), spec.numbers()) {
+        (Target::Queue, [first, .., last]) => format!("queue num {first}-{last} bypass,fanout"),
+        (Target::Queue, _) => format!("queue num {number} bypass"),
+        (Target::Group, _) => {
+            let prefix = spec
+                .prefix()
+                .map(|text| format!(" prefix \"{text}\""))
+                .unwrap_or_default();
+            format!("log{prefix} group {number}")
+        }
+    };
+    let drop = if spec.drops() { " drop" } else { "" };
+    format!("counter name \"{counter}\" {handover}{drop}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn groups(numbers: &[u16]) -> RuleSpec {
+        RuleSpec::new(Target::Group, numbers).unwrap()
+    }
+
+    #[test]
+    fn one_group() {
+        assert_eq!(
+            table_text(&groups(&[5])),
+            "table ip lwnflog {}\n\
+             delete table ip lwnflog\n\
+             table ip lwnflog {\n\
+             \tcounter detected {}\n\
+             \n\
+             \tchain prerouting {\n\
+             \t\ttype filter hook prerouting priority -2147483648; policy accept;\n\
+             \t\tcounter name \"detected\" log group 5\n\
+             \t}\n\
+             }\n"
+        );
+    }
+
+    #[test]
+    fn interface_prefix_and_drop() {
+        let spec = groups(&[7]).with_iface("eth0").unwrap();
+        let spec = spec.with_prefix("in eth0").unwrap().with_drop().unwrap();
+        let rule = "\t\tiifname \"eth0\" counter name \"detected\" log prefix \"in eth0\" \
+                    group 7 drop\n";
+        assert!(table_text(&spec).contains(rule));
+    }
+
+    #[test]
+    fn a_group_per_cpu() {
+        let text = table_text(&groups(&[5, 6]).with_iface("eth0").unwrap());
+        let map: Vec<String> = (0..16)
+            .map(|cpu| format!("{cpu} : goto g{}", 5 + cpu % 2))
+            .collect();
+        assert_eq!(
+            text,
+            format!(
+                "table ip lwnflog {{}}\n\
+                 delete table ip lwnflog\n\
+                 table ip lwnflog {{\n\
+                 \tcounter detected_5 {{}}\n\
+                 \n\
+                 \tcounter detected_6 {{}}\n\
+                 \n\
+                 \tchain g5 {{\n\
+                 \t\tcounter name \"detected_5\" log group 5\n\
+                 \t}}\n\
+                 \n\
+                 \tchain g6 {{\n\
+                 \t\tcounter name \"detected_6\" log group 6\n\
+                 \t}}\n\
+                 \n\
+                 \tchain prerouting {{\n\
+                 \t\ttype filter hook prerouting priority -2147483648; policy accept;\n\
+                 \t\tiifname != \"eth0\" return\n\
+                 \t\tmeta cpu vmap {{ {} }}\n\
+                 \t\tgoto g5\n\
+                 \t}}\n\
+                 }}\n",
+                map.join(", ")
+            )
+        );
+    }
+
+    #[test]
+    fn queues() {
+        let one = RuleSpec::new(Target::Queue, &[5]).unwrap();
+        assert!(table_text(&one).contains("\t\tcounter name \"detected\" queue num 5 bypass\n"));
+        let four = RuleSpec::new(Target::Queue, &[5, 6, 7, 8])
+            .unwrap()
+            .with_iface("eth0")
+            .unwrap();
+        assert!(table_text(&four).contains(
+            "\t\tiifname \"eth0\" counter name \"detected\" queue num 5-8 bypass,fanout\n"
+        ));
+        assert_eq!(table_text(&four).matches("counter detected").count(), 1);
+        assert_eq!(
+            iptables_queue_command(&one).as_deref(),
+            Some("iptables-nft -t raw -I PREROUTING -j NFQUEUE --queue-num 5 --queue-bypass")
+        );
+        assert_eq!(
+            iptables_queue_command(&four).as_deref(),
+            Some(
+                "iptables-nft -t raw -I PREROUTING -i eth0 -j NFQUEUE \
+                 --queue-balance 5:8 --queue-cpu-fanout --queue-bypass"
+            )
+        );
+        assert_eq!(iptables_queue_command(&groups(&[5])), None);
+    }
+}

@@ -1,0 +1,119 @@
+//! Receiving from a netlink socket, and the socket options that `neli` does not set.
+
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+/// What one receive call brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// Bytes of the datagram; more than the buffer has if it was truncated.
+    pub bytes: usize,
+    /// The sender's port id: 0 is the kernel.
+    pub port: u32,
+}
+
+/// Receives one datagram. With `MSG_TRUNC` its true length is returned, so that a truncation shows.
+///
+/// # Errors
+/// What `recvfrom(2)` answers: `WouldBlock` after the socket's receive timeout, `EINTR`, `ENOBUFS`.
+#[inline]
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], wait: bool) -> io::Result<Received> {
+    // SAFETY: an all-zero sockaddr_nl is a valid one.
+    let mut from: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+    let mut from_len = len_of::<libc::sockaddr_nl>();
+    let flags = libc::MSG_TRUNC | if wait { 0 } else { libc::MSG_DONTWAIT };
+    // SAFETY: the buffer is writable over its length, `from` over `from_len` bytes, and both
+    // outlive the call.
+    let got = unsafe {
+        libc::recvfrom(
+            socket.as_raw_fd(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+            flags,
+            (&raw mut from).cast(),
+            &raw mut from_len,
+        )
+    };
+    match usize::try_from(got) {
+        Ok(bytes) => Ok(Received { bytes, port: from.nl_pid }),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Sets the receive buffer, over `net.core.rmem_max` where the caller may (`SO_RCVBUFFORCE` needs
+/// `CAP_NET_ADMIN`), and returns the bytes the kernel granted.
+///
+/// # Errors
+/// What `setsockopt(2)` answers.
+pub fn set_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
+    // The kernel doubles the value for its own bookkeeping and means the double to be the limit.
+    let half = i32::try_from(bytes / 2).unwrap_or(i32::MAX / 2);
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, half)
+        .or_else(|_| set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, half))?;
+    let granted: i32 = get_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUF)?;
+    Ok(usize::try_from(granted).unwrap_or(0))
+}
+
+/// After how long a receive call that waits gives up with `WouldBlock`.
+///
+/// # Errors
+/// What `setsockopt(2)` answers.
+pub fn set_receive_timeout(socket: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
+    let value = libc::timeval {
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        tv_usec: timeout.subsec_micros().into(),
+    };
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVTIMEO, value)
+}
+
+/// `NETLINK_NO_ENOBUFS`: a full buffer then loses just what does not fit. Without it the kernel
+/// refuses everything until the buffer has been read empty (`NETLINK_S_CONGESTED`).
+///
+/// # Errors
+/// What `setsockopt(2)` answers.
+pub fn set_no_enobufs(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SOL_NETLINK, libc::NETLINK_NO_ENOBUFS, 1i32)
+}
+
+/// Datagrams this socket lost to a full buffer since it was opened (`SO_MEMINFO`,
+/// `SK_MEMINFO_DROPS`).
+///
+/// # Errors
+/// What `getsockopt(2)` answers.
+pub fn dropped_datagrams(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    const SK_MEMINFO_DROPS: usize = 8; // linux/sock_diag.h
+    let info: [u32; SK_MEMINFO_DROPS + 1] = get_option(socket, libc::SOL_SOCKET, libc::SO_MEMINFO)?;
+    Ok(info[SK_MEMINFO_DROPS])
+}
+
+/// Plain values that socket options take: any bit pattern is valid, no padding matters.
+trait Plain: Copy {}
+impl Plain for i32 {}
+impl Plain for libc::timeval {}
+impl<const N: usize> Plain for [u32; N] {}
+
+fn set_option<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32, value: T) -> io::Result<()> {
+    // SAFETY: the value is readable over the length given, for the length of the call.
+    let failed = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), len_of::<T>())
+    };
+    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn get_option<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<T> {
+    // SAFETY: a `Plain` value may have any bits, zeros among them.
+    let mut value: T = unsafe { std::mem::zeroed() };
+    let mut len = len_of::<T>();
+    // SAFETY: the value is writable over `len` bytes, for the length of the call; the kernel writes
+    // no more.
+    let failed = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut len)
+    };
+    if failed == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+}
+
+fn len_of<T>() -> libc::socklen_t {
+    libc::socklen_t::try_from(size_of::<T>()).unwrap_or(libc::socklen_t::MAX)
+}
