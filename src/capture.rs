@@ -13,7 +13,7 @@ use crate::account::{Account, Sequence, Tally};
 use crate::packet::Packet;
 use crate::record::{Context, Format, Frame, LinkType};
 use crate::ring::Ring;
-use crate::source::{Arrival, Item, Source};
+use crate::source::{Arrival, Item, Source, Walk};
 
 /// What other threads ask of the capturing threads. One value serves all of them.
 #[derive(Debug, Default)]
@@ -224,12 +224,14 @@ impl<S: Source, F: Format> Capture<S, F> {
             now_us: 0,
         };
         let overrun_before = recorder.tally.overrun;
-        for item in source.batch() {
+        let mut batch = source.batch();
+        while let Some(item) = batch.next() {
             match item {
-                Item::Packet(packet) => recorder.take(&packet),
+                Item::Packet(packet) => recorder.take(packet),
                 Item::Malformed(_) => recorder.pass_over(),
             }
         }
+        drop(batch);
         if self.tally.overrun != overrun_before {
             self.explain_gap();
         }

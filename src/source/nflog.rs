@@ -10,9 +10,10 @@ use neli::consts::socket::{Msg, NlFamily};
 use neli::socket::NlSocket;
 use neli::utils::Groups;
 
-use super::{Arrival, Count, Item, Source};
+use super::{Arrival, Count, Item, Source, Walk};
 use crate::netlink::message::{self, Messages};
 use crate::netlink::nflog;
+use crate::netlink::shape::Parser;
 use crate::netlink::request::{AttrResult, attrs, be16, be32, bytes, message as request};
 use crate::sys::netlink as socket;
 
@@ -297,25 +298,24 @@ impl Source for Group {
 #[derive(Debug, Clone)]
 pub struct Batch<'a> {
     messages: Messages<'a>,
+    parser: Parser<'a>,
 }
 
 impl<'a> Batch<'a> {
     /// The packets in `datagram`, as the kernel sent it.
     #[inline]
     pub fn new(datagram: &'a [u8]) -> Self {
-        Batch { messages: Messages::new(datagram) }
+        Batch { messages: Messages::new(datagram), parser: Parser::default() }
     }
 }
 
-impl<'a> Iterator for Batch<'a> {
-    type Item = Item<'a>;
-
+impl Walk for Batch<'_> {
     #[inline]
-    fn next(&mut self) -> Option<Item<'a>> {
+    fn next(&mut self) -> Option<Item<'_>> {
         loop {
             match self.messages.next()? {
                 Ok(message) if message.kind == nflog::PACKET => {
-                    return Some(match nflog::parse(&message) {
+                    return Some(match self.parser.parse(&message) {
                         Ok(packet) => Item::Packet(packet),
                         Err(error) => Item::Malformed(error),
                     });
