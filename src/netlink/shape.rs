@@ -46,8 +46,13 @@ impl<'a> Parser<'a> {
     #[inline]
     pub fn parse(&mut self, message: &Message<'a>) -> Result<&Packet<'a>, Malformed> {
         let last = self.last % SHAPES;
-        if self.shapes[last].as_mut().is_some_and(|shape| shape.fit(message.body)) {
-            return Ok(self.shapes[last].as_ref().map_or(&self.odd, |shape| &shape.packet));
+        if self.shapes[last]
+            .as_mut()
+            .is_some_and(|shape| shape.fit(message.body))
+        {
+            return Ok(self.shapes[last]
+                .as_ref()
+                .map_or(&self.odd, |shape| &shape.packet));
         }
         self.walk(message)
     }
@@ -55,17 +60,23 @@ impl<'a> Parser<'a> {
     #[cold]
     #[inline(never)]
     fn walk(&mut self, message: &Message<'a>) -> Result<&Packet<'a>, Malformed> {
-        let fits = |shape: &mut Option<Shape<'a>>| shape.as_mut().is_some_and(|shape| shape.fit(message.body));
+        let fits = |shape: &mut Option<Shape<'a>>| {
+            shape.as_mut().is_some_and(|shape| shape.fit(message.body))
+        };
         if let Some(place) = self.shapes.iter_mut().position(fits) {
             self.last = place;
         } else {
             self.odd = nflog::parse(message)?;
-            let Some(shape) = Shape::learn(message.body, self.odd) else { return Ok(&self.odd) };
+            let Some(shape) = Shape::learn(message.body, self.odd) else {
+                return Ok(&self.odd);
+            };
             self.last = self.next;
             self.shapes[self.next] = Some(shape);
             self.next = (self.next + 1) % SHAPES;
         }
-        Ok(self.shapes[self.last].as_ref().map_or(&self.odd, |shape| &shape.packet))
+        Ok(self.shapes[self.last]
+            .as_ref()
+            .map_or(&self.odd, |shape| &shape.packet))
     }
 }
 
@@ -143,7 +154,11 @@ impl<'a> Shape<'a> {
         }
         shape.len = (shape.payload + HEADER_BYTES).next_multiple_of(CHUNK_BYTES);
         let chunks = body.get(..shape.len)?.as_chunks::<CHUNK_BYTES>().0;
-        for (place, (chunk, mask)) in chunks.iter().zip(mask.as_chunks::<CHUNK_BYTES>().0).enumerate() {
+        for (place, (chunk, mask)) in chunks
+            .iter()
+            .zip(mask.as_chunks::<CHUNK_BYTES>().0)
+            .enumerate()
+        {
             shape.mask[place] = Chunk::from_ne_bytes(*mask);
             shape.expected[place] = Chunk::from_ne_bytes(*chunk) & shape.mask[place];
         }
@@ -159,9 +174,17 @@ impl<'a> Shape<'a> {
 
     #[inline]
     fn matches(&self, body: &[u8]) -> bool {
-        let Some(head) = body.get(..self.len) else { return false };
+        let Some(head) = body.get(..self.len) else {
+            return false;
+        };
         let mut differs = 0;
-        for ((chunk, mask), expected) in head.as_chunks::<CHUNK_BYTES>().0.iter().zip(&self.mask).zip(&self.expected) {
+        for ((chunk, mask), expected) in head
+            .as_chunks::<CHUNK_BYTES>()
+            .0
+            .iter()
+            .zip(&self.mask)
+            .zip(&self.expected)
+        {
             differs |= (Chunk::from_ne_bytes(*chunk) & mask) ^ expected;
         }
         differs == 0
@@ -182,7 +205,9 @@ impl<'a> Shape<'a> {
             packet.stamp_us = nflog::stamp_us(*body.get(self.stamp..)?.first_chunk()?);
         }
         if self.sequence != 0 {
-            packet.sequence = Some(u32::from_be_bytes(*body.get(self.sequence..)?.first_chunk()?));
+            packet.sequence = Some(u32::from_be_bytes(
+                *body.get(self.sequence..)?.first_chunk()?,
+            ));
         }
         if self.mark != 0 {
             packet.mark = u32::from_be_bytes(*body.get(self.mark..)?.first_chunk()?);
@@ -223,15 +248,25 @@ mod tests {
         put(attribute::HWADDR, &[0, 6, 0, 0, 1, 2, 3, 4, 5, 6, 0, 0]);
         put(attribute::HWTYPE, &[0, 1]);
         put(attribute::HWLEN, &[0, 14]);
-        put(attribute::HWHEADER, &[9, 9, 9, 9, 9, 9, 1, 2, 3, 4, 5, 6, 8, 0]);
-        put(attribute::TIMESTAMP, &[0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2]);
+        put(
+            attribute::HWHEADER,
+            &[9, 9, 9, 9, 9, 9, 1, 2, 3, 4, 5, 6, 8, 0],
+        );
+        put(
+            attribute::TIMESTAMP,
+            &[0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2],
+        );
         put(attribute::SEQ, &seq.to_be_bytes());
         put(attribute::PAYLOAD, payload);
         body
     }
 
     fn message(body: &[u8]) -> Message<'_> {
-        Message { kind: nflog::PACKET, sequence: 0, body }
+        Message {
+            kind: nflog::PACKET,
+            sequence: 0,
+            body,
+        }
     }
 
     fn same(shaped: Result<&Packet<'_>, Malformed>, walked: &Result<Packet<'_>, Malformed>) {
@@ -240,13 +275,19 @@ mod tests {
 
     #[test]
     fn the_second_message_fits_the_first_ones_shape() {
-        let (first, second) = (body(b"in\0", 7, 1, &[0x45; 50]), body(b"in\0", 8, 2, &[0x46; 99]));
+        let (first, second) = (
+            body(b"in\0", 7, 1, &[0x45; 50]),
+            body(b"in\0", 8, 2, &[0x46; 99]),
+        );
         let mut parser = Parser::default();
         parser.parse(&message(&first)).unwrap();
         let mut shape = parser.shapes[0].clone().unwrap();
         assert!(shape.fit(&second));
         let packet = shape.packet;
-        assert_eq!((packet.mark, packet.sequence, packet.payload.len()), (8, Some(2), 99));
+        assert_eq!(
+            (packet.mark, packet.sequence, packet.payload.len()),
+            (8, Some(2), 99)
+        );
         same(Ok(&packet), &nflog::parse(&message(&second)));
         let other = body(b"on\0", 7, 3, &[0x45; 50]);
         assert!(!shape.fit(&other), "another prefix");
