@@ -74,7 +74,12 @@ pub struct QueueOptions {
 
 impl Default for QueueOptions {
     fn default() -> Self {
-        QueueOptions { verdict: Verdict::Accept, mark: None, fail_open: true, len: QUEUE_LEN_DEFAULT }
+        QueueOptions {
+            verdict: Verdict::Accept,
+            mark: None,
+            fail_open: true,
+            len: QUEUE_LEN_DEFAULT,
+        }
     }
 }
 
@@ -145,7 +150,9 @@ pub enum ConfigError {
         bytes: u64,
     },
     /// A snap length that is too large.
-    #[error("a snap length of {snaplen} is more than the {SNAPLEN_MAX} bytes of a frame; 0 means whole packets")]
+    #[error(
+        "a snap length of {snaplen} is more than the {SNAPLEN_MAX} bytes of a frame; 0 means whole packets"
+    )]
     Snaplen {
         /// As given.
         snaplen: u32,
@@ -157,10 +164,14 @@ pub enum ConfigError {
         ms: u64,
     },
     /// One file that is recycled while it is written.
-    #[error("--files 1 would throw away each packet when the file is full: use at least 2, or 0 for no limit")]
+    #[error(
+        "--files 1 would throw away each packet when the file is full: use at least 2, or 0 for no limit"
+    )]
     OneFile,
     /// A mark that cannot be read.
-    #[error("`{text}` is no mark: write a number from 0 to 4294967295, or 0x and up to eight hexadecimal digits")]
+    #[error(
+        "`{text}` is no mark: write a number from 0 to 4294967295, or 0x and up to eight hexadecimal digits"
+    )]
     Mark {
         /// As given.
         text: String,
@@ -169,7 +180,9 @@ pub enum ConfigError {
     #[error("--mark with --verdict drop: a dropped packet carries no mark anywhere; leave one out")]
     MarkOnDropped,
     /// A group's packets are copies: there is nothing to decide about them.
-    #[error("--verdict, --mark, --fail-closed and --queue-len are for --queue: a group has copies of packets that are on their way")]
+    #[error(
+        "--verdict, --mark, --fail-closed and --queue-len are for --queue: a group has copies of packets that are on their way"
+    )]
     QueueOnly,
     /// NFLOG's attributes from NFQUEUE.
     #[error("--link-type nflog holds NFLOG's messages, which a queue has not: use ethernet or ip")]
@@ -181,7 +194,10 @@ pub enum ConfigError {
 /// # Errors
 /// [`ConfigError::Numbers`], [`ConfigError::TooMany`].
 pub fn parse_numbers(list: &str, what: &'static str) -> Result<Vec<u16>, ConfigError> {
-    let bad = || ConfigError::Numbers { list: list.to_owned(), what };
+    let bad = || ConfigError::Numbers {
+        list: list.to_owned(),
+        what,
+    };
     let number = |text: &str| -> Result<u16, ConfigError> {
         let value: u32 = text.trim().parse().map_err(|_| bad())?;
         u16::try_from(value.min(NUMBER_MAX + 1)).map_err(|_| bad())
@@ -200,7 +216,9 @@ pub fn parse_numbers(list: &str, what: &'static str) -> Result<Vec<u16>, ConfigE
     numbers.sort_unstable();
     numbers.dedup();
     if numbers.len() > NUMBERS_MAX {
-        return Err(ConfigError::TooMany { count: numbers.len() });
+        return Err(ConfigError::TooMany {
+            count: numbers.len(),
+        });
     }
     Ok(numbers)
 }
@@ -211,9 +229,13 @@ pub fn parse_numbers(list: &str, what: &'static str) -> Result<Vec<u16>, ConfigE
 /// # Errors
 /// [`ConfigError::Size`].
 pub fn parse_size(text: &str, bare_unit: u64) -> Result<u64, ConfigError> {
-    let bad = || ConfigError::Size { text: text.to_owned() };
+    let bad = || ConfigError::Size {
+        text: text.to_owned(),
+    };
     let trimmed = text.trim();
-    let digits = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());
+    let digits = trimmed
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(trimmed.len());
     let (number, unit) = trimmed.split_at(digits);
     let number: u64 = number.parse().map_err(|_| bad())?;
     let unit = unit.trim().to_ascii_lowercase();
@@ -254,7 +276,9 @@ pub fn mark(text: &str) -> Result<u32, ConfigError> {
         Some(digits) => u32::from_str_radix(digits, 16),
         None => text.trim().parse(),
     };
-    parsed.map_err(|_| ConfigError::Mark { text: text.to_owned() })
+    parsed.map_err(|_| ConfigError::Mark {
+        text: text.to_owned(),
+    })
 }
 
 /// A flush timeout in milliseconds, as the kernel can keep it.
@@ -275,7 +299,9 @@ impl Output {
     /// [`ConfigError::FileSize`], [`ConfigError::OneFile`].
     pub fn check(self) -> Result<Output, ConfigError> {
         if self.file_bytes < FILE_BYTES_MIN {
-            return Err(ConfigError::FileSize { bytes: self.file_bytes });
+            return Err(ConfigError::FileSize {
+                bytes: self.file_bytes,
+            });
         }
         if self.files == 1 {
             return Err(ConfigError::OneFile);
@@ -304,7 +330,9 @@ impl Settings {
 
     /// Bytes of a packet to ask the kernel for.
     pub fn copy_range_bytes(&self) -> u32 {
-        self.link.copy_range_bytes(self.snaplen).min(COPY_RANGE_MAX_BYTES)
+        self.link
+            .copy_range_bytes(self.snaplen)
+            .min(COPY_RANGE_MAX_BYTES)
     }
 
     /// What file names of this number start with: `g5`, `q5`.
@@ -327,9 +355,18 @@ mod tests {
         assert_eq!(parse_numbers("7,5, 5", "groups"), Ok(vec![5, 7]));
         assert_eq!(parse_numbers("0,65535", "groups"), Ok(vec![0, 65535]));
         for bad in ["", "x", "5-", "8-5", "65536", "4294967301", "-1", "5,,6"] {
-            assert!(matches!(parse_numbers(bad, "groups"), Err(ConfigError::Numbers { .. })), "{bad}");
+            assert!(
+                matches!(
+                    parse_numbers(bad, "groups"),
+                    Err(ConfigError::Numbers { .. })
+                ),
+                "{bad}"
+            );
         }
-        assert_eq!(parse_numbers("0-65535", "groups"), Err(ConfigError::TooMany { count: 65536 }));
+        assert_eq!(
+            parse_numbers("0-65535", "groups"),
+            Err(ConfigError::TooMany { count: 65536 })
+        );
     }
 
     #[test]

@@ -88,11 +88,22 @@ impl Figures {
     /// Puts an account together from what the capturing thread and the rule counted. The loss that
     /// no gap shows is an allocation failure, unless the socket dropped datagrams after the last
     /// packet (`tail_overrun`), which no later number could reveal.
-    pub fn new(group: Option<u16>, tally: &Tally, detected: Option<Bounds>, tail_overrun: bool) -> Figures {
+    pub fn new(
+        group: Option<u16>,
+        tally: &Tally,
+        detected: Option<Bounds>,
+        tail_overrun: bool,
+    ) -> Figures {
         let counted = detected.map(|bounds| bounds.least.max(tally.numbered));
-        let uncertain = detected.zip(counted).map_or(0, |(bounds, counted)| bounds.most.saturating_sub(counted));
+        let uncertain = detected
+            .zip(counted)
+            .map_or(0, |(bounds, counted)| bounds.most.saturating_sub(counted));
         let unseen = counted.map(|counted| counted - tally.numbered);
-        let (tail, allocation) = if tail_overrun { (unseen.unwrap_or(0), unseen.map(|_| 0)) } else { (0, unseen) };
+        let (tail, allocation) = if tail_overrun {
+            (unseen.unwrap_or(0), unseen.map(|_| 0))
+        } else {
+            (0, unseen)
+        };
         Figures {
             group,
             detected: counted,
@@ -100,7 +111,12 @@ impl Figures {
             received: tally.received,
             written: tally.written,
             discarded: tally.discarded,
-            dropped: Dropped { overrun: tally.overrun + tail, allocation, queue: None, writer: tally.writer },
+            dropped: Dropped {
+                overrun: tally.overrun + tail,
+                allocation,
+                queue: None,
+                writer: tally.writer,
+            },
             skipped: tally.skipped(),
             skipped_not_ipv4: tally.not_ipv4,
             skipped_malformed: tally.malformed,
@@ -121,7 +137,11 @@ impl Figures {
         self.dropped.queue = self.dropped.allocation;
         self.dropped.allocation = self.dropped.allocation.map(|_| 0);
         let unseen = self.dropped.overrun + self.dropped.queue.unwrap_or(0);
-        let passed = if fail_open { unseen.saturating_sub(refused) } else { 0 };
+        let passed = if fail_open {
+            unseen.saturating_sub(refused)
+        } else {
+            0
+        };
         self.unrecorded = Some(Unrecorded { passed, refused });
         self
     }
@@ -173,8 +193,16 @@ pub struct Report {
 
 impl Report {
     /// Puts the report together.
-    pub fn new(groups: Vec<Figures>, total: Figures, before_hook: u64, files: Vec<PathBuf>, elapsed: Duration) -> Report {
-        let lost_percent = total.detected.map(|detected| percent(before_hook + total.dropped.total(), before_hook + detected));
+    pub fn new(
+        groups: Vec<Figures>,
+        total: Figures,
+        before_hook: u64,
+        files: Vec<PathBuf>,
+        elapsed: Duration,
+    ) -> Report {
+        let lost_percent = total
+            .detected
+            .map(|detected| percent(before_hook + total.dropped.total(), before_hook + detected));
         Report {
             event: "report",
             groups,
@@ -190,7 +218,11 @@ impl Report {
 
 fn percent(part: u64, whole: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a percentage for people")]
-    if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 * 100.0 / whole as f64
+    }
 }
 
 /// A number with its thousands set apart.
@@ -215,7 +247,11 @@ impl fmt::Display for Report {
         let total = &self.total;
         let mut detected = known(total.detected);
         if total.detected_uncertain != 0 {
-            write!(detected, " (up to {} more)", grouped(total.detected_uncertain))?;
+            write!(
+                detected,
+                " (up to {} more)",
+                grouped(total.detected_uncertain)
+            )?;
         }
         let mut line = |name: &str, value: &str| writeln!(f, "{name:>22}  {value}");
         line("before the hook", &grouped(self.before_hook))?;
@@ -242,15 +278,25 @@ impl fmt::Display for Report {
                 (total.skipped_malformed, "malformed"),
                 (total.skipped_beyond_count, "after --count"),
             ];
-            let why: Vec<_> = why.iter().filter(|(n, _)| *n != 0).map(|(n, what)| format!("{} {what}", grouped(*n))).collect();
-            line("skipped", &format!("{} ({})", grouped(total.skipped), why.join(", ")))?;
+            let why: Vec<_> = why
+                .iter()
+                .filter(|(n, _)| *n != 0)
+                .map(|(n, what)| format!("{} {what}", grouped(*n)))
+                .collect();
+            line(
+                "skipped",
+                &format!("{} ({})", grouped(total.skipped), why.join(", ")),
+            )?;
         }
         match self.lost_percent {
             Some(lost) => line("lost", &format!("{lost:.4} %"))?,
             None => line("lost", "unknown: no rule's counter says what was detected")?,
         }
         if total.stalls != 0 {
-            line("stalls", &format!("{} ({} ms in sum)", total.stalls, total.stalled_us / 1000))?;
+            line(
+                "stalls",
+                &format!("{} ({} ms in sum)", total.stalls, total.stalled_us / 1000),
+            )?;
         }
         if total.unstamped != 0 {
             line("without kernel time", &grouped(total.unstamped))?;
@@ -259,7 +305,11 @@ impl fmt::Display for Report {
         line("bytes", &grouped(total.bytes))?;
         if self.groups.len() > 1 {
             for group in &self.groups {
-                let what = if group.unrecorded.is_some() { "queue" } else { "group" };
+                let what = if group.unrecorded.is_some() {
+                    "queue"
+                } else {
+                    "group"
+                };
                 let name = format!("{what} {}", group.group.unwrap_or_default());
                 let text = format!(
                     "detected {}, written {}, dropped {}",
@@ -275,7 +325,14 @@ impl fmt::Display for Report {
         }
         let shown = self.files.len().min(4);
         for (place, file) in self.files.iter().rev().take(shown).enumerate() {
-            line(if place == 0 { "files, newest first" } else { "" }, &file.display().to_string())?;
+            line(
+                if place == 0 {
+                    "files, newest first"
+                } else {
+                    ""
+                },
+                &file.display().to_string(),
+            )?;
         }
         if self.files.len() > shown {
             line("", &format!("and {} more", self.files.len() - shown))?;
@@ -290,20 +347,73 @@ mod tests {
 
     #[test]
     fn what_no_number_shows_is_an_allocation_failure() {
-        let tally = Tally { received: 90, written: 80, not_ipv4: 10, overrun: 5, numbered: 95, ..Tally::default() };
-        let figures = Figures::new(Some(5), &tally, Some(Bounds { least: 100, most: 100 }), false);
-        assert_eq!(figures.dropped, Dropped { overrun: 5, allocation: Some(5), ..Dropped::default() });
+        let tally = Tally {
+            received: 90,
+            written: 80,
+            not_ipv4: 10,
+            overrun: 5,
+            numbered: 95,
+            ..Tally::default()
+        };
+        let figures = Figures::new(
+            Some(5),
+            &tally,
+            Some(Bounds {
+                least: 100,
+                most: 100,
+            }),
+            false,
+        );
+        assert_eq!(
+            figures.dropped,
+            Dropped {
+                overrun: 5,
+                allocation: Some(5),
+                ..Dropped::default()
+            }
+        );
         assert!(figures.balances());
-        let tail = Figures::new(Some(5), &tally, Some(Bounds { least: 100, most: 100 }), true);
-        assert_eq!(tail.dropped, Dropped { overrun: 10, allocation: Some(0), ..Dropped::default() });
+        let tail = Figures::new(
+            Some(5),
+            &tally,
+            Some(Bounds {
+                least: 100,
+                most: 100,
+            }),
+            true,
+        );
+        assert_eq!(
+            tail.dropped,
+            Dropped {
+                overrun: 10,
+                allocation: Some(0),
+                ..Dropped::default()
+            }
+        );
         assert!(tail.balances());
     }
 
     #[test]
     fn bounds_are_told() {
-        let tally = Tally { received: 90, written: 90, numbered: 90, ..Tally::default() };
-        let figures = Figures::new(None, &tally, Some(Bounds { least: 80, most: 97 }), false);
-        assert_eq!((figures.detected, figures.detected_uncertain), (Some(90), 7));
+        let tally = Tally {
+            received: 90,
+            written: 90,
+            numbered: 90,
+            ..Tally::default()
+        };
+        let figures = Figures::new(
+            None,
+            &tally,
+            Some(Bounds {
+                least: 80,
+                most: 97,
+            }),
+            false,
+        );
+        assert_eq!(
+            (figures.detected, figures.detected_uncertain),
+            (Some(90), 7)
+        );
         assert!(figures.balances());
         let unknown = Figures::new(None, &tally, None, false);
         assert_eq!((unknown.detected, unknown.dropped.allocation), (None, None));
@@ -311,16 +421,43 @@ mod tests {
 
     #[test]
     fn what_a_full_queue_did_not_take_passed_or_was_refused() {
-        let tally = Tally { received: 90, written: 90, overrun: 5, numbered: 95, ..Tally::default() };
-        let bounds = Some(Bounds { least: 100, most: 100 });
+        let tally = Tally {
+            received: 90,
+            written: 90,
+            overrun: 5,
+            numbered: 95,
+            ..Tally::default()
+        };
+        let bounds = Some(Bounds {
+            least: 100,
+            most: 100,
+        });
         let open = Figures::new(Some(5), &tally, bounds, false).of_queue(true, 0);
-        assert_eq!((open.dropped.queue, open.dropped.allocation), (Some(5), Some(0)));
-        assert_eq!(open.unrecorded, Some(Unrecorded { passed: 10, refused: 0 }));
+        assert_eq!(
+            (open.dropped.queue, open.dropped.allocation),
+            (Some(5), Some(0))
+        );
+        assert_eq!(
+            open.unrecorded,
+            Some(Unrecorded {
+                passed: 10,
+                refused: 0
+            })
+        );
         assert!(open.balances());
         let closed = Figures::new(Some(5), &tally, bounds, false).of_queue(false, 10);
-        assert_eq!(closed.unrecorded, Some(Unrecorded { passed: 0, refused: 10 }));
+        assert_eq!(
+            closed.unrecorded,
+            Some(Unrecorded {
+                passed: 0,
+                refused: 10
+            })
+        );
         let unknown = Figures::new(Some(5), &tally, None, false).of_queue(true, 0);
-        assert_eq!((unknown.dropped.queue, unknown.dropped.allocation), (None, None));
+        assert_eq!(
+            (unknown.dropped.queue, unknown.dropped.allocation),
+            (None, None)
+        );
     }
 
     #[test]

@@ -97,9 +97,14 @@ impl Session {
         for number in &settings.numbers {
             rings.push(match &settings.output {
                 Some(output) => {
-                    let store = Store::open(&output.dir, &settings.ring_name(*number), extension(output))?;
+                    let store =
+                        Store::open(&output.dir, &settings.ring_name(*number), extension(output))?;
                     recovered.extend_from_slice(store.recovered());
-                    Some(Ring::open(ring_config(&settings, output, *number), store, notices_to.clone())?)
+                    Some(Ring::open(
+                        ring_config(&settings, output, *number),
+                        store,
+                        notices_to.clone(),
+                    )?)
                 }
                 None => None,
             });
@@ -141,26 +146,49 @@ impl Session {
             drops_before,
         };
         for ((number, source, watch), ring) in sources.into_iter().zip(rings) {
-            let running = session.spawn(number, source, watch, ring).map_err(SessionError::Thread)?;
+            let running = session
+                .spawn(number, source, watch, ring)
+                .map_err(SessionError::Thread)?;
             session.running.push(running);
         }
         Ok(session)
     }
 
-    fn spawn(&self, number: u16, source: Opened, watch: Watch, ring: Option<Ring>) -> io::Result<Running> {
+    fn spawn(
+        &self,
+        number: u16,
+        source: Opened,
+        watch: Watch,
+        ring: Option<Ring>,
+    ) -> io::Result<Running> {
         let account = Arc::new(Account::default());
         let published = Arc::clone(&account);
         let (thread, granted_buffer_bytes, queue_status) = match source {
             Opened::Group(group) => {
                 let granted = group.granted_buffer_bytes();
-                (self.spawn_thread(number, group, ring, published)?, granted, None)
+                (
+                    self.spawn_thread(number, group, ring, published)?,
+                    granted,
+                    None,
+                )
             }
             Opened::Queue(queue) => {
                 let (granted, status) = (queue.granted_buffer_bytes(), queue.last_status());
-                (self.spawn_thread(number, queue, ring, published)?, granted, Some(status))
+                (
+                    self.spawn_thread(number, queue, ring, published)?,
+                    granted,
+                    Some(status),
+                )
             }
         };
-        Ok(Running { number, account, watch, thread, granted_buffer_bytes, queue_status })
+        Ok(Running {
+            number,
+            account,
+            watch,
+            thread,
+            granted_buffer_bytes,
+            queue_status,
+        })
     }
 
     fn spawn_thread<S: Source + Send + 'static>(
@@ -172,7 +200,11 @@ impl Session {
     ) -> io::Result<JoinHandle<Outcome>> {
         let name = self.settings.ring_name(number);
         let control = Arc::clone(&self.control);
-        let format = self.settings.output.as_ref().map_or(FileFormat::PcapNg, |output| output.format);
+        let format = self
+            .settings
+            .output
+            .as_ref()
+            .map_or(FileFormat::PcapNg, |output| output.format);
         match format {
             FileFormat::PcapNg => {
                 let format = pcapng(&self.settings, number);
@@ -187,7 +219,12 @@ impl Session {
 
     fn writer<F: Format>(&self, format: F, ring: Option<Ring>) -> Option<Writer<F>> {
         let (link, snaplen) = (self.settings.link, self.settings.snaplen);
-        ring.map(|ring| Writer { format, ring, link, snaplen })
+        ring.map(|ring| Writer {
+            format,
+            ring,
+            link,
+            snaplen,
+        })
     }
 
     /// What stops and rotates it.
@@ -207,7 +244,11 @@ impl Session {
 
     /// The smallest receive buffer granted.
     pub fn granted_buffer_bytes(&self) -> usize {
-        self.running.iter().map(|running| running.granted_buffer_bytes).min().unwrap_or(0)
+        self.running
+            .iter()
+            .map(|running| running.granted_buffer_bytes)
+            .min()
+            .unwrap_or(0)
     }
 
     /// What the swappers have to say, without waiting.
@@ -222,7 +263,9 @@ impl Session {
 
     /// True when a capturing thread has ended by itself: an error, or `--count` reached.
     pub fn has_ended(&self) -> bool {
-        self.running.iter().any(|running| running.thread.is_finished())
+        self.running
+            .iter()
+            .any(|running| running.thread.is_finished())
     }
 
     /// The groups or queues that no rule feeds. Reads the rules anew.
@@ -253,7 +296,10 @@ impl Session {
             sum += running.account.read();
         }
         let mut figures = Figures::new(None, &sum, None, false);
-        figures.detected = self.watch.read().map(|bounds| bounds.least.max(sum.numbered));
+        figures.detected = self
+            .watch
+            .read()
+            .map(|bounds| bounds.least.max(sum.numbered));
         figures
     }
 
@@ -268,7 +314,11 @@ impl Session {
         }
         // Counters are read before and after: what was counted in between is uncertain.
         let total_before = self.watch.read();
-        let befores: Vec<_> = self.running.iter_mut().map(|running| running.watch.read()).collect();
+        let befores: Vec<_> = self
+            .running
+            .iter_mut()
+            .map(|running| running.watch.read())
+            .collect();
         self.control.stop();
         let mut groups = Vec::new();
         let (mut sum, mut files, mut error) = (Tally::default(), Vec::new(), None);
@@ -277,19 +327,30 @@ impl Session {
         let queues = self.settings.target == Target::Queue;
         let fail_open = self.settings.queue.fail_open;
         for (running, before) in self.running.into_iter().zip(befores) {
-            let Running { number, mut watch, thread, queue_status, .. } = running;
+            let Running {
+                number,
+                mut watch,
+                thread,
+                queue_status,
+                ..
+            } = running;
             let Ok(mut outcome) = thread.join() else {
                 error.get_or_insert_with(|| io::Error::other("a capturing thread panicked"));
                 continue;
             };
             let bounds = both(before, watch.read());
-            let last = queue_status.and_then(|status| *status.lock().unwrap_or_else(PoisonError::into_inner));
+            let last = queue_status
+                .and_then(|status| *status.lock().unwrap_or_else(PoisonError::into_inner));
             let dropped_by_kernel = last.map_or(0, |last| count_unseen_end(&mut outcome, last));
             let tail_overrun = !queues && outcome.dropped_datagrams > outcome.explained_datagrams;
             tail |= tail_overrun;
             refused += dropped_by_kernel;
             let figures = Figures::new(Some(number), &outcome.tally, bounds, tail_overrun);
-            groups.push(if queues { figures.of_queue(fail_open, dropped_by_kernel) } else { figures });
+            groups.push(if queues {
+                figures.of_queue(fail_open, dropped_by_kernel)
+            } else {
+                figures
+            });
             remarks.extend(remarks_on(&outcome, &watch, number));
             sum += outcome.tally;
             files.extend(outcome.files);
@@ -319,7 +380,11 @@ fn add_up(total: &mut Figures, groups: &[Figures]) {
         total.dropped.allocation = groups.iter().map(|group| group.dropped.allocation).sum();
         total.dropped.queue = groups.iter().map(|group| group.dropped.queue).sum();
         if let Some(sum) = &mut total.unrecorded {
-            sum.passed = groups.iter().filter_map(|group| group.unrecorded).map(|group| group.passed).sum();
+            sum.passed = groups
+                .iter()
+                .filter_map(|group| group.unrecorded)
+                .map(|group| group.passed)
+                .sum();
         }
     }
 }
@@ -329,13 +394,20 @@ fn add_up(total: &mut Figures, groups: &[Figures]) {
 fn count_unseen_end(outcome: &mut Outcome, last: QueueStatus) -> u64 {
     // The account counts further than the kernel's 32 bits.
     let unseen = last.last_id.wrapping_sub(low_half(outcome.tally.numbered));
-    let unseen = if unseen > u32::MAX / 2 { 0 } else { u64::from(unseen) };
+    let unseen = if unseen > u32::MAX / 2 {
+        0
+    } else {
+        u64::from(unseen)
+    };
     outcome.tally.numbered += unseen;
     outcome.tally.overrun += unseen;
     u64::from(last.queue_dropped) + u64::from(last.user_dropped)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the low half is what is meant")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the low half is what is meant"
+)]
 fn low_half(number: u64) -> u32 {
     number as u32
 }
@@ -343,7 +415,10 @@ fn low_half(number: u64) -> u32 {
 /// What was counted by the time the group was released, between two readings.
 fn both(before: Option<Bounds>, after: Option<Bounds>) -> Option<Bounds> {
     let (before, after) = (before?, after?);
-    Some(Bounds { least: before.least, most: after.most.max(before.most) })
+    Some(Bounds {
+        least: before.least,
+        most: after.most.max(before.most),
+    })
 }
 
 fn remarks_on(outcome: &Outcome, watch: &Watch, number: u16) -> Vec<String> {
@@ -374,7 +449,9 @@ where
     F: Format + Send + 'static,
 {
     let capture = Capture::new(source, writer, control, account);
-    thread::Builder::new().name(format!("capture-{name}")).spawn(move || capture.run())
+    thread::Builder::new()
+        .name(format!("capture-{name}"))
+        .spawn(move || capture.run())
 }
 
 fn open_source(settings: &Settings, number: u16) -> Result<Opened, SessionError> {
@@ -430,7 +507,13 @@ fn pcapng(settings: &Settings, number: u16) -> PcapNg {
         Target::Queue => format!("NFQUEUE queue {number}"),
     };
     let interfaces = Interfaces::new(device_name);
-    PcapNg::new(settings.link, file_snaplen(settings), source, segment_bytes(settings), interfaces)
+    PcapNg::new(
+        settings.link,
+        file_snaplen(settings),
+        source,
+        segment_bytes(settings),
+        interfaces,
+    )
 }
 
 fn ring_config(settings: &Settings, output: &Output, number: u16) -> RingConfig {
@@ -455,7 +538,9 @@ fn device_name(ifindex: u32) -> Option<String> {
 /// `/proc/net/softnet_stat` counts the backlog's drops for the whole host, but each of them is in
 /// its device's figure as well, which is of this namespace alone: that one is read.
 fn drops_before_hook() -> u64 {
-    let Ok(table) = std::fs::read_to_string("/proc/thread-self/net/dev") else { return 0 };
+    let Ok(table) = std::fs::read_to_string("/proc/thread-self/net/dev") else {
+        return 0;
+    };
     table.lines().filter_map(received_drops).sum()
 }
 
@@ -476,7 +561,12 @@ pub fn disk_bound_bytes(settings: &Settings) -> Option<u64> {
     }
     let rings = settings.numbers.len() as u64;
     // One more file than hold packets is being prepared.
-    Some(output.file_bytes.saturating_mul(output.files as u64 + 1).saturating_mul(rings))
+    Some(
+        output
+            .file_bytes
+            .saturating_mul(output.files as u64 + 1)
+            .saturating_mul(rings),
+    )
 }
 
 /// Where a capture writes, for messages.

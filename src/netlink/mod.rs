@@ -10,6 +10,7 @@ pub mod message;
 pub mod nflog;
 pub mod nfqueue;
 pub(crate) mod request;
+pub mod shape;
 
 pub use attribute::{Attribute, Attributes};
 pub use message::{Message, Messages};

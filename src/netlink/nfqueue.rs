@@ -17,7 +17,10 @@ pub const FIRST_ID: u32 = 1;
 
 /// `NFQA_*`: the attributes of a packet message.
 pub mod attribute {
-    #![allow(missing_docs, reason = "the kernel header's names, without their prefix")]
+    #![allow(
+        missing_docs,
+        reason = "the kernel header's names, without their prefix"
+    )]
     pub const PACKET_HDR: u16 = 1;
     pub const VERDICT_HDR: u16 = 2;
     pub const MARK: u16 = 3;
@@ -31,7 +34,10 @@ pub mod attribute {
 
 /// `NFQA_CFG_*`: the attributes of a configuration request, and the values they take.
 pub mod config {
-    #![allow(missing_docs, reason = "the kernel header's names, without their prefix")]
+    #![allow(
+        missing_docs,
+        reason = "the kernel header's names, without their prefix"
+    )]
     pub const CMD: u16 = 1;
     pub const PARAMS: u16 = 2;
     pub const QUEUE_MAXLEN: u16 = 3;
@@ -55,7 +61,11 @@ pub mod config {
 pub fn parse<'a>(message: &Message<'a>) -> Result<Packet<'a>, Malformed> {
     let body = message.body;
     let Some((nfgenmsg, attributes)) = body.split_first_chunk::<NFGENMSG_BYTES>() else {
-        return Err(Malformed::Short { layer: Layer::Netfilter, needed: NFGENMSG_BYTES, left: body.len() });
+        return Err(Malformed::Short {
+            layer: Layer::Netfilter,
+            needed: NFGENMSG_BYTES,
+            left: body.len(),
+        });
     };
     let mut packet = Packet {
         family: nfgenmsg[0],
@@ -90,10 +100,14 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Packet<'a>, Malformed> {
         }
     }
     if !header_seen {
-        return Err(Malformed::Missing { kind: attribute::PACKET_HDR });
+        return Err(Malformed::Missing {
+            kind: attribute::PACKET_HDR,
+        });
     }
     if !payload_seen {
-        return Err(Malformed::Missing { kind: attribute::PAYLOAD });
+        return Err(Malformed::Missing {
+            kind: attribute::PAYLOAD,
+        });
     }
     // The kernel says the length only of what it cut: the rest is here as a whole.
     if packet.network_len.is_none() {
@@ -111,7 +125,8 @@ pub fn packet_id(datagram: &[u8]) -> Option<u32> {
     let kind = datagram.get(4..6)?;
     let attribute_kind = datagram.get(ID_AT - 2..ID_AT)?;
     let id = datagram.get(ID_AT..)?.first_chunk::<4>()?;
-    let is_packet = kind == PACKET.to_ne_bytes() && attribute_kind == attribute::PACKET_HDR.to_ne_bytes();
+    let is_packet =
+        kind == PACKET.to_ne_bytes() && attribute_kind == attribute::PACKET_HDR.to_ne_bytes();
     is_packet.then(|| u32::from_be_bytes(*id))
 }
 
@@ -126,13 +141,18 @@ pub struct VerdictBatch {
 impl VerdictBatch {
     const ID_AT: usize = Self::BYTES - 4;
     /// Headers of message and netfilter, and `struct nfqnl_msg_verdict_hdr`: verdict, id.
-    const BYTES: usize = message::HEADER_BYTES + NFGENMSG_BYTES + super::attribute::HEADER_BYTES + 8;
+    const BYTES: usize =
+        message::HEADER_BYTES + NFGENMSG_BYTES + super::attribute::HEADER_BYTES + 8;
     const BYTES_WITH_MARK: usize = Self::BYTES + super::attribute::HEADER_BYTES + 4;
 
     /// For this queue: `verdict` is `NF_ACCEPT` (1) or `NF_DROP` (0); with a mark, packets carry it on.
     pub fn new(queue: u16, verdict: u32, mark: Option<u32>) -> Self {
         const NLM_F_REQUEST: u16 = 1;
-        let len = if mark.is_some() { Self::BYTES_WITH_MARK } else { Self::BYTES };
+        let len = if mark.is_some() {
+            Self::BYTES_WITH_MARK
+        } else {
+            Self::BYTES
+        };
         let mut bytes = [0; Self::BYTES_WITH_MARK];
         let mut at = 0;
         let mut put = |piece: &[u8]| {
@@ -188,7 +208,10 @@ mod tests {
         attr(13, &[0, 0, 0, 84]);
         attr(15, &[0, 0, 0, 2]);
         attr(10, &[0x45; 24]);
-        let mut message = u32::try_from(bytes.len() + 20).unwrap().to_ne_bytes().to_vec();
+        let mut message = u32::try_from(bytes.len() + 20)
+            .unwrap()
+            .to_ne_bytes()
+            .to_vec();
         message.extend(PACKET.to_ne_bytes());
         message.extend([0; 10]);
         message.extend([2, 0, 0, 5]);
@@ -201,8 +224,14 @@ mod tests {
         let bytes = datagram();
         let message = Messages::new(&bytes).next().unwrap().unwrap();
         let packet = parse(&message).unwrap();
-        assert_eq!((packet.sequence, packet.group, packet.family), (Some(0x107), 5, 2));
-        assert_eq!((packet.protocol, packet.hook, packet.ifindex_in, packet.mark), (0x0800, 0, 3, 42));
+        assert_eq!(
+            (packet.sequence, packet.group, packet.family),
+            (Some(0x107), 5, 2)
+        );
+        assert_eq!(
+            (packet.protocol, packet.hook, packet.ifindex_in, packet.mark),
+            (0x0800, 0, 3, 42)
+        );
         assert_eq!(packet.hw_source, [2, 0, 0, 0, 0, 1]);
         assert_eq!(packet.stamp_us.unwrap().get(), 2_000_005);
         assert_eq!((packet.payload.len(), packet.network_len()), (24, 84));
@@ -215,17 +244,34 @@ mod tests {
         for cut in 0..bytes.len() {
             let _ = packet_id(&bytes[..cut]);
             let body = &bytes[16.min(cut)..cut];
-            let _ = parse(&Message { kind: PACKET, sequence: 0, body });
+            let _ = parse(&Message {
+                kind: PACKET,
+                sequence: 0,
+                body,
+            });
         }
         for at in 16..bytes.len() {
             for value in [0, 1, 4, 0x7f, 0xff] {
                 let mut bytes = bytes.clone();
                 bytes[at] = value;
-                let _ = parse(&Message { kind: PACKET, sequence: 0, body: &bytes[16..] });
+                let _ = parse(&Message {
+                    kind: PACKET,
+                    sequence: 0,
+                    body: &bytes[16..],
+                });
             }
         }
-        let no_payload = Message { kind: PACKET, sequence: 0, body: &bytes[16..bytes.len() - 28] };
-        assert_eq!(parse(&no_payload).unwrap_err(), Malformed::Missing { kind: attribute::PAYLOAD });
+        let no_payload = Message {
+            kind: PACKET,
+            sequence: 0,
+            body: &bytes[16..bytes.len() - 28],
+        };
+        assert_eq!(
+            parse(&no_payload).unwrap_err(),
+            Malformed::Missing {
+                kind: attribute::PAYLOAD
+            }
+        );
     }
 
     #[test]
@@ -238,6 +284,9 @@ mod tests {
         let mut marked = VerdictBatch::new(5, 0, Some(9));
         let bytes = marked.up_to(7);
         assert_eq!((bytes.len(), bytes[0]), (40, 40));
-        assert_eq!(&bytes[20..], b"\x0c\0\x02\0\0\0\0\0\0\0\0\x07\x08\0\x03\0\0\0\0\x09");
+        assert_eq!(
+            &bytes[20..],
+            b"\x0c\0\x02\0\0\0\0\0\0\0\0\x07\x08\0\x03\0\0\0\0\x09"
+        );
     }
 }

@@ -38,7 +38,9 @@ impl LinkType {
         };
         #[expect(clippy::cast_possible_truncation, reason = "14 and 20")]
         let (header, ip) = (header as u32, IPV4_HEADER_BYTES as u32);
-        snaplen.saturating_sub(header).clamp(ip, COPY_RANGE_MAX_BYTES)
+        snaplen
+            .saturating_sub(header)
+            .clamp(ip, COPY_RANGE_MAX_BYTES)
     }
 }
 
@@ -77,14 +79,24 @@ impl<'a> Frame<'a> {
             LinkType::Nflog => {
                 let cut = packet.network_len().saturating_sub(len_u32(packet.payload));
                 let original_len = len_u32(packet.message).saturating_add(cut);
-                return Frame { header: &[], body: packet.message, source, original_len };
+                return Frame {
+                    header: &[],
+                    body: packet.message,
+                    source,
+                    original_len,
+                };
             }
         };
         let original_len = packet.network_len().saturating_add(len_u32(header));
         let snaplen = snaplen as usize;
         let header = &header[..header.len().min(snaplen)];
         let body = &body[..body.len().min(snaplen - header.len())];
-        Frame { header, body, source, original_len }
+        Frame {
+            header,
+            body,
+            source,
+            original_len,
+        }
     }
 
     /// Bytes of the frame that are written.
@@ -110,7 +122,28 @@ impl<'a> Frame<'a> {
         {
             to.copy_from_slice(source);
         }
-        rest[..self.body.len()].copy_from_slice(self.body);
+        copy_short(self.body, &mut rest[..self.body.len()]);
+    }
+}
+
+/// Copies; what has 32 to 64 bytes, as the first bytes of most packets have, without a call: its
+/// first and its last 32 bytes, which may overlap.
+#[inline]
+fn copy_short(from: &[u8], to: &mut [u8]) {
+    if let (32..=64, Some(first), Some(last)) = (
+        from.len(),
+        from.first_chunk::<32>(),
+        from.last_chunk::<32>(),
+    ) && from.len() == to.len()
+    {
+        if let Some(start) = to.first_chunk_mut::<32>() {
+            *start = *first;
+        }
+        if let Some(end) = to.last_chunk_mut::<32>() {
+            *end = *last;
+        }
+    } else {
+        to.copy_from_slice(from);
     }
 }
 
@@ -125,7 +158,11 @@ mod tests {
 
     #[test]
     fn a_queue_s_source_address_goes_into_the_synthesized_header() {
-        let packet = Packet { payload: &[0x45; 20], hw_source: &[2, 0, 0, 0, 0, 7], ..Packet::default() };
+        let packet = Packet {
+            payload: &[0x45; 20],
+            hw_source: &[2, 0, 0, 0, 0, 7],
+            ..Packet::default()
+        };
         let frame = Frame::new(&packet, LinkType::Ethernet, 128);
         let mut out = [0xff; 34];
         frame.copy_to(&mut out);
@@ -135,7 +172,10 @@ mod tests {
             Frame::new(&packet, LinkType::Ethernet, snaplen).copy_to(&mut out);
             assert!(out[snaplen as usize..].iter().all(|byte| *byte == 0xff));
         }
-        let other = Packet { hw_source: &[1; 8], ..packet };
+        let other = Packet {
+            hw_source: &[1; 8],
+            ..packet
+        };
         let mut out = [0xff; 34];
         Frame::new(&other, LinkType::Ethernet, 128).copy_to(&mut out);
         assert_eq!(out[..14], SYNTHESIZED_HEADER);

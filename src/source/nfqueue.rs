@@ -32,10 +32,11 @@ use neli::utils::Groups;
 pub use nfq::Verdict;
 
 use super::holder::holder;
-use super::{Arrival, Count, Item, Source};
+use super::{Arrival, Count, Item, Source, Walk};
 use crate::netlink::message::{self, Messages};
 use crate::netlink::nfqueue::{self as wire, VerdictBatch, config as cfg, packet_id};
 use crate::netlink::request::{AttrResult, attrs, be32, bytes, message as request};
+use crate::packet::Packet;
 use crate::sys::mmsg::{self, Datagrams};
 use crate::sys::netlink as options;
 
@@ -71,13 +72,17 @@ pub struct QueueConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
     /// NFQUEUE is not in this kernel.
-    #[error("queue {queue}: this kernel has no Netfilter queue to netlink; load it with `modprobe nfnetlink_queue` (CONFIG_NETFILTER_NETLINK_QUEUE)")]
+    #[error(
+        "queue {queue}: this kernel has no Netfilter queue to netlink; load it with `modprobe nfnetlink_queue` (CONFIG_NETFILTER_NETLINK_QUEUE)"
+    )]
     NoNfqueue {
         /// The queue.
         queue: u16,
     },
     /// Somebody else holds the queue.
-    #[error("queue {queue} is taken by {holder}; stop it, or capture another queue (and change the rule's `queue num`)")]
+    #[error(
+        "queue {queue} is taken by {holder}; stop it, or capture another queue (and change the rule's `queue num`)"
+    )]
     Taken {
         /// The queue.
         queue: u16,
@@ -85,7 +90,9 @@ pub enum QueueError {
         holder: String,
     },
     /// The caller may not.
-    #[error("queue {queue}: capturing needs CAP_NET_ADMIN in this network namespace; run as root, or `setcap cap_net_admin+ep` the program")]
+    #[error(
+        "queue {queue}: capturing needs CAP_NET_ADMIN in this network namespace; run as root, or `setcap cap_net_admin+ep` the program"
+    )]
     NoRight {
         /// The queue.
         queue: u16,
@@ -118,19 +125,27 @@ pub struct QueueStatus {
 impl QueueStatus {
     /// Reads it, in the calling thread's network namespace; `None` if nobody holds the queue.
     pub fn read(queue: u16) -> Option<QueueStatus> {
-        let table = std::fs::read_to_string("/proc/thread-self/net/netfilter/nfnetlink_queue").ok()?;
+        let table =
+            std::fs::read_to_string("/proc/thread-self/net/netfilter/nfnetlink_queue").ok()?;
         table.lines().find_map(|line| Self::parse(line, queue))
     }
 
     /// Queue, port id, waiting, copy mode, copy range, queue dropped, user dropped, id, 1.
     fn parse(line: &str, queue: u16) -> Option<QueueStatus> {
-        let mut columns = line.split_whitespace().map(|column| column.parse::<u32>().ok());
+        let mut columns = line
+            .split_whitespace()
+            .map(|column| column.parse::<u32>().ok());
         let mut next = || columns.next().flatten();
         if next()? != u32::from(queue) {
             return None;
         }
         let (_port, waiting, _mode, _range) = (next()?, next()?, next()?, next()?);
-        Some(QueueStatus { waiting, queue_dropped: next()?, user_dropped: next()?, last_id: next()? })
+        Some(QueueStatus {
+            waiting,
+            queue_dropped: next()?,
+            user_dropped: next()?,
+            last_id: next()?,
+        })
     }
 }
 
@@ -163,7 +178,10 @@ pub struct Queue {
 
 impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Queue").field("config", &self.config).field("stage", &self.stage).finish_non_exhaustive()
+        f.debug_struct("Queue")
+            .field("config", &self.config)
+            .field("stage", &self.stage)
+            .finish_non_exhaustive()
     }
 }
 
@@ -174,7 +192,13 @@ impl Queue {
     /// [`QueueError`], each with its remedy.
     pub fn open(config: QueueConfig) -> Result<Queue, QueueError> {
         let queue = config.queue;
-        let system = |what| move |source| QueueError::System { queue, what, source };
+        let system = |what| {
+            move |source| QueueError::System {
+                queue,
+                what,
+                source,
+            }
+        };
         let socket = NlSocket::connect(NlFamily::Netfilter, None, Groups::empty())
             .map_err(system("open a netlink socket"))?;
         let fd = options::borrow(&socket);
@@ -182,9 +206,10 @@ impl Queue {
             .map_err(|error| system("set close-on-exec")(error.into()))?;
         socket.block().map_err(system("make the socket wait"))?;
         options::set_no_enobufs(fd).map_err(system("set NETLINK_NO_ENOBUFS"))?;
-        let granted_buffer_bytes =
-            options::set_receive_buffer(fd, config.buffer_bytes).map_err(system("set the receive buffer"))?;
-        options::set_receive_timeout(fd, RECEIVE_TIMEOUT).map_err(system("set the receive timeout"))?;
+        let granted_buffer_bytes = options::set_receive_buffer(fd, config.buffer_bytes)
+            .map_err(system("set the receive buffer"))?;
+        options::set_receive_timeout(fd, RECEIVE_TIMEOUT)
+            .map_err(system("set the receive timeout"))?;
         options::set_timestamps(fd).map_err(system("have packets stamped"))?;
         let copy_range_bytes = config.copy_range_bytes.clamp(1, wire::COPY_RANGE_MAX_BYTES);
         let mut this = Queue {
@@ -196,7 +221,10 @@ impl Queue {
             stage: Stage::Bound,
             last_status: LastStatus::default(),
             granted_buffer_bytes,
-            config: QueueConfig { copy_range_bytes, ..config },
+            config: QueueConfig {
+                copy_range_bytes,
+                ..config
+            },
         };
         this.configure().map_err(|source| {
             this.stage = Stage::Released; // it is not ours to release
@@ -208,8 +236,13 @@ impl Queue {
     /// GSO: merged packets come as one, as they pass the hook, and unfinished checksums are left
     /// alone. What the kernel could tell beside (conntrack, owner, security context) stays off.
     fn configure(&mut self) -> io::Result<()> {
-        let fail_open = if self.config.fail_open { cfg::F_FAIL_OPEN } else { 0 };
-        let every_flag = cfg::F_FAIL_OPEN | cfg::F_CONNTRACK | cfg::F_GSO | cfg::F_UID_GID | cfg::F_SECCTX;
+        let fail_open = if self.config.fail_open {
+            cfg::F_FAIL_OPEN
+        } else {
+            0
+        };
+        let every_flag =
+            cfg::F_FAIL_OPEN | cfg::F_CONNTRACK | cfg::F_GSO | cfg::F_UID_GID | cfg::F_SECCTX;
         let mut params = self.config.copy_range_bytes.to_be_bytes().to_vec();
         params.push(cfg::COPY_PACKET);
         self.send(
@@ -238,7 +271,10 @@ impl Queue {
                 None => {}
             }
         }
-        Err(io::Error::new(io::ErrorKind::TimedOut, "the kernel did not acknowledge the configuration"))
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the kernel did not acknowledge the configuration",
+        ))
     }
 
     fn explain(&self, source: io::Error) -> QueueError {
@@ -249,18 +285,37 @@ impl Queue {
                 Some(holder) => QueueError::Taken { queue, holder },
                 None => QueueError::NoRight { queue },
             },
-            Some(libc::EBUSY) => QueueError::Taken { queue, holder: "this process".to_owned() },
-            Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT) => QueueError::NoNfqueue { queue },
-            _ => QueueError::System { queue, what: "bind it", source },
+            Some(libc::EBUSY) => QueueError::Taken {
+                queue,
+                holder: "this process".to_owned(),
+            },
+            Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT) => {
+                QueueError::NoNfqueue { queue }
+            }
+            _ => QueueError::System {
+                queue,
+                what: "bind it",
+                source,
+            },
         }
     }
 
     fn send<const N: usize>(&self, flags: NlmF, settings: [AttrResult; N]) -> io::Result<()> {
         let other = |error| io::Error::other(format!("{error}"));
         let settings = attrs(settings).map_err(other)?;
-        let request = request(wire::CONFIG, flags, BIND_SEQUENCE, 0, self.config.queue, settings).map_err(other)?;
+        let request = request(
+            wire::CONFIG,
+            flags,
+            BIND_SEQUENCE,
+            0,
+            self.config.queue,
+            settings,
+        )
+        .map_err(other)?;
         let mut bytes = Cursor::new(Vec::new());
-        request.to_bytes(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+        request
+            .to_bytes(&mut bytes)
+            .map_err(|error| io::Error::other(error.to_string()))?;
         self.socket.send(bytes.get_ref(), Msg::empty()).map(drop)
     }
 
@@ -284,8 +339,14 @@ impl Queue {
     /// Unbinds the empty queue: packets find nobody, and pass by the rule's `bypass`.
     fn release(&mut self) -> io::Result<()> {
         self.stage = Stage::Released;
-        *self.last_status.lock().unwrap_or_else(PoisonError::into_inner) = QueueStatus::read(self.config.queue);
-        self.send(NlmF::empty(), [bytes(cfg::CMD, &[cfg::CMD_UNBIND, 0, 0, 0])])
+        *self
+            .last_status
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = QueueStatus::read(self.config.queue);
+        self.send(
+            NlmF::empty(),
+            [bytes(cfg::CMD, &[cfg::CMD_UNBIND, 0, 0, 0])],
+        )
     }
 
     /// What the kernel counted, once the queue is released.
@@ -322,7 +383,10 @@ impl Source for Queue {
 
     #[inline]
     fn batch(&self) -> Batch<'_> {
-        Batch { datagrams: self.datagrams.iter() }
+        Batch {
+            datagrams: self.datagrams.iter(),
+            packet: Packet::default(),
+        }
     }
 
     #[inline]
@@ -381,7 +445,9 @@ impl Drop for Queue {
         // The socket closes next, whatever comes of this.
         let _ = self.close();
         let every_later_id = self.settled_id.wrapping_add(u32::MAX / 2);
-        let _ = self.socket.send(self.verdict.up_to(every_later_id), Msg::empty());
+        let _ = self
+            .socket
+            .send(self.verdict.up_to(every_later_id), Msg::empty());
         let _ = self.release();
     }
 }
@@ -393,7 +459,9 @@ fn verdict_number(verdict: Verdict) -> u32 {
 
 /// The request and the error number of an acknowledgement or error.
 fn error_number(datagram: &[u8]) -> Option<(u32, i32)> {
-    let answer = Messages::new(datagram).flatten().find(|message| message.kind == message::ERROR)?;
+    let answer = Messages::new(datagram)
+        .flatten()
+        .find(|message| message.kind == message::ERROR)?;
     Some((answer.sequence, message::error_number(answer.body)?))
 }
 
@@ -415,24 +483,25 @@ fn refusal(datagram: &[u8]) -> io::Result<()> {
 #[derive(Debug, Clone)]
 pub struct Batch<'a> {
     datagrams: mmsg::Iter<'a>,
+    packet: Packet<'a>,
 }
 
-impl<'a> Iterator for Batch<'a> {
-    type Item = Item<'a>;
-
+impl Walk for Batch<'_> {
     #[inline]
-    fn next(&mut self) -> Option<Item<'a>> {
+    fn next(&mut self) -> Option<Item<'_>> {
         loop {
-            match Messages::new(self.datagrams.next()?).next() {
-                Some(Ok(message)) if message.kind == wire::PACKET => {
-                    return Some(match wire::parse(&message) {
-                        Ok(packet) => Item::Packet(packet),
-                        Err(error) => Item::Malformed(error),
-                    });
+            let parsed = match Messages::new(self.datagrams.next()?).next() {
+                Some(Ok(message)) if message.kind == wire::PACKET => wire::parse(&message),
+                Some(Ok(_)) | None => continue, // an acknowledgement or error, a stranger's datagram
+                Some(Err(error)) => Err(error),
+            };
+            return Some(match parsed {
+                Ok(packet) => {
+                    self.packet = packet;
+                    Item::Packet(&self.packet)
                 }
-                Some(Ok(_)) | None => {} // an acknowledgement or error, a stranger's datagram
-                Some(Err(error)) => return Some(Item::Malformed(error)),
-            }
+                Err(error) => Item::Malformed(error),
+            });
         }
     }
 }
@@ -444,7 +513,12 @@ mod tests {
     #[test]
     fn the_kernel_s_table() {
         let line = "    5  31620    12 2 65531    77     3  1000012  1";
-        let status = QueueStatus { waiting: 12, queue_dropped: 77, user_dropped: 3, last_id: 1_000_012 };
+        let status = QueueStatus {
+            waiting: 12,
+            queue_dropped: 77,
+            user_dropped: 3,
+            last_id: 1_000_012,
+        };
         assert_eq!(QueueStatus::parse(line, 5), Some(status));
         assert_eq!(QueueStatus::parse(line, 6), None);
         assert_eq!(QueueStatus::parse("5 1 2", 5), None);
@@ -452,6 +526,12 @@ mod tests {
 
     #[test]
     fn verdicts_have_the_kernel_s_numbers() {
-        assert_eq!((verdict_number(Verdict::Drop), verdict_number(Verdict::Accept)), (0, 1));
+        assert_eq!(
+            (
+                verdict_number(Verdict::Drop),
+                verdict_number(Verdict::Accept)
+            ),
+            (0, 1)
+        );
     }
 }

@@ -24,7 +24,13 @@ impl Datagrams {
     /// Room for datagrams of up to `slot_bytes` bytes (at least one).
     pub fn new(slot_bytes: usize) -> Self {
         let slot_bytes = slot_bytes.max(1);
-        Datagrams { room: vec![0; slot_bytes * BATCH], slot_bytes, lens: vec![0; BATCH], filled: 0, truncated: 0 }
+        Datagrams {
+            room: vec![0; slot_bytes * BATCH],
+            slot_bytes,
+            lens: vec![0; BATCH],
+            filled: 0,
+            truncated: 0,
+        }
     }
 
     /// Receives what is there, and with `wait` waits for the first datagram, as long as the
@@ -45,7 +51,12 @@ impl Datagrams {
         // SAFETY: as above.
         let mut headers: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
         let slots = self.room.chunks_exact_mut(self.slot_bytes);
-        for (((header, piece), name), slot) in headers.iter_mut().zip(&mut pieces).zip(&mut names).zip(slots) {
+        for (((header, piece), name), slot) in headers
+            .iter_mut()
+            .zip(&mut pieces)
+            .zip(&mut names)
+            .zip(slots)
+        {
             piece.iov_base = slot.as_mut_ptr().cast();
             piece.iov_len = slot.len();
             header.msg_hdr.msg_name = (&raw mut *name).cast();
@@ -53,19 +64,35 @@ impl Datagrams {
             header.msg_hdr.msg_iov = piece;
             header.msg_hdr.msg_iovlen = 1;
         }
-        let flags = if wait { libc::MSG_WAITFORONE } else { libc::MSG_DONTWAIT };
+        let flags = if wait {
+            libc::MSG_WAITFORONE
+        } else {
+            libc::MSG_DONTWAIT
+        };
         #[expect(clippy::cast_possible_truncation, reason = "64")]
         let count = BATCH as libc::c_uint;
         // SAFETY: `headers` has `count` elements. Each one's name is writable over `msg_namelen`
         // bytes and its only piece over `iov_len` bytes; names and pieces do not overlap, nothing
         // else refers to them, and all outlive the call. No timeout is given.
         let got = unsafe {
-            libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, flags as _, std::ptr::null_mut())
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                count,
+                flags as _,
+                std::ptr::null_mut(),
+            )
         };
-        let Ok(got) = usize::try_from(got) else { return Err(io::Error::last_os_error()) };
+        let Ok(got) = usize::try_from(got) else {
+            return Err(io::Error::last_os_error());
+        };
         for ((len, header), name) in self.lens.iter_mut().zip(&headers).zip(&names).take(got) {
             let from_kernel = header.msg_hdr.msg_namelen == NAME_BYTES && name.nl_pid == 0;
-            *len = if from_kernel { (header.msg_len as usize).min(self.slot_bytes) } else { 0 };
+            *len = if from_kernel {
+                (header.msg_len as usize).min(self.slot_bytes)
+            } else {
+                0
+            };
             self.truncated += u64::from(header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0);
         }
         self.filled = got.min(BATCH);
@@ -75,7 +102,10 @@ impl Datagrams {
     /// What the last call brought, in order.
     #[inline]
     pub fn iter(&self) -> Iter<'_> {
-        Iter { lens: self.lens[..self.filled].iter(), slots: self.room.chunks_exact(self.slot_bytes) }
+        Iter {
+            lens: self.lens[..self.filled].iter(),
+            slots: self.room.chunks_exact(self.slot_bytes),
+        }
     }
 
     /// Puts datagrams back, as if a call had brought them: as many as there is room for. Those left
@@ -83,7 +113,11 @@ impl Datagrams {
     pub fn put_back(&mut self, datagrams: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
         let mut rest = datagrams.into_iter();
         self.filled = 0;
-        for (len, slot) in self.lens.iter_mut().zip(self.room.chunks_exact_mut(self.slot_bytes)) {
+        for (len, slot) in self
+            .lens
+            .iter_mut()
+            .zip(self.room.chunks_exact_mut(self.slot_bytes))
+        {
             let Some(datagram) = rest.next() else { break };
             *len = datagram.len().min(slot.len());
             slot[..*len].copy_from_slice(&datagram[..*len]);
@@ -144,9 +178,14 @@ mod tests {
     #[test]
     fn what_is_put_back_comes_first() {
         let mut datagrams = Datagrams::new(2);
-        let many: Vec<Vec<u8>> = (0..BATCH + 2).map(|n| vec![u8::try_from(n).unwrap(); 2]).collect();
+        let many: Vec<Vec<u8>> = (0..BATCH + 2)
+            .map(|n| vec![u8::try_from(n).unwrap(); 2])
+            .collect();
         let rest = datagrams.put_back(many.clone());
-        assert_eq!(datagrams.iter().collect::<Vec<_>>(), many[..BATCH].iter().collect::<Vec<_>>());
+        assert_eq!(
+            datagrams.iter().collect::<Vec<_>>(),
+            many[..BATCH].iter().collect::<Vec<_>>()
+        );
         assert_eq!(rest, many[BATCH..]);
         assert!(datagrams.put_back(rest).is_empty());
         assert_eq!(datagrams.iter().count(), 2);

@@ -26,7 +26,11 @@ fn read_by_nfq(packets: usize, bound: &AtomicBool) -> Vec<Seen> {
     let mut seen = Vec::new();
     while seen.len() < packets {
         let mut message = queue.recv().unwrap();
-        seen.push((message.get_payload().to_vec(), message.get_original_len(), message.get_nfmark()));
+        seen.push((
+            message.get_payload().to_vec(),
+            message.get_original_len(),
+            message.get_nfmark(),
+        ));
         message.set_verdict(nfq::Verdict::Accept);
         queue.verdict(message).unwrap();
     }
@@ -39,24 +43,57 @@ fn records_are_what_the_nfq_crate_sees_and_what_was_sent() {
     let scene = Scene::new(5);
     scene.run(
         "iptables-nft",
-        &["-t", "mangle", "-A", "PREROUTING", "-i", RX, "-j", "NFQUEUE", "--queue-num", "6", "--queue-bypass"],
+        &[
+            "-t",
+            "mangle",
+            "-A",
+            "PREROUTING",
+            "-i",
+            RX,
+            "-j",
+            "NFQUEUE",
+            "--queue-num",
+            "6",
+            "--queue-bypass",
+        ],
     );
     let capturer = scene.capture("--mark 0x2a -s 0");
     let bound = AtomicBool::new(false);
     let seen = thread::scope(|scope| {
-        let oracle = scope.spawn(|| scene.lab.receiver().run(|| read_by_nfq(500, &bound)).unwrap());
-        until("the crate's queue is bound", || bound.load(Ordering::Acquire));
+        let oracle = scope.spawn(|| {
+            scene
+                .lab
+                .receiver()
+                .run(|| read_by_nfq(500, &bound))
+                .unwrap()
+        });
+        until("the crate's queue is bound", || {
+            bound.load(Ordering::Acquire)
+        });
         scene.send(500);
         oracle.join().unwrap()
     });
     let report = capturer.finish();
-    assert_eq!((report.figure("written"), report.figure("detected"), report.figure("unstamped")), (500, 500, 0));
+    assert_eq!(
+        (
+            report.figure("written"),
+            report.figure("detected"),
+            report.figure("unstamped")
+        ),
+        (500, 500, 0)
+    );
     let records = scene.records();
     assert_eq!((records.len(), seen.len()), (500, 500));
     for (place, (record, (payload, original_len, mark))) in records.iter().zip(&seen).enumerate() {
         assert_eq!(&record.frame[14..], payload);
         assert_eq!((record.original_len, *original_len, *mark), (256, 242, 42));
-        assert_eq!(record.marker(), Marker { stream: 0, sequence: place as u64 });
+        assert_eq!(
+            record.marker(),
+            Marker {
+                stream: 0,
+                sequence: place as u64
+            }
+        );
         assert_eq!(record.frame[..6], [0; 6], "the destination is not known");
         assert_eq!(record.frame[6..12], scene.lab.tx().mac, "the source is");
         assert_eq!(record.frame[12..14], [8, 0]);
@@ -73,8 +110,16 @@ fn a_cut_packet_keeps_its_original_length_and_reaches_the_host_whole() {
     capturer.finish();
     let records = scene.records();
     assert_eq!(records.len(), 100);
-    assert!(records.iter().all(|record| (record.frame.len(), record.original_len) == (60, 256)));
-    assert!(scene.run("nft", &["list", "counter", "ip", "whole", "sizes"]).contains("packets 100 bytes 24200"));
+    assert!(
+        records
+            .iter()
+            .all(|record| (record.frame.len(), record.original_len) == (60, 256))
+    );
+    assert!(
+        scene
+            .run("nft", &["list", "counter", "ip", "whole", "sizes"])
+            .contains("packets 100 bytes 24200")
+    );
 }
 
 #[test]
@@ -94,7 +139,10 @@ fn counting_gives_verdicts_too() {
     let capturer = scene.capture("--discard");
     scene.send(1000);
     let report = capturer.finish();
-    assert_eq!((report.figure("discarded"), report.figure("detected")), (1000, 1000));
+    assert_eq!(
+        (report.figure("discarded"), report.figure("detected")),
+        (1000, 1000)
+    );
     assert_eq!(scene.passed(), 1000);
 }
 
@@ -102,18 +150,37 @@ fn counting_gives_verdicts_too() {
 fn two_queues_share_the_packets_by_processor() {
     let scene = Scene::new(6);
     let capturer = scene.capture("");
-    let cores: &[usize] = if thread::available_parallelism().unwrap().get() > 1 { &[0, 1] } else { &[0] };
-    let sent = Traffic::new(256, 2000).send_from(&scene.lab, cores, &Progress::default()).unwrap();
+    let cores: &[usize] = if thread::available_parallelism().unwrap().get() > 1 {
+        &[0, 1]
+    } else {
+        &[0]
+    };
+    let sent = Traffic::new(256, 2000)
+        .send_from(&scene.lab, cores, &Progress::default())
+        .unwrap();
     assert_eq!(sent.packets, 2000);
     until("all packets passed", || scene.passed() == 2000);
     let report = capturer.finish();
-    assert_eq!((report.figure("detected"), report.figure("written")), (2000, 2000));
-    let mut markers: Vec<_> = scene.records().iter().map(|record| (record.marker().stream, record.marker().sequence)).collect();
+    assert_eq!(
+        (report.figure("detected"), report.figure("written")),
+        (2000, 2000)
+    );
+    let mut markers: Vec<_> = scene
+        .records()
+        .iter()
+        .map(|record| (record.marker().stream, record.marker().sequence))
+        .collect();
     markers.sort_unstable();
     markers.dedup();
     assert_eq!(markers.len(), 2000);
     if cores.len() > 1 {
-        assert_eq!((report.figure("groups.0.written"), report.figure("groups.1.written")), (1000, 1000));
+        assert_eq!(
+            (
+                report.figure("groups.0.written"),
+                report.figure("groups.1.written")
+            ),
+            (1000, 1000)
+        );
     }
 }
 
@@ -130,8 +197,17 @@ fn traffic_flows_past_a_stopped_capturer_and_is_counted() {
     until("those that were held pass", || scene.passed() == 1000);
     scene.send_as(1, 50);
     let report = capturer.finish();
-    assert_eq!((report.figure("detected"), report.figure("written")), (1050, 150));
-    assert_eq!((report.figure("dropped.queue"), report.figure("unrecorded.passed")), (900, 900));
+    assert_eq!(
+        (report.figure("detected"), report.figure("written")),
+        (1050, 150)
+    );
+    assert_eq!(
+        (
+            report.figure("dropped.queue"),
+            report.figure("unrecorded.passed")
+        ),
+        (900, 900)
+    );
     assert_eq!(scene.passed(), 1050);
 }
 
@@ -145,8 +221,17 @@ fn fail_closed_lets_nothing_pass_unrecorded() {
     capturer.signal(Signal::CONT);
     until("those that were held pass", || scene.passed() == 100);
     let report = capturer.finish();
-    assert_eq!((report.figure("detected"), report.figure("written")), (1000, 100));
-    assert_eq!((report.figure("dropped.queue"), report.figure("unrecorded.refused")), (900, 900));
+    assert_eq!(
+        (report.figure("detected"), report.figure("written")),
+        (1000, 100)
+    );
+    assert_eq!(
+        (
+            report.figure("dropped.queue"),
+            report.figure("unrecorded.refused")
+        ),
+        (900, 900)
+    );
     assert_eq!(scene.passed(), scene.records().len() as u64);
 }
 
@@ -161,11 +246,26 @@ fn what_a_small_socket_loses_is_counted_as_overrun() {
         let held = u64::from(scene.status(5).unwrap().waiting);
         assert!(held < 3000, "a socket of 100 KiB holds 3000 packets");
         capturer.signal(Signal::CONT);
-        until("those that were held pass", || scene.passed() == if flows { 3000 } else { held });
+        until("those that were held pass", || {
+            scene.passed() == if flows { 3000 } else { held }
+        });
         let report = capturer.finish();
-        assert_eq!((report.figure("detected"), report.figure("written")), (3000, held));
-        assert_eq!((report.figure("dropped.overrun"), report.figure("dropped.queue")), (3000 - held, 0));
-        let place = if flows { "unrecorded.passed" } else { "unrecorded.refused" };
+        assert_eq!(
+            (report.figure("detected"), report.figure("written")),
+            (3000, held)
+        );
+        assert_eq!(
+            (
+                report.figure("dropped.overrun"),
+                report.figure("dropped.queue")
+            ),
+            (3000 - held, 0)
+        );
+        let place = if flows {
+            "unrecorded.passed"
+        } else {
+            "unrecorded.refused"
+        };
         assert_eq!(report.figure(place), 3000 - held);
     }
 }
@@ -184,7 +284,11 @@ fn traffic_flows_past_a_killed_capturer() {
     until("the queue is gone", || scene.status(5).is_none());
     scene.send_as(2, 500);
     assert_eq!(scene.passed(), 600, "all but the 60 that waited");
-    assert_eq!(scene.records().len(), 100, "the files of the killed process are whole");
+    assert_eq!(
+        scene.records().len(),
+        100,
+        "the files of the killed process are whole"
+    );
 }
 
 /// Bind, release, bind: not one packet of a flow may be lost on the way.
@@ -206,7 +310,9 @@ fn coming_and_going_under_traffic_costs_no_packet() {
         assert!(recorded > 0);
         sender.join().unwrap()
     });
-    until("all packets arrived", || scene.lab.receiver_stats().unwrap().rx_packets >= sent.packets);
+    until("all packets arrived", || {
+        scene.lab.receiver_stats().unwrap().rx_packets >= sent.packets
+    });
     assert_eq!(scene.passed(), sent.packets);
 }
 
@@ -215,12 +321,19 @@ fn overload_loses_no_traffic_and_no_count() {
     let scene = Scene::new(5);
     let capturer = scene.capture("--queue-len 64");
     let cores: &[usize] = &[0, 0];
-    let sent = Traffic::new(64, 200_000).send_from(&scene.lab, cores, &Progress::default()).unwrap();
+    let sent = Traffic::new(64, 200_000)
+        .send_from(&scene.lab, cores, &Progress::default())
+        .unwrap();
     until("all packets passed", || scene.passed() == sent.packets);
     let report = capturer.finish();
     assert_eq!(report.figure("detected"), sent.packets);
     assert_eq!(report.figure("written"), scene.records().len() as u64);
-    println!("written {} of {}, passed unrecorded {}", report.figure("written"), sent.packets, report.figure("unrecorded.passed"));
+    println!(
+        "written {} of {}, passed unrecorded {}",
+        report.figure("written"),
+        sent.packets,
+        report.figure("unrecorded.passed")
+    );
 }
 
 /// A file system of 4 MB, of which the capturer alone knows, and a ring without a limit.
@@ -230,13 +343,20 @@ fn a_full_disk_holds_no_traffic_up() {
     std::fs::create_dir(scene.ring()).unwrap();
     let mut command = Command::new("unshare");
     let script = "mount -t tmpfs -o size=4M none \"$1\" || exit 9; shift; exec \"$@\"";
-    command.args(["-m", "sh", "-c", script, "sh"]).arg(scene.ring()).arg(env!("CARGO_BIN_EXE_lwnflog"));
+    command
+        .args(["-m", "sh", "-c", script, "sh"])
+        .arg(scene.ring())
+        .arg(env!("CARGO_BIN_EXE_lwnflog"));
     let capturer = scene.capture_by(command, "");
     scene.send(30_000);
     until("all packets passed", || scene.passed() == 30_000);
     let report = capturer.finish();
     assert_eq!(report.figure("detected"), 30_000);
-    assert!(report.figure("bytes") > 4 << 20, "30,000 packets fit into 4 MB: {}", report.0);
+    assert!(
+        report.figure("bytes") > 4 << 20,
+        "30,000 packets fit into 4 MB: {}",
+        report.0
+    );
 }
 
 /// Somebody removes the directory: no file can be had any more.
@@ -260,7 +380,11 @@ fn tcpdump_on_a_queue_takes_the_host_s_traffic_with_it() {
     let scene = Scene::new(5);
     let file = scene.dir.path().join("tcpdump.pcap");
     let mut tcpdump = scene.lab.receiver().command("tcpdump").unwrap();
-    tcpdump.args(["-Z", "root", "-i", "nfqueue:5", "-w"]).arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+    tcpdump
+        .args(["-Z", "root", "-i", "nfqueue:5", "-w"])
+        .arg(&file)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let mut tcpdump = tcpdump.spawn().expect("these tests need `tcpdump`");
     until("tcpdump has the queue", || scene.status(5).is_some());
     scene.send(100);
@@ -280,11 +404,20 @@ fn errors_name_the_cause_and_the_remedy() {
     let capturer = scene.capture("");
     let taken = scene.attempt(program, &["--queue", "5", "--discard"]);
     let message = String::from_utf8(taken.stderr).unwrap();
-    assert!(message.contains("queue 5 is taken by process") && message.contains("(lwnflog)"), "{message}");
+    assert!(
+        message.contains("queue 5 is taken by process") && message.contains("(lwnflog)"),
+        "{message}"
+    );
     capturer.finish();
     for (options, part) in [
-        (&["--queue", "5", "--verdict", "drop", "--mark", "1"][..], "carries no mark"),
-        (&["--queue", "5", "--link-type", "nflog"], "use ethernet or ip"),
+        (
+            &["--queue", "5", "--verdict", "drop", "--mark", "1"][..],
+            "carries no mark",
+        ),
+        (
+            &["--queue", "5", "--link-type", "nflog"],
+            "use ethernet or ip",
+        ),
         (&["--queue", "5", "--queue-len", "0"], "1..=65536"),
         (&["--queue", "5", "--mark", "red"], "0x"),
         (&["--queue", "5", "--group", "5"], "cannot be used with"),

@@ -21,7 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !so() {
-        assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "not within {PATIENCE:?}: {what}"
+        );
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -37,7 +40,11 @@ impl Scene {
     /// A rule that feeds queue 5 alone, or queues 5 to `last` by processor.
     pub(crate) fn new(last: u16) -> Scene {
         let lab = Lab::new().expect("tests need root: run them as root, or under `unshare -Ur`");
-        let scene = Scene { lab, dir: TempDir::new().unwrap(), queues: (5, last) };
+        let scene = Scene {
+            lab,
+            dir: TempDir::new().unwrap(),
+            queues: (5, last),
+        };
         scene.nft(
             "table ip after {
                 counter passed {}
@@ -77,7 +84,9 @@ impl Scene {
     pub(crate) fn attempt(&self, program: &str, arguments: &[&str]) -> Output {
         let mut command = self.lab.receiver().command("timeout").unwrap();
         command.args(["20", program]).args(arguments);
-        command.output().unwrap_or_else(|error| panic!("these tests need `{program}`: {error}"))
+        command
+            .output()
+            .unwrap_or_else(|error| panic!("these tests need `{program}`: {error}"))
     }
 
     pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> String {
@@ -107,7 +116,10 @@ impl Scene {
     }
 
     pub(crate) fn status(&self, queue: u16) -> Option<QueueStatus> {
-        self.lab.receiver().run(|| QueueStatus::read(queue)).unwrap()
+        self.lab
+            .receiver()
+            .run(|| QueueStatus::read(queue))
+            .unwrap()
     }
 
     pub(crate) fn send(&self, packets: u64) -> Sent {
@@ -117,9 +129,14 @@ impl Scene {
     /// Packets of a stream of their own. All of them have been at the hook when this returns.
     pub(crate) fn send_as(&self, stream: u16, packets: u64) -> Sent {
         let before = self.lab.receiver_stats().unwrap().rx_packets;
-        let sent = Traffic::new(256, packets).stream(stream).send(&self.lab, None).unwrap();
+        let sent = Traffic::new(256, packets)
+            .stream(stream)
+            .send(&self.lab, None)
+            .unwrap();
         assert_eq!(sent.packets, packets);
-        until("all packets arrived", || self.lab.receiver_stats().unwrap().rx_packets - before >= packets);
+        until("all packets arrived", || {
+            self.lab.receiver_stats().unwrap().rx_packets - before >= packets
+        });
         sent
     }
 
@@ -135,13 +152,27 @@ impl Scene {
     /// lwnflog by a command line that begins like `command`.
     pub(crate) fn capture_by(&self, command: Command, options: &str) -> Capturer<'_> {
         let (first, last) = self.queues;
-        let queues = if first == last { first.to_string() } else { format!("{first}-{last}") };
+        let queues = if first == last {
+            first.to_string()
+        } else {
+            format!("{first}-{last}")
+        };
         let mut inside = self.lab.receiver().command(command.get_program()).unwrap();
-        inside.args(command.get_args()).args(["--queue", &queues, "--json", "--quiet"]);
-        inside.args(["--file-size", "1MB", "--files", "0", "-w"]).arg(self.ring());
-        inside.args(options.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        inside
+            .args(command.get_args())
+            .args(["--queue", &queues, "--json", "--quiet"]);
+        inside
+            .args(["--file-size", "1MB", "--files", "0", "-w"])
+            .arg(self.ring());
+        inside
+            .args(options.split_whitespace())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let child = inside.spawn().unwrap();
-        let mut capturer = Capturer { scene: self, child: Some(child) };
+        let mut capturer = Capturer {
+            scene: self,
+            child: Some(child),
+        };
         until("the queues are bound", || {
             capturer.check_alive();
             (first..=last).all(|queue| self.status(queue).is_some())
@@ -151,8 +182,14 @@ impl Scene {
 
     /// The recorded packets of all files: frame, original length, and mark or 0.
     pub(crate) fn records(&self) -> Vec<Recorded> {
-        let mut files: Vec<_> = fs::read_dir(self.ring()).unwrap().map(|entry| entry.unwrap().path()).collect();
-        files.retain(|path| path.extension().is_some_and(|extension| extension == "pcapng"));
+        let mut files: Vec<_> = fs::read_dir(self.ring())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        files.retain(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "pcapng")
+        });
         files.retain(|path| !path.file_name().unwrap().to_string_lossy().starts_with('.')); // being prepared
         files.sort();
         files.iter().flat_map(|file| read_pcapng(file)).collect()
@@ -168,7 +205,8 @@ pub(crate) struct Recorded {
 
 impl Recorded {
     pub(crate) fn marker(&self) -> Marker {
-        Marker::of_frame(&self.frame).unwrap_or_else(|| panic!("a packet of nobody: {:x?}", self.frame))
+        Marker::of_frame(&self.frame)
+            .unwrap_or_else(|| panic!("a packet of nobody: {:x?}", self.frame))
     }
 }
 
@@ -211,13 +249,18 @@ impl Capturer<'_> {
     pub(crate) fn stop(&self) {
         self.signal(Signal::STOP);
         let stat = format!("/proc/{}/stat", self.child.as_ref().unwrap().id());
-        until("it is stopped", || fs::read_to_string(&stat).unwrap().contains(") T "));
+        until("it is stopped", || {
+            fs::read_to_string(&stat).unwrap().contains(") T ")
+        });
     }
 
     fn check_alive(&mut self) {
         if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
             let output = self.child.take().unwrap().wait_with_output().unwrap();
-            panic!("lwnflog ended with {status}: {}", String::from_utf8_lossy(&output.stderr));
+            panic!(
+                "lwnflog ended with {status}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
     }
 
@@ -238,13 +281,24 @@ impl Capturer<'_> {
     fn report(&mut self) -> Report {
         let mut child = self.child.take().unwrap();
         let mut text = String::new();
-        child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut text)
+            .unwrap();
         let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let last = text.lines().last().expect("a report");
         let report = Report(serde_json::from_str(last).unwrap());
         for queue in self.scene.queues.0..=self.scene.queues.1 {
-            until("the queue is released", || self.scene.status(queue).is_none());
+            until("the queue is released", || {
+                self.scene.status(queue).is_none()
+            });
         }
         report
     }
@@ -279,16 +333,34 @@ impl Report {
     }
 
     fn dropped(&self) -> u64 {
-        ["overrun", "queue", "writer"].iter().map(|place| self.figure(&format!("dropped.{place}"))).sum()
+        ["overrun", "queue", "writer"]
+            .iter()
+            .map(|place| self.figure(&format!("dropped.{place}")))
+            .sum()
     }
 
     /// detected = written + dropped + skipped, whatever happened.
     fn check(&self) {
         let figure = |path| self.figure(path);
         let kept = figure("written") + figure("discarded");
-        assert_eq!(figure("detected"), kept + self.dropped() + figure("skipped"), "{}", self.0);
-        assert_eq!(figure("received"), kept + figure("dropped.writer") + figure("skipped"), "{}", self.0);
+        assert_eq!(
+            figure("detected"),
+            kept + self.dropped() + figure("skipped"),
+            "{}",
+            self.0
+        );
+        assert_eq!(
+            figure("received"),
+            kept + figure("dropped.writer") + figure("skipped"),
+            "{}",
+            self.0
+        );
         let unseen = figure("dropped.overrun") + figure("dropped.queue");
-        assert_eq!(unseen, figure("unrecorded.passed") + figure("unrecorded.refused"), "{}", self.0);
+        assert_eq!(
+            unseen,
+            figure("unrecorded.passed") + figure("unrecorded.refused"),
+            "{}",
+            self.0
+        );
     }
 }

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
 use ::lwnflog::lab::RX;
+use anyhow::Result;
 
 use super::{Claim, Contender, Detector, Hook, Invocation, Ready, Site, lwnflog, tcpdump};
 use crate::child::Said;
@@ -34,7 +34,10 @@ fn rules() -> String {
 fn queue_rule(queues: usize) -> Vec<Invocation> {
     let target = match queues {
         0 | 1 => format!("--queue-num {QUEUE}"),
-        more => format!("--queue-balance {QUEUE}:{} --queue-cpu-fanout", usize::from(QUEUE) + more - 1),
+        more => format!(
+            "--queue-balance {QUEUE}:{} --queue-cpu-fanout",
+            usize::from(QUEUE) + more - 1
+        ),
     };
     let rule = format!("-t raw -A PREROUTING -i {RX} -j NFQUEUE {target} --queue-bypass");
     vec![Invocation::new("iptables-nft").args(&rule)]
@@ -56,7 +59,11 @@ impl LwnflogQueue {
 
 impl Contender for LwnflogQueue {
     fn id(&self) -> &'static str {
-        if self.fanout { "lwnflog-nfqueue-percpu" } else { "lwnflog-nfqueue" }
+        if self.fanout {
+            "lwnflog-nfqueue-percpu"
+        } else {
+            "lwnflog-nfqueue"
+        }
     }
 
     fn hook(&self) -> Hook {
@@ -69,11 +76,14 @@ impl Contender for LwnflogQueue {
     }
 
     fn program(&self) -> Option<(PathBuf, &'static str)> {
-        Some((self.path.clone(), "it with `cargo build --release`, or name it with --lwnflog"))
+        Some((
+            self.path.clone(),
+            "it with `cargo build --release`, or name it with --lwnflog",
+        ))
     }
 
-    fn rules(&self, _site: &Site<'_>) -> String {
-        rules()
+    fn rules(&self, _site: &Site<'_>) -> Result<String> {
+        Ok(rules())
     }
 
     fn prepare(&self) -> Vec<Invocation> {
@@ -82,7 +92,11 @@ impl Contender for LwnflogQueue {
 
     fn invocation(&self, site: &Site<'_>) -> Result<Option<Invocation>> {
         let last = usize::from(QUEUE) + self.queues() - 1;
-        Ok(Some(lwnflog::invocation(&self.path, &format!("--queue {QUEUE}-{last}"), site)))
+        Ok(Some(lwnflog::invocation(
+            &self.path,
+            &format!("--queue {QUEUE}-{last}"),
+            site,
+        )))
     }
 
     fn ready(&self, _site: &Site<'_>) -> Ready {
@@ -123,8 +137,8 @@ impl Contender for TcpdumpQueue {
         true
     }
 
-    fn rules(&self, _site: &Site<'_>) -> String {
-        rules()
+    fn rules(&self, _site: &Site<'_>) -> Result<String> {
+        Ok(rules())
     }
 
     fn prepare(&self) -> Vec<Invocation> {
@@ -182,6 +196,6 @@ mod tests {
             scratch: dir,
             cpus: 2,
         };
-        rules::load(lab.receiver(), &TcpdumpQueue.rules(&site)).unwrap();
+        rules::load(lab.receiver(), &TcpdumpQueue.rules(&site).unwrap()).unwrap();
     }
 }
