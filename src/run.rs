@@ -30,6 +30,19 @@ pub fn exit_status(error: &anyhow::Error) -> u8 {
     if error.is::<ConfigError>() || error.is::<SpecError>() { 2 } else { 1 }
 }
 
+/// An error and its causes in one line. A cause that the error names already is not said twice.
+pub fn error_text(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for part in error.chain().map(ToString::to_string) {
+        if !text.contains(&part) {
+            let between = if text.is_empty() { "" } else { ": " };
+            text.push_str(between);
+            text.push_str(&part);
+        }
+    }
+    text
+}
+
 /// `lwnflog --group …`
 ///
 /// # Errors
@@ -94,7 +107,7 @@ fn source_numbers(source: &SourceArgs) -> Result<(Target, Vec<u16>), ConfigError
     Ok((Target::Group, config::parse_numbers(list, "groups")?))
 }
 
-fn settings(args: &CaptureArgs) -> Result<Settings> {
+pub(crate) fn settings(args: &CaptureArgs) -> Result<Settings> {
     let (target, numbers) = source_numbers(&args.source)?;
     let output = Output {
         dir: args.write.clone(),
