@@ -51,7 +51,8 @@ const fn options_plain(direction: Direction) -> [u8; OPTIONS_PLAIN_BYTES] {
         Direction::Inbound => 1,
         Direction::Outbound => 2,
     };
-    [option::EPB_FLAGS as u8, 0, 4, 0, inbound_outbound, 0, 0, 0, 0, 0, 0, 0]
+    let code = option::EPB_FLAGS.to_le_bytes();
+    [code[0], code[1], 4, 0, inbound_outbound, 0, 0, 0, 0, 0, 0, 0]
 }
 
 /// `epb_dropcount`: code, length, 64 bits.

@@ -161,7 +161,7 @@ fn block_at(bytes: &[u8], at: usize, segment_end: usize) -> Option<BlockAt> {
             | block::ENHANCED_PACKET
             | block::FILLER
     );
-    let whole = len >= BLOCK_MIN_BYTES && len % 4 == 0 && end <= segment_end;
+    let whole = len >= BLOCK_MIN_BYTES && len.is_multiple_of(4) && end <= segment_end;
     if !known || !whole || u32_at(bytes, end - 4)? as usize != len {
         return None;
     }
