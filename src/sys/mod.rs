@@ -11,3 +11,4 @@ pub mod inject;
 pub mod mapping;
 pub mod netlink;
 pub mod netns;
+pub mod tun;
