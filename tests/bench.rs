@@ -3,16 +3,19 @@
 
 use std::process::Command;
 
-fn bench() -> Command {
+fn bench(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lwnflog-bench"));
-    command.arg("--dir").arg(env!("CARGO_TARGET_TMPDIR"));
+    command
+        .args(args)
+        .arg("--dir")
+        .arg(env!("CARGO_TARGET_TMPDIR"));
     command
 }
 
 #[test]
 fn a_smoke_run_loses_nothing() {
     let tools = "nftables-counter,null-reader,ulogd2,tcpdump,netsniff-ng,xdpdump";
-    let output = bench().args(["smoke", "--tools", tools]).output().unwrap();
+    let output = bench(&["smoke", "--tools", tools]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success(),
@@ -26,8 +29,8 @@ fn a_smoke_run_loses_nothing() {
 fn a_run_writes_json_that_can_be_rendered_again() {
     let dir = tempfile::tempdir().unwrap();
     let (json, plots) = (dir.path().join("r.json"), dir.path().join("plots"));
-    let output = bench()
-        .args(["--tools", "tcpdump", "--packets", "20000", "--json"])
+    let output = bench(&["--tools", "tcpdump", "--packets", "20000"])
+        .arg("--json")
         .arg(&json)
         .output()
         .unwrap();
@@ -36,14 +39,9 @@ fn a_run_writes_json_that_can_be_rendered_again() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let output = bench()
-        .arg("--plot")
-        .arg(&plots)
-        .arg("--markdown=-")
-        .arg("render")
-        .arg(&json)
-        .output()
-        .unwrap();
+    let mut render = Command::new(env!("CARGO_BIN_EXE_lwnflog-bench"));
+    render.arg("render").arg(&json).arg("--plot").arg(&plots);
+    let output = render.arg("--markdown=-").output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(
         text.contains("| tcpdump | AF_PACKET | 20,000 | 20,000 | 0 | 20,000 | 0 |"),
@@ -62,7 +60,7 @@ fn bad_requests_are_refused_with_the_reason() {
         (&["render", "/proc/version"], "is not what --json wrote"),
         (&["--rounds", "0"], "rounds"),
     ] {
-        let output = bench().args(args).output().unwrap();
+        let output = bench(args).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(
             !output.status.success() && text.contains(words),

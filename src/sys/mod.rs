@@ -1,4 +1,7 @@
 //! The only unsafe code of the crate: thin, safe wrappers over system calls and mapped memory.
+//!
+//! Each wrapper takes and returns what safe Rust can check (borrowed descriptors, slices, owned
+//! mappings) and says in each unsafe block which conditions of the callee hold, and why.
 #![allow(
     unsafe_code,
     reason = "this is the one place that talks to the kernel by pointer"

@@ -14,7 +14,7 @@ use crate::job::Test;
 #[command(
     name = "lwnflog-bench",
     version,
-    args_conflicts_with_subcommands = false
+    args_conflicts_with_subcommands = true
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -111,11 +111,16 @@ pub(crate) enum Command {
         frame_len: usize,
     },
     /// Break the cost of a packet down by stage
-    Profile,
+    Profile {
+        #[command(flatten)]
+        selection: Selection,
+    },
     /// Make tables and plots again from a file that --json wrote
     Render {
         /// The file
         results: PathBuf,
+        #[command(flatten)]
+        output: Output,
     },
     /// Receive one group's messages, count them and do nothing else
     #[command(hide = true)]

@@ -1,13 +1,13 @@
 //! What is in the files, by a reader that is not ours (the crate `pcap-parser`).
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result};
 use lwnflog::lab::{
     LINKTYPE_ETHERNET, LINKTYPE_IPV4, LINKTYPE_NFLOG, LINKTYPE_RAW, Marker, Record, read_trace,
 };
+
+use crate::workdir;
 
 /// NFULA_PAYLOAD in link type NFLOG, and the header before the first attribute.
 const NFLOG_PAYLOAD: u16 = 9;
@@ -54,24 +54,15 @@ impl Counter {
         }
     }
 
-    /// Reads one file.
-    pub(crate) fn read(&mut self, path: &Path) {
-        if let Err(error) = read_trace(path, |record| self.record(record)) {
-            self.found.errors.push(error.to_string());
-        }
-    }
-
     pub(crate) fn finish(self) -> Found {
         self.found
     }
 
-    fn record(&mut self, record: Record<'_>) {
+    fn record(&mut self, marker: Option<Marker>) {
         /// A sequence number beyond this is not one of ours, and would take all memory.
         const LIMIT: u64 = 1 << 32;
         self.found.records += 1;
-        let Some(marker) = marker_of(record) else {
-            return;
-        };
+        let Some(marker) = marker else { return };
         let index = usize::from(marker.stream.wrapping_sub(self.first));
         let Some(stream) = self.streams.get_mut(index) else {
             return;
@@ -92,6 +83,19 @@ impl Counter {
         self.found.written += 1;
         self.found.reordered += u64::from(marker.sequence < stream.next);
         stream.next = stream.next.max(marker.sequence + 1);
+    }
+}
+
+/// Reads a file once for several counters; the last one gets the reader's complaint, if there is one.
+pub(crate) fn read(path: &Path, counters: &mut [Counter]) {
+    let result = read_trace(path, |record| {
+        let marker = marker_of(record);
+        counters
+            .iter_mut()
+            .for_each(|counter| counter.record(marker));
+    });
+    if let (Err(error), Some(counter)) = (result, counters.last_mut()) {
+        counter.found.errors.push(error.to_string());
     }
 }
 
@@ -116,25 +120,23 @@ fn nflog_payload(message: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The files of a directory written since `start`, oldest first.
-pub(crate) fn files_since(dir: &Path, start: SystemTime) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))?;
+/// The capture files below a directory that were written since `start`, oldest first.
+pub(crate) fn files_since(dir: &Path, start: SystemTime) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    for entry in entries.flatten() {
-        let (Ok(meta), path) = (entry.metadata(), entry.path()) else {
-            continue;
-        };
+    for (path, meta) in workdir::files(dir) {
         let modified = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-        let is_capture = path.extension().is_some_and(|end| {
-            let end = end.to_string_lossy();
-            end.starts_with("pcap") // tcpdump numbers its files behind the name: ring.pcap0
-        });
-        if meta.is_file() && modified >= start && is_capture {
+        // tcpdump numbers its files behind the name: ring.pcap0
+        let end = path
+            .extension()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if modified >= start && end.starts_with("pcap") {
             files.push((modified, path));
         }
     }
     files.sort();
-    Ok(files.into_iter().map(|(_, path)| path).collect())
+    files.into_iter().map(|(_, path)| path).collect()
 }
 
 #[cfg(test)]
@@ -164,11 +166,11 @@ mod tests {
             (7, u64::MAX),
         ] {
             let data = &packet(stream, sequence);
-            counter.record(Record {
+            counter.record(marker_of(Record {
                 link_type: LINKTYPE_RAW,
                 data,
                 original_len: data.len(),
-            });
+            }));
         }
         let found = counter.finish();
         assert_eq!((found.records, found.written), (8, 4));

@@ -130,6 +130,11 @@ impl Job {
         self.snap_len().min(self.frame_len)
     }
 
+    /// The most that the measured packets and `more` take in files.
+    pub(crate) fn file_bytes(&self, more: u64) -> u64 {
+        (self.packets + more) * (self.captured_len() as u64 + Ring::RECORD_OVERHEAD)
+    }
+
     /// For people: `writing, 64 bytes, 1 sender`.
     pub(crate) fn title(&self) -> String {
         let plural = if self.senders == 1 { "" } else { "s" };

@@ -21,6 +21,7 @@ mod plan;
 mod plot;
 mod profile;
 mod readers;
+mod ready;
 mod results;
 mod rules;
 mod run;
@@ -53,11 +54,11 @@ fn main() -> ExitCode {
 fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Some(Command::Tools) => tools::describe(&cli.common)?,
-        Some(Command::Render { results }) => plan::render(results, &cli.output)?,
+        Some(Command::Render { results, output }) => plan::render(results, output)?,
         Some(Command::NullReader { group, copy }) => readers::null::run(*group, *copy)?,
         Some(Command::Smoke { tools }) => smoke::run(&cli.common, tools)?,
         Some(Command::Soak { packets, frame_len }) => soak::run(&cli.common, *packets, *frame_len)?,
-        Some(Command::Profile) => profile::run(&cli.common, &cli.selection)?,
+        Some(Command::Profile { selection }) => profile::run(&cli.common, selection)?,
         None => plan::run(cli)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -103,11 +103,11 @@ impl ToolUse {
 
     /// The sum over threads whose name begins so.
     pub(crate) fn threads_ns(&self, prefix: &str) -> f64 {
-        self.threads
+        let used = self
+            .threads
             .iter()
-            .filter(|(name, _)| name.starts_with(prefix))
-            .map(|(_, used)| used)
-            .sum()
+            .filter(|(name, _)| name.starts_with(prefix));
+        used.fold(0.0, |sum, (_, used)| sum + used) // an empty `sum` would be -0
     }
 }
 

@@ -42,7 +42,7 @@ impl Extent {
             129..=512 => 2_000_000,
             _ => 1_500_000,
         },
-        seconds: 1.5,
+        seconds: 1.3,
         is_full: true,
     };
 }

@@ -45,8 +45,8 @@ impl Contender for Stage {
         }
     }
 
-    fn rules(&self, _site: &Site<'_>) -> String {
-        rules::log(None)
+    fn rules(&self, _site: &Site<'_>) -> Result<String> {
+        rules::lwnflog(&[GROUP])
     }
 
     fn invocation(&self, _site: &Site<'_>) -> Result<Option<Invocation>> {

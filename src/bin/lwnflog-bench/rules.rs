@@ -8,65 +8,53 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 use lwnflog::lab::{Namespace, RX};
+use lwnflog::rules::{RuleSpec, Target, table_text};
 
 /// The NFLOG group, or the first of them.
 pub(crate) const GROUP: u16 = 5;
 
 /// Counts and drops: for capacity, and under tools that tap in before Netfilter.
 pub(crate) fn count_and_drop() -> String {
-    ip_table("", "")
+    ip_table("counter name detected drop")
 }
 
 /// Counts, logs to [`GROUP`] and drops. `snap_len` limits what the kernel copies, from the IPv4
 /// header on, for tools that do not set a limit themselves.
-pub(crate) fn log(snap_len: Option<usize>) -> String {
-    let limit = snap_len.map_or_else(String::new, |len| format!(" snaplen {len}"));
-    ip_table("", &format!("log group {GROUP}{limit}"))
+pub(crate) fn log(snap_len: usize) -> String {
+    ip_table(&format!(
+        "counter name detected log group {GROUP} snaplen {snap_len} drop"
+    ))
 }
 
-/// As [`log`], with one group for each processor.
-pub(crate) fn log_per_cpu(cpus: usize) -> String {
-    let groups = (0..cpus).map(|cpu| (cpu, usize::from(GROUP) + cpu));
-    let chains: String = groups
-        .clone()
-        .map(|(cpu, group)| format!("chain cpu{cpu} {{ log group {group}; }}\n"))
-        .collect();
-    let jumps: Vec<_> = groups
-        .map(|(cpu, _)| format!("{cpu} : jump cpu{cpu}"))
-        .collect();
-    ip_table(
-        &chains,
-        &format!("meta cpu vmap {{ {} }}", jumps.join(", ")),
-    )
+/// The table that `lwnflog rules` prints, for these groups, with the interface test.
+pub(crate) fn lwnflog(groups: &[u16]) -> Result<String> {
+    let spec = RuleSpec::new(Target::Group, groups)?
+        .with_iface(RX)?
+        .with_drop()?;
+    Ok(table_text(&spec))
 }
 
-/// As [`log`], at the device's ingress hook: before the checks of the IPv4 layer.
-pub(crate) fn log_at_ingress() -> String {
+/// As [`lwnflog`], at the device's ingress hook: before the checks of the IPv4 layer.
+pub(crate) fn lwnflog_at_ingress() -> String {
     format!(
         "table netdev lwnflog {{
             counter detected {{ }}
             chain ingress {{
                 type filter hook ingress device \"{RX}\" priority -500; policy accept;
-                counter name detected
-                log group {GROUP}
-                drop
+                counter name detected log group {GROUP} drop
             }}
         }}"
     )
 }
 
-fn ip_table(chains: &str, action: &str) -> String {
+fn ip_table(action: &str) -> String {
     // The thesis registered its hook with NF_IP_PRI_FIRST.
     format!(
         "table ip lwnflog {{
             counter detected {{ }}
-            {chains}
             chain prerouting {{
                 type filter hook prerouting priority -2147483648; policy accept;
-                iifname != \"{RX}\" return
-                counter name detected
-                {action}
-                drop
+                iifname \"{RX}\" {action}
             }}
         }}"
     )
@@ -98,7 +86,7 @@ pub(crate) fn load(namespace: &Namespace, table: &str) -> Result<()> {
     Ok(())
 }
 
-/// The packets that the namespace's counters named `detected` have seen.
+/// The packets that the namespace's counters named `detected...` have seen.
 pub(crate) fn detected(namespace: &Namespace) -> Result<u64> {
     let mut command = namespace.command("nft")?;
     let output = command
@@ -118,8 +106,12 @@ pub(crate) fn detected(namespace: &Namespace) -> Result<u64> {
 fn sum_of_counters(answer: &serde_json::Value) -> Option<u64> {
     let objects = answer.get("nftables")?.as_array()?;
     let counters = objects.iter().filter_map(|object| object.get("counter"));
-    let ours = counters
-        .filter(|counter| counter.get("name").and_then(|name| name.as_str()) == Some("detected"));
+    let is_ours = |counter: &&serde_json::Value| {
+        counter["name"]
+            .as_str()
+            .is_some_and(|name| name.starts_with("detected"))
+    };
+    let ours = counters.filter(is_ours);
     ours.filter_map(|counter| counter.get("packets")?.as_u64())
         .reduce(|sum, packets| sum + packets)
 }
@@ -130,12 +122,13 @@ mod tests {
 
     #[test]
     fn every_table_loads() {
+        let sixteen: Vec<u16> = (5..21).collect();
         for table in [
             count_and_drop(),
-            log(None),
-            log(Some(50)),
-            log_per_cpu(16),
-            log_at_ingress(),
+            log(50),
+            lwnflog(&[GROUP]).unwrap(),
+            lwnflog(&sixteen).unwrap(),
+            lwnflog_at_ingress(),
         ] {
             let namespace = lwnflog::lab::Lab::new().unwrap();
             load(namespace.receiver(), &table).unwrap();

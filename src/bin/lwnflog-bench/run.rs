@@ -15,13 +15,13 @@ use lwnflog::sys::cpu::{allowed_cores, pin_before_exec};
 
 use crate::child::{Interrupt, Tool};
 use crate::cli::Common;
-use crate::count::{Counter, Found, files_since};
+use crate::count::{self, Counter, Found, files_since};
 use crate::job::{Job, Test};
 use crate::measure::{Machine, Memory, ToolTime, wait_for_idle};
 use crate::results::Run;
 use crate::tools::{Contender, Detector, Invocation, Ready, Site, find};
 use crate::workdir::{WorkDir, disk_usage};
-use crate::{host, rules};
+use crate::{host, ready, rules, workdir};
 
 /// Packets before the measured ones in every run: first use of code, sockets and memory.
 const SHORT_WARM_UP: u64 = 200_000;
@@ -49,7 +49,8 @@ pub(crate) struct Bench {
     replay: Option<PathBuf>,
     verbose: bool,
     warm_up: WarmUp,
-    turned: RefCell<HashSet<Test>>,
+    /// The rings that have gone round.
+    turned: RefCell<HashSet<(&'static str, Test)>>,
     next_stream: Cell<u16>,
 }
 
@@ -97,8 +98,9 @@ impl Bench {
 
     /// Runs a tool once. An error is the tool's or the machine's; other tools may still work.
     pub(crate) fn run(&self, tool: &dyn Contender, job: &Job) -> Result<Run> {
-        let recycles = tool.id().starts_with("lwnflog") && self.replay.is_none();
-        let name = if recycles { "lwnflog" } else { tool.id() };
+        // A replayed trace has no streams that tell its packets from those of earlier runs.
+        let ring = tool.recycled_ring().filter(|_| self.replay.is_none());
+        let name = ring.unwrap_or(tool.id());
         let dir = self.work.subdir(&format!("{name}-{}", job.test.name()))?;
         let scratch = self.work.subdir("scratch")?;
         let site = Site {
@@ -107,8 +109,8 @@ impl Bench {
             scratch: &scratch,
             cpus: self.cpus(),
         };
-        let result = self.run_at(tool, &site, recycles);
-        if recycles {
+        let result = self.run_at(tool, &site, ring);
+        if ring.is_some() {
             // Its next run finds the ring as its last one left it, but written back.
             sync_files(&dir);
         } else {
@@ -118,10 +120,15 @@ impl Bench {
         result
     }
 
-    fn run_at(&self, tool: &dyn Contender, site: &Site<'_>, recycles: bool) -> Result<Run> {
+    fn run_at(
+        &self,
+        tool: &dyn Contender,
+        site: &Site<'_>,
+        ring: Option<&'static str>,
+    ) -> Result<Run> {
         let job = site.job;
         let lab = Lab::new()?;
-        rules::load(lab.receiver(), &tool.rules(site))?;
+        rules::load(lab.receiver(), &tool.rules(site)?)?;
         for step in tool.prepare() {
             let output = self.command(&lab, &step)?.output().with_context(|| {
                 format!(
@@ -150,15 +157,19 @@ impl Bench {
         if let Some(child) = &mut child {
             self.wait_until_ready(&lab, tool.ready(site), child)?;
         }
-        let warm_up = self.warm_up(&lab, tool, site, recycles, &sender_cores)?;
+        if job.test.writes() {
+            touch_memory(job.file_bytes(SHORT_WARM_UP));
+        }
+        let warm_up = self.warm_up(&lab, tool, site, ring, &sender_cores)?;
         let settle = || -> Result<()> {
             self.interrupt.sleep(tool.delay())?;
             child
                 .as_ref()
                 .map_or(Ok(()), |child| wait_for_idle(child.pid(), &self.interrupt))
         };
-        if warm_up > 0 {
-            settle()?;
+        if let Some(child) = child.as_ref().filter(|_| warm_up > 0) {
+            // What the kernel still holds of the warm-up is little: it need not be waited for.
+            wait_for_idle(child.pid(), &self.interrupt)?;
         }
 
         let pid = child.as_ref().map(Tool::pid);
@@ -187,7 +198,7 @@ impl Bench {
             busy_ns: busy.as_nanos() as f64,
             memory,
             disk_bytes: 0,
-            warm_up,
+            warm_up_lost: Some(0),
             claim: crate::tools::Claim::default(),
             complaints: Vec::new(),
         };
@@ -208,7 +219,9 @@ impl Bench {
         }
         run.claim = tool.claim(&said);
         if job.test.writes() {
-            let found = count(site.dir, started_at, stream, job.senders)?;
+            let (warmed, found) = count(site.dir, started_at, stream, job.senders);
+            run.warm_up_lost =
+                (warm_up <= SHORT_WARM_UP).then(|| warm_up.saturating_sub(warmed.written));
             run.disk_bytes = disk_usage(site.dir);
             run.written = Some(if self.replay.is_some() {
                 found.records
@@ -238,7 +251,7 @@ impl Bench {
         lab: &Lab,
         tool: &dyn Contender,
         site: &Site<'_>,
-        recycles: bool,
+        ring: Option<&'static str>,
         cores: &[usize],
     ) -> Result<u64> {
         let job = site.job;
@@ -249,8 +262,8 @@ impl Bench {
         {
             return Ok(0);
         }
-        let first =
-            recycles && self.warm_up == WarmUp::Turn && self.turned.borrow_mut().insert(job.test);
+        let is_first = |ring| self.turned.borrow_mut().insert((ring, job.test));
+        let first = self.warm_up == WarmUp::Turn && ring.is_some_and(is_first);
         let packets = match first {
             true => job.ring.one_turn(job.captured_len()),
             false => SHORT_WARM_UP.min(job.packets),
@@ -307,20 +320,11 @@ impl Bench {
 
     /// Waits until packets reach the tool.
     pub(crate) fn wait_until_ready(&self, lab: &Lab, ready: Ready, child: &mut Tool) -> Result<()> {
-        let is_ready = || -> Result<bool> {
+        let is_ready = || {
             if let Some(status) = child.ended()? {
                 bail!("it ended at once ({status}): {}", child.said().tail());
             }
-            Ok(match ready {
-                Ready::Now => true,
-                Ready::Groups(count) => {
-                    // The file's other lines are of groups, too: one line each.
-                    proc_net(lab, "netfilter/nfnetlink_log")?.lines().count() >= count
-                }
-                Ready::Queue => proc_net(lab, "netfilter/nfnetlink_queue")?.lines().count() > 0,
-                Ready::PacketSocket => receives(&proc_net(lab, "packet")?),
-                Ready::Says(words) => child.said().all().contains(words),
-            })
+            ready::is_ready(lab, ready, child)
         };
         if !self.interrupt.wait_until(START_LIMIT, is_ready)? {
             bail!("it did not start to capture: {}", child.said().tail());
@@ -329,12 +333,15 @@ impl Bench {
     }
 }
 
-fn count(dir: &Path, since: SystemTime, stream: u16, senders: usize) -> Result<Found> {
-    let mut counter = Counter::new(stream, senders);
-    for file in files_since(dir, since)? {
-        counter.read(&file);
+/// What is there of the warm-up, whose streams come first, and of the measured packets.
+fn count(dir: &Path, since: SystemTime, stream: u16, senders: usize) -> (Found, Found) {
+    let before = stream.wrapping_sub(u16::try_from(senders).unwrap_or(u16::MAX));
+    let mut counters = [Counter::new(before, senders), Counter::new(stream, senders)];
+    for file in files_since(dir, since) {
+        count::read(&file, &mut counters);
     }
-    Ok(counter.finish())
+    let [warmed, found] = counters.map(Counter::finish);
+    (warmed, found)
 }
 
 fn detected(lab: &Lab, detector: Detector) -> Result<u64> {
@@ -344,31 +351,22 @@ fn detected(lab: &Lab, detector: Detector) -> Result<u64> {
     })
 }
 
-/// A file below `/proc/net` as the receiving namespace has it.
-fn proc_net(lab: &Lab, name: &str) -> Result<String> {
-    let path = format!("/proc/thread-self/net/{name}");
-    lab.receiver()
-        .run(|| fs::read_to_string(&path))?
-        .with_context(|| format!("cannot read {path}: is Netfilter's part of the kernel there?"))
-}
-
-/// Whether a packet socket for all protocols is running: the columns are
-/// `sk RefCnt Type Proto Iface R Rmem User Inode`.
-fn receives(packet_sockets: &str) -> bool {
-    packet_sockets.lines().skip(1).any(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        fields.get(3) == Some(&"0003") && fields.get(5) == Some(&"1") && fields.get(4) != Some(&"0")
-    })
+/// Has the machine back as much memory as the files will take.
+///
+/// A virtual machine's memory that was never used, or was given back to the host, costs five to ten
+/// times as much at first touch, whoever touches it: which tool that is must not be chance.
+fn touch_memory(bytes: u64) {
+    const PAGE: usize = 4096;
+    let mut memory = vec![0u8; usize::try_from(bytes).unwrap_or(0)];
+    memory.iter_mut().step_by(PAGE).for_each(|byte| *byte = 1);
+    std::hint::black_box(&memory);
 }
 
 /// Writes a directory's files back, so that it does not happen in the next measurement.
 fn sync_files(dir: &Path) {
-    let Ok(entries) = fs::read_dir(dir) else {
-        return;
-    };
-    for file in entries
-        .flatten()
-        .filter_map(|entry| File::open(entry.path()).ok())
+    for file in workdir::files(dir)
+        .into_iter()
+        .filter_map(|(path, _)| File::open(path).ok())
     {
         // What cannot be written back only disturbs the next run a little.
         let _ = file.sync_data();

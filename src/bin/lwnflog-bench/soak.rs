@@ -11,7 +11,7 @@ use lwnflog::sys::cpu::pin_before_exec;
 
 use crate::child::Tool;
 use crate::cli::Common;
-use crate::count::{Counter, files_since};
+use crate::count::{self, Counter, files_since};
 use crate::job::{Job, Test};
 use crate::measure::{Memory, ToolTime, wait_for_idle};
 use crate::results::Spread;
@@ -54,7 +54,7 @@ pub(crate) fn run(common: &Common, packets: u64, frame_len: usize) -> Result<()>
         cpus: bench.cpus(),
     };
     let lab = Lab::new()?;
-    rules::load(lab.receiver(), &tool.rules(&site))?;
+    rules::load(lab.receiver(), &tool.rules(&site)?)?;
     let (sender_cores, tool_cores) = bench.share_cores(1);
     let invocation = tool
         .invocation(&site)?
@@ -116,11 +116,11 @@ pub(crate) fn run(common: &Common, packets: u64, frame_len: usize) -> Result<()>
     say!("the thesis: turbo-tcpdump lost 389,069 of 1,052,783,600 (0.037 %)");
     summarize(&steps);
 
-    let mut counter = Counter::new(0, 1);
-    for file in files_since(&dir, started_at)? {
-        counter.read(&file);
+    let mut counters = [Counter::new(0, 1)];
+    for file in files_since(&dir, started_at) {
+        count::read(&file, &mut counters);
     }
-    let found = counter.finish();
+    let [found] = counters.map(Counter::finish);
     say!(
         "the ring holds {} of them in {} MB: {} twice, {} out of order, {} complaints of another reader",
         digits(found.written),

@@ -1,7 +1,8 @@
 //! A directory for captures that is gone afterwards, and the end of those of killed runs.
 
 use crate::say::tell;
-use std::fs;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -87,17 +88,22 @@ fn sweep(base: &Path) {
     }
 }
 
-/// The bytes that the files of a directory take on disk.
+/// All files below a directory.
+pub(crate) fn files(dir: &Path) -> Vec<(PathBuf, Metadata)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        match entry.metadata() {
+            Ok(meta) if meta.is_dir() => found.extend(files(&entry.path())),
+            Ok(meta) if meta.is_file() => found.push((entry.path(), meta)),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The bytes that the files below a directory take on disk.
 pub(crate) fn disk_usage(dir: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(entries) = fs::read_dir(dir) else {
-        return 0;
-    };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.metadata().ok())
-        .map(|meta| meta.blocks() * 512)
-        .sum()
+    files(dir).iter().map(|(_, meta)| meta.blocks() * 512).sum()
 }
 
 #[cfg(test)]

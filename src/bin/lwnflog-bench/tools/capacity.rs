@@ -34,8 +34,8 @@ impl Contender for Capacity {
         (job.test != Test::Capacity).then_some("it does not capture")
     }
 
-    fn rules(&self, _site: &Site<'_>) -> String {
-        rules::count_and_drop()
+    fn rules(&self, _site: &Site<'_>) -> Result<String> {
+        Ok(rules::count_and_drop())
     }
 
     fn invocation(&self, _site: &Site<'_>) -> Result<Option<Invocation>> {

@@ -36,6 +36,11 @@ pub(crate) fn path(asked: Option<&Path>) -> PathBuf {
         .unwrap_or_else(|| PathBuf::from("lwnflog"))
 }
 
+/// One group for each processor.
+fn groups(cpus: usize) -> Vec<u16> {
+    (GROUP..).take(cpus.max(1)).collect()
+}
+
 /// The last line of `--json` output that is a report.
 pub(crate) fn report(said: &Said) -> Option<serde_json::Value> {
     let lines = said.stdout.lines().rev();
@@ -92,21 +97,28 @@ impl Contender for Lwnflog {
         ))
     }
 
-    fn rules(&self, site: &Site<'_>) -> String {
+    fn recycled_ring(&self) -> Option<&'static str> {
+        Some(match self.variant {
+            Variant::OneGroup | Variant::Ingress => "lwnflog",
+            Variant::GroupPerCpu => "lwnflog-percpu",
+        })
+    }
+
+    fn rules(&self, site: &Site<'_>) -> Result<String> {
         match self.variant {
-            Variant::OneGroup => rules::log(None),
-            Variant::GroupPerCpu => rules::log_per_cpu(site.cpus),
-            Variant::Ingress => rules::log_at_ingress(),
+            Variant::OneGroup => rules::lwnflog(&[GROUP]),
+            Variant::GroupPerCpu => rules::lwnflog(&groups(site.cpus)),
+            Variant::Ingress => Ok(rules::lwnflog_at_ingress()),
         }
     }
 
     fn invocation(&self, site: &Site<'_>) -> Result<Option<Invocation>> {
         let groups = match self.variant {
-            Variant::GroupPerCpu if site.cpus > 1 => {
-                format!("{GROUP}-{}", usize::from(GROUP) + site.cpus - 1)
-            }
-            _ => GROUP.to_string(),
+            Variant::GroupPerCpu => groups(site.cpus),
+            Variant::OneGroup | Variant::Ingress => vec![GROUP],
         };
+        let groups: Vec<String> = groups.iter().map(u16::to_string).collect();
+        let groups = groups.join(",");
         let ring = site.job.ring;
         let snap_len = site.job.snap_len();
         let invocation = Invocation::new(&self.path).args(&format!(

@@ -182,8 +182,12 @@ pub(crate) trait Contender {
     fn needs_real_root(&self) -> bool {
         false
     }
+    /// The name of its ring, if its next run recycles the files of the last one.
+    fn recycled_ring(&self) -> Option<&'static str> {
+        None
+    }
     /// The rules of the receiving namespace.
-    fn rules(&self, site: &Site<'_>) -> String;
+    fn rules(&self, site: &Site<'_>) -> Result<String>;
     /// Further commands that set up the receiving namespace, each to succeed.
     fn prepare(&self) -> Vec<Invocation> {
         Vec::new()

@@ -37,8 +37,8 @@ impl Contender for Netsniff {
         true
     }
 
-    fn rules(&self, _site: &Site<'_>) -> String {
-        rules::count_and_drop()
+    fn rules(&self, _site: &Site<'_>) -> Result<String> {
+        Ok(rules::count_and_drop())
     }
 
     fn invocation(&self, site: &Site<'_>) -> Result<Option<Invocation>> {

@@ -38,8 +38,8 @@ impl Contender for TcpdumpQueue {
     }
 
     /// Counts before the queue; what tcpdump accepts is dropped after it.
-    fn rules(&self, _site: &Site<'_>) -> String {
-        format!(
+    fn rules(&self, _site: &Site<'_>) -> Result<String> {
+        Ok(format!(
             "table ip lwnflog {{
                 counter detected {{ }}
                 chain before {{
@@ -51,7 +51,7 @@ impl Contender for TcpdumpQueue {
                     iifname \"{RX}\" drop
                 }}
             }}"
-        )
+        ))
     }
 
     fn prepare(&self) -> Vec<Invocation> {
@@ -111,6 +111,6 @@ mod tests {
             scratch: dir,
             cpus: 2,
         };
-        rules::load(lab.receiver(), &TcpdumpQueue.rules(&site)).unwrap();
+        rules::load(lab.receiver(), &TcpdumpQueue.rules(&site).unwrap()).unwrap();
     }
 }

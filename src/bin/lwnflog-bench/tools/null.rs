@@ -50,8 +50,8 @@ impl Contender for Null {
         (job.test != Test::Counting).then_some("it writes nothing")
     }
 
-    fn rules(&self, _site: &Site<'_>) -> String {
-        rules::log(None)
+    fn rules(&self, _site: &Site<'_>) -> Result<String> {
+        rules::lwnflog(&[GROUP])
     }
 
     fn invocation(&self, site: &Site<'_>) -> Result<Option<Invocation>> {

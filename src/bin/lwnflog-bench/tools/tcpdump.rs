@@ -59,11 +59,11 @@ impl Contender for Tcpdump {
         true
     }
 
-    fn rules(&self, site: &Site<'_>) -> String {
+    fn rules(&self, site: &Site<'_>) -> Result<String> {
         if self.nflog {
-            rules::log(Some(site.job.ip_snap_len()))
+            Ok(rules::log(site.job.ip_snap_len()))
         } else {
-            rules::count_and_drop()
+            Ok(rules::count_and_drop())
         }
     }
 

@@ -41,8 +41,8 @@ impl Contender for Ulogd {
         Some(("ulogd".into(), "ulogd2 and ulogd2-pcap"))
     }
 
-    fn rules(&self, site: &Site<'_>) -> String {
-        rules::log(Some(site.job.ip_snap_len()))
+    fn rules(&self, site: &Site<'_>) -> Result<String> {
+        Ok(rules::log(site.job.ip_snap_len()))
     }
 
     fn invocation(&self, site: &Site<'_>) -> Result<Option<Invocation>> {
