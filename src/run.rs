@@ -277,8 +277,8 @@ impl Voice {
         let granted = session.granted_buffer_bytes();
         if granted < settings.buffer_bytes / 2 {
             self.say(&format!(
-                "the kernel granted a receive buffer of {} bytes of the {} asked for: without CAP_NET_ADMIN over \
-                 the namespace, net.core.rmem_max is the limit",
+                "the kernel granted a receive buffer of {} bytes of the {} asked for: without CAP_NET_ADMIN in the \
+                 host's user namespace, net.core.rmem_max is the limit",
                 grouped(granted as u64),
                 grouped(settings.buffer_bytes as u64)
             ));
@@ -288,7 +288,7 @@ impl Voice {
         }
         let numbers: Vec<_> = settings.numbers.iter().map(ToString::to_string).collect();
         let place = match &settings.output {
-            None => "counting, nothing is written".to_owned(),
+            None => "nowhere: packets are counted and thrown away".to_owned(),
             Some(output) => format!(
                 "{}, {}",
                 output.dir.display(),
