@@ -18,7 +18,10 @@ impl Tun {
     /// `InvalidInput` for a name that is too long, and what the system answers: it takes
     /// `CAP_NET_ADMIN`, `/dev/net/tun` and `CONFIG_TUN`.
     pub fn open(name: &str) -> io::Result<Tun> {
-        let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/net/tun")?;
         // SAFETY: `ifreq` holds integers, arrays and pointers, for which all bits zero is valid.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
         if name.len() >= request.ifr_name.len() {

@@ -52,8 +52,13 @@ pub struct Contents {
 
 impl Contents {
     pub fn sequence_numbers(&self) -> Vec<u64> {
-        let marker = |packet: &Record| Marker::of_frame(&packet.data).or_else(|| Marker::of_packet(&packet.data));
-        self.packets.iter().map(|packet| marker(packet).expect("a packet of this test").sequence).collect()
+        let marker = |packet: &Record| {
+            Marker::of_frame(&packet.data).or_else(|| Marker::of_packet(&packet.data))
+        };
+        self.packets
+            .iter()
+            .map(|packet| marker(packet).expect("a packet of this test").sequence)
+            .collect()
     }
 
     pub fn dropcounts(&self) -> u64 {
@@ -62,7 +67,8 @@ impl Contents {
 }
 
 pub fn read(path: &Path) -> Contents {
-    parse(&std::fs::read(path).unwrap()).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    parse(&std::fs::read(path).unwrap())
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// All packets of several files, in order.
@@ -91,31 +97,52 @@ fn parse_classic(bytes: &[u8]) -> Result<Contents, String> {
         return Err(format!("{} bytes behind the last packet", rest.len()));
     }
     let link = capture.header.network.0;
-    let interface = Interface { link, snaplen: capture.header.snaplen, ..Interface::default() };
+    let interface = Interface {
+        link,
+        snaplen: capture.header.snaplen,
+        ..Interface::default()
+    };
     let packets = capture.blocks.iter().map(|block| Record {
         stamp_us: u64::from(block.ts_sec) * 1_000_000 + u64::from(block.ts_usec),
         original: block.origlen,
         data: block.data.to_vec(),
         ..Record::default()
     });
-    Ok(Contents { interfaces: vec![interface], packets: packets.collect(), ..Contents::default() })
+    Ok(Contents {
+        interfaces: vec![interface],
+        packets: packets.collect(),
+        ..Contents::default()
+    })
 }
 
 fn parse_ng(bytes: &[u8]) -> Result<Contents, String> {
-    let mut contents = Contents { segment_bytes: usize::MAX, ..Contents::default() };
+    let mut contents = Contents {
+        segment_bytes: usize::MAX,
+        ..Contents::default()
+    };
     let mut at = 0;
     while at < bytes.len() {
         let (rest, found) = parse_block_le(&bytes[at..]).map_err(|error| {
             let head = &bytes[at..bytes.len().min(at + 16)];
-            format!("no block at {at} of {}: {head:02x?} {:?}", bytes.len(), error.map_input_len())
+            format!(
+                "no block at {at} of {}: {head:02x?} {:?}",
+                bytes.len(),
+                error.map_input_len()
+            )
         })?;
         let end = bytes.len() - rest.len();
         let trailer = u32::from_le_bytes(bytes[end - 4..end].try_into().unwrap());
         if trailer as usize != end - at {
-            return Err(format!("block at {at}: {} bytes, but it ends in {trailer}", end - at));
+            return Err(format!(
+                "block at {at}: {} bytes, but it ends in {trailer}",
+                end - at
+            ));
         }
         if at / contents.segment_bytes != (end - 1) / contents.segment_bytes {
-            return Err(format!("block at {at} to {end} crosses a segment of {}", contents.segment_bytes));
+            return Err(format!(
+                "block at {at} to {end} crosses a segment of {}",
+                contents.segment_bytes
+            ));
         }
         take(&mut contents, &found).map_err(|error| format!("block at {at}: {error}"))?;
         at = end;
@@ -131,7 +158,9 @@ impl MapInputLen for pcap_parser::nom::Err<pcap_parser::PcapError<&[u8]>> {
     fn map_input_len(&self) -> String {
         match self {
             pcap_parser::nom::Err::Incomplete(needed) => format!("incomplete: {needed:?}"),
-            pcap_parser::nom::Err::Error(_) | pcap_parser::nom::Err::Failure(_) => "not a valid block".to_owned(),
+            pcap_parser::nom::Err::Error(_) | pcap_parser::nom::Err::Failure(_) => {
+                "not a valid block".to_owned()
+            }
         }
     }
 }
@@ -140,7 +169,9 @@ fn take(contents: &mut Contents, found: &Block<'_>) -> Result<(), String> {
     match found {
         Block::SectionHeader(header) => {
             let comment = text(&header.options, OptionCode::Comment).unwrap_or_default();
-            let note = comment.strip_prefix("lwnflog segment=").ok_or("no segment size")?;
+            let note = comment
+                .strip_prefix("lwnflog segment=")
+                .ok_or("no segment size")?;
             contents.segment_bytes = note.parse().map_err(|_| format!("segment size `{note}`"))?;
         }
         Block::InterfaceDescription(interface) => {
@@ -149,7 +180,8 @@ fn take(contents: &mut Contents, found: &Block<'_>) -> Result<(), String> {
             }
             contents.interfaces.push(Interface {
                 name: text(&interface.options, OptionCode::IfName).unwrap_or_default(),
-                description: text(&interface.options, OptionCode::IfDescription).unwrap_or_default(),
+                description: text(&interface.options, OptionCode::IfDescription)
+                    .unwrap_or_default(),
                 link: interface.linktype.0,
                 snaplen: interface.snaplen,
             });
@@ -170,7 +202,10 @@ fn take(contents: &mut Contents, found: &Block<'_>) -> Result<(), String> {
         }
         Block::InterfaceStatistics(statistics) => {
             if statistics.if_id as usize >= contents.interfaces.len() {
-                return Err(format!("statistics of interface {}, which is not declared", statistics.if_id));
+                return Err(format!(
+                    "statistics of interface {}, which is not declared",
+                    statistics.if_id
+                ));
             }
             contents.statistics.push(Statistics {
                 interface: statistics.if_id,
@@ -196,27 +231,54 @@ fn text(options: &[PcapNGOption<'_>], code: OptionCode) -> Option<String> {
 
 fn value(options: &[PcapNGOption<'_>], code: OptionCode) -> u64 {
     let bytes = option(options, code).unwrap_or_default();
-    bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+    bytes
+        .iter()
+        .rev()
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// How many packets `capinfos` finds; it may not complain.
 pub fn count_by_capinfos(path: &Path) -> Result<u64, String> {
     let output = output(Command::new("capinfos").args(["-M", "-c"]).arg(path), "");
-    let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (said, told) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     if !output.status.success() || !told.trim().is_empty() {
-        return Err(format!("capinfos {}: {}: {told}{said}", path.display(), output.status));
+        return Err(format!(
+            "capinfos {}: {}: {told}{said}",
+            path.display(),
+            output.status
+        ));
     }
-    let line = said.lines().find_map(|line| line.strip_prefix("Number of packets:"));
-    line.and_then(|count| count.trim().parse().ok()).ok_or_else(|| format!("capinfos: {said}"))
+    let line = said
+        .lines()
+        .find_map(|line| line.strip_prefix("Number of packets:"));
+    line.and_then(|count| count.trim().parse().ok())
+        .ok_or_else(|| format!("capinfos: {said}"))
 }
 
 /// How many packets `tcpdump` reads; it may not complain.
 pub fn count_by_tcpdump(path: &Path) -> Result<u64, String> {
-    let output = output(Command::new("tcpdump").args(["-n", "--count", "-r"]).arg(path), "");
-    let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let complaint = told.lines().find(|line| !line.starts_with("reading from file "));
+    let output = output(
+        Command::new("tcpdump")
+            .args(["-n", "--count", "-r"])
+            .arg(path),
+        "",
+    );
+    let (said, told) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    let complaint = told
+        .lines()
+        .find(|line| !line.starts_with("reading from file "));
     if !output.status.success() || complaint.is_some() {
-        return Err(format!("tcpdump {}: {}: {told}", path.display(), output.status));
+        return Err(format!(
+            "tcpdump {}: {}: {told}",
+            path.display(),
+            output.status
+        ));
     }
     let count = said.split_whitespace().next().unwrap_or_default();
     count.parse().map_err(|_| format!("tcpdump: {said}"))
@@ -224,20 +286,38 @@ pub fn count_by_tcpdump(path: &Path) -> Result<u64, String> {
 
 /// How many packets `tshark` dissects; it may not complain.
 pub fn count_by_tshark(path: &Path) -> Result<u64, String> {
-    let output = output(Command::new("tshark").args(["-n", "-T", "fields", "-e", "frame.number", "-r"]).arg(path), "");
+    let output = output(
+        Command::new("tshark")
+            .args(["-n", "-T", "fields", "-e", "frame.number", "-r"])
+            .arg(path),
+        "",
+    );
     let told = String::from_utf8_lossy(&output.stderr);
-    let complaint = told.lines().find(|line| !line.starts_with("Running as user"));
+    let complaint = told
+        .lines()
+        .find(|line| !line.starts_with("Running as user"));
     if !output.status.success() || complaint.is_some() {
-        return Err(format!("tshark {}: {}: {told}", path.display(), output.status));
+        return Err(format!(
+            "tshark {}: {}: {told}",
+            path.display(),
+            output.status
+        ));
     }
     Ok(output.stdout.iter().filter(|byte| **byte == b'\n').count() as u64)
 }
 
 /// Every reader finds these many packets, and none complains.
 pub fn assert_all_readers_find(path: &Path, packets: u64) {
-    let counts = [count_by_capinfos(path), count_by_tcpdump(path), count_by_tshark(path)];
+    let counts = [
+        count_by_capinfos(path),
+        count_by_tcpdump(path),
+        count_by_tshark(path),
+    ];
     let ours = parse(&std::fs::read(path).unwrap()).map(|contents| contents.packets.len() as u64);
-    for (reader, count) in ["capinfos", "tcpdump", "tshark", "pcap-parser"].iter().zip(counts.into_iter().chain([ours])) {
+    for (reader, count) in ["capinfos", "tcpdump", "tshark", "pcap-parser"]
+        .iter()
+        .zip(counts.into_iter().chain([ours]))
+    {
         assert_eq!(count, Ok(packets), "{reader} on {}", path.display());
     }
 }

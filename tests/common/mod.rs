@@ -34,7 +34,10 @@ pub fn namespace() -> Namespace {
 }
 
 pub fn temp_dir() -> tempfile::TempDir {
-    tempfile::Builder::new().prefix("lwnflog-test-").tempdir().unwrap()
+    tempfile::Builder::new()
+        .prefix("lwnflog-test-")
+        .tempdir()
+        .unwrap()
 }
 
 /// Asks again and again until there is an answer.
@@ -44,7 +47,10 @@ pub fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
         if let Some(answer) = probe() {
             return answer;
         }
-        assert!(begun.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain until {what}");
+        assert!(
+            begun.elapsed() < DEADLINE,
+            "waited {DEADLINE:?} in vain until {what}"
+        );
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -71,8 +77,18 @@ pub fn output(command: &mut Command, stdin: &str) -> Output {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|error| panic!("this test needs `{program}`: {error}; install the package {}", package(&program)));
-    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+        .unwrap_or_else(|error| {
+            panic!(
+                "this test needs `{program}`: {error}; install the package {}",
+                package(&program)
+            )
+        });
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(stdin.as_bytes())
+        .unwrap();
     child.wait_with_output().unwrap()
 }
 
@@ -104,19 +120,28 @@ pub fn load_capture_rules(namespace: &Namespace) {
 
 /// A rule that sends everything to a group, with more said in its `log` statement.
 pub fn load_rule(namespace: &Namespace, before: &str, log: &str) {
+    let before = if before.is_empty() {
+        String::new()
+    } else {
+        format!("{before};")
+    };
     nft(
         namespace,
         &format!(
             "table ip lwnflog {{ counter detected {{}}\n chain prerouting {{ \
              type filter hook prerouting priority -2147483648; policy accept; \
-             {before} counter name detected log {log}; }} }}"
+             {before} counter name detected log {log}; }}\n}}"
         ),
     );
 }
 
 /// Packets that the rule counted.
 pub fn detected(namespace: &Namespace) -> u64 {
-    let text = run_in(namespace, "nft", &["list", "counter", "ip", "lwnflog", "detected"]);
+    let text = run_in(
+        namespace,
+        "nft",
+        &["list", "counter", "ip", "lwnflog", "detected"],
+    );
     let words: Vec<_> = text.split_whitespace().collect();
     let at = words.iter().position(|word| *word == "packets").unwrap();
     words[at + 1].parse().unwrap()
@@ -166,7 +191,10 @@ impl Lines {
                 theirs.lock().unwrap().push(line);
             }
         });
-        Lines { lines, reader: Some(reader) }
+        Lines {
+            lines,
+            reader: Some(reader),
+        }
     }
 
     fn now(&self) -> Vec<String> {
@@ -198,17 +226,24 @@ impl Ended {
 
     pub fn files(&self) -> Vec<PathBuf> {
         let files = self.report["files"].as_array().unwrap();
-        files.iter().map(|file| PathBuf::from(file.as_str().unwrap())).collect()
+        files
+            .iter()
+            .map(|file| PathBuf::from(file.as_str().unwrap()))
+            .collect()
     }
 
     /// The account's identity, for the sum and for each group.
     pub fn assert_balanced(&self) {
         let report = &self.report;
         for figures in report["groups"].as_array().unwrap().iter().chain([report]) {
-            let dropped = ["overrun", "allocation", "writer"].map(|place| number(figures, &format!("/dropped/{place}")));
+            let dropped = ["overrun", "allocation", "writer"]
+                .map(|place| number(figures, &format!("/dropped/{place}")));
             assert_eq!(
                 number(figures, "/detected"),
-                number(figures, "/written") + number(figures, "/discarded") + dropped.iter().sum::<u64>() + number(figures, "/skipped"),
+                number(figures, "/written")
+                    + number(figures, "/discarded")
+                    + dropped.iter().sum::<u64>()
+                    + number(figures, "/skipped"),
                 "{figures:#}"
             );
             assert_eq!(number(figures, "/detected_uncertain"), 0, "{figures:#}");
@@ -217,7 +252,10 @@ impl Ended {
 }
 
 pub fn number(value: &Value, pointer: &str) -> u64 {
-    value.pointer(pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("no number {pointer} in {value:#}\n"))
+    value
+        .pointer(pointer)
+        .and_then(Value::as_u64)
+        .unwrap_or_else(|| panic!("no number {pointer} in {value:#}\n"))
 }
 
 impl Running {
@@ -228,10 +266,20 @@ impl Running {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("this test needs `{program}`: {error}; install the package {}", package(&program)));
+            .unwrap_or_else(|error| {
+                panic!(
+                    "this test needs `{program}`: {error}; install the package {}",
+                    package(&program)
+                )
+            });
         let out = Lines::of(child.stdout.take().unwrap());
         let err = Lines::of(child.stderr.take().unwrap());
-        Running { child, out, err, ended: false }
+        Running {
+            child,
+            out,
+            err,
+            ended: false,
+        }
     }
 
     /// A capture into `dir` that is ready: its groups are bound.
@@ -245,7 +293,10 @@ impl Running {
     /// `tcpdump -w file` that is ready.
     pub fn tcpdump(namespace: &Namespace, interface: &str, file: &Path, args: &[&str]) -> Running {
         let mut command = namespace.command("tcpdump").unwrap();
-        let command = command.args(["-Z", "root", "-U", "-n", "-i", interface, "-w"]).arg(file).args(args);
+        let command = command
+            .args(["-Z", "root", "-U", "-n", "-i", interface, "-w"])
+            .arg(file)
+            .args(args);
         let mut running = Running::spawn(command);
         running.wait_said("listening on");
         running
@@ -269,7 +320,11 @@ impl Running {
             let ended = self.has_ended();
             let lines = self.err.now();
             let found = lines.iter().find(|line| line.contains(text)).cloned();
-            assert!(found.is_some() || !ended, "it ended without saying `{text}`:\n{}", lines.join("\n"));
+            assert!(
+                found.is_some() || !ended,
+                "it ended without saying `{text}`:\n{}",
+                lines.join("\n")
+            );
             found
         })
     }
@@ -277,15 +332,24 @@ impl Running {
     /// Waits for a "stats" object that is as it should be.
     pub fn wait_stats(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         until(what, || {
-            assert!(!self.has_ended(), "it ended before {what}:\n{}", self.said());
+            assert!(
+                !self.has_ended(),
+                "it ended before {what}:\n{}",
+                self.said()
+            );
             let lines = self.out.now();
-            let stats = lines.iter().rev().map(|line| serde_json::from_str(line).unwrap());
+            let stats = lines
+                .iter()
+                .rev()
+                .map(|line| serde_json::from_str(line).unwrap());
             stats.into_iter().find(|stats: &Value| wanted(stats))
         })
     }
 
     pub fn wait_written(&mut self, packets: u64) {
-        self.wait_stats(&format!("{packets} packets are written"), |stats| number(stats, "/written") >= packets);
+        self.wait_stats(&format!("{packets} packets are written"), |stats| {
+            number(stats, "/written") >= packets
+        });
     }
 
     pub fn has_ended(&mut self) -> bool {
@@ -296,9 +360,23 @@ impl Running {
     pub fn wait_end(mut self) -> Ended {
         let status = until("it ends", || self.child.try_wait().unwrap());
         self.ended = true;
-        let json: Vec<Value> = self.out.all().iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let report = json.iter().find(|object| object["event"] == "report").cloned().unwrap_or_default();
-        Ended { status, report, said: self.err.all().join("\n"), json }
+        let json: Vec<Value> = self
+            .out
+            .all()
+            .iter()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        let report = json
+            .iter()
+            .find(|object| object["event"] == "report")
+            .cloned()
+            .unwrap_or_default();
+        Ended {
+            status,
+            report,
+            said: self.err.all().join("\n"),
+            json,
+        }
     }
 
     /// Ends it with a signal.
@@ -339,7 +417,11 @@ pub fn with_own_mounts(test: &str, body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         return body();
     }
-    let flags: &[&str] = if rustix::process::geteuid().is_root() { &["-m"] } else { &["-rnm"] };
+    let flags: &[&str] = if rustix::process::geteuid().is_root() {
+        &["-m"]
+    } else {
+        &["-rnm"]
+    };
     let output = output(
         Command::new("unshare")
             .args(flags)
@@ -348,7 +430,14 @@ pub fn with_own_mounts(test: &str, body: impl FnOnce()) {
             .env(INSIDE, "1"),
         "",
     );
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     let passed = output.status.success() && stdout.contains("test result: ok. 1 passed");
-    assert!(passed, "{test} in its own process: {}\n{stdout}{stderr}", output.status);
+    assert!(
+        passed,
+        "{test} in its own process: {}\n{stdout}{stderr}",
+        output.status
+    );
 }
