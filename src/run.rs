@@ -91,7 +91,7 @@ pub fn repair(files: &[PathBuf]) -> Result<()> {
     for file in files {
         match ring_repair::repair_unowned(file) {
             Ok(done) => println!(
-                "{}: {} packets, {} bytes{}{}",
+                "{}: {} packets, {} bytes{}{}{}",
                 file.display(),
                 grouped(done.packets),
                 grouped(done.bytes_after),
@@ -102,6 +102,10 @@ pub fn repair(files: &[PathBuf]) -> Result<()> {
                 match done.damaged_segments {
                     0 => String::new(),
                     damaged => format!(", {damaged} damaged segments covered"),
+                },
+                match done.orphans {
+                    0 => String::new(),
+                    orphans => format!(", {orphans} packets of a device that is lost covered"),
                 },
             ),
             Err(error) => {

@@ -23,6 +23,8 @@ pub struct Repaired {
     pub first_us: u64,
     /// Segments with something unreadable in them, which was covered.
     pub damaged_segments: u64,
+    /// Blocks that name a device whose declaration was lost: they were covered, too.
+    pub orphans: u64,
     /// The file's length before.
     pub bytes_before: u64,
     /// Its length now.
@@ -113,6 +115,8 @@ fn repair_pcapng(bytes: &mut [u8]) -> io::Result<(Repaired, usize)> {
     };
     let mut found = Repaired::default();
     let (mut at, mut end) = (0, 0);
+    // Devices declared so far.
+    let mut interfaces = 0;
     // Where the last whole block of this segment begins.
     let mut last_block = 0;
     while at < bytes.len() {
@@ -123,6 +127,13 @@ fn repair_pcapng(bytes: &mut [u8]) -> io::Result<(Repaired, usize)> {
         let readable =
             block_at(bytes, at, segment_end).filter(|block| !is_stale(block, found.first_us));
         if let Some(block) = readable {
+            if block.interface.is_some_and(|id| id >= interfaces) {
+                // What declared its device is gone: readers refuse a file that names an unknown one.
+                bytes[at..at + 4].copy_from_slice(&block::FILLER.to_le_bytes());
+                found.orphans += 1;
+                continue;
+            }
+            interfaces += u32::from(block.kind == block::INTERFACE_DESCRIPTION);
             if let Some(stamp_us) = block.stamp_us {
                 found.packets += 1;
                 if found.first_us == 0 {
@@ -159,6 +170,8 @@ fn repair_pcapng(bytes: &mut [u8]) -> io::Result<(Repaired, usize)> {
 struct BlockAt {
     kind: u32,
     len: usize,
+    /// The device it names, if it names one.
+    interface: Option<u32>,
     /// Of a packet block.
     stamp_us: Option<u64>,
 }
@@ -184,9 +197,14 @@ fn block_at(bytes: &[u8], at: usize, segment_end: usize) -> Option<BlockAt> {
     } else {
         None
     };
+    let interface = match kind {
+        block::ENHANCED_PACKET | block::INTERFACE_STATISTICS => Some(u32_at(bytes, at + 8)?),
+        _ => None,
+    };
     Some(BlockAt {
         kind,
         len,
+        interface,
         stamp_us,
     })
 }
