@@ -15,3 +15,4 @@ pub mod mapping;
 pub mod mmsg;
 pub mod netlink;
 pub mod netns;
+pub mod tun;
