@@ -217,12 +217,11 @@ fn read_pcapng(path: &Path) -> Vec<Recorded> {
     loop {
         match reader.next() {
             Ok((consumed, block)) => {
-                match block {
-                    PcapBlockOwned::NG(Block::EnhancedPacket(packet)) => records.push(Recorded {
+                if let PcapBlockOwned::NG(Block::EnhancedPacket(packet)) = block {
+                    records.push(Recorded {
                         frame: packet.packet_data()[..packet.caplen as usize].to_vec(),
                         original_len: packet.origlen as usize,
-                    }),
-                    _ => {}
+                    });
                 }
                 reader.consume(consumed);
             }
