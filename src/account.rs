@@ -102,7 +102,11 @@ impl Sequence {
         let missing = first.wrapping_sub(self.expected);
         self.expected = first.wrapping_add(count);
         // The kernel never steps back; half the number space is not a gap but a step back.
-        if missing > u32::MAX / 2 { 0 } else { u64::from(missing) }
+        if missing > u32::MAX / 2 {
+            0
+        } else {
+            u64::from(missing)
+        }
     }
 
     /// Passes over the number of a packet whose message could not be read.
@@ -129,7 +133,13 @@ mod tests {
     #[test]
     fn an_account_shows_what_was_published() {
         let account = Account::default();
-        let tally = Tally { received: 3, not_ipv4: 1, malformed: 1, written: 1, ..Tally::default() };
+        let tally = Tally {
+            received: 3,
+            not_ipv4: 1,
+            malformed: 1,
+            written: 1,
+            ..Tally::default()
+        };
         account.publish(&tally);
         assert_eq!(account.read(), tally);
         assert_eq!(tally.received, tally.written + tally.skipped());

@@ -13,7 +13,7 @@ use crate::account::{Account, Sequence, Tally};
 use crate::packet::Packet;
 use crate::record::{Context, Format, Frame, LinkType};
 use crate::ring::Ring;
-use crate::source::{Arrival, Item, Source};
+use crate::source::{Arrival, Item, Source, Walk};
 
 /// What other threads ask of the capturing threads. One value serves all of them.
 #[derive(Debug, Default)]
@@ -29,7 +29,10 @@ impl Control {
     /// A control that lets `count` packets be recorded in sum, or any number.
     pub fn new(count: Option<u64>) -> Self {
         let control = Control::default();
-        control.allowance.store(count.map_or(0, |count| count.saturating_add(1)), Ordering::Relaxed);
+        control.allowance.store(
+            count.map_or(0, |count| count.saturating_add(1)),
+            Ordering::Relaxed,
+        );
         control
     }
 
@@ -49,21 +52,31 @@ impl Control {
         self.rotations.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes the right to record one packet. The one who takes the last asks all to stop.
+    /// Takes the right to record one packet.
     #[inline]
     fn allow_one(&self) -> bool {
+        self.allow(1) == 1
+    }
+
+    /// Takes the right to record up to `wanted` packets, and says of how many. The one who takes
+    /// the last asks all to stop.
+    #[inline]
+    fn allow(&self, wanted: u64) -> u64 {
         if self.allowance.load(Ordering::Relaxed) == 0 {
-            return true;
+            return wanted;
         }
-        let take = |left: u64| if left > 1 { Some(left - 1) } else { None };
-        match self.allowance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+        let take = |left: u64| (left > 1).then(|| left - wanted.min(left - 1));
+        match self
+            .allowance
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+        {
             Ok(before) => {
-                if before == 2 {
+                if wanted >= before - 1 {
                     self.stop();
                 }
-                true
+                wanted.min(before - 1)
             }
-            Err(_) => false,
+            Err(_) => 0,
         }
     }
 }
@@ -119,7 +132,12 @@ pub struct Capture<S, F> {
 
 impl<S: Source, F: Format> Capture<S, F> {
     /// Puts a capture together. Without a writer packets are counted and thrown away.
-    pub fn new(source: S, writer: Option<Writer<F>>, control: Arc<Control>, account: Arc<Account>) -> Self {
+    pub fn new(
+        source: S,
+        writer: Option<Writer<F>>,
+        control: Arc<Control>,
+        account: Arc<Account>,
+    ) -> Self {
         let sequence = Sequence::new(source.first_sequence());
         let mut capture = Capture {
             source,
@@ -224,12 +242,14 @@ impl<S: Source, F: Format> Capture<S, F> {
             now_us: 0,
         };
         let overrun_before = recorder.tally.overrun;
-        for item in source.batch() {
+        let mut batch = source.batch();
+        while let Some(item) = batch.next() {
             match item {
-                Item::Packet(packet) => recorder.take(&packet),
+                Item::Packet(packet) => recorder.take(packet),
                 Item::Malformed(_) => recorder.pass_over(),
             }
         }
+        drop(batch);
         if self.tally.overrun != overrun_before {
             self.explain_gap();
         }
@@ -248,7 +268,9 @@ impl<S: Source, F: Format> Capture<S, F> {
     fn count_batch(&mut self) {
         let count = self.source.count();
         self.tally.received += count.packets;
-        self.tally.discarded += count.packets;
+        let allowed = self.control.allow(count.packets);
+        self.tally.discarded += allowed;
+        self.tally.beyond_count += count.packets - allowed;
         if count.malformed {
             // What follows it in the datagram shows as a gap.
             self.tally.received += 1;
@@ -256,7 +278,9 @@ impl<S: Source, F: Format> Capture<S, F> {
         }
         self.tally.batches += u64::from(count.packets != 0);
         if let Some(first) = count.first_sequence {
-            let missing = self.sequence.take(first, u32::try_from(count.packets).unwrap_or(u32::MAX));
+            let missing = self
+                .sequence
+                .take(first, u32::try_from(count.packets).unwrap_or(u32::MAX));
             self.tally.overrun += missing;
             self.tally.numbered += missing + count.packets + u64::from(count.malformed);
             if count.malformed {
@@ -295,7 +319,11 @@ impl<S: Source, F: Format> Capture<S, F> {
         let asked = self.control.rotations.load(Ordering::Relaxed);
         if asked != self.rotations {
             self.rotations = asked;
-            if self.writer.as_ref().is_some_and(|writer| writer.ring.has_records()) {
+            if self
+                .writer
+                .as_ref()
+                .is_some_and(|writer| writer.ring.has_records())
+            {
                 self.next_file();
                 self.commit();
                 self.account.publish(&self.tally);
@@ -367,12 +395,19 @@ impl<F: Format> Recorder<'_, F> {
             Some(stamp_us) => stamp_us.get(),
             None => self.arrival_us(),
         };
-        let Some(writer) = self.writer.as_mut() else { return false };
-        if let Some(block) = writer.format.declare(packet) {
-            declare(writer, &block);
-        }
+        let Some(writer) = self.writer.as_mut() else {
+            return false;
+        };
+        let interface = match writer.format.interface(packet) {
+            Some(interface) => interface,
+            None => declare(writer, packet),
+        };
         let frame = Frame::new(packet, writer.link, writer.snaplen);
-        let context = Context { stamp_us, lost_before: *self.lost_before };
+        let context = Context {
+            stamp_us,
+            lost_before: *self.lost_before,
+            interface,
+        };
         let len = writer.format.record_bytes(packet, &frame, &context);
         for last_try in [false, true] {
             if let Ok(mut slot) = writer.ring.slot(len) {
@@ -393,20 +428,24 @@ impl<F: Format> Recorder<'_, F> {
     fn arrival_us(&mut self) -> u64 {
         self.tally.unstamped += 1;
         if self.now_us == 0 {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
             self.now_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
         }
         self.now_us
     }
 }
 
-/// Writes a new device's block. A file that begins meanwhile declares the device by itself.
+/// Takes up a new device and writes its block. A file that begins meanwhile declares it by itself.
 #[cold]
-fn declare<F: Format>(writer: &mut Writer<F>, block: &[u8]) {
+fn declare<F: Format>(writer: &mut Writer<F>, packet: &Packet<'_>) -> usize {
+    let block = writer.format.declare(packet);
     writer.ring.keep_for_end(writer.format.end_bytes());
-    if !writer.ring.append_block(block) {
+    if !writer.ring.append_block(&block) {
         next_file(writer);
     }
+    writer.format.interface(packet).unwrap_or(0)
 }
 
 /// Ends the live file, if there is one, and begins the next.

@@ -35,10 +35,22 @@ pub struct CaptureArgs {
     #[command(flatten)]
     pub source: SourceArgs,
     /// Directory of the ring
-    #[arg(short = 'w', long = "write", value_name = "DIR", default_value = "lwnflog-capture", help_heading = "Files")]
+    #[arg(
+        short = 'w',
+        long = "write",
+        value_name = "DIR",
+        default_value = "lwnflog-capture",
+        help_heading = "Files"
+    )]
     pub write: PathBuf,
     /// Size of a file: 200MB, 200MiB, 2G; a bare number is in millions of bytes, as tcpdump's -C
-    #[arg(short = 'C', long, value_name = "SIZE", default_value = "200MB", help_heading = "Files")]
+    #[arg(
+        short = 'C',
+        long,
+        value_name = "SIZE",
+        default_value = "200MB",
+        help_heading = "Files"
+    )]
     pub file_size: String,
     /// Files that hold packets, per group; then the oldest is overwritten. 0: no limit. One more file
     /// is being prepared
@@ -72,19 +84,35 @@ pub struct CaptureArgs {
     #[arg(long, help_heading = "Rule")]
     pub install_rule: bool,
     /// With --install-rule: only packets that come in by this device
-    #[arg(long, value_name = "IF", requires = "install_rule", help_heading = "Rule")]
+    #[arg(
+        long,
+        value_name = "IF",
+        requires = "install_rule",
+        help_heading = "Rule"
+    )]
     pub iface: Option<String>,
     /// With --install-rule: drop packets once they are logged. THIS HOST THEN RECEIVES NONE OF THEM
     #[arg(long, requires = "install_rule", help_heading = "Rule")]
     pub drop: bool,
     /// Receive buffer of each socket; a bare number is in KiB, as tcpdump's -B
-    #[arg(short = 'B', long, value_name = "SIZE", default_value = "64MiB", help_heading = "Tuning (the defaults need none)")]
+    #[arg(
+        short = 'B',
+        long,
+        value_name = "SIZE",
+        default_value = "64MiB",
+        help_heading = "Tuning (the defaults need none)"
+    )]
     pub buffer_size: String,
     /// Packets that the kernel hands over at a time
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Tuning (the defaults need none)")]
     pub batch: u32,
     /// How long the kernel waits for a batch to fill, 10 to 100 milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 100, help_heading = "Tuning (the defaults need none)")]
+    #[arg(
+        long,
+        value_name = "MS",
+        default_value_t = 100,
+        help_heading = "Tuning (the defaults need none)"
+    )]
     pub flush_ms: u64,
     /// No status line, no start-up lines; errors and the report stay
     #[arg(short = 'q', long, help_heading = "Output")]
@@ -109,7 +137,12 @@ pub enum Command {
     /// A first minute: capture some traffic in namespaces of its own, without touching this host
     Demo {
         /// Directory of the ring
-        #[arg(short = 'w', long = "write", value_name = "DIR", default_value = "lwnflog-capture/demo")]
+        #[arg(
+            short = 'w',
+            long = "write",
+            value_name = "DIR",
+            default_value = "lwnflog-capture/demo"
+        )]
         write: PathBuf,
         /// How long to capture
         #[arg(long, value_name = "SECS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]

@@ -118,7 +118,9 @@ pub enum ConfigError {
         bytes: u64,
     },
     /// A snap length that is too large.
-    #[error("a snap length of {snaplen} is more than the {SNAPLEN_MAX} bytes of a frame; 0 means whole packets")]
+    #[error(
+        "a snap length of {snaplen} is more than the {SNAPLEN_MAX} bytes of a frame; 0 means whole packets"
+    )]
     Snaplen {
         /// As given.
         snaplen: u32,
@@ -130,7 +132,9 @@ pub enum ConfigError {
         ms: u64,
     },
     /// One file that is recycled while it is written.
-    #[error("--files 1 would throw away each packet when the file is full: use at least 2, or 0 for no limit")]
+    #[error(
+        "--files 1 would throw away each packet when the file is full: use at least 2, or 0 for no limit"
+    )]
     OneFile,
 }
 
@@ -139,7 +143,10 @@ pub enum ConfigError {
 /// # Errors
 /// [`ConfigError::Numbers`], [`ConfigError::TooMany`].
 pub fn parse_numbers(list: &str, what: &'static str) -> Result<Vec<u16>, ConfigError> {
-    let bad = || ConfigError::Numbers { list: list.to_owned(), what };
+    let bad = || ConfigError::Numbers {
+        list: list.to_owned(),
+        what,
+    };
     let number = |text: &str| -> Result<u16, ConfigError> {
         let value: u32 = text.trim().parse().map_err(|_| bad())?;
         u16::try_from(value.min(NUMBER_MAX + 1)).map_err(|_| bad())
@@ -158,7 +165,9 @@ pub fn parse_numbers(list: &str, what: &'static str) -> Result<Vec<u16>, ConfigE
     numbers.sort_unstable();
     numbers.dedup();
     if numbers.len() > NUMBERS_MAX {
-        return Err(ConfigError::TooMany { count: numbers.len() });
+        return Err(ConfigError::TooMany {
+            count: numbers.len(),
+        });
     }
     Ok(numbers)
 }
@@ -169,9 +178,13 @@ pub fn parse_numbers(list: &str, what: &'static str) -> Result<Vec<u16>, ConfigE
 /// # Errors
 /// [`ConfigError::Size`].
 pub fn parse_size(text: &str, bare_unit: u64) -> Result<u64, ConfigError> {
-    let bad = || ConfigError::Size { text: text.to_owned() };
+    let bad = || ConfigError::Size {
+        text: text.to_owned(),
+    };
     let trimmed = text.trim();
-    let digits = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());
+    let digits = trimmed
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(trimmed.len());
     let (number, unit) = trimmed.split_at(digits);
     let number: u64 = number.parse().map_err(|_| bad())?;
     let unit = unit.trim().to_ascii_lowercase();
@@ -221,7 +234,9 @@ impl Output {
     /// [`ConfigError::FileSize`], [`ConfigError::OneFile`].
     pub fn check(self) -> Result<Output, ConfigError> {
         if self.file_bytes < FILE_BYTES_MIN {
-            return Err(ConfigError::FileSize { bytes: self.file_bytes });
+            return Err(ConfigError::FileSize {
+                bytes: self.file_bytes,
+            });
         }
         if self.files == 1 {
             return Err(ConfigError::OneFile);
@@ -233,7 +248,9 @@ impl Output {
 impl Settings {
     /// Bytes of a packet to ask the kernel for.
     pub fn copy_range_bytes(&self) -> u32 {
-        self.link.copy_range_bytes(self.snaplen).min(COPY_RANGE_MAX_BYTES)
+        self.link
+            .copy_range_bytes(self.snaplen)
+            .min(COPY_RANGE_MAX_BYTES)
     }
 
     /// What file names of this number start with: `g5`, `q5`.
@@ -256,9 +273,18 @@ mod tests {
         assert_eq!(parse_numbers("7,5, 5", "groups"), Ok(vec![5, 7]));
         assert_eq!(parse_numbers("0,65535", "groups"), Ok(vec![0, 65535]));
         for bad in ["", "x", "5-", "8-5", "65536", "4294967301", "-1", "5,,6"] {
-            assert!(matches!(parse_numbers(bad, "groups"), Err(ConfigError::Numbers { .. })), "{bad}");
+            assert!(
+                matches!(
+                    parse_numbers(bad, "groups"),
+                    Err(ConfigError::Numbers { .. })
+                ),
+                "{bad}"
+            );
         }
-        assert_eq!(parse_numbers("0-65535", "groups"), Err(ConfigError::TooMany { count: 65536 }));
+        assert_eq!(
+            parse_numbers("0-65535", "groups"),
+            Err(ConfigError::TooMany { count: 65536 })
+        );
     }
 
     #[test]

@@ -33,7 +33,9 @@ pub struct Watch {
 
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch").field("numbers", &self.numbers).finish_non_exhaustive()
+        f.debug_struct("Watch")
+            .field("numbers", &self.numbers)
+            .finish_non_exhaustive()
     }
 }
 
@@ -81,7 +83,11 @@ impl Watch {
         for number in &self.numbers {
             feeds.extend(rules::feeds(self.target, *number)?);
         }
-        self.counters = if feeds.is_empty() { None } else { Some(Detected::new(&feeds)?) };
+        self.counters = if feeds.is_empty() {
+            None
+        } else {
+            Some(Detected::new(&feeds)?)
+        };
         self.feeds = feeds;
         Ok(())
     }

@@ -11,9 +11,12 @@ fn main() -> ExitCode {
     let done = match cli.command {
         None => run::capture(&cli.capture),
         Some(Command::Demo { write, secs }) => demo::run(&write, secs),
-        Some(Command::Rules { source, iface, drop, prefix }) => {
-            run::print_rules(&source, iface.as_deref(), drop, prefix.as_deref())
-        }
+        Some(Command::Rules {
+            source,
+            iface,
+            drop,
+            prefix,
+        }) => run::print_rules(&source, iface.as_deref(), drop, prefix.as_deref()),
         Some(Command::Repair { files }) => run::repair(&files),
     };
     match done {

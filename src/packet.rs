@@ -114,7 +114,11 @@ impl<'a> Packet<'a> {
     /// The device a record names: where it came in, else where it leaves.
     #[inline]
     pub fn ifindex(&self) -> u32 {
-        if self.ifindex_in != 0 { self.ifindex_in } else { self.ifindex_out }
+        if self.ifindex_in != 0 {
+            self.ifindex_in
+        } else {
+            self.ifindex_out
+        }
     }
 }
 

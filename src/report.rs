@@ -72,11 +72,22 @@ impl Figures {
     /// Puts an account together from what the capturing thread and the rule counted. The loss that
     /// no gap shows is an allocation failure, unless the socket dropped datagrams after the last
     /// packet (`tail_overrun`), which no later number could reveal.
-    pub fn new(group: Option<u16>, tally: &Tally, detected: Option<Bounds>, tail_overrun: bool) -> Figures {
+    pub fn new(
+        group: Option<u16>,
+        tally: &Tally,
+        detected: Option<Bounds>,
+        tail_overrun: bool,
+    ) -> Figures {
         let counted = detected.map(|bounds| bounds.least.max(tally.numbered));
-        let uncertain = detected.zip(counted).map_or(0, |(bounds, counted)| bounds.most.saturating_sub(counted));
+        let uncertain = detected
+            .zip(counted)
+            .map_or(0, |(bounds, counted)| bounds.most.saturating_sub(counted));
         let unseen = counted.map(|counted| counted - tally.numbered);
-        let (tail, allocation) = if tail_overrun { (unseen.unwrap_or(0), unseen.map(|_| 0)) } else { (0, unseen) };
+        let (tail, allocation) = if tail_overrun {
+            (unseen.unwrap_or(0), unseen.map(|_| 0))
+        } else {
+            (0, unseen)
+        };
         Figures {
             group,
             detected: counted,
@@ -84,7 +95,11 @@ impl Figures {
             received: tally.received,
             written: tally.written,
             discarded: tally.discarded,
-            dropped: Dropped { overrun: tally.overrun + tail, allocation, writer: tally.writer },
+            dropped: Dropped {
+                overrun: tally.overrun + tail,
+                allocation,
+                writer: tally.writer,
+            },
             skipped: tally.skipped(),
             skipped_not_ipv4: tally.not_ipv4,
             skipped_malformed: tally.malformed,
@@ -145,8 +160,16 @@ pub struct Report {
 
 impl Report {
     /// Puts the report together.
-    pub fn new(groups: Vec<Figures>, total: Figures, before_hook: u64, files: Vec<PathBuf>, elapsed: Duration) -> Report {
-        let lost_percent = total.detected.map(|detected| percent(before_hook + total.dropped.total(), before_hook + detected));
+    pub fn new(
+        groups: Vec<Figures>,
+        total: Figures,
+        before_hook: u64,
+        files: Vec<PathBuf>,
+        elapsed: Duration,
+    ) -> Report {
+        let lost_percent = total
+            .detected
+            .map(|detected| percent(before_hook + total.dropped.total(), before_hook + detected));
         Report {
             event: "report",
             groups,
@@ -162,7 +185,11 @@ impl Report {
 
 fn percent(part: u64, whole: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a percentage for people")]
-    if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 * 100.0 / whole as f64
+    }
 }
 
 /// A number with its thousands set apart.
@@ -187,7 +214,11 @@ impl fmt::Display for Report {
         let total = &self.total;
         let mut detected = known(total.detected);
         if total.detected_uncertain != 0 {
-            write!(detected, " (up to {} more)", grouped(total.detected_uncertain))?;
+            write!(
+                detected,
+                " (up to {} more)",
+                grouped(total.detected_uncertain)
+            )?;
         }
         let mut line = |name: &str, value: &str| writeln!(f, "{name:>22}  {value}");
         line("before the hook", &grouped(self.before_hook))?;
@@ -207,15 +238,25 @@ impl fmt::Display for Report {
                 (total.skipped_malformed, "malformed"),
                 (total.skipped_beyond_count, "after --count"),
             ];
-            let why: Vec<_> = why.iter().filter(|(n, _)| *n != 0).map(|(n, what)| format!("{} {what}", grouped(*n))).collect();
-            line("skipped", &format!("{} ({})", grouped(total.skipped), why.join(", ")))?;
+            let why: Vec<_> = why
+                .iter()
+                .filter(|(n, _)| *n != 0)
+                .map(|(n, what)| format!("{} {what}", grouped(*n)))
+                .collect();
+            line(
+                "skipped",
+                &format!("{} ({})", grouped(total.skipped), why.join(", ")),
+            )?;
         }
         match self.lost_percent {
             Some(lost) => line("lost", &format!("{lost:.4} %"))?,
             None => line("lost", "unknown: no rule's counter says what was detected")?,
         }
         if total.stalls != 0 {
-            line("stalls", &format!("{} ({} ms in sum)", total.stalls, total.stalled_us / 1000))?;
+            line(
+                "stalls",
+                &format!("{} ({} ms in sum)", total.stalls, total.stalled_us / 1000),
+            )?;
         }
         if total.unstamped != 0 {
             line("without kernel time", &grouped(total.unstamped))?;
@@ -239,7 +280,14 @@ impl fmt::Display for Report {
         }
         let shown = self.files.len().min(4);
         for (place, file) in self.files.iter().rev().take(shown).enumerate() {
-            line(if place == 0 { "files, newest first" } else { "" }, &file.display().to_string())?;
+            line(
+                if place == 0 {
+                    "files, newest first"
+                } else {
+                    ""
+                },
+                &file.display().to_string(),
+            )?;
         }
         if self.files.len() > shown {
             line("", &format!("and {} more", self.files.len() - shown))?;
@@ -254,20 +302,73 @@ mod tests {
 
     #[test]
     fn what_no_number_shows_is_an_allocation_failure() {
-        let tally = Tally { received: 90, written: 80, not_ipv4: 10, overrun: 5, numbered: 95, ..Tally::default() };
-        let figures = Figures::new(Some(5), &tally, Some(Bounds { least: 100, most: 100 }), false);
-        assert_eq!(figures.dropped, Dropped { overrun: 5, allocation: Some(5), writer: 0 });
+        let tally = Tally {
+            received: 90,
+            written: 80,
+            not_ipv4: 10,
+            overrun: 5,
+            numbered: 95,
+            ..Tally::default()
+        };
+        let figures = Figures::new(
+            Some(5),
+            &tally,
+            Some(Bounds {
+                least: 100,
+                most: 100,
+            }),
+            false,
+        );
+        assert_eq!(
+            figures.dropped,
+            Dropped {
+                overrun: 5,
+                allocation: Some(5),
+                writer: 0
+            }
+        );
         assert!(figures.balances());
-        let tail = Figures::new(Some(5), &tally, Some(Bounds { least: 100, most: 100 }), true);
-        assert_eq!(tail.dropped, Dropped { overrun: 10, allocation: Some(0), writer: 0 });
+        let tail = Figures::new(
+            Some(5),
+            &tally,
+            Some(Bounds {
+                least: 100,
+                most: 100,
+            }),
+            true,
+        );
+        assert_eq!(
+            tail.dropped,
+            Dropped {
+                overrun: 10,
+                allocation: Some(0),
+                writer: 0
+            }
+        );
         assert!(tail.balances());
     }
 
     #[test]
     fn bounds_are_told() {
-        let tally = Tally { received: 90, written: 90, numbered: 90, ..Tally::default() };
-        let figures = Figures::new(None, &tally, Some(Bounds { least: 80, most: 97 }), false);
-        assert_eq!((figures.detected, figures.detected_uncertain), (Some(90), 7));
+        let tally = Tally {
+            received: 90,
+            written: 90,
+            numbered: 90,
+            ..Tally::default()
+        };
+        let figures = Figures::new(
+            None,
+            &tally,
+            Some(Bounds {
+                least: 80,
+                most: 97,
+            }),
+            false,
+        );
+        assert_eq!(
+            (figures.detected, figures.detected_uncertain),
+            (Some(90), 7)
+        );
         assert!(figures.balances());
         let unknown = Figures::new(None, &tally, None, false);
         assert_eq!((unknown.detected, unknown.dropped.allocation), (None, None));

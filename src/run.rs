@@ -27,7 +27,11 @@ const UNFED_AFTER: Duration = Duration::from_secs(2);
 
 /// The exit status for an error: 2 for options, 1 for anything else.
 pub fn exit_status(error: &anyhow::Error) -> u8 {
-    if error.is::<ConfigError>() || error.is::<SpecError>() { 2 } else { 1 }
+    if error.is::<ConfigError>() || error.is::<SpecError>() {
+        2
+    } else {
+        1
+    }
 }
 
 /// An error and its causes in one line. A cause that the error names already is not said twice.
@@ -56,7 +60,12 @@ pub fn capture(args: &CaptureArgs) -> Result<()> {
 ///
 /// # Errors
 /// Options that make no sense; standard output that cannot be written.
-pub fn print_rules(source: &SourceArgs, iface: Option<&str>, drop: bool, prefix: Option<&str>) -> Result<()> {
+pub fn print_rules(
+    source: &SourceArgs,
+    iface: Option<&str>,
+    drop: bool,
+    prefix: Option<&str>,
+) -> Result<()> {
     let (target, numbers) = source_numbers(source)?;
     let mut spec = RuleSpec::new(target, &numbers)?;
     if let Some(iface) = iface {
@@ -68,7 +77,9 @@ pub fn print_rules(source: &SourceArgs, iface: Option<&str>, drop: bool, prefix:
     if let Some(prefix) = prefix {
         spec = spec.with_prefix(prefix)?;
     }
-    io::stdout().write_all(table_text(&spec).as_bytes()).context("standard output")
+    io::stdout()
+        .write_all(table_text(&spec).as_bytes())
+        .context("standard output")
 }
 
 /// `lwnflog repair …`
@@ -80,7 +91,7 @@ pub fn repair(files: &[PathBuf]) -> Result<()> {
     for file in files {
         match ring_repair::repair_unowned(file) {
             Ok(done) => println!(
-                "{}: {} packets, {} bytes{}{}",
+                "{}: {} packets, {} bytes{}{}{}",
                 file.display(),
                 grouped(done.packets),
                 grouped(done.bytes_after),
@@ -91,6 +102,10 @@ pub fn repair(files: &[PathBuf]) -> Result<()> {
                 match done.damaged_segments {
                     0 => String::new(),
                     damaged => format!(", {damaged} damaged segments covered"),
+                },
+                match done.orphans {
+                    0 => String::new(),
+                    orphans => format!(", {orphans} packets of a device that is lost covered"),
                 },
             ),
             Err(error) => {
@@ -122,7 +137,11 @@ pub(crate) fn settings(args: &CaptureArgs) -> Result<Settings> {
     Ok(Settings {
         target,
         numbers,
-        output: if args.discard { None } else { Some(output.check()?) },
+        output: if args.discard {
+            None
+        } else {
+            Some(output.check()?)
+        },
         link: match args.link_type {
             LinkArg::Ethernet => LinkType::Ethernet,
             LinkArg::Ip => LinkType::Ip,
@@ -135,23 +154,33 @@ pub(crate) fn settings(args: &CaptureArgs) -> Result<Settings> {
         buffer_bytes: usize::try_from(buffer_bytes).unwrap_or(usize::MAX),
         batch: args.batch,
         flush: config::flush(args.flush_ms)?,
-        rule: args.install_rule.then(|| RuleRequest { iface: args.iface.clone(), drop: args.drop }),
+        rule: args.install_rule.then(|| RuleRequest {
+            iface: args.iface.clone(),
+            drop: args.drop,
+        }),
     })
 }
 
 fn parse_duration(text: &str) -> Result<Duration, ConfigError> {
-    let bad = || ConfigError::Duration { text: text.to_owned() };
+    let bad = || ConfigError::Duration {
+        text: text.to_owned(),
+    };
     let duration = match text.trim().parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|_| bad())?,
         Err(_) => humantime::parse_duration(text).map_err(|_| bad())?,
     };
-    if duration.is_zero() { Err(bad()) } else { Ok(duration) }
+    if duration.is_zero() {
+        Err(bad())
+    } else {
+        Ok(duration)
+    }
 }
 
 /// Runs a capture until a signal, its count, its duration or an error ends it, and prints the report.
 pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result<()> {
     // Signals are watched before anything is opened, so that none finds nobody at home.
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1]).context("watching signals")?;
+    let mut signals =
+        Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1]).context("watching signals")?;
     let handle = signals.handle();
     let (to_main, from_signals) = mpsc::channel();
     let watcher = thread::spawn(move || {
@@ -225,11 +254,21 @@ struct Voice {
 impl Voice {
     fn new(quiet: bool, json: bool) -> Voice {
         let status_line = !quiet && io::stderr().is_terminal();
-        Voice { quiet, json, status_line, line_open: false, last: (Instant::now(), 0) }
+        Voice {
+            quiet,
+            json,
+            status_line,
+            line_open: false,
+            last: (Instant::now(), 0),
+        }
     }
 
     fn say(&mut self, text: &str) {
-        let clear = if std::mem::take(&mut self.line_open) { "\r\x1b[K" } else { "" };
+        let clear = if std::mem::take(&mut self.line_open) {
+            "\r\x1b[K"
+        } else {
+            ""
+        };
         // Nobody to tell is no reason to stop.
         let _ = writeln!(io::stderr(), "{clear}lwnflog: {text}");
     }
@@ -241,7 +280,11 @@ impl Voice {
                     "finished {} of a run that was killed: {} packets{}",
                     path.display(),
                     grouped(recovered.packets),
-                    if recovered.damaged_segments == 0 { "" } else { "; damaged parts were covered" },
+                    if recovered.damaged_segments == 0 {
+                        ""
+                    } else {
+                        "; damaged parts were covered"
+                    },
                 ),
                 None => "removed an empty file of a run that was killed".to_owned(),
             };
@@ -272,7 +315,11 @@ impl Voice {
                 }
             ),
         };
-        self.say(&format!("capturing {} {} to {place}", settings.target, numbers.join(",")));
+        self.say(&format!(
+            "capturing {} {} to {place}",
+            settings.target,
+            numbers.join(",")
+        ));
         for feed in session.feeds() {
             self.say(&format!("fed by {feed}"));
             if feed.snaplen.is_some() || feed.queue_threshold.is_some() {
@@ -306,7 +353,9 @@ impl Voice {
                      `lwnflog rules --{target} {list} | nft -f -`, or use --install-rule; capture goes on"
                 ));
             }
-            Err(error) => self.say(&format!("cannot look whether a rule feeds the capture: {error}")),
+            Err(error) => self.say(&format!(
+                "cannot look whether a rule feeds the capture: {error}"
+            )),
         }
     }
 
@@ -361,7 +410,11 @@ impl Voice {
         let mut line = serde_json::to_vec(object).unwrap_or_default();
         line.push(b'\n');
         let mut stdout = io::stdout().lock();
-        if stdout.write_all(&line).and_then(|()| stdout.flush()).is_err() {
+        if stdout
+            .write_all(&line)
+            .and_then(|()| stdout.flush())
+            .is_err()
+        {
             // The reader has gone; the capture has not.
             self.json = false;
             self.say("standard output is closed: no more JSON");
@@ -370,13 +423,21 @@ impl Voice {
 }
 
 fn status(figures: &Figures, rate: f64) -> String {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is not negative")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rate is not negative"
+    )]
     let rate = grouped(rate.round() as u64);
     let kept = figures.written + figures.discarded;
     format!(
         "{rate} packets/s, {} {}, {} dropped, {} skipped, file {}, {} bytes",
         grouped(kept),
-        if figures.discarded == 0 { "written" } else { "counted" },
+        if figures.discarded == 0 {
+            "written"
+        } else {
+            "counted"
+        },
         grouped(figures.dropped.total()),
         grouped(figures.skipped),
         figures.files_begun,

@@ -88,9 +88,14 @@ impl Session {
         for number in &settings.numbers {
             rings.push(match &settings.output {
                 Some(output) => {
-                    let store = Store::open(&output.dir, &settings.ring_name(*number), extension(output))?;
+                    let store =
+                        Store::open(&output.dir, &settings.ring_name(*number), extension(output))?;
                     recovered.extend_from_slice(store.recovered());
-                    Some(Ring::open(ring_config(&settings, output, *number), store, notices_to.clone())?)
+                    Some(Ring::open(
+                        ring_config(&settings, output, *number),
+                        store,
+                        notices_to.clone(),
+                    )?)
                 }
                 None => None,
             });
@@ -139,18 +144,30 @@ impl Session {
             drops_before,
         };
         for ((number, source, watch), ring) in sources.into_iter().zip(rings) {
-            let running = session.spawn(number, source, watch, ring).map_err(SessionError::Thread)?;
+            let running = session
+                .spawn(number, source, watch, ring)
+                .map_err(SessionError::Thread)?;
             session.running.push(running);
         }
         Ok(session)
     }
 
-    fn spawn(&self, number: u16, source: Group, watch: Watch, ring: Option<Ring>) -> io::Result<Running> {
+    fn spawn(
+        &self,
+        number: u16,
+        source: Group,
+        watch: Watch,
+        ring: Option<Ring>,
+    ) -> io::Result<Running> {
         let account = Arc::new(Account::default());
         let granted_buffer_bytes = source.granted_buffer_bytes();
         let name = self.settings.ring_name(number);
         let (control, published) = (Arc::clone(&self.control), Arc::clone(&account));
-        let format = self.settings.output.as_ref().map_or(FileFormat::PcapNg, |output| output.format);
+        let format = self
+            .settings
+            .output
+            .as_ref()
+            .map_or(FileFormat::PcapNg, |output| output.format);
         let thread = match format {
             FileFormat::PcapNg => {
                 let format = pcapng(&self.settings, number);
@@ -161,12 +178,23 @@ impl Session {
                 capture_thread(&name, source, self.writer(format, ring), control, published)?
             }
         };
-        Ok(Running { number, account, watch, thread, granted_buffer_bytes })
+        Ok(Running {
+            number,
+            account,
+            watch,
+            thread,
+            granted_buffer_bytes,
+        })
     }
 
     fn writer<F: Format>(&self, format: F, ring: Option<Ring>) -> Option<Writer<F>> {
         let (link, snaplen) = (self.settings.link, self.settings.snaplen);
-        ring.map(|ring| Writer { format, ring, link, snaplen })
+        ring.map(|ring| Writer {
+            format,
+            ring,
+            link,
+            snaplen,
+        })
     }
 
     /// What stops and rotates it.
@@ -186,7 +214,11 @@ impl Session {
 
     /// The smallest receive buffer granted.
     pub fn granted_buffer_bytes(&self) -> usize {
-        self.running.iter().map(|running| running.granted_buffer_bytes).min().unwrap_or(0)
+        self.running
+            .iter()
+            .map(|running| running.granted_buffer_bytes)
+            .min()
+            .unwrap_or(0)
     }
 
     /// What the swappers have to say, without waiting.
@@ -201,7 +233,9 @@ impl Session {
 
     /// True when a capturing thread has ended by itself: an error, or `--count` reached.
     pub fn has_ended(&self) -> bool {
-        self.running.iter().any(|running| running.thread.is_finished())
+        self.running
+            .iter()
+            .any(|running| running.thread.is_finished())
     }
 
     /// The groups or queues that no rule feeds. Reads the rules anew.
@@ -232,7 +266,10 @@ impl Session {
             sum += running.account.read();
         }
         let mut figures = Figures::new(None, &sum, None, false);
-        figures.detected = self.watch.read().map(|bounds| bounds.least.max(sum.numbered));
+        figures.detected = self
+            .watch
+            .read()
+            .map(|bounds| bounds.least.max(sum.numbered));
         figures
     }
 
@@ -247,14 +284,23 @@ impl Session {
         }
         // Counters are read before and after: what was counted in between is uncertain.
         let total_before = self.watch.read();
-        let befores: Vec<_> = self.running.iter_mut().map(|running| running.watch.read()).collect();
+        let befores: Vec<_> = self
+            .running
+            .iter_mut()
+            .map(|running| running.watch.read())
+            .collect();
         self.control.stop();
         let mut groups = Vec::new();
         let (mut sum, mut files, mut error) = (Tally::default(), Vec::new(), None);
         let mut remarks = Vec::new();
         let mut tail = false;
         for (running, before) in self.running.into_iter().zip(befores) {
-            let Running { number, mut watch, thread, .. } = running;
+            let Running {
+                number,
+                mut watch,
+                thread,
+                ..
+            } = running;
             let Ok(outcome) = thread.join() else {
                 error.get_or_insert_with(|| io::Error::other("a capturing thread panicked"));
                 continue;
@@ -262,7 +308,12 @@ impl Session {
             let bounds = both(before, watch.read());
             let tail_overrun = outcome.dropped_datagrams > outcome.explained_datagrams;
             tail |= tail_overrun;
-            groups.push(Figures::new(Some(number), &outcome.tally, bounds, tail_overrun));
+            groups.push(Figures::new(
+                Some(number),
+                &outcome.tally,
+                bounds,
+                tail_overrun,
+            ));
             remarks.extend(remarks_on(&outcome, &watch, number));
             sum += outcome.tally;
             files.extend(outcome.files);
@@ -293,7 +344,10 @@ fn add_up(total: &mut Figures, groups: &[Figures]) {
 /// What was counted by the time the group was released, between two readings.
 fn both(before: Option<Bounds>, after: Option<Bounds>) -> Option<Bounds> {
     let (before, after) = (before?, after?);
-    Some(Bounds { least: before.least, most: after.most.max(before.most) })
+    Some(Bounds {
+        least: before.least,
+        most: after.most.max(before.most),
+    })
 }
 
 fn remarks_on(outcome: &Outcome, watch: &Watch, number: u16) -> Vec<String> {
@@ -324,7 +378,9 @@ where
     F: Format + Send + 'static,
 {
     let capture = Capture::new(source, writer, control, account);
-    thread::Builder::new().name(format!("capture-{name}")).spawn(move || capture.run())
+    thread::Builder::new()
+        .name(format!("capture-{name}"))
+        .spawn(move || capture.run())
 }
 
 fn open_source(settings: &Settings, number: u16) -> Result<Group, SessionError> {
@@ -367,7 +423,13 @@ fn pcapng(settings: &Settings, number: u16) -> PcapNg {
         Target::Queue => format!("NFQUEUE queue {number}"),
     };
     let interfaces = Interfaces::new(device_name);
-    PcapNg::new(settings.link, file_snaplen(settings), source, segment_bytes(settings), interfaces)
+    PcapNg::new(
+        settings.link,
+        file_snaplen(settings),
+        source,
+        segment_bytes(settings),
+        interfaces,
+    )
 }
 
 fn ring_config(settings: &Settings, output: &Output, number: u16) -> RingConfig {
@@ -392,7 +454,9 @@ fn device_name(ifindex: u32) -> Option<String> {
 /// `/proc/net/softnet_stat` counts the backlog's drops for the whole host, but each of them is in
 /// its device's figure as well, which is of this namespace alone: that one is read.
 fn drops_before_hook() -> u64 {
-    let Ok(table) = std::fs::read_to_string("/proc/thread-self/net/dev") else { return 0 };
+    let Ok(table) = std::fs::read_to_string("/proc/thread-self/net/dev") else {
+        return 0;
+    };
     table.lines().filter_map(received_drops).sum()
 }
 
@@ -413,7 +477,12 @@ pub fn disk_bound_bytes(settings: &Settings) -> Option<u64> {
     }
     let rings = settings.numbers.len() as u64;
     // One more file than hold packets is being prepared.
-    Some(output.file_bytes.saturating_mul(output.files as u64 + 1).saturating_mul(rings))
+    Some(
+        output
+            .file_bytes
+            .saturating_mul(output.files as u64 + 1)
+            .saturating_mul(rings),
+    )
 }
 
 /// Where a capture writes, for messages.

@@ -68,11 +68,14 @@ impl Attribute<'_> {
     /// The first `N` bytes of the value.
     #[inline]
     pub fn bytes<const N: usize>(&self) -> Result<[u8; N], Malformed> {
-        self.value.first_chunk::<N>().copied().ok_or(Malformed::AttributeSize {
-            kind: self.kind,
-            needed: N,
-            length: self.value.len(),
-        })
+        self.value
+            .first_chunk::<N>()
+            .copied()
+            .ok_or(Malformed::AttributeSize {
+                kind: self.kind,
+                needed: N,
+                length: self.value.len(),
+            })
     }
 
     /// The value as a 16-bit number in network byte order.
@@ -96,9 +99,18 @@ mod tests {
     fn types_lengths_and_padding() {
         let bytes = [5, 0, 10, 0x80, b'x', 0, 0, 0, 8, 0, 9, 0, 1, 2, 3, 4];
         let all: Vec<_> = Attributes::new(&bytes).collect::<Result<_, _>>().unwrap();
-        assert_eq!(all[0], Attribute { kind: 10, value: b"x" });
+        assert_eq!(
+            all[0],
+            Attribute {
+                kind: 10,
+                value: b"x"
+            }
+        );
         assert_eq!(all[1].be32(), Ok(0x0102_0304));
-        assert!(matches!(all[0].be16(), Err(Malformed::AttributeSize { kind: 10, .. })));
+        assert!(matches!(
+            all[0].be16(),
+            Err(Malformed::AttributeSize { kind: 10, .. })
+        ));
     }
 
     #[test]

@@ -127,13 +127,20 @@ mod tests {
             let mut walk = Messages::new(&bytes);
             assert!(matches!(
                 walk.next(),
-                Some(Err(Malformed::Length { layer: Layer::Message, .. }))
+                Some(Err(Malformed::Length {
+                    layer: Layer::Message,
+                    ..
+                }))
             ));
             assert!(walk.next().is_none(), "the walk ends after an error");
         }
         assert!(matches!(
             Messages::new(&[0; 15]).next(),
-            Some(Err(Malformed::Short { needed: 16, left: 15, .. }))
+            Some(Err(Malformed::Short {
+                needed: 16,
+                left: 15,
+                ..
+            }))
         ));
     }
 }

@@ -9,6 +9,7 @@ pub mod attribute;
 pub mod message;
 pub mod nflog;
 pub(crate) mod request;
+pub mod shape;
 
 pub use attribute::{Attribute, Attributes};
 pub use message::{Message, Messages};

@@ -16,7 +16,10 @@ pub const COPY_RANGE_MAX_BYTES: u32 = 65531;
 
 /// `NFULA_*`: the attributes of a packet message, in the order the kernel writes them.
 pub mod attribute {
-    #![allow(missing_docs, reason = "the kernel header's names, without their prefix")]
+    #![allow(
+        missing_docs,
+        reason = "the kernel header's names, without their prefix"
+    )]
     pub const PACKET_HDR: u16 = 1;
     pub const MARK: u16 = 2;
     pub const TIMESTAMP: u16 = 3;
@@ -81,12 +84,19 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Packet<'a>, Malformed> {
         }
     }
     // NFULA_HWLEN says how many bytes of NFULA_HWHEADER are the header.
-    packet.hw_header = packet.hw_header.get(..hw_header_bytes).unwrap_or(packet.hw_header);
+    packet.hw_header = packet
+        .hw_header
+        .get(..hw_header_bytes)
+        .unwrap_or(packet.hw_header);
     if !header_seen {
-        return Err(Malformed::Missing { kind: attribute::PACKET_HDR });
+        return Err(Malformed::Missing {
+            kind: attribute::PACKET_HDR,
+        });
     }
     if !payload_seen {
-        return Err(Malformed::Missing { kind: attribute::PAYLOAD });
+        return Err(Malformed::Missing {
+            kind: attribute::PAYLOAD,
+        });
     }
     Ok(packet)
 }
@@ -97,7 +107,10 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Packet<'a>, Malformed> {
 #[inline]
 pub(crate) fn stamp_us(value: [u8; 16]) -> Option<NonZeroU64> {
     let both = u128::from_be_bytes(value);
-    #[expect(clippy::cast_possible_truncation, reason = "the low half is what is meant")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the low half is what is meant"
+    )]
     let (seconds, micros) = ((both >> 64) as u64, both as u64);
     NonZeroU64::new(seconds.checked_mul(1_000_000)?.checked_add(micros)?)
 }
@@ -105,7 +118,9 @@ pub(crate) fn stamp_us(value: [u8; 16]) -> Option<NonZeroU64> {
 /// `struct nfulnl_msg_packet_hw`: length (network order), two bytes of padding, up to 8 of address.
 #[inline]
 pub(crate) fn hw_address(length: [u8; 2], value: &[u8]) -> &[u8] {
-    value.get(4..4 + usize::from(u16::from_be_bytes(length))).unwrap_or(&[])
+    value
+        .get(4..4 + usize::from(u16::from_be_bytes(length)))
+        .unwrap_or(&[])
 }
 
 #[inline]

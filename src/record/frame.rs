@@ -37,7 +37,9 @@ impl LinkType {
         };
         #[expect(clippy::cast_possible_truncation, reason = "14 and 20")]
         let (header, ip) = (header as u32, IPV4_HEADER_BYTES as u32);
-        snaplen.saturating_sub(header).clamp(ip, COPY_RANGE_MAX_BYTES)
+        snaplen
+            .saturating_sub(header)
+            .clamp(ip, COPY_RANGE_MAX_BYTES)
     }
 }
 
@@ -58,21 +60,30 @@ impl<'a> Frame<'a> {
     #[inline]
     pub fn new(packet: &Packet<'a>, link: LinkType, snaplen: u32) -> Frame<'a> {
         let (header, body): (&[u8], &[u8]) = match link {
-            LinkType::Ethernet => {
-                (packet.ethernet_header().unwrap_or(&SYNTHESIZED_HEADER), packet.payload)
-            }
+            LinkType::Ethernet => (
+                packet.ethernet_header().unwrap_or(&SYNTHESIZED_HEADER),
+                packet.payload,
+            ),
             LinkType::Ip => (&[], packet.payload),
             LinkType::Nflog => {
                 let cut = packet.network_len().saturating_sub(len_u32(packet.payload));
                 let original_len = len_u32(packet.message).saturating_add(cut);
-                return Frame { header: &[], body: packet.message, original_len };
+                return Frame {
+                    header: &[],
+                    body: packet.message,
+                    original_len,
+                };
             }
         };
         let original_len = packet.network_len().saturating_add(len_u32(header));
         let snaplen = snaplen as usize;
         let header = &header[..header.len().min(snaplen)];
         let body = &body[..body.len().min(snaplen - header.len())];
-        Frame { header, body, original_len }
+        Frame {
+            header,
+            body,
+            original_len,
+        }
     }
 
     /// Bytes of the frame that are written.
@@ -93,7 +104,28 @@ impl<'a> Frame<'a> {
             (Some(to), Some(from)) if self.header.len() == ETHERNET_HEADER_BYTES => *to = *from,
             _ => header.copy_from_slice(self.header),
         }
-        rest[..self.body.len()].copy_from_slice(self.body);
+        copy_short(self.body, &mut rest[..self.body.len()]);
+    }
+}
+
+/// Copies; what has 32 to 64 bytes, as the first bytes of most packets have, without a call: its
+/// first and its last 32 bytes, which may overlap.
+#[inline]
+fn copy_short(from: &[u8], to: &mut [u8]) {
+    if let (32..=64, Some(first), Some(last)) = (
+        from.len(),
+        from.first_chunk::<32>(),
+        from.last_chunk::<32>(),
+    ) && from.len() == to.len()
+    {
+        if let Some(start) = to.first_chunk_mut::<32>() {
+            *start = *first;
+        }
+        if let Some(end) = to.last_chunk_mut::<32>() {
+            *end = *last;
+        }
+    } else {
+        to.copy_from_slice(from);
     }
 }
 

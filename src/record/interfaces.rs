@@ -29,7 +29,11 @@ pub struct Interfaces {
 impl Interfaces {
     /// An empty table. `name_of` looks up a device's name; it is called once a device.
     pub fn new(name_of: fn(u32) -> Option<String>) -> Self {
-        Interfaces { table: Vec::new(), last: 0, name_of }
+        Interfaces {
+            table: Vec::new(),
+            last: 0,
+            name_of,
+        }
     }
 
     /// The place of a device, if it was met before.
@@ -40,7 +44,10 @@ impl Interfaces {
         {
             return Some(self.last);
         }
-        let place = self.table.iter().position(|known| known.ifindex == ifindex)?;
+        let place = self
+            .table
+            .iter()
+            .position(|known| known.ifindex == ifindex)?;
         self.last = place;
         Some(place)
     }
@@ -51,7 +58,14 @@ impl Interfaces {
             0 => "none".to_owned(),
             gone => format!("ifindex-{gone}"),
         });
-        self.table.push(Interface { ifindex, name, packets: 0, lost: 0, first_us: 0, last_us: 0 });
+        self.table.push(Interface {
+            ifindex,
+            name,
+            packets: 0,
+            lost: 0,
+            first_us: 0,
+            last_us: 0,
+        });
         self.last = self.table.len() - 1;
         self.last
     }
@@ -64,7 +78,9 @@ impl Interfaces {
                 interface.first_us = stamp_us;
             }
             interface.packets += 1;
-            interface.lost += lost_before;
+            if lost_before != 0 {
+                interface.lost += lost_before;
+            }
             interface.last_us = stamp_us;
         }
     }

@@ -24,6 +24,8 @@ pub struct Context {
     pub stamp_us: u64,
     /// Packets of this source lost between the one recorded before and this one.
     pub lost_before: u64,
+    /// The id of its device ([`Format::interface`]).
+    pub interface: usize,
 }
 
 /// A capture file format: how long a record is, and its bytes.
@@ -45,9 +47,12 @@ pub trait Format {
     /// Bytes that [`Format::end`] takes at the most.
     fn end_bytes(&self) -> usize;
 
-    /// Makes sure that the device the packet came by is declared. Returns the block that has to
-    /// stand in the file before the packet's record, if any.
-    fn declare(&mut self, packet: &Packet<'_>) -> Option<Vec<u8>>;
+    /// The id of the device the packet came by; `None` if it was never met.
+    fn interface(&mut self, packet: &Packet<'_>) -> Option<usize>;
+
+    /// Takes up a new device. Returns the block that has to stand in the file before the first
+    /// record of it; it may be empty.
+    fn declare(&mut self, packet: &Packet<'_>) -> Vec<u8>;
 
     /// Bytes of the record of this packet.
     fn record_bytes(&self, packet: &Packet<'_>, frame: &Frame<'_>, context: &Context) -> usize;

@@ -47,8 +47,12 @@ impl Format for Pcap {
     }
 
     #[inline]
-    fn declare(&mut self, _packet: &Packet<'_>) -> Option<Vec<u8>> {
-        None
+    fn interface(&mut self, _packet: &Packet<'_>) -> Option<usize> {
+        Some(0)
+    }
+
+    fn declare(&mut self, _packet: &Packet<'_>) -> Vec<u8> {
+        Vec::new()
     }
 
     #[inline]

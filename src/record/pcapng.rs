@@ -52,7 +52,20 @@ const fn options_plain(direction: Direction) -> [u8; OPTIONS_PLAIN_BYTES] {
         Direction::Outbound => 2,
     };
     let code = option::EPB_FLAGS.to_le_bytes();
-    [code[0], code[1], 4, 0, inbound_outbound, 0, 0, 0, 0, 0, 0, 0]
+    [
+        code[0],
+        code[1],
+        4,
+        0,
+        inbound_outbound,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ]
 }
 
 /// `epb_dropcount`: code, length, 64 bits.
@@ -83,7 +96,13 @@ impl PcapNg {
         segment_bytes: usize,
         interfaces: Interfaces,
     ) -> Self {
-        PcapNg { link, snaplen, source, segment_bytes, interfaces }
+        PcapNg {
+            link,
+            snaplen,
+            source,
+            segment_bytes,
+            interfaces,
+        }
     }
 
     fn interface_description(&self, name: &str) -> Vec<u8> {
@@ -106,7 +125,10 @@ impl PcapNg {
         let comment = format!("lwnflog segment={}", self.segment_bytes);
         block.option(option::COMMENT, comment.as_bytes());
         block.option(option::SHB_OS, std::env::consts::OS.as_bytes());
-        block.option(option::SHB_USERAPPL, concat!("lwnflog ", env!("CARGO_PKG_VERSION")).as_bytes());
+        block.option(
+            option::SHB_USERAPPL,
+            concat!("lwnflog ", env!("CARGO_PKG_VERSION")).as_bytes(),
+        );
         block.finish()
     }
 
@@ -157,12 +179,13 @@ impl Format for PcapNg {
     }
 
     #[inline]
-    fn declare(&mut self, packet: &Packet<'_>) -> Option<Vec<u8>> {
-        if self.interfaces.find(packet.ifindex()).is_some() {
-            return None;
-        }
+    fn interface(&mut self, packet: &Packet<'_>) -> Option<usize> {
+        self.interfaces.find(packet.ifindex())
+    }
+
+    fn declare(&mut self, packet: &Packet<'_>) -> Vec<u8> {
         let place = self.interfaces.add(packet.ifindex());
-        Some(self.interface_description(&self.interfaces.all()[place].name))
+        self.interface_description(&self.interfaces.all()[place].name)
     }
 
     #[inline]
@@ -185,13 +208,13 @@ impl Format for PcapNg {
         context: &Context,
         out: &mut [u8],
     ) -> Head {
-        let place = self.interfaces.find(packet.ifindex()).unwrap_or(0);
-        self.interfaces.count(place, context.stamp_us, context.lost_before);
+        self.interfaces
+            .count(context.interface, context.stamp_us, context.lost_before);
         let captured = frame.captured_len();
         let total = len_u32(out.len()).to_le_bytes();
 
         let (fixed, rest) = out.split_at_mut(PACKET_FIXED_BYTES);
-        fixed[8..12].copy_from_slice(&len_u32(place).to_le_bytes());
+        fixed[8..12].copy_from_slice(&len_u32(context.interface).to_le_bytes());
         // The upper half of the time comes first, each half little endian.
         fixed[12..20].copy_from_slice(&context.stamp_us.rotate_left(32).to_le_bytes());
         fixed[20..24].copy_from_slice(&len_u32(captured).to_le_bytes());
@@ -230,7 +253,9 @@ impl Format for PcapNg {
 #[inline]
 fn head(kind: u32, total: [u8; 4]) -> Head {
     let kind = kind.to_le_bytes();
-    [kind[0], kind[1], kind[2], kind[3], total[0], total[1], total[2], total[3]]
+    [
+        kind[0], kind[1], kind[2], kind[3], total[0], total[1], total[2], total[3],
+    ]
 }
 
 /// Lays a filler block over all of `space` (0 bytes, or 12 and more, a multiple of 4): its length
@@ -277,7 +302,11 @@ fn encode_options(
 }
 
 fn comment_bytes(packet: &Packet<'_>) -> usize {
-    let mark = if packet.mark == 0 { 0 } else { MARK_TEXT.len() + MARK_DIGITS };
+    let mark = if packet.mark == 0 {
+        0
+    } else {
+        MARK_TEXT.len() + MARK_DIGITS
+    };
     let prefix = match packet.prefix.len().min(PREFIX_MAX_BYTES) {
         0 => 0,
         length => PREFIX_TEXT.len() + length,
@@ -304,7 +333,10 @@ fn encode_comment(packet: &Packet<'_>, mut out: &mut [u8]) {
     if !packet.prefix.is_empty() {
         let (text, rest) = out.split_at_mut(PREFIX_TEXT.len());
         text.copy_from_slice(PREFIX_TEXT);
-        for (to, from) in rest.iter_mut().zip(&packet.prefix[..packet.prefix.len().min(PREFIX_MAX_BYTES)]) {
+        for (to, from) in rest
+            .iter_mut()
+            .zip(&packet.prefix[..packet.prefix.len().min(PREFIX_MAX_BYTES)])
+        {
             *to = if from.is_ascii() { *from } else { b'?' };
         }
     }
@@ -331,7 +363,10 @@ impl Block {
         let mut bytes = Vec::with_capacity(128);
         bytes.extend_from_slice(&kind.to_le_bytes());
         bytes.extend_from_slice(&[0; 4]); // the total length, when it is known
-        Block { bytes, options: false }
+        Block {
+            bytes,
+            options: false,
+        }
     }
 
     fn u16(&mut self, value: u16) {
@@ -353,7 +388,8 @@ impl Block {
     fn option(&mut self, code: u16, value: &[u8]) {
         self.u16(code);
         self.u16(u16::try_from(value.len()).unwrap_or(u16::MAX));
-        self.bytes.extend_from_slice(&value[..value.len().min(u16::MAX.into())]);
+        self.bytes
+            .extend_from_slice(&value[..value.len().min(u16::MAX.into())]);
         self.bytes.resize(pad4(self.bytes.len()), 0);
         self.options = true;
     }

@@ -97,6 +97,8 @@ struct Live {
     damaged: bool,
     /// Time of the first record, microseconds since 1970.
     first_us: u64,
+    /// It holds a record that is committed, and so has its live name.
+    begun: bool,
 }
 
 /// The capturing thread's side of the ring.
@@ -175,7 +177,11 @@ impl Ring {
     ///
     /// # Errors
     /// When no file can be had: the directory, its space, or the system says no.
-    pub fn open(config: RingConfig, store: Store, notices: swapper::Notices) -> Result<Ring, StoreError> {
+    pub fn open(
+        config: RingConfig,
+        store: Store,
+        notices: swapper::Notices,
+    ) -> Result<Ring, StoreError> {
         let (segment_bytes, filler) = (config.segment_bytes, config.filler);
         let capacity = config.capacity_bytes();
         let swapper = Swapper::start(config, store, notices)?;
@@ -213,8 +219,11 @@ impl Ring {
     #[cold]
     fn make_room(&mut self, len: usize) -> Result<(), NoSlot> {
         self.commit();
-        let (segment_bytes, capacity, tail_bytes) = (self.segment_bytes, self.capacity, self.tail_bytes);
-        let Some(live) = &mut self.live else { return Err(NoSlot::NoFile) };
+        let (segment_bytes, capacity, tail_bytes) =
+            (self.segment_bytes, self.capacity, self.tail_bytes);
+        let Some(live) = &mut self.live else {
+            return Err(NoSlot::NoFile);
+        };
         while live.segment_end < capacity && !live.damaged {
             live.position = live.segment_end;
             live.segment_end += segment_bytes;
@@ -232,7 +241,9 @@ impl Ring {
     #[inline]
     pub fn commit(&mut self) {
         let Some(live) = &mut self.live else { return };
-        let Some((start, head)) = live.pending.take() else { return };
+        let Some((start, head)) = live.pending.take() else {
+            return;
+        };
         let (position, segment_end) = (live.position, live.segment_end);
         let records = std::mem::take(&mut live.uncommitted_records);
         if live.mapping.replaced_pages() != 0 {
@@ -251,6 +262,12 @@ impl Ring {
         fence(Ordering::Release);
         bytes[start..start + HEAD_BYTES].copy_from_slice(&head);
         live.committed = position;
+        if !live.begun && live.first_us != 0 {
+            // Only now may readers find it: before its first record, with the device that record
+            // names, it is no file that all of them take.
+            live.begun = true;
+            self.swapper.begun();
+        }
         self.figures.bytes += (position - start) as u64;
     }
 
@@ -258,7 +275,11 @@ impl Ring {
     pub fn keep_for_end(&mut self, bytes: usize) {
         self.tail_bytes = bytes;
         if let Some(live) = &mut self.live {
-            live.record_end = if live.damaged { 0 } else { record_end(live.segment_end, self.capacity, bytes) };
+            live.record_end = if live.damaged {
+                0
+            } else {
+                record_end(live.segment_end, self.capacity, bytes)
+            };
         }
     }
 
@@ -275,8 +296,10 @@ impl Ring {
 
     /// Appends a whole block. Returns false if there is no room for it.
     pub fn append_block(&mut self, block: &[u8]) -> bool {
-        let (Some(head), Ok(mut slot)) = (block.first_chunk::<HEAD_BYTES>().copied(), self.slot(block.len()))
-        else {
+        let (Some(head), Ok(mut slot)) = (
+            block.first_chunk::<HEAD_BYTES>().copied(),
+            self.slot(block.len()),
+        ) else {
             return false;
         };
         slot.bytes()[HEAD_BYTES..].copy_from_slice(&block[HEAD_BYTES..]);
@@ -309,7 +332,9 @@ impl Ring {
             self.figures.stalls += 1;
             self.figures.stalled += waited;
         }
-        let Next::Ready(mapping) = next else { return false };
+        let Next::Ready(mapping) = next else {
+            return false;
+        };
         self.figures.files_begun += 1;
         let segment_end = self.segment_bytes.min(self.capacity);
         self.live = Some(Live {
@@ -322,6 +347,7 @@ impl Ring {
             damaged: false,
             committed: 0,
             first_us: 0,
+            begun: false,
         });
         true
     }
@@ -329,7 +355,8 @@ impl Ring {
     fn finish_live(&mut self) {
         self.commit();
         if let Some(live) = self.live.take() {
-            self.swapper.finish(live.mapping, live.committed, live.first_us);
+            self.swapper
+                .finish(live.mapping, live.committed, live.first_us);
         }
     }
 
@@ -355,5 +382,9 @@ fn fits(position: usize, record_end: usize, segment_end: usize, len: usize) -> b
 }
 
 fn record_end(segment_end: usize, capacity: usize, tail_bytes: usize) -> usize {
-    if segment_end >= capacity { segment_end.saturating_sub(tail_bytes) } else { segment_end }
+    if segment_end >= capacity {
+        segment_end.saturating_sub(tail_bytes)
+    } else {
+        segment_end
+    }
 }

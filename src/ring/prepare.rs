@@ -35,7 +35,13 @@ pub struct Layout {
 /// `StorageFull`, and whatever else the file system answers.
 pub fn prepare(file: &File, layout: Layout) -> io::Result<Mapping> {
     let capacity = layout.capacity;
-    let old_len = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX).min(capacity);
+    if file.metadata()?.len() > capacity as u64 {
+        // Recycled from a ring of larger files: what is behind the new end would be read with it.
+        file.set_len(capacity as u64)?;
+    }
+    let old_len = usize::try_from(file.metadata()?.len())
+        .unwrap_or(usize::MAX)
+        .min(capacity);
     match fallocate(file, FallocateFlags::empty(), 0, capacity as u64) {
         Ok(()) => {}
         // The zeros written below take the space then.
@@ -43,7 +49,9 @@ pub fn prepare(file: &File, layout: Layout) -> io::Result<Mapping> {
         Err(error) => return Err(error.into()),
     }
     let mapping = Mapping::new(file, capacity)?;
-    let recyclable = layout.filler && old_len > 0 && mapping.resident_percent() >= RESIDENT_PERCENT_MIN * old_len / capacity;
+    let recyclable = layout.filler
+        && old_len > 0
+        && mapping.resident_percent() >= RESIDENT_PERCENT_MIN * old_len / capacity;
     write_zeros(file, if recyclable { old_len } else { 0 }, capacity)?;
     populate(&mapping, capacity)?;
     let mut mapping = mapping;

@@ -23,6 +23,8 @@ pub struct Repaired {
     pub first_us: u64,
     /// Segments with something unreadable in them, which was covered.
     pub damaged_segments: u64,
+    /// Blocks that name a device whose declaration was lost: they were covered, too.
+    pub orphans: u64,
     /// The file's length before.
     pub bytes_before: u64,
     /// Its length now.
@@ -44,7 +46,9 @@ pub fn repair(path: &Path) -> io::Result<Repaired> {
     let mut mapping = Mapping::new(&file, len)?;
     let (mut repaired, end) = repair_bytes(mapping.bytes())?;
     if mapping.replaced_pages() != 0 {
-        return Err(io::Error::other("a page of the file could not be read or written"));
+        return Err(io::Error::other(
+            "a page of the file could not be read or written",
+        ));
     }
     drop(mapping);
     repaired.bytes_before = bytes_before;
@@ -85,7 +89,9 @@ pub fn repair_bytes(bytes: &mut [u8]) -> io::Result<(Repaired, usize)> {
     match u32_at(bytes, 0) {
         Some(block::SECTION_HEADER) => repair_pcapng(bytes),
         Some(0xa1b2_c3d4 | 0xa1b2_3c4d) => Ok(repair_pcap(bytes)),
-        _ => Err(invalid("neither a pcapng nor a pcap file as lwnflog writes them")),
+        _ => Err(invalid(
+            "neither a pcapng nor a pcap file as lwnflog writes them",
+        )),
     }
 }
 
@@ -103,16 +109,31 @@ fn repair_pcapng(bytes: &mut [u8]) -> io::Result<(Repaired, usize)> {
     };
     // Another program's file may hold blocks that this one does not know: to cut there is to lose them.
     let Some(segment_bytes) = segment_note(&bytes[..header.len]) else {
-        return Err(invalid("a pcapng file of another program, or its section header is damaged"));
+        return Err(invalid(
+            "a pcapng file of another program, or its section header is damaged",
+        ));
     };
     let mut found = Repaired::default();
     let (mut at, mut end) = (0, 0);
+    // Devices declared so far.
+    let mut interfaces = 0;
     // Where the last whole block of this segment begins.
     let mut last_block = 0;
     while at < bytes.len() {
-        let segment_end = (at / segment_bytes).saturating_add(1).saturating_mul(segment_bytes).min(bytes.len());
-        let readable = block_at(bytes, at, segment_end).filter(|block| !is_stale(block, found.first_us));
+        let segment_end = (at / segment_bytes)
+            .saturating_add(1)
+            .saturating_mul(segment_bytes)
+            .min(bytes.len());
+        let readable =
+            block_at(bytes, at, segment_end).filter(|block| !is_stale(block, found.first_us));
         if let Some(block) = readable {
+            if block.interface.is_some_and(|id| id >= interfaces) {
+                // What declared its device is gone: readers refuse a file that names an unknown one.
+                bytes[at..at + 4].copy_from_slice(&block::FILLER.to_le_bytes());
+                found.orphans += 1;
+                continue;
+            }
+            interfaces += u32::from(block.kind == block::INTERFACE_DESCRIPTION);
             if let Some(stamp_us) = block.stamp_us {
                 found.packets += 1;
                 if found.first_us == 0 {
@@ -126,11 +147,17 @@ fn repair_pcapng(bytes: &mut [u8]) -> io::Result<(Repaired, usize)> {
             }
             continue;
         }
-        if bytes[at..segment_end].iter().any(|byte| *byte != 0) && u32_at(bytes, at) != Some(block::FILLER) {
+        if bytes[at..segment_end].iter().any(|byte| *byte != 0)
+            && u32_at(bytes, at) != Some(block::FILLER)
+        {
             found.damaged_segments += 1;
         }
         // Too little for a filler of its own: it takes the block before as well.
-        let from = if segment_end - at < BLOCK_MIN_BYTES { last_block } else { at };
+        let from = if segment_end - at < BLOCK_MIN_BYTES {
+            last_block
+        } else {
+            at
+        };
         fill(&mut bytes[from..segment_end]);
         end = end.min(from.max(header.len));
         at = segment_end;
@@ -143,6 +170,8 @@ fn repair_pcapng(bytes: &mut [u8]) -> io::Result<(Repaired, usize)> {
 struct BlockAt {
     kind: u32,
     len: usize,
+    /// The device it names, if it names one.
+    interface: Option<u32>,
     /// Of a packet block.
     stamp_us: Option<u64>,
 }
@@ -168,30 +197,55 @@ fn block_at(bytes: &[u8], at: usize, segment_end: usize) -> Option<BlockAt> {
     } else {
         None
     };
-    Some(BlockAt { kind, len, stamp_us })
+    let interface = match kind {
+        block::ENHANCED_PACKET | block::INTERFACE_STATISTICS => Some(u32_at(bytes, at + 8)?),
+        _ => None,
+    };
+    Some(BlockAt {
+        kind,
+        len,
+        interface,
+        stamp_us,
+    })
 }
 
 fn is_stale(block: &BlockAt, first_us: u64) -> bool {
-    block.stamp_us.is_some_and(|stamp_us| stamp_us.saturating_add(STALE_SLACK_US) < first_us)
+    block
+        .stamp_us
+        .is_some_and(|stamp_us| stamp_us.saturating_add(STALE_SLACK_US) < first_us)
 }
 
 /// Reads `lwnflog segment=N` out of the section header's comment.
 fn segment_note(header: &[u8]) -> Option<usize> {
     const NOTE: &[u8] = b"lwnflog segment=";
-    let at = header.windows(NOTE.len()).position(|window| window == NOTE)? + NOTE.len();
-    let digits: String = header[at..].iter().take_while(|b| b.is_ascii_digit()).map(|b| char::from(*b)).collect();
-    digits.parse().ok().filter(|bytes: &usize| *bytes >= 4096 && bytes.is_multiple_of(4))
+    let at = header
+        .windows(NOTE.len())
+        .position(|window| window == NOTE)?
+        + NOTE.len();
+    let digits: String = header[at..]
+        .iter()
+        .take_while(|b| b.is_ascii_digit())
+        .map(|b| char::from(*b))
+        .collect();
+    digits
+        .parse()
+        .ok()
+        .filter(|bytes: &usize| *bytes >= 4096 && bytes.is_multiple_of(4))
 }
 
 fn repair_pcap(bytes: &[u8]) -> (Repaired, usize) {
     const FRAME_MAX_BYTES: u32 = 262_144;
     let mut found = Repaired::default();
     let mut at = FILE_HEADER_BYTES;
-    while let (Some(seconds), Some(fraction), Some(captured), Some(original)) =
-        (u32_at(bytes, at), u32_at(bytes, at + 4), u32_at(bytes, at + 8), u32_at(bytes, at + 12))
-    {
+    while let (Some(seconds), Some(fraction), Some(captured), Some(original)) = (
+        u32_at(bytes, at),
+        u32_at(bytes, at + 4),
+        u32_at(bytes, at + 8),
+        u32_at(bytes, at + 12),
+    ) {
         let end = at + RECORD_HEADER_BYTES + captured as usize;
-        let plausible = seconds != 0 && fraction < 1_000_000_000 && (1..=FRAME_MAX_BYTES).contains(&captured);
+        let plausible =
+            seconds != 0 && fraction < 1_000_000_000 && (1..=FRAME_MAX_BYTES).contains(&captured);
         if !plausible || captured > original || end > bytes.len() {
             break;
         }
@@ -205,7 +259,10 @@ fn repair_pcap(bytes: &[u8]) -> (Repaired, usize) {
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk::<4>().map(|word| u32::from_le_bytes(*word))
+    bytes
+        .get(at..)?
+        .first_chunk::<4>()
+        .map(|word| u32::from_le_bytes(*word))
 }
 
 #[cfg(test)]
@@ -214,9 +271,7 @@ mod tests {
 
     #[test]
     fn another_programs_file_is_left_alone() {
-        let section = [
-            0x0a0d_0d0a, 28, 0x1a2b_3c4d, 1, u32::MAX, u32::MAX, 28u32,
-        ];
+        let section = [0x0a0d_0d0a, 28, 0x1a2b_3c4d, 1, u32::MAX, u32::MAX, 28u32];
         let name_resolution = [4u32, 16, 0, 16];
         let words = section.iter().chain(&name_resolution);
         let mut bytes: Vec<u8> = words.flat_map(|word| word.to_le_bytes()).collect();

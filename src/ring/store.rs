@@ -7,10 +7,12 @@
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::repair;
+use crate::record::HEAD_BYTES;
 use crate::sys::file::is_open_only_here;
 
 /// Why a ring cannot be opened.
@@ -25,7 +27,9 @@ pub enum StoreError {
         source: io::Error,
     },
     /// Another process captures into this ring.
-    #[error("{path}: this ring belongs to a running lwnflog (process {holder}); choose another directory with -w DIR, or stop that one")]
+    #[error(
+        "{path}: this ring belongs to a running lwnflog (process {holder}); choose another directory with -w DIR, or stop that one"
+    )]
     Locked {
         /// The lock file.
         path: PathBuf,
@@ -33,7 +37,9 @@ pub enum StoreError {
         holder: String,
     },
     /// The disk has not enough room.
-    #[error("{path}: the ring takes {needed} bytes and {available} are free; make room, or ask for less with --file-size or --files")]
+    #[error(
+        "{path}: the ring takes {needed} bytes and {available} are free; make room, or ask for less with --file-size or --files"
+    )]
     Space {
         /// The directory.
         path: PathBuf,
@@ -108,19 +114,32 @@ impl Store {
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
             match self.parse_name(&path) {
-                Some(Name::Finished(sequence)) => self.finished.push_back(Finished { sequence, path }),
+                Some(Name::Finished(sequence)) => {
+                    self.finished.push_back(Finished { sequence, path })
+                }
                 Some(Name::Live(sequence)) => unfinished.push((sequence, path)),
                 Some(Name::Next) => unfinished.push((u64::MAX, path)),
                 None => {}
             }
         }
-        self.finished.make_contiguous().sort_by_key(|file| file.sequence);
+        self.finished
+            .make_contiguous()
+            .sort_by_key(|file| file.sequence);
         unfinished.sort();
         let last = self.finished.back().map_or(0, |file| file.sequence);
-        let last_live = unfinished.iter().map(|(s, _)| *s).filter(|s| *s != u64::MAX).max().unwrap_or(0);
+        let last_live = unfinished
+            .iter()
+            .map(|(s, _)| *s)
+            .filter(|s| *s != u64::MAX)
+            .max()
+            .unwrap_or(0);
         self.next_sequence = last.max(last_live) + 1;
         for (sequence, path) in unfinished {
-            let sequence = if sequence == u64::MAX { self.next_sequence } else { sequence };
+            let sequence = if sequence == u64::MAX {
+                self.next_sequence
+            } else {
+                sequence
+            };
             self.recover(sequence, &path)?;
         }
         Ok(())
@@ -138,19 +157,34 @@ impl Store {
             fs::remove_file(path)?;
             // A prepared file is nothing to speak of; a live one is.
             if self.parse_name(path) != Some(Name::Next) {
-                self.recovered.push(Recovered { path: None, packets: 0, damaged_segments: 0 });
+                self.recovered.push(Recovered {
+                    path: None,
+                    packets: 0,
+                    damaged_segments: 0,
+                });
             }
             return Ok(());
         }
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or(self.extension);
-        let finished = self.dir.join(finished_name(&self.name, sequence, repaired.first_us, extension));
+        let extension = path
+            .extension()
+            .and_then(|e| e.to_str())
+            .unwrap_or(self.extension);
+        let finished = self.dir.join(finished_name(
+            &self.name,
+            sequence,
+            repaired.first_us,
+            extension,
+        ));
         fs::rename(path, &finished)?;
         self.recovered.push(Recovered {
             path: Some(finished.clone()),
             packets: repaired.packets,
             damaged_segments: repaired.damaged_segments,
         });
-        self.finished.push_back(Finished { sequence, path: finished });
+        self.finished.push_back(Finished {
+            sequence,
+            path: finished,
+        });
         self.next_sequence = self.next_sequence.max(sequence + 1);
         Ok(())
     }
@@ -172,17 +206,28 @@ impl Store {
     /// [`StoreError::Space`], [`StoreError::Directory`].
     pub fn check_space(&self, files: usize, file_bytes: u64) -> Result<(), StoreError> {
         let path = self.dir.clone();
-        let stat = rustix::fs::statvfs(&self.dir)
-            .map_err(|error| StoreError::Directory { path: path.clone(), source: error.into() })?;
+        let stat = rustix::fs::statvfs(&self.dir).map_err(|error| StoreError::Directory {
+            path: path.clone(),
+            source: error.into(),
+        })?;
         let available = stat.f_bavail.saturating_mul(stat.f_frsize);
         let wanted = (if files == 0 { 2 } else { files as u64 + 1 }).saturating_mul(file_bytes);
         let owned: u64 = match files {
             0 => 0,
-            _ => self.finished.iter().filter_map(|file| fs::metadata(&file.path).ok()).map(|m| m.len()).sum(),
+            _ => self
+                .finished
+                .iter()
+                .filter_map(|file| fs::metadata(&file.path).ok())
+                .map(|m| m.len())
+                .sum(),
         };
         let needed = wanted.saturating_sub(owned);
         if needed > available {
-            return Err(StoreError::Space { path, needed, available });
+            return Err(StoreError::Space {
+                path,
+                needed,
+                available,
+            });
         }
         Ok(())
     }
@@ -197,12 +242,21 @@ impl Store {
         let next = self.next_path();
         if recycle && let Some(oldest) = self.finished.pop_front() {
             match fs::rename(&oldest.path, &next).and_then(|()| open_existing(&next)) {
-                Ok(file) if is_open_only_here(&file) => return Ok(file),
+                Ok(file) if is_open_only_here(&file) => {
+                    // No capture file any more: killed now, its old packets are not taken for
+                    // those of the run that ended.
+                    file.write_all_at(&[0; HEAD_BYTES], 0)?;
+                    return Ok(file);
+                }
                 // Somebody reads it (and keeps what he has open), or it was taken away.
                 Ok(_) | Err(_) => remove_if_there(&next)?,
             }
         }
-        OpenOptions::new().read(true).write(true).create_new(true).open(&next)
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&next)
     }
 
     /// Removes the oldest finished file. False if there is none.
@@ -217,7 +271,10 @@ impl Store {
     pub(super) fn begin(&mut self) -> io::Result<(u64, PathBuf)> {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        let path = self.dir.join(format!("{}-{sequence:06}.live.{}", self.name, self.extension));
+        let path = self.dir.join(format!(
+            "{}-{sequence:06}.live.{}",
+            self.name, self.extension
+        ));
         fs::rename(self.next_path(), &path)?;
         Ok((sequence, path))
     }
@@ -227,7 +284,12 @@ impl Store {
         if first_us == 0 {
             return remove_if_there(live);
         }
-        let path = self.dir.join(finished_name(&self.name, sequence, first_us, self.extension));
+        let path = self.dir.join(finished_name(
+            &self.name,
+            sequence,
+            first_us,
+            self.extension,
+        ));
         fs::rename(live, &path)?;
         self.finished.push_back(Finished { sequence, path });
         Ok(())
@@ -238,7 +300,8 @@ impl Store {
     }
 
     fn next_path(&self) -> PathBuf {
-        self.dir.join(format!(".{}.next.{}", self.name, self.extension))
+        self.dir
+            .join(format!(".{}.next.{}", self.name, self.extension))
     }
 
     fn parse_name(&self, path: &Path) -> Option<Name> {
@@ -269,12 +332,17 @@ enum Name {
 
 fn finished_name(name: &str, sequence: u64, first_us: u64, extension: &str) -> String {
     let time = UNIX_EPOCH + Duration::from_micros(first_us);
-    let stamp = humantime::format_rfc3339_seconds(time).to_string().replace(['-', ':'], "");
+    let stamp = humantime::format_rfc3339_seconds(time)
+        .to_string()
+        .replace(['-', ':'], "");
     format!("{name}-{sequence:06}-{stamp}.{extension}")
 }
 
 fn lock(path: &Path) -> Result<File, StoreError> {
-    let problem = |source| StoreError::Directory { path: path.to_owned(), source };
+    let problem = |source| StoreError::Directory {
+        path: path.to_owned(),
+        source,
+    };
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -287,8 +355,16 @@ fn lock(path: &Path) -> Result<File, StoreError> {
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
             let _ = file.read_to_string(&mut holder);
-            let holder = if holder.trim().is_empty() { "unknown" } else { holder.trim() }.to_owned();
-            return Err(StoreError::Locked { path: path.to_owned(), holder });
+            let holder = if holder.trim().is_empty() {
+                "unknown"
+            } else {
+                holder.trim()
+            }
+            .to_owned();
+            return Err(StoreError::Locked {
+                path: path.to_owned(),
+                holder,
+            });
         }
         Err(TryLockError::Error(error)) => return Err(problem(error)),
     }

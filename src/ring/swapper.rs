@@ -12,9 +12,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::RingConfig;
 use super::prepare::{Layout, prepare};
 use super::store::{Store, StoreError};
-use super::{RingConfig};
 use crate::sys::mapping::Mapping;
 
 /// How long to wait before a failed preparation is tried again.
@@ -53,15 +53,21 @@ pub(super) enum Next {
 }
 
 enum Work {
-    /// The prepared file was taken and is live.
+    /// The prepared file that was taken holds its first record: it gets its live name.
     Begun,
     /// The live file is full.
-    Full { mapping: Mapping, len: usize, first_us: u64 },
+    Full {
+        mapping: Mapping,
+        len: usize,
+        first_us: u64,
+    },
 }
 
 #[derive(Default)]
 struct Desk {
     ready: Option<Mapping>,
+    /// The prepared file was taken, and still has the name that the next one needs.
+    taken: bool,
     failed: bool,
     work: VecDeque<Work>,
     stop: bool,
@@ -95,7 +101,11 @@ impl std::fmt::Debug for Swapper {
 impl Swapper {
     /// Prepares the first file in the caller's thread, so that what is wrong is said at once, then
     /// starts the thread.
-    pub(super) fn start(config: RingConfig, store: Store, notices: Notices) -> Result<Swapper, StoreError> {
+    pub(super) fn start(
+        config: RingConfig,
+        store: Store,
+        notices: Notices,
+    ) -> Result<Swapper, StoreError> {
         store.check_space(config.files, config.capacity_bytes() as u64)?;
         let dir = config.dir.clone();
         let problem = |source| StoreError::Directory { path: dir, source };
@@ -106,8 +116,14 @@ impl Swapper {
         shared.desk().ready = Some(first);
         shared.desk().work.reserve(8);
         let theirs = Arc::clone(&shared);
-        let thread = thread::Builder::new().name(name).spawn(move || worker.run(&theirs)).map_err(problem)?;
-        Ok(Swapper { shared, thread: Some(thread) })
+        let thread = thread::Builder::new()
+            .name(name)
+            .spawn(move || worker.run(&theirs))
+            .map_err(problem)?;
+        Ok(Swapper {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// Takes the next file; waits while it is being made, and says how long.
@@ -116,9 +132,11 @@ impl Swapper {
         let mut since = None;
         loop {
             if let Some(mapping) = desk.ready.take() {
-                desk.work.push_back(Work::Begun);
-                self.shared.changed.notify_all();
-                return (Next::Ready(mapping), since.map(|since: Instant| since.elapsed()));
+                desk.taken = true;
+                return (
+                    Next::Ready(mapping),
+                    since.map(|since: Instant| since.elapsed()),
+                );
             }
             if desk.failed || self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
                 return (Next::Failed, None);
@@ -129,9 +147,23 @@ impl Swapper {
         }
     }
 
+    /// Says that the file taken holds its first record.
+    pub(super) fn begun(&self) {
+        let mut desk = self.shared.desk();
+        desk.taken = false;
+        desk.work.push_back(Work::Begun);
+        self.shared.changed.notify_all();
+    }
+
     /// Hands over a full file, of which `len` bytes are to stay.
     pub(super) fn finish(&self, mapping: Mapping, len: usize, first_us: u64) {
-        self.shared.desk().work.push_back(Work::Full { mapping, len, first_us });
+        let mut desk = self.shared.desk();
+        desk.taken = false; // one that held nothing is thrown away
+        desk.work.push_back(Work::Full {
+            mapping,
+            len,
+            first_us,
+        });
         self.shared.changed.notify_all();
     }
 
@@ -139,7 +171,10 @@ impl Swapper {
     pub(super) fn stop(mut self) -> Vec<PathBuf> {
         self.shared.desk().stop = true;
         self.shared.changed.notify_all();
-        self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or_default()
+        self.thread
+            .take()
+            .and_then(|thread| thread.join().ok())
+            .unwrap_or_default()
     }
 }
 
@@ -167,7 +202,14 @@ struct Worker {
 
 impl Worker {
     fn new(config: RingConfig, store: Store, notices: Notices) -> Worker {
-        Worker { config, store, notices, live: None, next: None, shrunk: false }
+        Worker {
+            config,
+            store,
+            notices,
+            live: None,
+            next: None,
+            shrunk: false,
+        }
     }
 
     fn run(mut self, shared: &Shared) -> Vec<PathBuf> {
@@ -179,7 +221,7 @@ impl Worker {
                 desk = shared.desk();
             } else if desk.stop {
                 break;
-            } else if desk.ready.is_none() {
+            } else if desk.ready.is_none() && !desk.taken {
                 drop(desk);
                 let prepared = self.prepare_next();
                 desk = shared.desk();
@@ -193,7 +235,9 @@ impl Worker {
                     }
                     Err(error) => {
                         if !std::mem::replace(&mut desk.failed, true) {
-                            self.tell(Notice::NoFile { error: error.to_string() });
+                            self.tell(Notice::NoFile {
+                                error: error.to_string(),
+                            });
                             shared.changed.notify_all();
                         }
                         let waited = shared.changed.wait_timeout(desk, RETRY);
@@ -201,13 +245,18 @@ impl Worker {
                     }
                 }
             } else {
-                desk = shared.changed.wait(desk).unwrap_or_else(PoisonError::into_inner);
+                desk = shared
+                    .changed
+                    .wait(desk)
+                    .unwrap_or_else(PoisonError::into_inner);
             }
         }
         desk.ready = None;
         drop(desk);
         if let Err(error) = self.store.remove_next() {
-            self.tell(Notice::Finish { error: error.to_string() });
+            self.tell(Notice::Finish {
+                error: error.to_string(),
+            });
         }
         self.store.files()
     }
@@ -215,25 +264,35 @@ impl Worker {
     fn work(&mut self, work: Work) {
         let done = match work {
             Work::Begun => self.begun(),
-            Work::Full { mapping, len, first_us } => {
+            Work::Full {
+                mapping,
+                len,
+                first_us,
+            } => {
                 drop(mapping);
                 self.full(len, first_us)
             }
         };
         if let Err(error) = done {
-            self.tell(Notice::Finish { error: error.to_string() });
+            self.tell(Notice::Finish {
+                error: error.to_string(),
+            });
         }
     }
 
     fn begun(&mut self) -> io::Result<()> {
-        let Some(file) = self.next.take() else { return Ok(()) };
+        let Some(file) = self.next.take() else {
+            return Ok(());
+        };
         let (sequence, path) = self.store.begin()?;
         self.live = Some((sequence, path, file));
         Ok(())
     }
 
     fn full(&mut self, len: usize, first_us: u64) -> io::Result<()> {
-        let Some((sequence, path, file)) = self.live.take() else { return Ok(()) };
+        let Some((sequence, path, file)) = self.live.take() else {
+            return Ok(());
+        };
         file.set_len(len as u64)?;
         drop(file);
         self.store.finish(sequence, &path, first_us)
@@ -266,12 +325,16 @@ impl Worker {
                 }
                 Err(error) => {
                     self.store.remove_next()?;
-                    if error.kind() != io::ErrorKind::StorageFull || self.store.finished_count() == 0 {
+                    if error.kind() != io::ErrorKind::StorageFull
+                        || self.store.finished_count() == 0
+                    {
                         return Err(error);
                     }
                     recycle = true;
                     if !std::mem::replace(&mut self.shrunk, true) {
-                        self.tell(Notice::RingShrunk { files: self.store.finished_count() });
+                        self.tell(Notice::RingShrunk {
+                            files: self.store.finished_count(),
+                        });
                     }
                 }
             }

@@ -11,10 +11,19 @@ use crate::packet::Packet;
 #[derive(Debug, Clone, Copy)]
 pub enum Item<'a> {
     /// A packet.
-    Packet(Packet<'a>),
+    Packet(&'a Packet<'a>),
     /// Bytes that are no message as the kernel writes them; what follows in the datagram is not
     /// looked at.
     Malformed(Malformed),
+}
+
+/// Goes through a batch.
+///
+/// Not an [`Iterator`]: each packet is lent until the next one is asked for, because copying it would
+/// cost more than reading it. `while let Some(item) = batch.next()`.
+pub trait Walk {
+    /// The next packet.
+    fn next(&mut self) -> Option<Item<'_>>;
 }
 
 /// What a receive call brought.
@@ -40,7 +49,7 @@ pub struct Count {
 /// A source of packets. The capturing thread owns it.
 pub trait Source {
     /// The packets of a batch, in order, borrowed from the receive buffer.
-    type Batch<'a>: Iterator<Item = Item<'a>>
+    type Batch<'a>: Walk
     where
         Self: 'a;
 

@@ -10,14 +10,20 @@ use neli::consts::socket::{Msg, NlFamily};
 use neli::socket::NlSocket;
 use neli::utils::Groups;
 
-use super::{Arrival, Count, Item, Source};
+use super::{Arrival, Count, Item, Source, Walk};
 use crate::netlink::message::{self, Messages};
 use crate::netlink::nflog;
 use crate::netlink::request::{AttrResult, attrs, be16, be32, bytes, message as request};
+use crate::netlink::shape::Parser;
 use crate::sys::netlink as socket;
 
 /// `NFULNL_NLBUFSIZ_MAX`: the kernel takes no more, and does not say so.
 pub const NLBUFSIZ_MAX_BYTES: u32 = 131_072;
+/// A page: the kernel's own default.
+const NLBUFSIZ_MIN_BYTES: u32 = 4096;
+/// So many datagrams at least have to fit the receive buffer, at twice their size: the kernel rounds
+/// allocations up.
+const DATAGRAMS_IN_BUFFER_MIN: usize = 16;
 /// `NFULNL_CFG_F_SEQ`: number the messages of this group.
 const FLAG_SEQUENCE: u16 = 1;
 /// How long a receive call waits before it gives the caller a chance to look around.
@@ -69,13 +75,17 @@ impl GroupConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum GroupError {
     /// Netfilter's log is not in this kernel.
-    #[error("group {group}: this kernel has no Netfilter log to netlink; load it with `modprobe nfnetlink_log` (CONFIG_NETFILTER_NETLINK_LOG)")]
+    #[error(
+        "group {group}: this kernel has no Netfilter log to netlink; load it with `modprobe nfnetlink_log` (CONFIG_NETFILTER_NETLINK_LOG)"
+    )]
     NoNflog {
         /// The group.
         group: u16,
     },
     /// Somebody else holds the group.
-    #[error("group {group} is taken by {holder}; stop it, or capture another group (and change the rule's `log group`)")]
+    #[error(
+        "group {group} is taken by {holder}; stop it, or capture another group (and change the rule's `log group`)"
+    )]
     Taken {
         /// The group.
         group: u16,
@@ -83,7 +93,9 @@ pub enum GroupError {
         holder: String,
     },
     /// The caller may not.
-    #[error("group {group}: capturing needs CAP_NET_ADMIN in this network namespace; run as root, or `setcap cap_net_admin+ep` the program")]
+    #[error(
+        "group {group}: capturing needs CAP_NET_ADMIN in this network namespace; run as root, or `setcap cap_net_admin+ep` the program"
+    )]
     NoRight {
         /// The group.
         group: u16,
@@ -115,7 +127,9 @@ pub struct Group {
 
 impl std::fmt::Debug for Group {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Group").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Group")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -127,7 +141,13 @@ impl Group {
     /// [`GroupError`], each with its remedy.
     pub fn open(config: GroupConfig) -> Result<Group, GroupError> {
         let group = config.group;
-        let system = |what| move |source| GroupError::System { group, what, source };
+        let system = |what| {
+            move |source| GroupError::System {
+                group,
+                what,
+                source,
+            }
+        };
         let socket = NlSocket::connect(NlFamily::Netfilter, None, Groups::empty())
             .map_err(system("open a netlink socket"))?;
         let fd = socket::borrow(&socket);
@@ -137,7 +157,18 @@ impl Group {
         socket::set_no_enobufs(fd).map_err(system("set NETLINK_NO_ENOBUFS"))?;
         let granted_buffer_bytes = socket::set_receive_buffer(fd, config.buffer_bytes)
             .map_err(system("set the receive buffer"))?;
-        socket::set_receive_timeout(fd, RECEIVE_TIMEOUT).map_err(system("set the receive timeout"))?;
+        socket::set_receive_timeout(fd, RECEIVE_TIMEOUT)
+            .map_err(system("set the receive timeout"))?;
+        // A buffer that cannot be had (no right to exceed net.core.rmem_max) must hold several
+        // datagrams all the same: smaller ones then.
+        let nlbufsiz_limit =
+            u32::try_from(granted_buffer_bytes / DATAGRAMS_IN_BUFFER_MIN).unwrap_or(u32::MAX);
+        let config = GroupConfig {
+            nlbufsiz_bytes: config
+                .nlbufsiz_bytes
+                .min(nlbufsiz_limit.max(NLBUFSIZ_MIN_BYTES)),
+            ..config
+        };
         let buffer = vec![0; config.datagram_bytes_max()];
         let mut this = Group {
             socket,
@@ -154,15 +185,24 @@ impl Group {
 
     fn configure(&mut self) -> Result<(), GroupError> {
         let config = self.config.clone();
-        let mut copy_mode = config.copy_range_bytes.min(nflog::COPY_RANGE_MAX_BYTES).to_be_bytes().to_vec();
+        let mut copy_mode = config
+            .copy_range_bytes
+            .min(nflog::COPY_RANGE_MAX_BYTES)
+            .to_be_bytes()
+            .to_vec();
         copy_mode.extend_from_slice(&[u8::from(LogCopyMode::Packet), 0]);
-        let hundredths = u32::try_from(config.flush.as_millis() / 10).unwrap_or(u32::MAX).max(1);
+        let hundredths = u32::try_from(config.flush.as_millis() / 10)
+            .unwrap_or(u32::MAX)
+            .max(1);
         let answer = self.request(
             1,
             [
                 bytes(NfLogCfg::Cmd.into(), &[LogCmd::Bind.into()]),
                 bytes(NfLogCfg::Mode.into(), &copy_mode),
-                be32(NfLogCfg::NlBufSize.into(), config.nlbufsiz_bytes.min(NLBUFSIZ_MAX_BYTES)),
+                be32(
+                    NfLogCfg::NlBufSize.into(),
+                    config.nlbufsiz_bytes.min(NLBUFSIZ_MAX_BYTES),
+                ),
                 be32(NfLogCfg::Timeout.into(), hundredths),
                 be32(NfLogCfg::QThresh.into(), config.batch.max(1)),
                 be16(NfLogCfg::Flags.into(), FLAG_SEQUENCE),
@@ -175,15 +215,28 @@ impl Group {
                 Some(holder) => GroupError::Taken { group, holder },
                 None => GroupError::NoRight { group },
             },
-            Some(libc::EBUSY) => GroupError::Taken { group, holder: "this process".to_owned() },
-            Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT) => GroupError::NoNflog { group },
-            _ => GroupError::System { group, what: "bind it", source },
+            Some(libc::EBUSY) => GroupError::Taken {
+                group,
+                holder: "this process".to_owned(),
+            },
+            Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT) => {
+                GroupError::NoNflog { group }
+            }
+            _ => GroupError::System {
+                group,
+                what: "bind it",
+                source,
+            },
         })
     }
 
     /// Sends a configuration request and waits for the kernel's answer; packets that come before it
     /// are kept.
-    fn request<const N: usize>(&mut self, sequence: u32, settings: [AttrResult; N]) -> io::Result<()> {
+    fn request<const N: usize>(
+        &mut self,
+        sequence: u32,
+        settings: [AttrResult; N],
+    ) -> io::Result<()> {
         self.send(sequence, settings)?;
         for _ in 0..ACKNOWLEDGE_TRIES {
             if self.fill(true)? == Arrival::Nothing {
@@ -200,15 +253,28 @@ impl Group {
                 None => self.kept.push(datagram.to_vec()),
             }
         }
-        Err(io::Error::new(io::ErrorKind::TimedOut, "the kernel did not acknowledge the configuration"))
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the kernel did not acknowledge the configuration",
+        ))
     }
 
     fn send<const N: usize>(&self, sequence: u32, settings: [AttrResult; N]) -> io::Result<()> {
         let other = |error| io::Error::other(format!("{error}"));
         let settings = attrs(settings).map_err(other)?;
-        let request = request(nflog::CONFIG, NlmF::ACK, sequence, 0, self.config.group, settings).map_err(other)?;
+        let request = request(
+            nflog::CONFIG,
+            NlmF::ACK,
+            sequence,
+            0,
+            self.config.group,
+            settings,
+        )
+        .map_err(other)?;
         let mut bytes = Cursor::new(Vec::new());
-        request.to_bytes(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+        request
+            .to_bytes(&mut bytes)
+            .map_err(|error| io::Error::other(error.to_string()))?;
         self.socket.send(bytes.get_ref(), Msg::empty()).map(drop)
     }
 
@@ -269,7 +335,9 @@ impl Source for Group {
             match message {
                 Ok(message) if message.kind == nflog::PACKET => {
                     if count.packets == 0 {
-                        count.first_sequence = nflog::parse(&message).ok().and_then(|packet| packet.sequence);
+                        count.first_sequence = nflog::parse(&message)
+                            .ok()
+                            .and_then(|packet| packet.sequence);
                     }
                     count.packets += 1;
                 }
@@ -297,25 +365,27 @@ impl Source for Group {
 #[derive(Debug, Clone)]
 pub struct Batch<'a> {
     messages: Messages<'a>,
+    parser: Parser<'a>,
 }
 
 impl<'a> Batch<'a> {
     /// The packets in `datagram`, as the kernel sent it.
     #[inline]
     pub fn new(datagram: &'a [u8]) -> Self {
-        Batch { messages: Messages::new(datagram) }
+        Batch {
+            messages: Messages::new(datagram),
+            parser: Parser::default(),
+        }
     }
 }
 
-impl<'a> Iterator for Batch<'a> {
-    type Item = Item<'a>;
-
+impl Walk for Batch<'_> {
     #[inline]
-    fn next(&mut self) -> Option<Item<'a>> {
+    fn next(&mut self) -> Option<Item<'_>> {
         loop {
             match self.messages.next()? {
                 Ok(message) if message.kind == nflog::PACKET => {
-                    return Some(match nflog::parse(&message) {
+                    return Some(match self.parser.parse(&message) {
                         Ok(packet) => Item::Packet(packet),
                         Err(error) => Item::Malformed(error),
                     });
@@ -332,7 +402,10 @@ impl<'a> Iterator for Batch<'a> {
 fn holder(group: u16) -> Option<String> {
     let table = std::fs::read_to_string("/proc/thread-self/net/netfilter/nfnetlink_log").ok()?;
     let port = port_of(&table, group)?;
-    Some(process_of_port(port).unwrap_or_else(|| format!("another process (netlink port id {port})")))
+    Some(
+        process_of_port(port)
+            .unwrap_or_else(|| format!("another process (netlink port id {port})")),
+    )
 }
 
 /// The second column of the line whose first one is the group.
@@ -350,7 +423,8 @@ fn process_of_port(port: u32) -> Option<String> {
     let table = std::fs::read_to_string("/proc/thread-self/net/netlink").ok()?;
     let inode = table.lines().find_map(|line| {
         let columns: Vec<_> = line.split_whitespace().collect();
-        let found = columns.get(1) == Some(&NETLINK_NETFILTER) && columns.get(2)?.parse() == Ok(port);
+        let found =
+            columns.get(1) == Some(&NETLINK_NETFILTER) && columns.get(2)?.parse() == Ok(port);
         found.then(|| columns.last().map(ToString::to_string))?
     })?;
     let wanted = format!("socket:[{inode}]");
@@ -359,7 +433,10 @@ fn process_of_port(port: u32) -> Option<String> {
         let pid: u32 = process.file_name().to_str()?.parse().ok()?;
         let mut descriptors = std::fs::read_dir(process.path().join("fd")).ok()?.flatten();
         descriptors
-            .any(|fd| std::fs::read_link(fd.path()).is_ok_and(|target| target.as_os_str() == wanted.as_str()))
+            .any(|fd| {
+                std::fs::read_link(fd.path())
+                    .is_ok_and(|target| target.as_os_str() == wanted.as_str())
+            })
             .then(|| {
                 let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
                 format!("process {pid} ({})", name.trim())

@@ -23,7 +23,11 @@ struct Slot {
 }
 
 static TABLE: [Slot; SLOTS] = [const {
-    Slot { start: AtomicUsize::new(0), end: AtomicUsize::new(0), replaced: AtomicU64::new(0) }
+    Slot {
+        start: AtomicUsize::new(0),
+        end: AtomicUsize::new(0),
+        replaced: AtomicU64::new(0),
+    }
 }; SLOTS];
 static INSTALL: Once = Once::new();
 
@@ -40,7 +44,9 @@ impl Watch {
         INSTALL.call_once(install);
         let slot = TABLE.iter().position(|slot| {
             // The end is 0 until the range is whole, so that the handler never sees half of it.
-            slot.start.compare_exchange(0, start, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            slot.start
+                .compare_exchange(0, start, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
         });
         if let Some(slot) = slot {
             TABLE[slot].replaced.store(0, Ordering::Relaxed);
@@ -52,7 +58,8 @@ impl Watch {
     /// Pages whose contents did not reach the file.
     #[inline]
     pub(super) fn replaced_pages(&self) -> u64 {
-        self.slot.map_or(0, |slot| TABLE[slot].replaced.load(Ordering::Relaxed))
+        self.slot
+            .map_or(0, |slot| TABLE[slot].replaced.load(Ordering::Relaxed))
     }
 }
 
@@ -73,7 +80,12 @@ fn install() {
     // SAFETY: `action` is initialized, its handler has the signature that SA_SIGINFO asks for and
     // calls only async-signal-safe functions; the old action is not asked for.
     let failed = unsafe { libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut()) };
-    debug_assert_eq!(failed, 0, "sigaction(SIGBUS): {}", io::Error::last_os_error());
+    debug_assert_eq!(
+        failed,
+        0,
+        "sigaction(SIGBUS): {}",
+        io::Error::last_os_error()
+    );
 }
 
 /// Async-signal-safe: atomics, mmap, sigaction; no allocation, no lock.
@@ -83,7 +95,10 @@ extern "C" fn on_bus(_signal: i32, info: *mut libc::siginfo_t, _context: *mut li
     // SAFETY: for SIGBUS the address field of the siginfo is the one that is set.
     let address = unsafe { info.si_addr() } as usize;
     for slot in &TABLE {
-        let (start, end) = (slot.start.load(Ordering::Acquire), slot.end.load(Ordering::Acquire));
+        let (start, end) = (
+            slot.start.load(Ordering::Acquire),
+            slot.end.load(Ordering::Acquire),
+        );
         if start != 0 && address >= start && address < end {
             let page = address & !(PAGE_BYTES_MIN - 1);
             // SAFETY: [page, page + 4096) lies in a mapping that a live `Watch` vouches for, which

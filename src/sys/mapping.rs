@@ -29,7 +29,10 @@ impl Mapping {
         // other processes, which are given no means to write to it; a file cut under the mapping
         // raises SIGBUS, which `Watch` turns into a counted loss.
         let map = unsafe { MmapOptions::new().len(len).map_mut(file)? };
-        Ok(Mapping { watch: Watch::new(map.as_ptr() as usize, len), map })
+        Ok(Mapping {
+            watch: Watch::new(map.as_ptr() as usize, len),
+            map,
+        })
     }
 
     /// The mapped bytes.
@@ -44,7 +47,8 @@ impl Mapping {
     /// What `madvise(MADV_POPULATE_WRITE)` answers: `EFAULT` on a full disk, `EINVAL` before
     /// Linux 5.14.
     pub fn populate(&self, range: Range<usize>) -> io::Result<()> {
-        self.map.advise_range(Advice::PopulateWrite, range.start, range.len())
+        self.map
+            .advise_range(Advice::PopulateWrite, range.start, range.len())
     }
 
     /// How many of the mapped bytes are in memory, in per cent.
@@ -55,7 +59,11 @@ impl Mapping {
         // SAFETY: the range is one mapping that `self` keeps alive, its start is page aligned, and
         // `states` has a byte for each of its pages.
         let failed = unsafe {
-            libc::mincore(self.map.as_ptr() as *mut libc::c_void, self.map.len(), states.as_mut_ptr())
+            libc::mincore(
+                self.map.as_ptr() as *mut libc::c_void,
+                self.map.len(),
+                states.as_mut_ptr(),
+            )
         };
         if failed != 0 || pages == 0 {
             return 0;

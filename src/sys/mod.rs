@@ -14,3 +14,4 @@ pub mod inject;
 pub mod mapping;
 pub mod netlink;
 pub mod netns;
+pub mod tun;

@@ -37,7 +37,10 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], wait: bool) -> io::Res
         )
     };
     match usize::try_from(got) {
-        Ok(bytes) => Ok(Received { bytes, port: from.nl_pid }),
+        Ok(bytes) => Ok(Received {
+            bytes,
+            port: from.nl_pid,
+        }),
         Err(_) => Err(io::Error::last_os_error()),
     }
 }
@@ -104,9 +107,19 @@ impl<const N: usize> Plain for [u32; N] {}
 fn set_option<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32, value: T) -> io::Result<()> {
     // SAFETY: the value is readable over the length given, for the length of the call.
     let failed = unsafe {
-        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), len_of::<T>())
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            len_of::<T>(),
+        )
     };
-    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 fn get_option<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<T> {
@@ -116,9 +129,19 @@ fn get_option<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32) -> io::Re
     // SAFETY: the value is writable over `len` bytes, for the length of the call; the kernel writes
     // no more.
     let failed = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut len)
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw mut value).cast(),
+            &raw mut len,
+        )
     };
-    if failed == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+    if failed == 0 {
+        Ok(value)
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 fn len_of<T>() -> libc::socklen_t {
