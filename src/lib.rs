@@ -169,3 +169,8 @@ pub mod run;
 pub mod session;
 pub mod source;
 pub mod sys;
+
+/// The README's example, compiled with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
