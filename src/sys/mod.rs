@@ -14,3 +14,5 @@ pub mod inject;
 pub mod mapping;
 pub mod netlink;
 pub mod netns;
+#[cfg(feature = "bench")]
+pub mod packet_ring;
