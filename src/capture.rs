@@ -52,24 +52,31 @@ impl Control {
         self.rotations.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes the right to record one packet. The one who takes the last asks all to stop.
+    /// Takes the right to record one packet.
     #[inline]
     fn allow_one(&self) -> bool {
+        self.allow(1) == 1
+    }
+
+    /// Takes the right to record up to `wanted` packets, and says of how many. The one who takes
+    /// the last asks all to stop.
+    #[inline]
+    fn allow(&self, wanted: u64) -> u64 {
         if self.allowance.load(Ordering::Relaxed) == 0 {
-            return true;
+            return wanted;
         }
-        let take = |left: u64| if left > 1 { Some(left - 1) } else { None };
+        let take = |left: u64| (left > 1).then(|| left - wanted.min(left - 1));
         match self
             .allowance
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
         {
             Ok(before) => {
-                if before == 2 {
+                if wanted >= before - 1 {
                     self.stop();
                 }
-                true
+                wanted.min(before - 1)
             }
-            Err(_) => false,
+            Err(_) => 0,
         }
     }
 }
@@ -261,7 +268,9 @@ impl<S: Source, F: Format> Capture<S, F> {
     fn count_batch(&mut self) {
         let count = self.source.count();
         self.tally.received += count.packets;
-        self.tally.discarded += count.packets;
+        let allowed = self.control.allow(count.packets);
+        self.tally.discarded += allowed;
+        self.tally.beyond_count += count.packets - allowed;
         if count.malformed {
             // What follows it in the datagram shows as a gap.
             self.tally.received += 1;

@@ -34,6 +34,19 @@ pub fn exit_status(error: &anyhow::Error) -> u8 {
     }
 }
 
+/// An error and its causes in one line. A cause that the error names already is not said twice.
+pub fn error_text(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for part in error.chain().map(ToString::to_string) {
+        if !text.contains(&part) {
+            let between = if text.is_empty() { "" } else { ": " };
+            text.push_str(between);
+            text.push_str(&part);
+        }
+    }
+    text
+}
+
 /// `lwnflog --group …`
 ///
 /// # Errors
@@ -78,7 +91,7 @@ pub fn repair(files: &[PathBuf]) -> Result<()> {
     for file in files {
         match ring_repair::repair_unowned(file) {
             Ok(done) => println!(
-                "{}: {} packets, {} bytes{}{}",
+                "{}: {} packets, {} bytes{}{}{}",
                 file.display(),
                 grouped(done.packets),
                 grouped(done.bytes_after),
@@ -89,6 +102,10 @@ pub fn repair(files: &[PathBuf]) -> Result<()> {
                 match done.damaged_segments {
                     0 => String::new(),
                     damaged => format!(", {damaged} damaged segments covered"),
+                },
+                match done.orphans {
+                    0 => String::new(),
+                    orphans => format!(", {orphans} packets of a device that is lost covered"),
                 },
             ),
             Err(error) => {
@@ -105,7 +122,7 @@ fn source_numbers(source: &SourceArgs) -> Result<(Target, Vec<u16>), ConfigError
     Ok((Target::Group, config::parse_numbers(list, "groups")?))
 }
 
-fn settings(args: &CaptureArgs) -> Result<Settings> {
+pub(crate) fn settings(args: &CaptureArgs) -> Result<Settings> {
     let (target, numbers) = source_numbers(&args.source)?;
     let output = Output {
         dir: args.write.clone(),
@@ -277,8 +294,8 @@ impl Voice {
         let granted = session.granted_buffer_bytes();
         if granted < settings.buffer_bytes / 2 {
             self.say(&format!(
-                "the kernel granted a receive buffer of {} bytes of the {} asked for: without CAP_NET_ADMIN over \
-                 the namespace, net.core.rmem_max is the limit",
+                "the kernel granted a receive buffer of {} bytes of the {} asked for: without CAP_NET_ADMIN in the \
+                 host's user namespace, net.core.rmem_max is the limit",
                 grouped(granted as u64),
                 grouped(settings.buffer_bytes as u64)
             ));
@@ -288,7 +305,7 @@ impl Voice {
         }
         let numbers: Vec<_> = settings.numbers.iter().map(ToString::to_string).collect();
         let place = match &settings.output {
-            None => "counting, nothing is written".to_owned(),
+            None => "nowhere: packets are counted and thrown away".to_owned(),
             Some(output) => format!(
                 "{}, {}",
                 output.dir.display(),

@@ -124,6 +124,13 @@ impl Session {
             }
             None => None,
         };
+        if installed.is_some() {
+            // Found while the rules are there: the end takes them away, and leaves the counters.
+            watch.look_up()?;
+            for (_, _, watch) in &mut sources {
+                watch.look_up()?;
+            }
+        }
 
         let mut session = Session {
             settings,

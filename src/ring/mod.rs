@@ -97,6 +97,8 @@ struct Live {
     damaged: bool,
     /// Time of the first record, microseconds since 1970.
     first_us: u64,
+    /// It holds a record that is committed, and so has its live name.
+    begun: bool,
 }
 
 /// The capturing thread's side of the ring.
@@ -260,6 +262,12 @@ impl Ring {
         fence(Ordering::Release);
         bytes[start..start + HEAD_BYTES].copy_from_slice(&head);
         live.committed = position;
+        if !live.begun && live.first_us != 0 {
+            // Only now may readers find it: before its first record, with the device that record
+            // names, it is no file that all of them take.
+            live.begun = true;
+            self.swapper.begun();
+        }
         self.figures.bytes += (position - start) as u64;
     }
 
@@ -339,6 +347,7 @@ impl Ring {
             damaged: false,
             committed: 0,
             first_us: 0,
+            begun: false,
         });
         true
     }

@@ -35,6 +35,10 @@ pub struct Layout {
 /// `StorageFull`, and whatever else the file system answers.
 pub fn prepare(file: &File, layout: Layout) -> io::Result<Mapping> {
     let capacity = layout.capacity;
+    if file.metadata()?.len() > capacity as u64 {
+        // Recycled from a ring of larger files: what is behind the new end would be read with it.
+        file.set_len(capacity as u64)?;
+    }
     let old_len = usize::try_from(file.metadata()?.len())
         .unwrap_or(usize::MAX)
         .min(capacity);

@@ -7,10 +7,12 @@
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::repair;
+use crate::record::HEAD_BYTES;
 use crate::sys::file::is_open_only_here;
 
 /// Why a ring cannot be opened.
@@ -240,7 +242,12 @@ impl Store {
         let next = self.next_path();
         if recycle && let Some(oldest) = self.finished.pop_front() {
             match fs::rename(&oldest.path, &next).and_then(|()| open_existing(&next)) {
-                Ok(file) if is_open_only_here(&file) => return Ok(file),
+                Ok(file) if is_open_only_here(&file) => {
+                    // No capture file any more: killed now, its old packets are not taken for
+                    // those of the run that ended.
+                    file.write_all_at(&[0; HEAD_BYTES], 0)?;
+                    return Ok(file);
+                }
                 // Somebody reads it (and keeps what he has open), or it was taken away.
                 Ok(_) | Err(_) => remove_if_there(&next)?,
             }

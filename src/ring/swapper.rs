@@ -53,7 +53,7 @@ pub(super) enum Next {
 }
 
 enum Work {
-    /// The prepared file was taken and is live.
+    /// The prepared file that was taken holds its first record: it gets its live name.
     Begun,
     /// The live file is full.
     Full {
@@ -66,6 +66,8 @@ enum Work {
 #[derive(Default)]
 struct Desk {
     ready: Option<Mapping>,
+    /// The prepared file was taken, and still has the name that the next one needs.
+    taken: bool,
     failed: bool,
     work: VecDeque<Work>,
     stop: bool,
@@ -130,8 +132,7 @@ impl Swapper {
         let mut since = None;
         loop {
             if let Some(mapping) = desk.ready.take() {
-                desk.work.push_back(Work::Begun);
-                self.shared.changed.notify_all();
+                desk.taken = true;
                 return (
                     Next::Ready(mapping),
                     since.map(|since: Instant| since.elapsed()),
@@ -146,9 +147,19 @@ impl Swapper {
         }
     }
 
+    /// Says that the file taken holds its first record.
+    pub(super) fn begun(&self) {
+        let mut desk = self.shared.desk();
+        desk.taken = false;
+        desk.work.push_back(Work::Begun);
+        self.shared.changed.notify_all();
+    }
+
     /// Hands over a full file, of which `len` bytes are to stay.
     pub(super) fn finish(&self, mapping: Mapping, len: usize, first_us: u64) {
-        self.shared.desk().work.push_back(Work::Full {
+        let mut desk = self.shared.desk();
+        desk.taken = false; // one that held nothing is thrown away
+        desk.work.push_back(Work::Full {
             mapping,
             len,
             first_us,
@@ -210,7 +221,7 @@ impl Worker {
                 desk = shared.desk();
             } else if desk.stop {
                 break;
-            } else if desk.ready.is_none() {
+            } else if desk.ready.is_none() && !desk.taken {
                 drop(desk);
                 let prepared = self.prepare_next();
                 desk = shared.desk();

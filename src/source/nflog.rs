@@ -19,6 +19,11 @@ use crate::sys::netlink as socket;
 
 /// `NFULNL_NLBUFSIZ_MAX`: the kernel takes no more, and does not say so.
 pub const NLBUFSIZ_MAX_BYTES: u32 = 131_072;
+/// A page: the kernel's own default.
+const NLBUFSIZ_MIN_BYTES: u32 = 4096;
+/// So many datagrams at least have to fit the receive buffer, at twice their size: the kernel rounds
+/// allocations up.
+const DATAGRAMS_IN_BUFFER_MIN: usize = 16;
 /// `NFULNL_CFG_F_SEQ`: number the messages of this group.
 const FLAG_SEQUENCE: u16 = 1;
 /// How long a receive call waits before it gives the caller a chance to look around.
@@ -154,6 +159,16 @@ impl Group {
             .map_err(system("set the receive buffer"))?;
         socket::set_receive_timeout(fd, RECEIVE_TIMEOUT)
             .map_err(system("set the receive timeout"))?;
+        // A buffer that cannot be had (no right to exceed net.core.rmem_max) must hold several
+        // datagrams all the same: smaller ones then.
+        let nlbufsiz_limit =
+            u32::try_from(granted_buffer_bytes / DATAGRAMS_IN_BUFFER_MIN).unwrap_or(u32::MAX);
+        let config = GroupConfig {
+            nlbufsiz_bytes: config
+                .nlbufsiz_bytes
+                .min(nlbufsiz_limit.max(NLBUFSIZ_MIN_BYTES)),
+            ..config
+        };
         let buffer = vec![0; config.datagram_bytes_max()];
         let mut this = Group {
             socket,

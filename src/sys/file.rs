@@ -9,7 +9,23 @@ use std::os::fd::AsRawFd;
 /// A write lease (`fcntl(2)`, `F_SETLEASE`) is granted only then; it is given back at once. A file
 /// system without leases answers an error, which is taken as "somebody may".
 pub fn is_open_only_here(file: &File) -> bool {
-    set_lease(file, libc::F_WRLCK).is_ok() && set_lease(file, libc::F_UNLCK).is_ok()
+    // Whoever opens the file in between has the kernel signal the holder of the lease: SIGIO would
+    // end the process, SIGURG is ignored unless somebody waits for it.
+    set_lease_signal(file).is_ok()
+        && set_lease(file, libc::F_WRLCK).is_ok()
+        && set_lease(file, libc::F_UNLCK).is_ok()
+}
+
+/// `F_SETSIG` (`asm-generic/fcntl.h`): with which signal a lease's holder is told.
+const F_SETSIG: i32 = 10;
+
+fn set_lease_signal(file: &File) -> io::Result<()> {
+    // SAFETY: F_SETSIG takes an integer and touches no memory of ours; the descriptor is open for
+    // as long as `file` is borrowed.
+    match unsafe { libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
 }
 
 fn set_lease(file: &File, kind: i32) -> io::Result<()> {

@@ -16,3 +16,4 @@ pub mod netlink;
 pub mod netns;
 #[cfg(feature = "bench")]
 pub mod packet_ring;
+pub mod tun;

@@ -1,0 +1,750 @@
+//! Real rules and real traffic: what arrives is in the files, as tcpdump sees it, whatever the
+//! format, the link type and the way the capture ends.
+#![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
+
+mod common;
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::files::{Contents, assert_all_readers_find, read, read_all};
+use common::{
+    LWNFLOG, Running, StopWhenDone, detected, lab, load_capture_rules, load_rule, namespace,
+    number, run, run_in, temp_dir, until,
+};
+use lwnflog::lab::{Marker, Namespace, Progress, RX, Traffic};
+use lwnflog::sys::tun::Tun;
+use rustix::process::Signal;
+
+fn only_file(files: &[PathBuf]) -> Contents {
+    assert_eq!(files.len(), 1, "{files:?}");
+    read(&files[0])
+}
+
+/// UDP over the loopback device, which answers nothing as nobody looks at the answers.
+fn send_over_loopback(namespace: &Namespace, packets: usize) {
+    let send = || {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        for _ in 0..packets {
+            socket.send_to(b"loopback", address).unwrap();
+        }
+    };
+    namespace.run(send).unwrap();
+}
+
+fn byte_for_byte(frame_len: usize, snaplen: &str) {
+    const PACKETS: u64 = 500;
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let theirs = dir.path().join("tcpdump.pcap");
+    let tcpdump = Running::tcpdump(
+        lab.receiver(),
+        RX,
+        &theirs,
+        &["-Q", "in", "-s", snaplen, "ip"],
+    );
+    let mut ours = Running::capture(
+        lab.receiver(),
+        &dir.path().join("ring"),
+        &["--group", "5", "-s", snaplen],
+    );
+    Traffic::new(frame_len, PACKETS)
+        .rate(Some(20_000))
+        .send(&lab, None)
+        .unwrap();
+    ours.wait_written(PACKETS);
+    let ended = ours.end();
+    ended.assert_balanced();
+    until("tcpdump has written all", || {
+        (read(&theirs).packets.len() as u64 == PACKETS).then_some(())
+    });
+    tcpdump.end_by(Signal::INT);
+
+    let (ours, theirs) = (only_file(&ended.files()), read(&theirs));
+    assert_eq!(ours.packets.len(), theirs.packets.len());
+    for (ours, theirs) in ours.packets.iter().zip(&theirs.packets) {
+        assert_eq!((ours.original, &ours.data), (theirs.original, &theirs.data));
+        // The kernel stamps a packet for each of them, for tcpdump first.
+        assert!(ours.stamp_us >= theirs.stamp_us && ours.stamp_us - theirs.stamp_us < 60_000_000);
+    }
+}
+
+#[test]
+fn whole_frames_are_byte_for_byte_those_of_tcpdump() {
+    for frame_len in [60, 64, 300, 1514] {
+        byte_for_byte(frame_len, "0");
+    }
+}
+
+#[test]
+fn cut_frames_are_byte_for_byte_those_of_tcpdump() {
+    for (frame_len, snaplen) in [
+        (64, "60"),
+        (1514, "96"),
+        (1514, "128"),
+        (300, "299"),
+        (300, "301"),
+    ] {
+        byte_for_byte(frame_len, snaplen);
+    }
+}
+
+/// Shorter than the headers: the original length is still known, and nothing is written beyond.
+#[test]
+fn snap_lengths_below_the_headers() {
+    for snaplen in [1, 13, 14, 15, 34] {
+        let (lab, dir) = (lab(), temp_dir());
+        load_capture_rules(lab.receiver());
+        let mut capture = Running::capture(
+            lab.receiver(),
+            dir.path(),
+            &["--group", "5", "-s", &snaplen.to_string()],
+        );
+        Traffic::new(200, 10).send(&lab, None).unwrap();
+        capture.wait_written(10);
+        let ended = capture.end();
+        for packet in only_file(&ended.files()).packets {
+            assert_eq!((packet.data.len(), packet.original), (snaplen, 200));
+        }
+        assert_all_readers_find(&ended.files()[0], 10);
+    }
+}
+
+#[test]
+fn the_default_is_the_thesis_slot_of_128_bytes() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["-g", "5"]);
+    Traffic::new(1000, 3).send(&lab, None).unwrap();
+    capture.wait_written(3);
+    let contents = only_file(&capture.end().files());
+    assert_eq!(contents.interfaces[0].snaplen, 128);
+    assert!(
+        contents
+            .packets
+            .iter()
+            .all(|packet| packet.data.len() == 128 && packet.original == 1000)
+    );
+}
+
+/// Both formats and all link types, read by tshark, tcpdump, capinfos and pcap-parser.
+#[test]
+fn every_reader_reads_every_format_and_link_type() {
+    const PACKETS: u64 = 200;
+    for (format, link, number, header) in [
+        ("pcapng", "ethernet", 1, 0),
+        ("pcapng", "ip", 228, 14),
+        ("pcapng", "nflog", 239, 0),
+        ("pcap", "ethernet", 1, 0),
+        ("pcap", "ip", 228, 14),
+        ("pcap", "nflog", 239, 0),
+    ] {
+        let (lab, dir) = (lab(), temp_dir());
+        load_rule(lab.receiver(), "", "prefix \"lab \" group 5");
+        let options = [
+            "--group",
+            "5",
+            "--format",
+            format,
+            "--link-type",
+            link,
+            "-s",
+            "0",
+        ];
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+        Traffic::new(200, PACKETS)
+            .rate(Some(20_000))
+            .send(&lab, None)
+            .unwrap();
+        capture.wait_written(PACKETS);
+        let ended = capture.end();
+        ended.assert_balanced();
+        let file = &ended.files()[0];
+        assert_eq!(file.extension().unwrap(), format);
+        assert_all_readers_find(file, PACKETS);
+        let contents = only_file(&ended.files());
+        assert_eq!(contents.interfaces[0].link, number, "{format} {link}");
+        if link == "nflog" {
+            let filter =
+                "nflog.prefix == \"lab \" && udp && ip.dst == 198.18.0.2 && nflog.res_id == 5";
+            let shown = run(
+                Command::new("tshark")
+                    .args(["-n", "-Y", filter, "-T", "fields", "-e", "udp.length", "-r"])
+                    .arg(file),
+                "",
+            );
+            assert_eq!(
+                shown.lines().count() as u64,
+                PACKETS,
+                "what tshark dissects of it: {shown}"
+            );
+        } else {
+            assert_eq!(contents.sequence_numbers(), Vec::from_iter(0..PACKETS));
+            assert!(
+                contents
+                    .packets
+                    .iter()
+                    .all(|packet| packet.original == 200 - header),
+                "{format} {link}"
+            );
+        }
+    }
+}
+
+#[test]
+fn mark_prefix_interface_and_direction_are_kept() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_rule(
+        lab.receiver(),
+        "meta mark set 0x2a",
+        "prefix \"in the lab\" group 5",
+    );
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    Traffic::new(64, 5).send(&lab, None).unwrap();
+    capture.wait_written(5);
+    let ended = capture.end();
+    let contents = only_file(&ended.files());
+    assert_eq!(contents.interfaces.len(), 1);
+    assert_eq!(
+        (
+            &*contents.interfaces[0].name,
+            &*contents.interfaces[0].description
+        ),
+        (RX, "NFLOG group 5")
+    );
+    for packet in &contents.packets {
+        assert_eq!(
+            packet.comment.as_deref(),
+            Some("mark=0x0000002a prefix=in the lab")
+        );
+        assert_eq!(packet.flags, 1, "inbound");
+    }
+    assert_eq!(contents.statistics.len(), 1);
+    assert_eq!(
+        (
+            contents.statistics[0].accepted,
+            contents.statistics[0].delivered
+        ),
+        (5, 5)
+    );
+    // What Wireshark shows of it.
+    let fields = [
+        "-T",
+        "fields",
+        "-e",
+        "frame.comment",
+        "-e",
+        "frame.interface_name",
+        "-e",
+        "frame.packet_flags_direction",
+        "-r",
+    ];
+    let shown = run(
+        Command::new("tshark")
+            .arg("-n")
+            .args(fields)
+            .arg(&ended.files()[0]),
+        "",
+    );
+    assert!(
+        shown.starts_with("mark=0x0000002a prefix=in the lab\trx\t"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn two_devices_share_a_file() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    Traffic::new(64, 3).send(&lab, None).unwrap();
+    capture.wait_written(3);
+    send_over_loopback(lab.receiver(), 4);
+    capture.wait_written(7);
+    let ended = capture.end();
+    ended.assert_balanced();
+    let contents = only_file(&ended.files());
+    let names: Vec<_> = contents
+        .interfaces
+        .iter()
+        .map(|interface| &*interface.name)
+        .collect();
+    assert_eq!(names, [RX, "lo"]);
+    let places: Vec<_> = contents
+        .packets
+        .iter()
+        .map(|packet| packet.interface)
+        .collect();
+    assert_eq!(places, [0, 0, 0, 1, 1, 1, 1]);
+    // The loopback device has Ethernet headers of its own: all zero but the type.
+    assert_eq!(
+        contents.packets[3].data[..14],
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0]
+    );
+    let delivered: Vec<_> = contents
+        .statistics
+        .iter()
+        .map(|statistics| statistics.delivered)
+        .collect();
+    assert_eq!(delivered, [3, 4]);
+    assert_all_readers_find(&ended.files()[0], 7);
+}
+
+/// A tun device has no Ethernet header: one is synthesized, so that the file has one link type.
+#[test]
+fn a_device_without_ethernet_header_shares_the_file() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut tun = lab.receiver().run(|| Tun::open("tun0")).unwrap().expect(
+        "this test needs a tun device: root in the namespace, /dev/net/tun and CONFIG_TUN (`modprobe tun`)",
+    );
+    run_in(
+        lab.receiver(),
+        "ip",
+        &["addr", "add", "10.9.9.1/24", "dev", "tun0"],
+    );
+    run_in(lab.receiver(), "ip", &["link", "set", "tun0", "up"]);
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5", "-s", "0"]);
+    Traffic::new(64, 1).send(&lab, None).unwrap();
+    capture.wait_written(1);
+    let packet = ipv4_udp(
+        Ipv4Addr::new(10, 9, 9, 2),
+        Ipv4Addr::new(10, 9, 9, 1),
+        b"by the tunnel",
+    );
+    tun.inject(&packet).unwrap();
+    capture.wait_written(2);
+    let ended = capture.end();
+    ended.assert_balanced();
+    let contents = only_file(&ended.files());
+    assert_eq!(contents.interfaces[1].name, "tun0");
+    let by_tunnel = &contents.packets[1];
+    assert_eq!(
+        by_tunnel.data[..14],
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0]
+    );
+    assert_eq!(by_tunnel.data[14..], packet);
+    assert_eq!(by_tunnel.original as usize, packet.len() + 14);
+    assert_all_readers_find(&ended.files()[0], 2);
+}
+
+fn ipv4_udp(from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+    let mut packet = Vec::new();
+    etherparse::PacketBuilder::ipv4(from.octets(), to.octets(), 64)
+        .udp(4000, 4001)
+        .write(&mut packet, payload)
+        .unwrap();
+    packet
+}
+
+#[test]
+fn count_ends_the_capture_and_the_rest_is_skipped() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5", "-c", "100"]);
+    Traffic::new(64, 250).send(&lab, None).unwrap();
+    let ended = capture.wait_end();
+    assert!(ended.status.success(), "{}", ended.said);
+    ended.assert_balanced();
+    assert_eq!(
+        (ended.number("/written"), ended.number("/detected")),
+        (100, 250)
+    );
+    assert_eq!(ended.number("/skipped_beyond_count"), 150);
+    assert_eq!(
+        only_file(&ended.files()).sequence_numbers(),
+        Vec::from_iter(0..100)
+    );
+}
+
+#[test]
+fn count_ends_a_capture_that_discards_too() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let capture = Running::capture(
+        lab.receiver(),
+        dir.path(),
+        &["--group", "5", "--discard", "-c", "100"],
+    );
+    Traffic::new(64, 250).send(&lab, None).unwrap();
+    let ended = capture.wait_end();
+    ended.assert_balanced();
+    assert_eq!(
+        (
+            ended.number("/discarded"),
+            ended.number("/skipped_beyond_count")
+        ),
+        (100, 150)
+    );
+}
+
+#[test]
+fn discard_counts_and_writes_nothing() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let ring = dir.path().join("ring");
+    let mut capture = Running::capture(lab.receiver(), &ring, &["--group", "5", "--discard"]);
+    Traffic::new(64, 5000).send(&lab, None).unwrap();
+    capture.wait_stats("all are counted", |stats| {
+        number(stats, "/discarded") == 5000
+    });
+    let ended = capture.end();
+    ended.assert_balanced();
+    assert_eq!(
+        (ended.number("/discarded"), ended.number("/written")),
+        (5000, 0)
+    );
+    assert!(!ring.exists());
+}
+
+#[test]
+fn duration_ends_the_capture() {
+    let (namespace, dir) = (namespace(), temp_dir());
+    load_capture_rules(&namespace);
+    let begun = Instant::now();
+    let ended = Running::capture(
+        &namespace,
+        dir.path(),
+        &["--group", "5", "--duration", "1.2s"],
+    )
+    .wait_end();
+    assert!(ended.status.success(), "{}", ended.said);
+    assert!(begun.elapsed() >= Duration::from_millis(1200));
+    let elapsed = ended.report["elapsed_secs"].as_f64().unwrap();
+    assert!(elapsed >= 1.2, "{elapsed}");
+}
+
+/// Ctrl-C and SIGTERM: what the kernel still holds is taken, the report is printed.
+#[test]
+fn signals_end_the_capture_with_nothing_lost() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let (lab, dir) = (lab(), temp_dir());
+        load_capture_rules(lab.receiver());
+        let capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+        // Fewer than a batch: most are in the kernel when the signal comes.
+        Traffic::new(64, 700).send(&lab, None).unwrap();
+        until("the rule has seen them", || {
+            (detected(lab.receiver()) == 700).then_some(())
+        });
+        let ended = capture.end_by(signal);
+        assert!(ended.status.success(), "{}", ended.said);
+        ended.assert_balanced();
+        assert_eq!(
+            (ended.number("/detected"), ended.number("/written")),
+            (700, 700)
+        );
+        assert_eq!(
+            only_file(&ended.files()).sequence_numbers(),
+            Vec::from_iter(0..700)
+        );
+        assert_all_readers_find(&ended.files()[0], 700);
+        assert!(
+            ended.said.contains("detected  700"),
+            "the report for people: {}",
+            ended.said
+        );
+    }
+}
+
+#[test]
+fn sigusr1_prints_figures() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    Traffic::new(64, 1234).send(&lab, None).unwrap();
+    capture.wait_written(1234);
+    capture.signal(Signal::USR1);
+    let line = capture.wait_said("packets/s");
+    assert!(
+        line.contains("1,234 written, 0 dropped, 0 skipped"),
+        "{line}"
+    );
+    capture.end();
+}
+
+#[test]
+fn sighup_goes_on_to_the_next_file_when_there_are_packets() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    capture.signal(Signal::HUP); // with no packet yet: nothing to rotate
+    for round in 1..=3 {
+        Traffic::new(64, 10).send(&lab, None).unwrap();
+        capture.wait_written(10 * round);
+        capture.signal(Signal::HUP);
+        capture.wait_stats("the file has changed", |stats| {
+            number(stats, "/files_begun") == round + 1
+        });
+    }
+    let ended = capture.end();
+    ended.assert_balanced();
+    let files = ended.files();
+    assert_eq!(
+        files.len(),
+        3,
+        "the fourth held no packet and is gone: {files:?}"
+    );
+    for file in &files {
+        assert_eq!(read(file).packets.len(), 10);
+    }
+}
+
+/// A file with packets ends when its time has come, though nothing arrives.
+#[test]
+fn rotate_secs_fires_when_idle_too() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5", "-G", "1"]);
+    Traffic::new(64, 10).send(&lab, None).unwrap();
+    capture.wait_written(10);
+    let finished = until("the file is finished without traffic", || {
+        let mut entries = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        entries.find(|path| {
+            let name = path.file_name().unwrap().to_string_lossy();
+            name.ends_with(".pcapng") && !name.contains("live") && !name.starts_with('.')
+        })
+    });
+    assert_eq!(read(&finished).packets.len(), 10);
+    capture.wait_stats("two seconds more", |stats| {
+        stats["elapsed_secs"].as_f64().unwrap() > 3.5
+    });
+    let ended = capture.end();
+    assert_eq!(
+        ended.number("/files_begun"),
+        2,
+        "files without packets do not rotate"
+    );
+}
+
+#[test]
+fn json_has_the_fields_that_are_promised() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut command = lab.receiver().command(LWNFLOG).unwrap();
+    let options = ["--group", "5", "-q", "--json", "--duration", "2500ms", "-w"];
+    let mut capture = Running::spawn(command.args(options).arg(dir.path()));
+    capture.wait_stats("the first second", |_| true);
+    Traffic::new(64, 50).send(&lab, None).unwrap();
+    let ended = capture.wait_end();
+    let events: Vec<_> = ended
+        .json
+        .iter()
+        .map(|object| object["event"].as_str().unwrap())
+        .collect();
+    assert_eq!(events, ["stats", "stats", "report"]);
+    for field in [
+        "groups",
+        "detected",
+        "received",
+        "written",
+        "dropped",
+        "skipped",
+        "before_hook",
+        "lost_percent",
+        "bytes",
+        "files",
+        "elapsed_secs",
+        "stalls",
+    ] {
+        assert!(
+            ended
+                .report
+                .get(field)
+                .is_some_and(|value| !value.is_null()),
+            "{field}: {:#}",
+            ended.report
+        );
+    }
+    for place in ["overrun", "allocation", "writer"] {
+        assert_eq!(number(&ended.report["dropped"], &format!("/{place}")), 0);
+    }
+    assert_eq!(
+        (
+            ended.number("/detected"),
+            ended.number("/received"),
+            ended.number("/written")
+        ),
+        (50, 50, 50)
+    );
+    assert_eq!(ended.number("/groups/0/group"), 5);
+    assert_eq!(ended.report["lost_percent"], 0.0);
+    assert_eq!(ended.said, "", "--quiet");
+}
+
+fn has_table(namespace: &Namespace) -> bool {
+    run_in(namespace, "nft", &["list", "tables"]).contains("lwnflog")
+}
+
+#[test]
+fn an_installed_rule_captures_and_vanishes_with_the_process() {
+    for kill in [false, true] {
+        let (lab, dir) = (lab(), temp_dir());
+        let options = ["--group", "5", "--install-rule", "--iface", RX];
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+        assert!(has_table(lab.receiver()));
+        send_over_loopback(lab.receiver(), 5);
+        Traffic::new(64, 300).send(&lab, None).unwrap();
+        capture.wait_written(300);
+        if kill {
+            capture.kill();
+        } else {
+            let ended = capture.end();
+            ended.assert_balanced();
+            assert_eq!(
+                (ended.number("/detected"), ended.number("/written")),
+                (300, 300),
+                "not the loopback's"
+            );
+        }
+        until("the rule is gone", || {
+            (!has_table(lab.receiver())).then_some(())
+        });
+    }
+}
+
+/// The thesis's passive capture host: logged, then dropped.
+#[test]
+fn an_installed_rule_can_drop() {
+    let (lab, dir) = (lab(), temp_dir());
+    let mut capture = Running::capture(
+        lab.receiver(),
+        dir.path(),
+        &["--group", "5", "--install-rule", "--drop"],
+    );
+    let bind = || {
+        let socket = UdpSocket::bind((lab.rx().address, 53)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket
+    };
+    let socket = lab.receiver().run(bind).unwrap();
+    Traffic::new(64, 300).send(&lab, None).unwrap();
+    capture.wait_written(300);
+    assert!(
+        socket.recv(&mut [0; 100]).is_err(),
+        "dropped behind the rule"
+    );
+    let ended = capture.end();
+    ended.assert_balanced();
+    Traffic::new(64, 300).send(&lab, None).unwrap();
+    until("without the rule they arrive", || {
+        socket.recv(&mut [0; 100]).ok()
+    });
+}
+
+/// The account is exact under traffic that does not end: a rule of its own counts nothing that no
+/// group was bound for.
+#[test]
+fn an_installed_rule_makes_the_account_exact_in_the_middle_of_traffic() {
+    let (lab, dir) = (lab(), temp_dir());
+    let progress = Progress::default();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            Traffic::new(64, u64::MAX)
+                .rate(Some(20_000))
+                .send_from(&lab, &[0], &progress)
+                .unwrap()
+        });
+        let _stop = StopWhenDone(&progress);
+        for _ in 0..3 {
+            let mut capture = Running::capture(
+                lab.receiver(),
+                dir.path(),
+                &["--group", "5", "--install-rule"],
+            );
+            capture.wait_written(5_000);
+            let ended = capture.end();
+            ended.assert_balanced();
+            assert_eq!(ended.number("/written"), ended.number("/detected"));
+        }
+    });
+}
+
+#[test]
+fn one_group_a_processor() {
+    const PACKETS: u64 = 20_000;
+    let (lab, dir) = (lab(), temp_dir());
+    let rules = run(Command::new(LWNFLOG).args(["rules", "--group", "5-6"]), "");
+    common::nft(lab.receiver(), &rules);
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5,6"]);
+    let cores = Vec::from_iter(0..std::thread::available_parallelism().unwrap().get().min(2));
+    let traffic = Traffic::new(64, PACKETS).rate(Some(50_000));
+    traffic
+        .send_from(&lab, &cores, &Progress::default())
+        .unwrap();
+    capture.wait_written(PACKETS);
+    let ended = capture.end();
+    ended.assert_balanced();
+    assert_eq!(
+        (ended.number("/detected"), ended.number("/written")),
+        (PACKETS, PACKETS)
+    );
+    assert_eq!(
+        (
+            ended.number("/groups/0/group"),
+            ended.number("/groups/1/group")
+        ),
+        (5, 6)
+    );
+    let sum = ended.number("/groups/0/written") + ended.number("/groups/1/written");
+    assert_eq!(sum, PACKETS);
+    if cores.len() == 2 {
+        assert!(ended.number("/groups/0/written") > 0 && ended.number("/groups/1/written") > 0);
+    }
+    // Every packet once, in order in its stream and group.
+    let mut markers = Vec::new();
+    for group in ["g5-", "g6-"] {
+        let in_group = |path: &PathBuf| {
+            path.file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with(group)
+        };
+        let files: Vec<_> = ended.files().into_iter().filter(in_group).collect();
+        let of_group: Vec<_> = read_all(&files)
+            .packets
+            .iter()
+            .filter_map(|packet| Marker::of_frame(&packet.data))
+            .collect();
+        for core in 0..2 {
+            let stream: Vec<_> = of_group
+                .iter()
+                .filter(|marker| marker.stream == core)
+                .map(|marker| marker.sequence)
+                .collect();
+            assert!(stream.is_sorted(), "stream {core} in {group}");
+        }
+        markers.extend(of_group);
+    }
+    let mut seen: Vec<_> = markers
+        .iter()
+        .map(|marker| (marker.stream, marker.sequence))
+        .collect();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len() as u64, PACKETS);
+}
+
+/// The live file is whole at every moment that its writer rests.
+#[test]
+fn the_live_file_is_read_while_it_grows() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    let live = dir.path().join("g5-000001.live.pcapng");
+    assert!(
+        !live.exists(),
+        "before the first packet there is nothing to read"
+    );
+    for round in 1..=5 {
+        Traffic::new(64, 1500).send(&lab, None).unwrap();
+        capture.wait_written(1500 * round);
+        until("the live file has its name", || live.exists().then_some(()));
+        assert_all_readers_find(&live, 1500 * round);
+    }
+    capture.end();
+}

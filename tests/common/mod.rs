@@ -1,0 +1,443 @@
+//! What the tests of the capture engine share: a laboratory, a running `lwnflog` to talk to, and
+//! readers of what it wrote. Nothing is skipped: what cannot run fails and says what it lacks.
+//!
+//! No test depends on speed: whoever waits, waits [`until`] something is so.
+#![allow(dead_code, reason = "each test program uses its part")]
+#![allow(missing_docs, unreachable_pub, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
+
+pub mod files;
+
+use std::io::{BufRead, BufReader, IoSlice, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use lwnflog::lab::{Lab, Namespace, Progress};
+use lwnflog::sys::inject::FrameSocket;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+pub const LWNFLOG: &str = env!("CARGO_BIN_EXE_lwnflog");
+/// Longer than anything takes on the slowest machine.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+pub fn lab() -> Lab {
+    Lab::new().expect("these tests need root: run them as root, or under `unshare -Ur`")
+}
+
+pub fn namespace() -> Namespace {
+    Namespace::new().expect("these tests need root: run them as root, or under `unshare -Ur`")
+}
+
+pub fn temp_dir() -> tempfile::TempDir {
+    tempfile::Builder::new()
+        .prefix("lwnflog-test-")
+        .tempdir()
+        .unwrap()
+}
+
+/// Asks again and again until there is an answer.
+pub fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = probe() {
+            return answer;
+        }
+        assert!(
+            begun.elapsed() < DEADLINE,
+            "waited {DEADLINE:?} in vain until {what}"
+        );
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The Debian package of a program that tests need.
+fn package(program: &str) -> &str {
+    match program {
+        "nft" => "nftables",
+        "ip" => "iproute2",
+        "iptables-nft" => "iptables",
+        "ping" => "iputils-ping",
+        "tshark" => "tshark",
+        "capinfos" => "wireshark-common",
+        "tcpdump" => "tcpdump",
+        "unshare" | "setpriv" | "mount" => "util-linux",
+        other => other,
+    }
+}
+
+pub fn output(command: &mut Command, stdin: &str) -> Output {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| {
+            panic!(
+                "this test needs `{program}`: {error}; install the package {}",
+                package(&program)
+            )
+        });
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(stdin.as_bytes())
+        .unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// Runs a program that has to succeed; returns its standard output.
+pub fn run(command: &mut Command, stdin: &str) -> String {
+    let output = output(command, stdin);
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+pub fn run_in(namespace: &Namespace, program: &str, args: &[&str]) -> String {
+    run(namespace.command(program).unwrap().args(args), "")
+}
+
+pub fn nft(namespace: &Namespace, text: &str) {
+    run(namespace.command("nft").unwrap().args(["-f", "-"]), text);
+}
+
+/// The operator's file `capture.nft`: everything to group 5.
+pub fn load_capture_rules(namespace: &Namespace) {
+    nft(namespace, include_str!("../../nft-rules/capture.nft"));
+}
+
+/// A rule that sends everything to a group, with more said in its `log` statement.
+pub fn load_rule(namespace: &Namespace, before: &str, log: &str) {
+    let before = if before.is_empty() {
+        String::new()
+    } else {
+        format!("{before};")
+    };
+    nft(
+        namespace,
+        &format!(
+            "table ip lwnflog {{ counter detected {{}}\n chain prerouting {{ \
+             type filter hook prerouting priority -2147483648; policy accept; \
+             {before} counter name detected log {log}; }}\n}}"
+        ),
+    );
+}
+
+/// Packets that the rule counted.
+pub fn detected(namespace: &Namespace) -> u64 {
+    let text = run_in(
+        namespace,
+        "nft",
+        &["list", "counter", "ip", "lwnflog", "detected"],
+    );
+    let words: Vec<_> = text.split_whitespace().collect();
+    let at = words.iter().position(|word| *word == "packets").unwrap();
+    words[at + 1].parse().unwrap()
+}
+
+/// Sends frames as they are.
+pub fn send_frames(namespace: &Namespace, interface: &str, frames: &[Vec<u8>]) {
+    let send = || {
+        let socket = FrameSocket::open(interface).unwrap();
+        for frame in frames {
+            while socket.send(&[IoSlice::new(frame)]).is_err() {
+                thread::yield_now();
+            }
+        }
+    };
+    namespace.run(send).unwrap();
+}
+
+/// Ends a sender when a test ends, also by a panic.
+pub struct StopWhenDone<'a>(pub &'a Progress);
+
+impl Drop for StopWhenDone<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// A process whose lines are collected as they come.
+pub struct Running {
+    child: Child,
+    out: Lines,
+    err: Lines,
+    ended: bool,
+}
+
+struct Lines {
+    lines: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Lines {
+    fn of(stream: impl Read + Send + 'static) -> Lines {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let theirs = Arc::clone(&lines);
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                theirs.lock().unwrap().push(line);
+            }
+        });
+        Lines {
+            lines,
+            reader: Some(reader),
+        }
+    }
+
+    fn now(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+
+    fn all(&mut self) -> Vec<String> {
+        self.reader.take().unwrap().join().unwrap();
+        self.now()
+    }
+}
+
+/// How a capture ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: ExitStatus,
+    /// The report, if there is one.
+    pub report: Value,
+    /// All that was said on standard error.
+    pub said: String,
+    /// All objects of standard output.
+    pub json: Vec<Value>,
+}
+
+impl Ended {
+    pub fn number(&self, pointer: &str) -> u64 {
+        number(&self.report, pointer)
+    }
+
+    pub fn files(&self) -> Vec<PathBuf> {
+        let files = self.report["files"].as_array().unwrap();
+        files
+            .iter()
+            .map(|file| PathBuf::from(file.as_str().unwrap()))
+            .collect()
+    }
+
+    /// The account's identity, for the sum and for each group.
+    pub fn assert_balanced(&self) {
+        let report = &self.report;
+        for figures in report["groups"].as_array().unwrap().iter().chain([report]) {
+            let dropped = ["overrun", "allocation", "writer"]
+                .map(|place| number(figures, &format!("/dropped/{place}")));
+            assert_eq!(
+                number(figures, "/detected"),
+                number(figures, "/written")
+                    + number(figures, "/discarded")
+                    + dropped.iter().sum::<u64>()
+                    + number(figures, "/skipped"),
+                "{figures:#}"
+            );
+            assert_eq!(number(figures, "/detected_uncertain"), 0, "{figures:#}");
+        }
+    }
+}
+
+pub fn number(value: &Value, pointer: &str) -> u64 {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_u64)
+        .unwrap_or_else(|| panic!("no number {pointer} in {value:#}\n"))
+}
+
+impl Running {
+    pub fn spawn(command: &mut Command) -> Running {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!(
+                    "this test needs `{program}`: {error}; install the package {}",
+                    package(&program)
+                )
+            });
+        let out = Lines::of(child.stdout.take().unwrap());
+        let err = Lines::of(child.stderr.take().unwrap());
+        Running {
+            child,
+            out,
+            err,
+            ended: false,
+        }
+    }
+
+    /// A capture into `dir` that is ready: its groups are bound.
+    pub fn capture(namespace: &Namespace, dir: &Path, args: &[&str]) -> Running {
+        let mut command = namespace.command(LWNFLOG).unwrap();
+        let mut running = Running::spawn(command.args(["--json", "-w"]).arg(dir).args(args));
+        running.wait_said("capturing group");
+        running
+    }
+
+    /// `tcpdump -w file` that is ready.
+    pub fn tcpdump(namespace: &Namespace, interface: &str, file: &Path, args: &[&str]) -> Running {
+        let mut command = namespace.command("tcpdump").unwrap();
+        let command = command
+            .args(["-Z", "root", "-U", "-n", "-i", interface, "-w"])
+            .arg(file)
+            .args(args);
+        let mut running = Running::spawn(command);
+        running.wait_said("listening on");
+        running
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    pub fn said(&self) -> String {
+        self.err.now().join("\n")
+    }
+
+    /// Waits for a line on standard error, and returns it.
+    pub fn wait_said(&mut self, text: &str) -> String {
+        until(&format!("`{text}` is said"), || {
+            let ended = self.has_ended();
+            let lines = self.err.now();
+            let found = lines.iter().find(|line| line.contains(text)).cloned();
+            assert!(
+                found.is_some() || !ended,
+                "it ended without saying `{text}`:\n{}",
+                lines.join("\n")
+            );
+            found
+        })
+    }
+
+    /// Waits for a "stats" object that is as it should be.
+    pub fn wait_stats(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        until(what, || {
+            assert!(
+                !self.has_ended(),
+                "it ended before {what}:\n{}",
+                self.said()
+            );
+            let lines = self.out.now();
+            let stats = lines
+                .iter()
+                .rev()
+                .map(|line| serde_json::from_str(line).unwrap());
+            stats.into_iter().find(|stats: &Value| wanted(stats))
+        })
+    }
+
+    pub fn wait_written(&mut self, packets: u64) {
+        self.wait_stats(&format!("{packets} packets are written"), |stats| {
+            number(stats, "/written") >= packets
+        });
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits for it to end by itself.
+    pub fn wait_end(mut self) -> Ended {
+        let status = until("it ends", || self.child.try_wait().unwrap());
+        self.ended = true;
+        let json: Vec<Value> = self
+            .out
+            .all()
+            .iter()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        let report = json
+            .iter()
+            .find(|object| object["event"] == "report")
+            .cloned()
+            .unwrap_or_default();
+        Ended {
+            status,
+            report,
+            said: self.err.all().join("\n"),
+            json,
+        }
+    }
+
+    /// Ends it with a signal.
+    pub fn end_by(self, signal: Signal) -> Ended {
+        self.signal(signal);
+        self.wait_end()
+    }
+
+    /// Ends it as Ctrl-C does; it has to end well.
+    pub fn end(self) -> Ended {
+        let ended = self.end_by(Signal::INT);
+        assert!(ended.status.success(), "{}: {}", ended.status, ended.said);
+        ended
+    }
+
+    /// `kill -9`
+    pub fn kill(self) -> String {
+        let ended = self.end_by(Signal::KILL);
+        assert_eq!(ended.status.signal(), Some(9), "{}", ended.said);
+        ended.said
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.ended {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Set in a test that runs in namespaces of its own, as a process of its own.
+const INSIDE: &str = "LWNFLOG_TEST_INSIDE";
+
+/// Runs `body` in a mount namespace of its own: this test once more, under `unshare`.
+pub fn with_own_mounts(test: &str, body: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        return body();
+    }
+    let flags: &[&str] = if rustix::process::geteuid().is_root() {
+        &["-m"]
+    } else {
+        &["-rnm"]
+    };
+    let output = output(
+        Command::new("unshare")
+            .args(flags)
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(INSIDE, "1"),
+        "",
+    );
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    let passed = output.status.success() && stdout.contains("test result: ok. 1 passed");
+    assert!(
+        passed,
+        "{test} in its own process: {}\n{stdout}{stderr}",
+        output.status
+    );
+}
