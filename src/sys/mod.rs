@@ -15,4 +15,6 @@ pub mod mapping;
 pub mod mmsg;
 pub mod netlink;
 pub mod netns;
+#[cfg(feature = "bench")]
+pub mod packet_ring;
 pub mod tun;
