@@ -295,7 +295,12 @@ fn kill_9_at_random_moments_leaves_files_that_every_reader_takes() {
                 .iter()
                 .rev()
                 .find(|file| file.to_string_lossy().contains("live"));
-            let live = live.expect("killed before its end, it leaves a live file");
+            let Some(live) = live else {
+                // Killed in the moment between a file's first record and its name.
+                let hidden = dir.path().join(".g5.next.pcapng");
+                assert!(!read(&hidden).packets.is_empty(), "no live file");
+                continue;
+            };
             if round % 3 == 0 {
                 assert_all_readers_find(live, read(live).packets.len() as u64);
             }

@@ -217,13 +217,10 @@ fn read_pcapng(path: &Path) -> Vec<Recorded> {
     loop {
         match reader.next() {
             Ok((consumed, block)) => {
-                match block {
-                    PcapBlockOwned::NG(Block::EnhancedPacket(packet)) => records.push(Recorded {
-                        frame: packet.packet_data()[..packet.caplen as usize].to_vec(),
-                        original_len: packet.origlen as usize,
-                    }),
-                    _ => {}
-                }
+                if let PcapBlockOwned::NG(Block::EnhancedPacket(packet)) = block { records.push(Recorded {
+                    frame: packet.packet_data()[..packet.caplen as usize].to_vec(),
+                    original_len: packet.origlen as usize,
+                }) }
                 reader.consume(consumed);
             }
             Err(PcapError::Eof) => return records,
