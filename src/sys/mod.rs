@@ -7,6 +7,8 @@
     reason = "this is the one place that talks to the kernel by pointer"
 )]
 
+#[cfg(feature = "bench")]
+mod bpf;
 pub mod bus;
 pub mod cpu;
 pub mod file;
@@ -18,3 +20,5 @@ pub mod netns;
 #[cfg(feature = "bench")]
 pub mod packet_ring;
 pub mod tun;
+#[cfg(feature = "bench")]
+pub mod xdp;

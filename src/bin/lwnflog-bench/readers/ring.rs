@@ -20,6 +20,7 @@ use lwnflog::sys::netlink::device_name;
 use serde_json::json;
 
 use super::packet::Packets;
+use super::xdp::Xdp;
 use crate::say::{say, tell};
 
 /// Where the packets come from.
@@ -27,6 +28,8 @@ use crate::say::{say, tell};
 pub(crate) enum From {
     /// AF_PACKET, TPACKET_V3
     Packet,
+    /// AF_XDP, in the driver where it can
+    Xdp,
 }
 
 /// What `lwnflog` takes, where it makes sense here.
@@ -64,6 +67,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             writer,
             &stop,
         )?,
+        From::Xdp => {
+            let source = Xdp::open(on).with_context(|| format!("cannot attach to {on} by XDP"))?;
+            tell!("listening on {on}: {:?}", source.mode());
+            capture(source, writer, &stop)?
+        }
     };
     let Outcome {
         tally,
@@ -80,6 +88,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             "discarded": tally.discarded,
             "skipped": tally.skipped(),
             "dropped": { "overrun": dropped_datagrams, "writer": tally.writer },
+            "unstamped": tally.unstamped,
             "stalls": tally.stalls,
             "bytes": tally.bytes,
         })

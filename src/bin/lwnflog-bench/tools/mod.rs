@@ -236,6 +236,7 @@ pub(crate) fn all(common: &Common) -> Vec<Box<dyn Contender>> {
         Box::new(netsniff::Netsniff),
         Box::new(ring::RingReader::Packet),
         Box::new(xdpdump::Xdpdump),
+        Box::new(ring::RingReader::Xdp),
     ]
 }
 
