@@ -16,7 +16,7 @@ use crate::record::LinkType;
 use crate::report::{Figures, Stats, grouped};
 use crate::ring::{Notice, repair as ring_repair};
 use crate::rules::{RuleSpec, SpecError, Target, table_text};
-use crate::session::{Session, disk_bound_bytes};
+use crate::session::{Session, SessionError, disk_bound_bytes};
 
 /// How often the main thread looks around.
 const TICK: Duration = Duration::from_millis(50);
@@ -27,7 +27,8 @@ const UNFED_AFTER: Duration = Duration::from_secs(2);
 
 /// The exit status for an error: 2 for options, 1 for anything else.
 pub fn exit_status(error: &anyhow::Error) -> u8 {
-    if error.is::<ConfigError>() || error.is::<SpecError>() {
+    let rule = matches!(error.downcast_ref(), Some(SessionError::Spec(_)));
+    if rule || error.is::<ConfigError>() || error.is::<SpecError>() {
         2
     } else {
         1
