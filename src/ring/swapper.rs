@@ -253,7 +253,8 @@ impl Worker {
         }
         desk.ready = None;
         drop(desk);
-        if let Err(error) = self.store.remove_next() {
+        let ended = self.store.remove_next();
+        if let Err(error) = ended.and_then(|()| self.remove_surplus()) {
             self.tell(Notice::Finish {
                 error: error.to_string(),
             });
@@ -306,11 +307,11 @@ impl Worker {
             filler: self.config.filler,
         };
         let limit = self.config.files;
-        // Beside the finished files there is the live one. One more than asked for goes at once.
-        while limit != 0 && self.store.finished_count() > limit {
-            self.store.remove_oldest()?;
-        }
-        let mut recycle = limit != 0 && self.store.finished_count() + 1 > limit;
+        self.remove_surplus()?;
+        // Beside the finished files there is the live one, once it holds a packet: a full ring is
+        // left alone until then.
+        let live = usize::from(self.live.is_some());
+        let mut recycle = limit != 0 && self.store.finished_count() + live > limit;
         loop {
             // A preparation that failed half-way must not keep the space it took.
             self.store.remove_next()?;
@@ -339,6 +340,16 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Removes finished files beyond the limit: a restart may ask for fewer, and the end may come
+    /// before a file was recycled for the live one.
+    fn remove_surplus(&mut self) -> io::Result<()> {
+        let limit = self.config.files;
+        while limit != 0 && self.store.finished_count() > limit {
+            self.store.remove_oldest()?;
+        }
+        Ok(())
     }
 
     fn tell(&self, notice: Notice) {

@@ -12,6 +12,9 @@ pub mod cpu;
 pub mod file;
 pub mod inject;
 pub mod mapping;
+pub mod mmsg;
 pub mod netlink;
 pub mod netns;
+#[cfg(feature = "bench")]
+pub mod packet_ring;
 pub mod tun;
