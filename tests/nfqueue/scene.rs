@@ -217,10 +217,12 @@ fn read_pcapng(path: &Path) -> Vec<Recorded> {
     loop {
         match reader.next() {
             Ok((consumed, block)) => {
-                if let PcapBlockOwned::NG(Block::EnhancedPacket(packet)) = block { records.push(Recorded {
-                    frame: packet.packet_data()[..packet.caplen as usize].to_vec(),
-                    original_len: packet.origlen as usize,
-                }) }
+                if let PcapBlockOwned::NG(Block::EnhancedPacket(packet)) = block {
+                    records.push(Recorded {
+                        frame: packet.packet_data()[..packet.caplen as usize].to_vec(),
+                        original_len: packet.origlen as usize,
+                    })
+                }
                 reader.consume(consumed);
             }
             Err(PcapError::Eof) => return records,
