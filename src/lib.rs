@@ -10,7 +10,7 @@
 //!                v
 //!   message   netlink::Messages         lengths checked, nothing copied
 //!                v
-//!   packet    packet::Packet            payload, hardware header, time, sequence number
+//!   packet    packet::Packet            payload, hardware header, time, sequence number; lent
 //!                v
 //!   record    record::pcapng::PcapNg    encode() writes it where it stays:
 //!                v
@@ -31,7 +31,7 @@
 //!
 //! ```no_run
 //! use lwnflog::source::nflog::{Group, GroupConfig};
-//! use lwnflog::source::{Arrival, Item, Source};
+//! use lwnflog::source::{Arrival, Item, Source, Walk};
 //!
 //! // Group 5, of each packet the first 114 bytes from its IPv4 header on.
 //! let mut group = Group::open(GroupConfig::new(5, 114))?;
@@ -39,7 +39,8 @@
 //!     if group.receive(true)? == Arrival::Nothing {
 //!         continue; // a tenth of a second without packets
 //!     }
-//!     for item in group.batch() {
+//!     let mut batch = group.batch();
+//!     while let Some(item) = batch.next() {
 //!         match item {
 //!             Item::Packet(packet) => println!(
 //!                 "number {:?}, device {}, {} bytes",
@@ -96,11 +97,12 @@
 //! // One packet: an IPv4 header of 20 bytes, told to have come by device 2.
 //! let header = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 17, 0, 0, 198, 18, 0, 1, 198, 18, 0, 2];
 //! let packet = Packet { payload: &header, protocol: ETHERTYPE_IPV4, ifindex_in: 2, ..Packet::default() };
-//! if let Some(block) = format.declare(&packet) {
-//!     assert!(ring.append_block(&block)); // the device, before its first packet
-//! }
+//! assert_eq!(format.interface(&packet), None); // a new device: its block, before its first packet
+//! let block = format.declare(&packet);
+//! assert!(ring.append_block(&block));
+//! let interface = format.interface(&packet).ok_or("declared above")?;
 //! let frame = Frame::new(&packet, LinkType::Ethernet, SNAPLEN);
-//! let context = Context { stamp_us: 1_764_000_000_000_000, lost_before: 0 };
+//! let context = Context { stamp_us: 1_764_000_000_000_000, lost_before: 0, interface };
 //! match ring.slot(format.record_bytes(&packet, &frame, &context)) {
 //!     Ok(mut slot) => {
 //!         let head = format.encode(&packet, &frame, &context, slot.bytes());
@@ -169,3 +171,8 @@ pub mod run;
 pub mod session;
 pub mod source;
 pub mod sys;
+
+/// The README's example, compiled with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -151,7 +151,8 @@ impl Swapper {
     pub(super) fn begun(&self) {
         let mut desk = self.shared.desk();
         desk.taken = false;
-        desk.work.push_back(Work::Begun);
+        // Before the last one is finished: what is written is to be seen at once.
+        desk.work.push_front(Work::Begun);
         self.shared.changed.notify_all();
     }
 
@@ -195,6 +196,8 @@ struct Worker {
     notices: Notices,
     /// The live file: its number, path and descriptor.
     live: Option<(u64, PathBuf, File)>,
+    /// The one before, if it is full and not finished yet.
+    ending: Option<(u64, PathBuf, File)>,
     /// The descriptor of the prepared file.
     next: Option<File>,
     shrunk: bool,
@@ -207,6 +210,7 @@ impl Worker {
             store,
             notices,
             live: None,
+            ending: None,
             next: None,
             shrunk: false,
         }
@@ -253,7 +257,8 @@ impl Worker {
         }
         desk.ready = None;
         drop(desk);
-        if let Err(error) = self.store.remove_next() {
+        let ended = self.store.remove_next();
+        if let Err(error) = ended.and_then(|()| self.remove_surplus()) {
             self.tell(Notice::Finish {
                 error: error.to_string(),
             });
@@ -285,12 +290,12 @@ impl Worker {
             return Ok(());
         };
         let (sequence, path) = self.store.begin()?;
-        self.live = Some((sequence, path, file));
+        self.ending = self.live.replace((sequence, path, file));
         Ok(())
     }
 
     fn full(&mut self, len: usize, first_us: u64) -> io::Result<()> {
-        let Some((sequence, path, file)) = self.live.take() else {
+        let Some((sequence, path, file)) = self.ending.take().or_else(|| self.live.take()) else {
             return Ok(());
         };
         file.set_len(len as u64)?;
@@ -306,11 +311,11 @@ impl Worker {
             filler: self.config.filler,
         };
         let limit = self.config.files;
-        // Beside the finished files there is the live one. One more than asked for goes at once.
-        while limit != 0 && self.store.finished_count() > limit {
-            self.store.remove_oldest()?;
-        }
-        let mut recycle = limit != 0 && self.store.finished_count() + 1 > limit;
+        self.remove_surplus()?;
+        // Beside the finished files there is the live one, once it holds a packet: a full ring is
+        // left alone until then.
+        let live = usize::from(self.live.is_some());
+        let mut recycle = limit != 0 && self.store.finished_count() + live > limit;
         loop {
             // A preparation that failed half-way must not keep the space it took.
             self.store.remove_next()?;
@@ -339,6 +344,16 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Removes finished files beyond the limit: a restart may ask for fewer, and the end may come
+    /// before a file was recycled for the live one.
+    fn remove_surplus(&mut self) -> io::Result<()> {
+        let limit = self.config.files;
+        while limit != 0 && self.store.finished_count() > limit {
+            self.store.remove_oldest()?;
+        }
+        Ok(())
     }
 
     fn tell(&self, notice: Notice) {

@@ -109,12 +109,17 @@ pub fn borrow(socket: &neli::socket::NlSocket) -> BorrowedFd<'_> {
 }
 
 /// Plain values that socket options take: any bit pattern is valid, no padding matters.
-trait Plain: Copy {}
+pub(super) trait Plain: Copy {}
 impl Plain for i32 {}
 impl Plain for libc::timeval {}
 impl<const N: usize> Plain for [u32; N] {}
 
-fn set_option<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32, value: T) -> io::Result<()> {
+pub(super) fn set_option<T: Plain>(
+    socket: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    value: T,
+) -> io::Result<()> {
     // SAFETY: the value is readable over the length given, for the length of the call.
     let failed = unsafe {
         libc::setsockopt(
@@ -132,7 +137,7 @@ fn set_option<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32, value: T)
     }
 }
 
-fn get_option<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<T> {
+pub(super) fn get_option<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<T> {
     // SAFETY: a `Plain` value may have any bits, zeros among them.
     let mut value: T = unsafe { std::mem::zeroed() };
     let mut len = len_of::<T>();
@@ -154,7 +159,7 @@ fn get_option<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32) -> io::Re
     }
 }
 
-fn len_of<T>() -> libc::socklen_t {
+pub(super) fn len_of<T>() -> libc::socklen_t {
     libc::socklen_t::try_from(size_of::<T>()).unwrap_or(libc::socklen_t::MAX)
 }
 

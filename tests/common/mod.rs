@@ -120,11 +120,6 @@ pub fn load_capture_rules(namespace: &Namespace) {
 
 /// A rule that sends everything to a group, with more said in its `log` statement.
 pub fn load_rule(namespace: &Namespace, before: &str, log: &str) {
-    let before = if before.is_empty() {
-        String::new()
-    } else {
-        format!("{before};")
-    };
     nft(
         namespace,
         &format!(

@@ -6,6 +6,7 @@ mod lwnflog;
 mod netsniff;
 mod nfqueue;
 mod null;
+mod ring;
 mod tcpdump;
 mod ulogd;
 mod xdpdump;
@@ -233,7 +234,9 @@ pub(crate) fn all(common: &Common) -> Vec<Box<dyn Contender>> {
         Box::new(tcpdump::Tcpdump { nflog: false }),
         Box::new(dumpcap::Dumpcap { nflog: false }),
         Box::new(netsniff::Netsniff),
+        Box::new(ring::RingReader::Packet),
         Box::new(xdpdump::Xdpdump),
+        Box::new(ring::RingReader::Xdp),
     ]
 }
 

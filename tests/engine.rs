@@ -1,0 +1,323 @@
+//! The capture loop and the ring without a kernel: a scripted source hands over any sequence of
+//! batches, and after each one the files must be whole, with all packets, in order.
+#![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
+
+mod common;
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use common::files::{Contents, parse};
+use common::until;
+use lwnflog::account::Account;
+use lwnflog::capture::{Capture, Control, Outcome, Writer};
+use lwnflog::packet::Packet;
+use lwnflog::record::pcap::Pcap;
+use lwnflog::record::pcapng::PcapNg;
+use lwnflog::record::{Format, Interfaces, LinkType};
+use lwnflog::ring::{Ring, RingConfig, Store, segment_bytes_for};
+use lwnflog::source::{Arrival, Count, Item, Source, Walk};
+use proptest::prelude::*;
+
+const SNAPLEN: u32 = 200;
+const FILES: usize = 3;
+const FIRST_STAMP_US: u64 = 1_700_000_000_000_000;
+
+/// A packet of the script.
+#[derive(Debug, Clone)]
+struct Scripted {
+    payload_len: usize,
+    ifindex: u32,
+    mark: u32,
+    prefix: usize,
+    /// Sequence numbers that are missing before it.
+    lost_before: u32,
+    /// Not an IPv4 packet.
+    foreign: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Batch(Vec<Scripted>),
+    Rotate,
+    Nothing,
+}
+
+/// Where a test stands: shared by the source and its checks.
+struct Script {
+    steps: VecDeque<Step>,
+    control: Arc<Control>,
+    dir: PathBuf,
+    /// Whether live files can be read (pcapng).
+    check: bool,
+    batch: Vec<(Scripted, Vec<u8>, u32)>,
+    sequence: u32,
+    /// Numbers of the packets handed over so far that are to be in files.
+    given: Vec<u32>,
+}
+
+impl Script {
+    fn prepare(&mut self, batch: Vec<Scripted>) {
+        self.batch.clear();
+        for packet in batch {
+            self.sequence += packet.lost_before;
+            let number = self.sequence;
+            self.sequence += 1;
+            let mut payload = vec![0xa5; packet.payload_len];
+            payload[0] = if packet.foreign { 0x65 } else { 0x45 };
+            let total = u16::try_from(packet.payload_len).unwrap();
+            payload[2..4].copy_from_slice(&total.to_be_bytes());
+            payload[20..24].copy_from_slice(&number.to_be_bytes());
+            self.batch.push((packet, payload, number));
+        }
+    }
+}
+
+struct Walking<'a> {
+    rest: std::slice::Iter<'a, (Scripted, Vec<u8>, u32)>,
+    packet: Packet<'a>,
+}
+
+impl Walk for Walking<'_> {
+    fn next(&mut self) -> Option<Item<'_>> {
+        let (scripted, payload, number) = self.rest.next()?;
+        self.packet = Packet {
+            payload,
+            prefix: &b"a prefix of a rule"[..scripted.prefix],
+            stamp_us: NonZeroU64::new(FIRST_STAMP_US + u64::from(*number)),
+            sequence: Some(*number),
+            mark: scripted.mark,
+            ifindex_in: scripted.ifindex,
+            protocol: if scripted.foreign { 0x86dd } else { 0x0800 },
+            ..Packet::default()
+        };
+        Some(Item::Packet(&self.packet))
+    }
+}
+
+impl Source for Script {
+    type Batch<'a> = Walking<'a>;
+
+    fn receive(&mut self, _wait: bool) -> io::Result<Arrival> {
+        // The batch before is committed now.
+        let recorded = self.batch.drain(..).filter(|(packet, ..)| !packet.foreign);
+        self.given.extend(recorded.map(|(_, _, number)| number));
+        if self.check {
+            assert_files_hold(&self.dir, &self.given);
+        }
+        match self.steps.pop_front() {
+            Some(Step::Batch(batch)) => {
+                self.prepare(batch);
+                return Ok(Arrival::Batch);
+            }
+            Some(Step::Rotate) => self.control.rotate(),
+            Some(Step::Nothing) => {}
+            None => self.control.stop(),
+        }
+        Ok(Arrival::Nothing)
+    }
+
+    fn batch(&self) -> Walking<'_> {
+        Walking {
+            rest: self.batch.iter(),
+            packet: Packet::default(),
+        }
+    }
+
+    fn count(&self) -> Count {
+        Count {
+            packets: self.batch.len() as u64,
+            first_sequence: self.batch.first().map(|(_, _, number)| *number),
+            malformed: false,
+        }
+    }
+
+    fn detach(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn dropped_datagrams(&self) -> u64 {
+        0
+    }
+
+    fn truncated_datagrams(&self) -> u64 {
+        0
+    }
+}
+
+/// All visible files, oldest first; `None` if one went away while it was looked at.
+fn look(dir: &Path) -> Option<Vec<Contents>> {
+    let names = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut paths: Vec<_> = names
+        .filter(|path| !path.file_name().unwrap().to_string_lossy().starts_with('.'))
+        .collect();
+    paths.sort();
+    assert!(paths.len() <= FILES + 1, "{paths:?}");
+    paths
+        .iter()
+        .map(|path| {
+            let bytes = fs::read(path).ok()?;
+            Some(parse(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+        })
+        .collect()
+}
+
+fn numbers(files: &[Contents]) -> Vec<u32> {
+    let all = files.iter().flat_map(|file| &file.packets);
+    all.map(|packet| u32::from_be_bytes(packet.data[34..38].try_into().unwrap()))
+        .collect()
+}
+
+/// The files hold the last of the packets handed over, without a hole.
+fn assert_files_hold(dir: &Path, given: &[u32]) {
+    until("the files hold what was handed over", || {
+        // Names change in another thread: a packet's file may not have its live name yet.
+        let found = numbers(&look(dir)?);
+        (found.last() == given.last())
+            .then(|| assert!(given.ends_with(&found), "{found:?} of {given:?}"))
+    });
+}
+
+fn capture<F: Format>(
+    dir: &Path,
+    format: F,
+    file_bytes: u64,
+    segment_bytes: usize,
+    steps: Vec<Step>,
+) -> Outcome {
+    let config = RingConfig {
+        dir: dir.to_owned(),
+        name: "g5".to_owned(),
+        extension: F::EXTENSION,
+        file_bytes,
+        files: FILES,
+        segment_bytes,
+        filler: F::SKIPPABLE,
+    };
+    let store = Store::open(dir, "g5", F::EXTENSION).unwrap();
+    let ring = Ring::open(config, store, mpsc::channel().0).unwrap();
+    let control = Arc::new(Control::new(None));
+    let script = Script {
+        steps: steps.into(),
+        control: Arc::clone(&control),
+        dir: dir.to_owned(),
+        check: F::SKIPPABLE,
+        batch: Vec::new(),
+        sequence: 0,
+        given: Vec::new(),
+    };
+    let writer = Writer {
+        format,
+        ring,
+        link: LinkType::Ethernet,
+        snaplen: SNAPLEN,
+    };
+    Capture::new(script, Some(writer), control, Arc::new(Account::default())).run()
+}
+
+fn pcapng(segment_bytes: usize) -> PcapNg {
+    let interfaces = Interfaces::new(|index| Some(format!("dev{index}")));
+    PcapNg::new(
+        LinkType::Ethernet,
+        SNAPLEN,
+        "a script".to_owned(),
+        segment_bytes,
+        interfaces,
+    )
+}
+
+fn scripted() -> impl Strategy<Value = Scripted> {
+    let prefix = prop_oneof![3 => Just(0usize), 1 => 0usize..18];
+    let lost = prop_oneof![20 => Just(0u32), 1 => 1u32..1000];
+    let mark = prop_oneof![3 => Just(0u32), 1 => any::<u32>()];
+    (
+        24usize..400,
+        0u32..5,
+        mark,
+        prefix,
+        lost,
+        prop::bool::weighted(0.05),
+    )
+        .prop_map(
+            |(payload_len, ifindex, mark, prefix, lost_before, foreign)| Scripted {
+                payload_len,
+                ifindex,
+                mark,
+                prefix,
+                lost_before,
+                foreign,
+            },
+        )
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        8 => prop::collection::vec(scripted(), 1..600).prop_map(Step::Batch),
+        2 => Just(Step::Rotate),
+        1 => Just(Step::Nothing),
+    ];
+    prop::collection::vec(step, 0..20)
+}
+
+/// What the script says happened.
+fn expected(steps: &[Step]) -> (u64, u64, u64) {
+    let packets = || {
+        steps.iter().flat_map(|step| match step {
+            Step::Batch(batch) => batch.as_slice(),
+            _ => &[],
+        })
+    };
+    let foreign = packets().filter(|packet| packet.foreign).count() as u64;
+    let lost = packets().map(|packet| u64::from(packet.lost_before)).sum();
+    (packets().count() as u64 - foreign, foreign, lost)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn files_are_whole_after_every_batch(steps in steps(), segments in 1u64..4, tiny in any::<bool>()) {
+        let dir = common::temp_dir();
+        // Segments of 64 KiB as in a real ring, and ones that hardly hold a record.
+        let segment_bytes = if tiny { 4096 } else { segment_bytes_for(PcapNg::record_bytes_max(SNAPLEN as usize)) };
+        let (written, foreign, lost) = expected(&steps);
+        let format = pcapng(segment_bytes);
+        let outcome = capture(dir.path(), format, segments * segment_bytes as u64, segment_bytes, steps);
+        prop_assert!(outcome.error.is_none());
+        let tally = outcome.tally;
+        prop_assert_eq!((tally.written, tally.not_ipv4, tally.overrun, tally.writer), (written, foreign, lost, 0));
+        prop_assert_eq!(tally.numbered, written + foreign + lost);
+        prop_assert!(outcome.files.len() <= FILES);
+        // Each finished file ends in the figures of its devices.
+        let contents = look(dir.path()).unwrap();
+        for file in &contents {
+            prop_assert_eq!(file.statistics.len(), file.interfaces.len());
+            prop_assert!(file.packets.iter().all(|packet| packet.data.len() <= SNAPLEN as usize));
+        }
+        if let Some(last) = contents.last() {
+            let delivered: u64 = last.statistics.iter().map(|statistics| statistics.delivered).sum();
+            prop_assert_eq!(delivered, written, "since the capture began");
+        }
+    }
+
+    #[test]
+    fn classic_files_are_whole_at_the_end(steps in steps()) {
+        let dir = common::temp_dir();
+        let (written, foreign, lost) = expected(&steps);
+        let outcome = capture(dir.path(), Pcap::new(LinkType::Ethernet, SNAPLEN), 100_001, 100_001, steps);
+        let tally = outcome.tally;
+        prop_assert_eq!((tally.written, tally.not_ipv4, tally.overrun, tally.writer), (written, foreign, lost, 0));
+        let found = numbers(&look(dir.path()).unwrap());
+        prop_assert!(found.is_sorted() && found.len() as u64 <= written);
+        if outcome.tally.files_begun <= FILES as u64 {
+            prop_assert_eq!(found.len() as u64, written);
+        }
+    }
+}

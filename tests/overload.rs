@@ -1,0 +1,142 @@
+//! Overload: the capturer is stopped while traffic goes on, its socket overruns, and the account is
+//! exact all the same.
+#![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::files::read_all;
+use common::{Ended, Running, detected, lab, load_capture_rules, number, temp_dir, until};
+use lwnflog::lab::{Lab, Traffic};
+use rustix::process::Signal;
+
+/// Stops a capture with a small buffer, lets `while_stopped` packets come, goes on, and lets
+/// `afterwards` packets come. Returns how it ended, and the sum of `epb_dropcount`.
+fn overrun(options: &[&str], while_stopped: u64, afterwards: u64) -> (Ended, u64, Vec<u64>) {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let options = [&["--group", "5", "--buffer-size", "512KiB"], options].concat();
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+    Traffic::new(64, 1_000)
+        .rate(Some(5_000))
+        .send(&lab, None)
+        .unwrap();
+    capture.wait_stats("it captures", |stats| number(stats, "/received") == 1_000);
+    capture.signal(Signal::STOP);
+    send(&lab, while_stopped, 1);
+    // The kernel hands over what it has collected after a tenth of a second.
+    std::thread::sleep(Duration::from_secs(2));
+    capture.signal(Signal::CONT);
+    if afterwards != 0 {
+        // What the gap ends with has to find room.
+        capture.wait_stats("the buffer is read empty", |stats| {
+            number(stats, "/received") > 1_000
+        });
+        send(&lab, afterwards, 2);
+    }
+    let sum = 1_000 + while_stopped + afterwards;
+    until("the rule has counted all", || {
+        (detected(lab.receiver()) == sum).then_some(())
+    });
+    let ended = capture.end();
+    ended.assert_balanced();
+    assert_eq!(ended.number("/detected"), sum);
+    assert_eq!(
+        ended.number("/received") + ended.number("/dropped/overrun"),
+        sum,
+        "{:#}",
+        ended.report
+    );
+    assert!(
+        ended.number("/dropped/overrun") > 1_000,
+        "this was to overrun: {:#}",
+        ended.report
+    );
+    let all = read_all(&ended.files());
+    let stopped = all
+        .packets
+        .iter()
+        .filter_map(|packet| lwnflog::lab::Marker::of_frame(&packet.data));
+    let stopped = stopped
+        .filter(|marker| marker.stream == 1)
+        .map(|marker| marker.sequence)
+        .collect();
+    (ended, all.dropcounts(), stopped)
+}
+
+fn send(lab: &Lab, packets: u64, stream: u16) {
+    Traffic::new(64, packets)
+        .stream(stream)
+        .send(lab, None)
+        .unwrap();
+}
+
+#[test]
+fn what_the_socket_loses_is_counted_and_noted_in_the_file() {
+    let (ended, dropcounts, kept) = overrun(&[], 60_000, 1_000);
+    assert_eq!(
+        ended.number("/written") + ended.number("/dropped/overrun"),
+        62_000
+    );
+    assert_eq!(ended.number("/dropped/allocation"), 0);
+    assert_eq!(
+        dropcounts,
+        ended.number("/dropped/overrun"),
+        "the gaps in the file, summed up"
+    );
+    assert!(kept.is_sorted() && !kept.is_empty());
+    let lost = ended.report["lost_percent"].as_f64().unwrap();
+    #[expect(clippy::cast_precision_loss, reason = "a percentage")]
+    let expected = ended.number("/dropped/overrun") as f64 / 620.0;
+    assert!((lost - expected).abs() < 1e-9, "{lost} {expected}");
+}
+
+/// Losses behind the last packet show in no gap: the rule's counter knows them.
+#[test]
+fn what_is_lost_after_the_last_packet_is_counted_too() {
+    // One packet a datagram: when one finds no room, no smaller one comes after it that does.
+    let (ended, dropcounts, _) = overrun(&["--batch", "1"], 60_000, 0);
+    assert_eq!(
+        ended.number("/written") + ended.number("/dropped/overrun"),
+        61_000
+    );
+    assert_eq!(ended.number("/dropped/allocation"), 0, "it was the socket");
+    assert_eq!(dropcounts, 0, "no packet came after the gap");
+}
+
+#[test]
+fn counting_is_exact_under_overload_too() {
+    let (ended, _, _) = overrun(&["--discard"], 60_000, 1_000);
+    assert_eq!(
+        ended.number("/discarded") + ended.number("/dropped/overrun"),
+        62_000
+    );
+}
+
+/// As fast as the machine can, with a buffer for a few batches: whatever is lost, it is known.
+#[test]
+fn the_account_is_exact_at_full_speed() {
+    const PACKETS: u64 = 300_000;
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let options = [
+        "--group",
+        "5",
+        "--buffer-size",
+        "256KiB",
+        "--file-size",
+        "1MiB",
+        "--files",
+        "3",
+    ];
+    let capture = Running::capture(lab.receiver(), dir.path(), &options);
+    send(&lab, PACKETS, 0);
+    until("the rule has counted all", || {
+        (detected(lab.receiver()) == PACKETS).then_some(())
+    });
+    let ended = capture.end();
+    ended.assert_balanced();
+    assert_eq!(ended.number("/detected"), PACKETS);
+    println!("{:#}", ended.report);
+}

@@ -1,0 +1,683 @@
+//! The ring under real traffic: rotation, restart, readers, `kill -9`, power loss, a full disk.
+#![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
+
+mod common;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use common::files::{
+    assert_all_readers_find, count_by_capinfos, count_by_tcpdump, count_by_tshark, parse, read,
+    read_all,
+};
+use common::{
+    LWNFLOG, Running, StopWhenDone, lab, load_capture_rules, namespace, number, output, run,
+    temp_dir, until, with_own_mounts,
+};
+use lwnflog::lab::{Lab, Progress, Traffic};
+use lwnflog::sys::file::is_open_only_here;
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// Small files: 256 KiB hold 2,400 packets of 64 bytes.
+const SMALL: [&str; 6] = ["--group", "5", "--file-size", "256KiB", "--files", "4"];
+
+/// The ring's visible files, oldest first; the live one is the last.
+fn ring_files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let is_capture = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        !name.starts_with('.') && (name.ends_with(".pcapng") || name.ends_with(".pcap"))
+    };
+    let mut files: Vec<_> = entries.filter(is_capture).collect();
+    files.sort();
+    files
+}
+
+fn file_number(path: &Path) -> u64 {
+    let name = path.file_name().unwrap().to_string_lossy();
+    name.split(['-', '.']).nth(1).unwrap().parse().unwrap()
+}
+
+fn assert_continuous(numbers: &[u64], last: u64) {
+    let first = numbers[0];
+    assert_eq!(numbers, Vec::from_iter(first..=last), "{first}..={last}");
+}
+
+#[test]
+fn rotation_keeps_so_many_files_and_loses_nothing_between_them() {
+    const PACKETS: u64 = 20_000;
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
+    Traffic::new(64, PACKETS)
+        .rate(Some(50_000))
+        .send(&lab, None)
+        .unwrap();
+    capture.wait_written(PACKETS);
+    let ended = capture.end();
+    ended.assert_balanced();
+    assert_eq!(ended.number("/written"), PACKETS);
+    assert!(
+        ended.number("/files_begun") > 8,
+        "{}",
+        ended.number("/files_begun")
+    );
+    let files = ended.files();
+    assert_eq!(
+        files,
+        ring_files(dir.path()),
+        "the report names them, oldest first"
+    );
+    assert_eq!(files.len(), 4);
+    assert_continuous(&read_all(&files).sequence_numbers(), PACKETS - 1);
+    for file in &files {
+        assert!(fs::metadata(file).unwrap().len() <= 256 << 10);
+    }
+    let sum = files
+        .iter()
+        .map(|file| read(file).packets.len() as u64)
+        .sum::<u64>();
+    assert!(
+        sum > 3 * 2_300,
+        "three full files and one that was begun: {sum}"
+    );
+}
+
+#[test]
+fn without_a_limit_all_files_stay() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let options = ["--group", "5", "--file-size", "256KiB", "--files", "0"];
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+    Traffic::new(64, 12_000)
+        .rate(Some(50_000))
+        .send(&lab, None)
+        .unwrap();
+    capture.wait_written(12_000);
+    let ended = capture.end();
+    assert!(ended.files().len() >= 5);
+    assert_eq!(
+        read_all(&ended.files()).sequence_numbers(),
+        Vec::from_iter(0..12_000)
+    );
+}
+
+#[test]
+fn classic_pcap_rotates_too() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let options = [&SMALL[..], &["--format", "pcap"]].concat();
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+    Traffic::new(64, 20_000)
+        .rate(Some(50_000))
+        .send(&lab, None)
+        .unwrap();
+    capture.wait_written(20_000);
+    let files = capture.end().files();
+    assert_eq!(files.len(), 4);
+    assert_continuous(&read_all(&files).sequence_numbers(), 19_999);
+    assert_all_readers_find(&files[0], read(&files[0]).packets.len() as u64);
+}
+
+#[test]
+fn a_restart_goes_on_and_overwrites_nothing_early() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    for round in 1..=3 {
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
+        Traffic::new(64, 100).send(&lab, None).unwrap();
+        capture.wait_written(100);
+        let files = capture.end().files();
+        let numbers: Vec<_> = files.iter().map(|file| file_number(file)).collect();
+        assert_eq!(numbers, Vec::from_iter(1..=round));
+    }
+    // Full now but for one. Starts without traffic take nothing away.
+    for _ in 0..3 {
+        Running::capture(lab.receiver(), dir.path(), &SMALL).end();
+        assert_eq!(ring_files(dir.path()).len(), 3);
+    }
+    for round in 4..=6 {
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
+        Traffic::new(64, 100).send(&lab, None).unwrap();
+        capture.wait_written(100);
+        let numbers: Vec<_> = capture
+            .end()
+            .files()
+            .iter()
+            .map(|file| file_number(file))
+            .collect();
+        assert_eq!(numbers, Vec::from_iter(round - 3..=round));
+    }
+    let before = ring_files(dir.path());
+    Running::capture(lab.receiver(), dir.path(), &SMALL).end();
+    assert_eq!(
+        ring_files(dir.path()),
+        before,
+        "a full ring is left alone until a packet comes"
+    );
+}
+
+/// Files of another size, even larger ones, are recycled without a trace of what they held.
+#[test]
+fn a_ring_of_smaller_files_takes_over() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let large = ["--group", "5", "--file-size", "1MiB", "--files", "2"];
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &large);
+    Traffic::new(64, 15_000)
+        .rate(Some(50_000))
+        .send(&lab, None)
+        .unwrap();
+    capture.wait_written(15_000);
+    capture.end();
+    let small = ["--group", "5", "--file-size", "256KiB", "--files", "2"];
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &small);
+    for round in 1..=6 {
+        Traffic::new(64, 1000).stream(7).send(&lab, None).unwrap();
+        capture.wait_written(1000 * round);
+        for file in ring_files(dir.path()) {
+            if let Ok(bytes) = fs::read(&file) {
+                parse(&bytes).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            }
+        }
+    }
+    let ended = capture.end();
+    assert!(ended.files().len() <= 2);
+}
+
+/// Who has the oldest file open keeps what he has: the ring then makes a new file.
+#[test]
+fn a_reader_keeps_the_file_he_has_open() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
+    Traffic::new(64, 3_000)
+        .rate(Some(50_000))
+        .send(&lab, None)
+        .unwrap();
+    capture.wait_written(3_000);
+    let oldest = until("a file is finished", || {
+        ring_files(dir.path())
+            .into_iter()
+            .find(|file| !file.to_string_lossy().contains("live"))
+    });
+    let (open, before) = (File::open(&oldest).unwrap(), fs::read(&oldest).unwrap());
+    Traffic::new(64, 20_000)
+        .rate(Some(50_000))
+        .stream(1)
+        .send(&lab, None)
+        .unwrap();
+    capture.wait_written(23_000);
+    capture.end().assert_balanced();
+    assert!(!oldest.exists(), "its place in the ring was taken");
+    let mut after = vec![0; before.len()];
+    open.read_exact_at(&mut after, 0).unwrap();
+    assert_eq!(open.metadata().unwrap().len(), before.len() as u64);
+    assert!(before == after, "not a byte of it was overwritten");
+}
+
+/// A file system tells the holder of a lease who opens the file, by a signal that may not kill.
+#[test]
+fn asking_who_has_a_file_open_survives_those_who_open_it() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                drop(File::open(file.path()).unwrap());
+                (0..500).for_each(|_| std::hint::spin_loop());
+            }
+        });
+        let alone = (0..300_000).filter(|_| is_open_only_here(file.as_file()));
+        assert!(alone.count() > 0, "nobody else had it open now and then");
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+/// A pseudo-random sequence, the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+/// Traffic without an end while `body` runs.
+fn under_traffic(lab: &Lab, rate: u64, body: impl FnOnce()) {
+    let progress = Progress::default();
+    let traffic = Traffic::new(64, u64::MAX).rate(Some(rate));
+    thread::scope(|scope| {
+        scope.spawn(|| traffic.send_from(lab, &[0], &progress).unwrap());
+        let _stop = StopWhenDone(&progress);
+        body();
+    });
+}
+
+/// Killed at any moment, all that is visible is readable as it is; a restart goes on from there.
+#[test]
+fn kill_9_at_random_moments_leaves_files_that_every_reader_takes() {
+    const ROUNDS: usize = 24;
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut dice = Dice(2026);
+    let mut numbers = Vec::new();
+    under_traffic(&lab, 40_000, || {
+        for round in 0..ROUNDS {
+            let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
+            until("there are packets", || {
+                (!ring_files(dir.path()).is_empty()).then_some(())
+            });
+            thread::sleep(std::time::Duration::from_millis(dice.below(200)));
+            assert!(!capture.has_ended());
+            capture.kill();
+            let files = ring_files(dir.path());
+            assert!(files.len() <= 5, "{files:?}");
+            for file in &files {
+                let contents = read(file);
+                assert!(!contents.packets.is_empty(), "{}", file.display());
+                let sequence = contents.sequence_numbers();
+                assert_continuous(&sequence, *sequence.last().unwrap());
+            }
+            // The tools take a second a file: they look at what was live.
+            let live = files
+                .iter()
+                .rev()
+                .find(|file| file.to_string_lossy().contains("live"));
+            let Some(live) = live else {
+                // Killed between two files: the next one held no packet yet.
+                continue;
+            };
+            if round % 3 == 0 {
+                assert_all_readers_find(live, read(live).packets.len() as u64);
+            }
+            numbers.push(file_number(live));
+        }
+    });
+    assert!(
+        numbers.is_sorted() && numbers.iter().all(|number| *number > 0),
+        "{numbers:?}"
+    );
+    // The next start finishes what is left.
+    let capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
+    assert!(
+        capture.said().contains("of a run that was killed"),
+        "{}",
+        capture.said()
+    );
+    let ended = capture.end();
+    for file in ended.files() {
+        assert!(!file.to_string_lossy().contains("live"));
+        assert_all_readers_find(&file, read(&file).packets.len() as u64);
+    }
+}
+
+/// The files as they are while traffic comes in and files change many times a second: a reader that
+/// looks in the middle of a batch may find the lengths of the last filler apart, nothing else.
+#[test]
+fn files_are_valid_while_they_grow_and_change() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    under_traffic(&lab, 60_000, || {
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
+        let (mut looked, mut caught_writing) = (0, 0);
+        while looked < 2_000 {
+            for file in ring_files(dir.path()) {
+                let Ok(bytes) = fs::read(&file) else { continue };
+                looked += 1;
+                match parse(&bytes) {
+                    Ok(contents) => assert!(!contents.packets.is_empty(), "{}", file.display()),
+                    Err(error) if error.contains("but it ends in") => caught_writing += 1,
+                    Err(error) => panic!("{}: {error}", file.display()),
+                }
+            }
+        }
+        println!("{caught_writing} of {looked} looks met a batch being written");
+        assert!(caught_writing * 20 < looked, "{caught_writing} of {looked}");
+        assert!(!capture.has_ended());
+        capture.end();
+    });
+}
+
+#[test]
+fn repair_makes_a_killed_pcap_readable() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let options = ["--group", "5", "--format", "pcap", "--file-size", "2MiB"];
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+    Traffic::new(64, 5_000)
+        .rate(Some(50_000))
+        .send(&lab, None)
+        .unwrap();
+    capture.wait_written(5_000);
+    let live = until("the live file is there", || ring_files(dir.path()).pop());
+    let refused = output(Command::new(LWNFLOG).arg("repair").arg(&live), "");
+    assert!(
+        !refused.status.success(),
+        "a running capture's file is left alone"
+    );
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("another process has it open"));
+    capture.kill();
+    assert_ne!(
+        count_by_capinfos(&live),
+        Ok(5_000),
+        "its zero tail reads as packets"
+    );
+    let told = run(Command::new(LWNFLOG).arg("repair").arg(&live), "");
+    assert!(told.contains("5,000 packets"), "{told}");
+    assert_all_readers_find(&live, 5_000);
+    assert_eq!(read(&live).sequence_numbers(), Vec::from_iter(0..5_000));
+    // Once more finds nothing to do.
+    let again = run(Command::new(LWNFLOG).arg("repair").arg(&live), "");
+    assert!(!again.contains("cut"), "{again}");
+}
+
+/// Power loss: any page may not have reached the disk, the length may be anything.
+#[test]
+fn repair_after_power_loss_keeps_what_is_left() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let options = ["--group", "5", "--file-size", "1MiB", "-s", "0"];
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+    Traffic::new(200, 2_500)
+        .rate(Some(50_000))
+        .send(&lab, None)
+        .unwrap();
+    capture.wait_written(2_500);
+    let live = until("the live file is there", || ring_files(dir.path()).pop());
+    capture.kill();
+    let whole = fs::read(&live).unwrap();
+    let all = read(&live);
+    let mut dice = Dice(7);
+    for round in 0..12 {
+        let mut bytes = whole.clone();
+        for _ in 0..=dice.below(6) {
+            // Not the first page: without a section header it is no capture file.
+            let page = 1 + usize::try_from(dice.below(whole.len() as u64 / 4096 - 1)).unwrap();
+            bytes[page * 4096..(page + 1) * 4096].fill(0);
+        }
+        let torn = dir.path().join("torn.pcapng");
+        fs::write(&torn, &bytes).unwrap();
+        let told = run(Command::new(LWNFLOG).arg("repair").arg(&torn), "");
+        let repaired = read(&torn);
+        // Packets are left out, none is invented. (One whose middle page is gone cannot be told.)
+        let mut originals = all.packets.iter();
+        for packet in &repaired.packets {
+            let same = |original: &&common::files::Record| {
+                original.stamp_us == packet.stamp_us && original.data.len() == packet.data.len()
+            };
+            assert!(originals.any(|original| same(&original)), "{told}");
+        }
+        if round % 4 == 0 {
+            assert_all_readers_find(&torn, repaired.packets.len() as u64);
+        }
+    }
+}
+
+#[test]
+fn a_damaged_file_of_the_last_run_is_repaired_by_a_restart() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(
+        lab.receiver(),
+        dir.path(),
+        &["--group", "5", "--file-size", "1MiB"],
+    );
+    Traffic::new(64, 4_000)
+        .rate(Some(50_000))
+        .send(&lab, None)
+        .unwrap();
+    capture.wait_written(4_000);
+    let live = until("the live file is there", || ring_files(dir.path()).pop());
+    capture.kill();
+    OpenOptions::new()
+        .write(true)
+        .open(&live)
+        .unwrap()
+        .write_all_at(&[0; 8192], 70 * 4096)
+        .unwrap();
+    let capture = Running::capture(
+        lab.receiver(),
+        dir.path(),
+        &["--group", "5", "--file-size", "1MiB"],
+    );
+    assert!(
+        capture.said().contains("damaged parts were covered"),
+        "{}",
+        capture.said()
+    );
+    let files = capture.end().files();
+    assert_all_readers_find(&files[0], read(&files[0]).packets.len() as u64);
+}
+
+#[test]
+fn repair_refuses_what_is_no_capture_file() {
+    let dir = temp_dir();
+    for (name, bytes) in [
+        ("empty", &b""[..]),
+        ("short", b"x"),
+        ("text", &[b'x'; 5000]),
+    ] {
+        let path = dir.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        let output = output(Command::new(LWNFLOG).arg("repair").arg(&path), "");
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        assert_eq!(fs::read(&path).unwrap(), bytes, "{name} is left as it was");
+    }
+    let missing = output(
+        Command::new(LWNFLOG)
+            .arg("repair")
+            .arg(dir.path().join("missing")),
+        "",
+    );
+    assert!(
+        String::from_utf8_lossy(&missing.stderr).contains("No such file"),
+        "{missing:?}"
+    );
+}
+
+#[test]
+fn a_ring_belongs_to_one_lwnflog() {
+    let (namespace, dir) = (namespace(), temp_dir());
+    let first = Running::capture(&namespace, dir.path(), &["--group", "5"]);
+    let mut command = namespace.command(LWNFLOG).unwrap();
+    let second = Running::spawn(command.args(["--group", "5", "-w"]).arg(dir.path())).wait_end();
+    assert_eq!(second.status.code(), Some(1));
+    let holder = format!("process {}", first.pid());
+    assert!(
+        second.said.contains("running lwnflog") && second.said.contains(&holder),
+        "{}",
+        second.said
+    );
+    assert!(
+        second.said.contains("-w DIR"),
+        "the remedy: {}",
+        second.said
+    );
+    // Another group's ring may be in the same directory.
+    let other = Running::capture(&namespace, dir.path(), &["--group", "6"]);
+    other.end();
+    first.end();
+}
+
+/// A file system of its own, of so many bytes.
+fn mount_tmpfs(dir: &Path, size: &str) {
+    let options = format!("size={size}");
+    run(
+        Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "none"])
+            .arg(dir),
+        "",
+    );
+}
+
+/// Takes all space that there is, and what becomes free, while `body` runs.
+fn with_full_disk<T>(dir: &Path, body: impl FnOnce() -> T) -> T {
+    let path = dir.join("hog");
+    let mut hog = File::create(&path).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                if hog.write_all(&[1; 4096]).is_err() {
+                    thread::yield_now();
+                }
+            }
+            fs::remove_file(&path).unwrap();
+        });
+        let body = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+        done.store(true, Ordering::Relaxed);
+        body.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// The disk fills while capturing: the ring shrinks, then packets are dropped by the writer and
+/// counted, then there is room again and capture goes on. Never a SIGBUS.
+#[test]
+fn a_disk_that_fills_up_shrinks_the_ring() {
+    with_own_mounts("a_disk_that_fills_up_shrinks_the_ring", || {
+        let (lab, dir) = (lab(), temp_dir());
+        mount_tmpfs(dir.path(), "8m");
+        load_capture_rules(lab.receiver());
+        under_traffic(&lab, 20_000, || {
+            let options = ["--group", "5", "--file-size", "1MiB", "--files", "4"];
+            let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+            capture.wait_stats("the ring has two files", |stats| {
+                number(stats, "/files_begun") >= 2
+            });
+            let full = with_full_disk(dir.path(), || {
+                until("the disk is full, and said to be", || {
+                    capture
+                        .said()
+                        .contains("the ring goes on with")
+                        .then_some(())
+                });
+                // What a short file gives back when it is cut, others take: nothing is left.
+                until("no file can be had", || {
+                    capture.signal(Signal::HUP);
+                    capture.said().contains("no file to write to").then_some(())
+                });
+                let dropped = |stats: &Value| number(stats, "/dropped/writer") > 0;
+                let full = capture.wait_stats("packets are dropped", dropped);
+                assert!(!capture.has_ended(), "{}", capture.said());
+                full
+            });
+            capture.wait_said("there is room again");
+            let again = number(&full, "/written") + 5_000;
+            capture.wait_stats("writing goes on", |stats| number(stats, "/written") > again);
+            let said = capture.said();
+            assert_eq!(
+                said.matches("the ring goes on with").count(),
+                1,
+                "once: {said}"
+            );
+            let ended = capture.end();
+            let report = &ended.report;
+            assert_eq!(
+                number(report, "/received"),
+                number(report, "/written")
+                    + number(report, "/dropped/writer")
+                    + number(report, "/skipped"),
+                "{report:#}"
+            );
+            for file in ended.files() {
+                let contents = read(&file);
+                let sequence = contents.sequence_numbers();
+                // What is missing between two packets is what the later one says was lost.
+                for (place, pair) in sequence.windows(2).enumerate() {
+                    assert_eq!(
+                        pair[1] - pair[0] - 1,
+                        contents.packets[place + 1].dropcount,
+                        "{}",
+                        file.display()
+                    );
+                }
+            }
+            assert!(
+                read_all(&ended.files()).dropcounts() > 0,
+                "the gap is in the files"
+            );
+        });
+    });
+}
+
+#[test]
+fn not_enough_space_is_said_at_the_start() {
+    with_own_mounts("not_enough_space_is_said_at_the_start", || {
+        let (namespace, dir) = (namespace(), temp_dir());
+        mount_tmpfs(dir.path(), "4m");
+        let mut command = namespace.command(LWNFLOG).unwrap();
+        let options = ["--group", "5", "--file-size", "2MiB", "--files", "4", "-w"];
+        let ended = Running::spawn(command.args(options).arg(dir.path())).wait_end();
+        assert_eq!(ended.status.code(), Some(1));
+        for part in [
+            "the ring takes 10485760 bytes",
+            "are free",
+            "--file-size or --files",
+        ] {
+            assert!(ended.said.contains(part), "{}", ended.said);
+        }
+    });
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_named() {
+    with_own_mounts("a_directory_that_cannot_be_written_is_named", || {
+        let (namespace, dir) = (namespace(), temp_dir());
+        run(
+            Command::new("mount")
+                .args(["-t", "tmpfs", "-o", "ro", "none"])
+                .arg(dir.path()),
+            "",
+        );
+        for ring in [
+            dir.path().to_owned(),
+            dir.path().join("new"),
+            PathBuf::from("/proc/version"),
+        ] {
+            let mut command = namespace.command(LWNFLOG).unwrap();
+            let ended = Running::spawn(command.args(["--group", "5", "-w"]).arg(&ring)).wait_end();
+            assert_eq!(ended.status.code(), Some(1));
+            assert!(
+                ended.said.contains(&*ring.to_string_lossy()) && ended.said.contains("-w DIR"),
+                "{}",
+                ended.said
+            );
+        }
+    });
+}
+
+/// The same by tools: what was live when the process was killed is read by each of them.
+#[test]
+fn a_killed_ring_is_read_by_each_tool_alone() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
+    Traffic::new(64, 1_000)
+        .rate(Some(50_000))
+        .send(&lab, None)
+        .unwrap();
+    capture.wait_written(1_000);
+    capture.kill();
+    let live = ring_files(dir.path()).pop().unwrap();
+    assert_eq!(
+        fs::metadata(&live).unwrap().len(),
+        256 << 10,
+        "nobody has cut it"
+    );
+    assert_eq!(count_by_capinfos(&live), Ok(1_000));
+    assert_eq!(count_by_tcpdump(&live), Ok(1_000));
+    assert_eq!(count_by_tshark(&live), Ok(1_000));
+}
