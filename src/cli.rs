@@ -17,7 +17,7 @@ use crate::config;
     version,
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    after_help = "Examples:\n  nft -f nft-rules/capture.nft && lwnflog --group 5\n  lwnflog --group 5 --install-rule --iface eth0 -w /var/capture -W 16\n  lwnflog rules --group 5-8 | nft -f -\n  lwnflog demo\n\nSignals: SIGINT and SIGTERM end the capture, SIGUSR1 prints figures, SIGHUP goes on to the next file.\nExit status: 0 done, 1 an error, 2 wrong options."
+    after_help = "Examples:\n  nft -f nft-rules/capture.nft && lwnflog --group 5\n  lwnflog --queue 5 --fail-closed\n  lwnflog --group 5 --install-rule --iface eth0 -w /var/capture -W 16\n  lwnflog rules --group 5-8 | nft -f -\n  lwnflog demo\n\nSignals: SIGINT and SIGTERM end the capture, SIGUSR1 prints figures, SIGHUP goes on to the next file.\nExit status: 0 done, 1 an error, 2 wrong options."
 )]
 pub struct Cli {
     /// What else there is to do.
@@ -94,6 +94,21 @@ pub struct CaptureArgs {
     /// With --install-rule: drop packets once they are logged. THIS HOST THEN RECEIVES NONE OF THEM
     #[arg(long, requires = "install_rule", help_heading = "Rule")]
     pub drop: bool,
+    /// With --queue: what becomes of packets when they are recorded. drop: THIS HOST RECEIVES NONE OF THEM
+    #[arg(long, value_enum, default_value_t = VerdictArg::Accept, help_heading = "Queue")]
+    pub verdict: VerdictArg,
+    /// With --queue: the mark (7, 0x2a) that accepted packets carry on
+    #[arg(long, value_name = "N", help_heading = "Queue")]
+    pub mark: Option<String>,
+    /// With --queue: drop packets that find the queue full, so that nothing passes unrecorded
+    ///
+    /// By default they pass unrecorded and are counted. With this option A STOPPED OR SLOW CAPTURE
+    /// STOPS THE TRAFFIC.
+    #[arg(long, help_heading = "Queue")]
+    pub fail_closed: bool,
+    /// With --queue: packets that may wait for their verdict. So many does a stopped capture hold back
+    #[arg(long, value_name = "N", default_value_t = config::QUEUE_LEN_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=i64::from(config::QUEUE_LEN_MAX)), help_heading = "Queue")]
+    pub queue_len: u32,
     /// Receive buffer of each socket; a bare number is in KiB, as tcpdump's -B
     #[arg(
         short = 'B',
@@ -129,6 +144,9 @@ pub struct SourceArgs {
     /// NFLOG groups: 5, 5-8 or 5,7. One thread and one socket each
     #[arg(short = 'g', long, value_name = "LIST")]
     pub group: Option<String>,
+    /// NFQUEUE queues: 5 or 5-8. Packets wait until they are recorded. One thread and one socket each
+    #[arg(long, value_name = "LIST")]
+    pub queue: Option<String>,
 }
 
 /// What there is to do beside capturing.
@@ -178,6 +196,15 @@ pub enum FormatArg {
     Pcapng,
     /// classic pcap
     Pcap,
+}
+
+/// Values of `--verdict`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VerdictArg {
+    /// They go on their way
+    Accept,
+    /// They end here: for a host that only captures
+    Drop,
 }
 
 /// Values of `--link-type`.

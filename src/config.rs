@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::netlink::nflog::COPY_RANGE_MAX_BYTES;
 use crate::record::LinkType;
 use crate::rules::Target;
+use crate::source::nfqueue::Verdict;
 
 /// The thesis's file size (section 3.3.1).
 pub const FILE_BYTES_DEFAULT: u64 = 200_000_000;
@@ -53,6 +54,35 @@ pub struct RuleRequest {
     pub drop: bool,
 }
 
+/// Packets that may wait in a queue; docs/NFQUEUE.md has the measurement.
+pub const QUEUE_LEN_DEFAULT: u32 = 8192;
+/// The most: newer kernels find waiting packets by a hash table that takes no more.
+pub const QUEUE_LEN_MAX: u32 = 65_536;
+
+/// How NFQUEUE queues are handled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueOptions {
+    /// What becomes of packets when they are recorded.
+    pub verdict: Verdict,
+    /// The mark they carry on.
+    pub mark: Option<u32>,
+    /// Packets that find the queue full pass unrecorded; otherwise they are dropped.
+    pub fail_open: bool,
+    /// Packets that may wait.
+    pub len: u32,
+}
+
+impl Default for QueueOptions {
+    fn default() -> Self {
+        QueueOptions {
+            verdict: Verdict::Accept,
+            mark: None,
+            fail_open: true,
+            len: QUEUE_LEN_DEFAULT,
+        }
+    }
+}
+
 /// Everything a capture needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -80,6 +110,8 @@ pub struct Settings {
     pub flush: Duration,
     /// The rule to install, if any.
     pub rule: Option<RuleRequest>,
+    /// How queues are handled; of no meaning for groups.
+    pub queue: QueueOptions,
 }
 
 /// Options that make no sense, alone or together.
@@ -136,6 +168,25 @@ pub enum ConfigError {
         "--files 1 would throw away each packet when the file is full: use at least 2, or 0 for no limit"
     )]
     OneFile,
+    /// A mark that cannot be read.
+    #[error(
+        "`{text}` is no mark: write a number from 0 to 4294967295, or 0x and up to eight hexadecimal digits"
+    )]
+    Mark {
+        /// As given.
+        text: String,
+    },
+    /// A mark on packets that are dropped.
+    #[error("--mark with --verdict drop: a dropped packet carries no mark anywhere; leave one out")]
+    MarkOnDropped,
+    /// A group's packets are copies: there is nothing to decide about them.
+    #[error(
+        "--verdict, --mark, --fail-closed and --queue-len are for --queue: a group has copies of packets that are on their way"
+    )]
+    QueueOnly,
+    /// NFLOG's attributes from NFQUEUE.
+    #[error("--link-type nflog holds NFLOG's messages, which a queue has not: use ethernet or ip")]
+    QueueLinkType,
 }
 
 /// Reads `5`, `5-8`, `5,7`, and mixtures. A number named twice counts once.
@@ -216,6 +267,20 @@ pub fn snaplen(given: u32) -> Result<u32, ConfigError> {
     }
 }
 
+/// A packet mark: decimal, or hexadecimal behind `0x`.
+///
+/// # Errors
+/// [`ConfigError::Mark`].
+pub fn mark(text: &str) -> Result<u32, ConfigError> {
+    let parsed = match text.trim().strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.trim().parse(),
+    };
+    parsed.map_err(|_| ConfigError::Mark {
+        text: text.to_owned(),
+    })
+}
+
 /// A flush timeout in milliseconds, as the kernel can keep it.
 ///
 /// # Errors
@@ -246,6 +311,23 @@ impl Output {
 }
 
 impl Settings {
+    /// Checks what options mean together.
+    ///
+    /// # Errors
+    /// [`ConfigError::QueueOnly`], [`ConfigError::MarkOnDropped`], [`ConfigError::QueueLinkType`].
+    pub fn check(self) -> Result<Settings, ConfigError> {
+        if self.target == Target::Group && self.queue != QueueOptions::default() {
+            return Err(ConfigError::QueueOnly);
+        }
+        if self.queue.verdict == Verdict::Drop && self.queue.mark.is_some() {
+            return Err(ConfigError::MarkOnDropped);
+        }
+        if self.target == Target::Queue && self.link == LinkType::Nflog {
+            return Err(ConfigError::QueueLinkType);
+        }
+        Ok(self)
+    }
+
     /// Bytes of a packet to ask the kernel for.
     pub fn copy_range_bytes(&self) -> u32 {
         self.link
@@ -285,6 +367,15 @@ mod tests {
             parse_numbers("0-65535", "groups"),
             Err(ConfigError::TooMany { count: 65536 })
         );
+    }
+
+    #[test]
+    fn marks() {
+        assert_eq!(mark("7"), Ok(7));
+        assert_eq!(mark("0xffffffff"), Ok(u32::MAX));
+        for bad in ["", "x", "0x", "-1", "4294967296", "0x1ffffffff"] {
+            assert!(matches!(mark(bad), Err(ConfigError::Mark { .. })), "{bad}");
+        }
     }
 
     #[test]

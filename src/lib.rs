@@ -1,4 +1,158 @@
-//! lwnflog: packet capture at the Netfilter prerouting hook.
+//! Packet capture at the Netfilter prerouting hook: NFLOG groups, received in batches of a thousand
+//! packets, appended to a ring of memory-mapped pcapng files.
+//!
+//! ```text
+//!   kernel    nftables rule: counter name detected log group 5
+//!                | one datagram: up to 1024 packets, or those of 100 ms
+//!                v
+//!   socket    source::nflog::Group      receive()
+//!                | &[u8], borrowed from the receive buffer
+//!                v
+//!   message   netlink::Messages         lengths checked, nothing copied
+//!                v
+//!   packet    packet::Packet            payload, hardware header, time, sequence number; lent
+//!                v
+//!   record    record::pcapng::PcapNg    encode() writes it where it stays:
+//!                v
+//!   file      ring::Ring                slot() in the live file's mapping, commit() once a batch
+//!                ^ ready | ^ full
+//!                |       v |
+//!             ring::swapper             prepares the next file, finishes the last: its own thread
+//! ```
+//!
+//! [`capture::Capture`] is the loop that drives this, one thread for each group;
+//! [`session::Session`] opens groups, rules and rings in the right order and puts the account
+//! together; [`run`] is the command line around it. What parses ([`netlink`], [`packet`]) and what
+//! encodes ([`record`]) does no I/O. `docs/ARCHITECTURE.md` says who owns what, and why.
+//!
+//! # Reading a group
+//!
+//! Needs CAP_NET_ADMIN in the network namespace, and a rule that says `log group 5`.
+//!
+//! ```no_run
+//! use lwnflog::source::nflog::{Group, GroupConfig};
+//! use lwnflog::source::{Arrival, Item, Source, Walk};
+//!
+//! // Group 5, of each packet the first 114 bytes from its IPv4 header on.
+//! let mut group = Group::open(GroupConfig::new(5, 114))?;
+//! loop {
+//!     if group.receive(true)? == Arrival::Nothing {
+//!         continue; // a tenth of a second without packets
+//!     }
+//!     let mut batch = group.batch();
+//!     while let Some(item) = batch.next() {
+//!         match item {
+//!             Item::Packet(packet) => println!(
+//!                 "number {:?}, device {}, {} bytes",
+//!                 packet.sequence,
+//!                 packet.ifindex(),
+//!                 packet.network_len(),
+//!             ),
+//!             Item::Malformed(why) => eprintln!("passed over: {why}"),
+//!         }
+//!     }
+//!     group.settle()?;
+//! }
+//! # #[allow(unreachable_code)]
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Writing a ring
+//!
+//! Needs no right but that to write to the directory. Packets may come from anywhere.
+//!
+//! ```
+//! use std::sync::mpsc;
+//!
+//! use lwnflog::packet::{ETHERTYPE_IPV4, Packet};
+//! use lwnflog::record::pcapng::PcapNg;
+//! use lwnflog::record::{Context, Format, Frame, Interfaces, LinkType};
+//! use lwnflog::ring::{NoSlot, Ring, RingConfig, Store, segment_bytes_for};
+//!
+//! const SNAPLEN: u32 = 128;
+//!
+//! # let tmp = tempfile::tempdir()?;
+//! # let dir = tmp.path().to_path_buf();
+//! let segment_bytes = segment_bytes_for(PcapNg::record_bytes_max(SNAPLEN as usize));
+//! let names = Interfaces::new(|ifindex| Some(format!("device {ifindex}")));
+//! let mut format = PcapNg::new(LinkType::Ethernet, SNAPLEN, "an example".into(), segment_bytes, names);
+//! let config = RingConfig {
+//!     dir: dir.clone(),
+//!     name: "example".into(),
+//!     extension: PcapNg::EXTENSION,
+//!     file_bytes: 1 << 20,
+//!     files: 4, // then the oldest is overwritten
+//!     segment_bytes,
+//!     filler: PcapNg::SKIPPABLE,
+//! };
+//! let store = Store::open(&dir, "example", PcapNg::EXTENSION)?; // takes the ring's lock
+//! let (to_me, notices) = mpsc::channel(); // what the swapper has to say: a full disk
+//! let mut ring = Ring::open(config, store, to_me)?;
+//!
+//! // Begin a file: room for its end, then the blocks it starts with.
+//! ring.keep_for_end(format.end_bytes());
+//! assert!(ring.next_file());
+//! format.begin(&mut |block| assert!(ring.append_block(block)));
+//!
+//! // One packet: an IPv4 header of 20 bytes, told to have come by device 2.
+//! let header = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 17, 0, 0, 198, 18, 0, 1, 198, 18, 0, 2];
+//! let packet = Packet { payload: &header, protocol: ETHERTYPE_IPV4, ifindex_in: 2, ..Packet::default() };
+//! assert_eq!(format.interface(&packet), None); // a new device: its block, before its first packet
+//! let block = format.declare(&packet);
+//! assert!(ring.append_block(&block));
+//! let interface = format.interface(&packet).ok_or("declared above")?;
+//! let frame = Frame::new(&packet, LinkType::Ethernet, SNAPLEN);
+//! let context = Context { stamp_us: 1_764_000_000_000_000, lost_before: 0, interface };
+//! match ring.slot(format.record_bytes(&packet, &frame, &context)) {
+//!     Ok(mut slot) => {
+//!         let head = format.encode(&packet, &frame, &context, slot.bytes());
+//!         slot.append(head); // a slot that is dropped instead leaves no record
+//!         ring.note_first(context.stamp_us);
+//!     }
+//!     Err(NoSlot::FileFull | NoSlot::NoFile) => unreachable!("end the file, then next_file()"),
+//! }
+//! ring.commit(); // now any reader of the live file sees it
+//!
+//! format.end(&mut |block| ring.append_end(block));
+//! let files = ring.close();
+//! assert_eq!(files.len(), 1);
+//! assert!(files[0].ends_with("example-000001-20251124T160000Z.pcapng"));
+//! # assert!(notices.try_recv().is_err());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The loop, ready made
+//!
+//! [`capture::Capture`] does all of that from any [`source::Source`] into any ring, and keeps the
+//! account. `format` and `ring` are made as above.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use std::thread;
+//!
+//! use lwnflog::account::Account;
+//! use lwnflog::capture::{Capture, Control, Writer};
+//! use lwnflog::record::LinkType;
+//! use lwnflog::record::pcapng::PcapNg;
+//! use lwnflog::ring::Ring;
+//! use lwnflog::source::nflog::{Group, GroupConfig};
+//!
+//! # fn example(format: PcapNg, ring: Ring) -> Result<(), Box<dyn std::error::Error>> {
+//! let group = Group::open(GroupConfig::new(5, LinkType::Ethernet.copy_range_bytes(128)))?;
+//! let writer = Writer { format, ring, link: LinkType::Ethernet, snaplen: 128 };
+//! let (control, account) = (Arc::new(Control::new(None)), Arc::new(Account::default()));
+//! let capture = Capture::new(group, Some(writer), Arc::clone(&control), Arc::clone(&account));
+//! let thread = thread::spawn(move || capture.run());
+//!
+//! thread::sleep(std::time::Duration::from_secs(10));
+//! println!("{} packets so far", account.read().written);
+//!
+//! control.stop();
+//! let outcome = thread.join().map_err(|_| "the capturing thread panicked")?;
+//! println!("{} written, {} lost", outcome.tally.written, outcome.tally.overrun);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod account;
 pub mod capture;
@@ -17,3 +171,8 @@ pub mod run;
 pub mod session;
 pub mod source;
 pub mod sys;
+
+/// The README's example, compiled with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("lwnflog: {error:#}");
+            eprintln!("lwnflog: {}", run::error_text(&error));
             ExitCode::from(run::exit_status(&error))
         }
     }

@@ -16,6 +16,10 @@ pub struct Dropped {
     pub overrun: u64,
     /// The kernel could not allocate the message: counted by the rule, never numbered.
     pub allocation: Option<u64>,
+    /// The queue was full (of a queue only; allocations that failed are among them, because the
+    /// kernel numbers neither).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<u64>,
     /// No file in time, or the disk was full.
     pub writer: u64,
 }
@@ -23,7 +27,7 @@ pub struct Dropped {
 impl Dropped {
     /// All of them, as far as they are known.
     pub fn total(&self) -> u64 {
-        self.overrun + self.allocation.unwrap_or(0) + self.writer
+        self.overrun + self.allocation.unwrap_or(0) + self.queue.unwrap_or(0) + self.writer
     }
 }
 
@@ -66,6 +70,18 @@ pub struct Figures {
     pub stalled_us: u64,
     /// Files begun.
     pub files_begun: u64,
+    /// What became of a queue's packets that this program never saw; none for a group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unrecorded: Option<Unrecorded>,
+}
+
+/// Packets that a full queue or socket did not take: on their way all the same, or gone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Unrecorded {
+    /// They passed without being seen (fail-open).
+    pub passed: u64,
+    /// The kernel dropped them, by its own count.
+    pub refused: u64,
 }
 
 impl Figures {
@@ -98,6 +114,7 @@ impl Figures {
             dropped: Dropped {
                 overrun: tally.overrun + tail,
                 allocation,
+                queue: None,
                 writer: tally.writer,
             },
             skipped: tally.skipped(),
@@ -110,7 +127,23 @@ impl Figures {
             stalls: tally.stalls,
             stalled_us: tally.stalled_us,
             files_begun: tally.files_begun,
+            unrecorded: None,
         }
+    }
+
+    /// The account of a queue, where what was never numbered found it full. `refused`: what the
+    /// kernel says that it dropped.
+    pub fn of_queue(mut self, fail_open: bool, refused: u64) -> Figures {
+        self.dropped.queue = self.dropped.allocation;
+        self.dropped.allocation = self.dropped.allocation.map(|_| 0);
+        let unseen = self.dropped.overrun + self.dropped.queue.unwrap_or(0);
+        let passed = if fail_open {
+            unseen.saturating_sub(refused)
+        } else {
+            0
+        };
+        self.unrecorded = Some(Unrecorded { passed, refused });
+        self
     }
 
     /// Whether *detected = written + discarded + dropped + skipped*. True of every account of which
@@ -230,8 +263,15 @@ impl fmt::Display for Report {
             line("discarded", &grouped(total.discarded))?;
         }
         line("dropped: overrun", &grouped(total.dropped.overrun))?;
-        line("allocation", &known(total.dropped.allocation))?;
+        match total.unrecorded {
+            Some(_) => line("queue full", &known(total.dropped.queue))?,
+            None => line("allocation", &known(total.dropped.allocation))?,
+        }
         line("writer", &grouped(total.dropped.writer))?;
+        if let Some(unrecorded) = total.unrecorded {
+            line("passed unrecorded", &grouped(unrecorded.passed))?;
+            line("refused", &grouped(unrecorded.refused))?;
+        }
         if total.skipped != 0 {
             let why = [
                 (total.skipped_not_ipv4, "not IPv4"),
@@ -265,7 +305,12 @@ impl fmt::Display for Report {
         line("bytes", &grouped(total.bytes))?;
         if self.groups.len() > 1 {
             for group in &self.groups {
-                let name = format!("group {}", group.group.unwrap_or_default());
+                let what = if group.unrecorded.is_some() {
+                    "queue"
+                } else {
+                    "group"
+                };
+                let name = format!("{what} {}", group.group.unwrap_or_default());
                 let text = format!(
                     "detected {}, written {}, dropped {}",
                     known(group.detected),
@@ -324,7 +369,7 @@ mod tests {
             Dropped {
                 overrun: 5,
                 allocation: Some(5),
-                writer: 0
+                ..Dropped::default()
             }
         );
         assert!(figures.balances());
@@ -342,7 +387,7 @@ mod tests {
             Dropped {
                 overrun: 10,
                 allocation: Some(0),
-                writer: 0
+                ..Dropped::default()
             }
         );
         assert!(tail.balances());
@@ -372,6 +417,47 @@ mod tests {
         assert!(figures.balances());
         let unknown = Figures::new(None, &tally, None, false);
         assert_eq!((unknown.detected, unknown.dropped.allocation), (None, None));
+    }
+
+    #[test]
+    fn what_a_full_queue_did_not_take_passed_or_was_refused() {
+        let tally = Tally {
+            received: 90,
+            written: 90,
+            overrun: 5,
+            numbered: 95,
+            ..Tally::default()
+        };
+        let bounds = Some(Bounds {
+            least: 100,
+            most: 100,
+        });
+        let open = Figures::new(Some(5), &tally, bounds, false).of_queue(true, 0);
+        assert_eq!(
+            (open.dropped.queue, open.dropped.allocation),
+            (Some(5), Some(0))
+        );
+        assert_eq!(
+            open.unrecorded,
+            Some(Unrecorded {
+                passed: 10,
+                refused: 0
+            })
+        );
+        assert!(open.balances());
+        let closed = Figures::new(Some(5), &tally, bounds, false).of_queue(false, 10);
+        assert_eq!(
+            closed.unrecorded,
+            Some(Unrecorded {
+                passed: 0,
+                refused: 10
+            })
+        );
+        let unknown = Figures::new(Some(5), &tally, None, false).of_queue(true, 0);
+        assert_eq!(
+            (unknown.dropped.queue, unknown.dropped.allocation),
+            (None, None)
+        );
     }
 
     #[test]

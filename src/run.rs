@@ -10,13 +10,14 @@ use anyhow::{Context as _, Result, anyhow};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
-use crate::cli::{CaptureArgs, FormatArg, LinkArg, SourceArgs};
-use crate::config::{self, ConfigError, FileFormat, Output, RuleRequest, Settings};
+use crate::cli::{CaptureArgs, FormatArg, LinkArg, SourceArgs, VerdictArg};
+use crate::config::{self, ConfigError, FileFormat, Output, QueueOptions, RuleRequest, Settings};
 use crate::record::LinkType;
 use crate::report::{Figures, Stats, grouped};
 use crate::ring::{Notice, repair as ring_repair};
-use crate::rules::{RuleSpec, SpecError, Target, table_text};
+use crate::rules::{RuleSpec, SpecError, Target, iptables_queue_command, table_text};
 use crate::session::{Session, SessionError, disk_bound_bytes};
+use crate::source::nfqueue::Verdict;
 
 /// How often the main thread looks around.
 const TICK: Duration = Duration::from_millis(50);
@@ -27,12 +28,25 @@ const UNFED_AFTER: Duration = Duration::from_secs(2);
 
 /// The exit status for an error: 2 for options, 1 for anything else.
 pub fn exit_status(error: &anyhow::Error) -> u8 {
-    let rule = matches!(error.downcast_ref(), Some(SessionError::Spec(_)));
-    if rule || error.is::<ConfigError>() || error.is::<SpecError>() {
+    let bad_spec = matches!(error.downcast_ref(), Some(SessionError::Spec(_)));
+    if bad_spec || error.is::<ConfigError>() || error.is::<SpecError>() {
         2
     } else {
         1
     }
+}
+
+/// An error and its causes in one line. A cause that the error names already is not said twice.
+pub fn error_text(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for part in error.chain().map(ToString::to_string) {
+        if !text.contains(&part) {
+            let between = if text.is_empty() { "" } else { ": " };
+            text.push_str(between);
+            text.push_str(&part);
+        }
+    }
+    text
 }
 
 /// `lwnflog --group …`
@@ -65,8 +79,15 @@ pub fn print_rules(
     if let Some(prefix) = prefix {
         spec = spec.with_prefix(prefix)?;
     }
+    let mut text = String::new();
+    if let Some(command) = iptables_queue_command(&spec) {
+        text = format!(
+            "# Where the kernel has no `queue` (CONFIG_NFT_QUEUE), this does the same:\n#   {command}\n"
+        );
+    }
+    text.push_str(&table_text(&spec));
     io::stdout()
-        .write_all(table_text(&spec).as_bytes())
+        .write_all(text.as_bytes())
         .context("standard output")
 }
 
@@ -106,11 +127,14 @@ pub fn repair(files: &[PathBuf]) -> Result<()> {
 }
 
 fn source_numbers(source: &SourceArgs) -> Result<(Target, Vec<u16>), ConfigError> {
+    if let Some(list) = &source.queue {
+        return Ok((Target::Queue, config::parse_numbers(list, "queues")?));
+    }
     let list = source.group.as_deref().unwrap_or_default();
     Ok((Target::Group, config::parse_numbers(list, "groups")?))
 }
 
-fn settings(args: &CaptureArgs) -> Result<Settings> {
+pub(crate) fn settings(args: &CaptureArgs) -> Result<Settings> {
     let (target, numbers) = source_numbers(&args.source)?;
     let output = Output {
         dir: args.write.clone(),
@@ -122,7 +146,7 @@ fn settings(args: &CaptureArgs) -> Result<Settings> {
         },
     };
     let buffer_bytes = config::parse_size(&args.buffer_size, 1024)?;
-    Ok(Settings {
+    let settings = Settings {
         target,
         numbers,
         output: if args.discard {
@@ -146,7 +170,17 @@ fn settings(args: &CaptureArgs) -> Result<Settings> {
             iface: args.iface.clone(),
             drop: args.drop,
         }),
-    })
+        queue: QueueOptions {
+            verdict: match args.verdict {
+                VerdictArg::Accept => Verdict::Accept,
+                VerdictArg::Drop => Verdict::Drop,
+            },
+            mark: args.mark.as_deref().map(config::mark).transpose()?,
+            fail_open: !args.fail_closed,
+            len: args.queue_len,
+        },
+    };
+    Ok(settings.check()?)
 }
 
 fn parse_duration(text: &str) -> Result<Duration, ConfigError> {

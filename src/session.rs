@@ -3,8 +3,8 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use crate::ring::{Notice, Ring, RingConfig, Store, StoreError, segment_bytes_for
 use crate::rules::{self, InstalledTable, RuleError, RuleSpec, SpecError, Target};
 use crate::source::Source;
 use crate::source::nflog::{Group, GroupConfig, GroupError};
+use crate::source::nfqueue::{LastStatus, Queue, QueueConfig, QueueError, QueueStatus};
 
 /// Attributes that link type NFLOG records beside the packet.
 const NFLOG_ATTRIBUTES_BYTES: u32 = 512;
@@ -31,6 +32,9 @@ pub enum SessionError {
     /// The group cannot be read.
     #[error(transparent)]
     Group(#[from] GroupError),
+    /// The queue cannot be read.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
     /// The ring cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -43,9 +47,12 @@ pub enum SessionError {
     /// No thread could be started.
     #[error("cannot start a capturing thread: {0}")]
     Thread(io::Error),
-    /// The source asked for is not there.
-    #[error("{0}")]
-    Unsupported(&'static str),
+}
+
+/// An open source of either kind.
+enum Opened {
+    Group(Group),
+    Queue(Queue),
 }
 
 /// A capturing thread and what it publishes.
@@ -55,6 +62,8 @@ struct Running {
     watch: Watch,
     thread: JoinHandle<Outcome>,
     granted_buffer_bytes: usize,
+    /// Where a queue leaves the kernel's figures at its end; none for a group.
+    queue_status: Option<LastStatus>,
 }
 
 /// A running capture.
@@ -155,27 +164,28 @@ impl Session {
     fn spawn(
         &self,
         number: u16,
-        source: Group,
+        source: Opened,
         watch: Watch,
         ring: Option<Ring>,
     ) -> io::Result<Running> {
         let account = Arc::new(Account::default());
-        let granted_buffer_bytes = source.granted_buffer_bytes();
-        let name = self.settings.ring_name(number);
-        let (control, published) = (Arc::clone(&self.control), Arc::clone(&account));
-        let format = self
-            .settings
-            .output
-            .as_ref()
-            .map_or(FileFormat::PcapNg, |output| output.format);
-        let thread = match format {
-            FileFormat::PcapNg => {
-                let format = pcapng(&self.settings, number);
-                capture_thread(&name, source, self.writer(format, ring), control, published)?
+        let published = Arc::clone(&account);
+        let (thread, granted_buffer_bytes, queue_status) = match source {
+            Opened::Group(group) => {
+                let granted = group.granted_buffer_bytes();
+                (
+                    self.spawn_thread(number, group, ring, published)?,
+                    granted,
+                    None,
+                )
             }
-            FileFormat::Pcap => {
-                let format = Pcap::new(self.settings.link, file_snaplen(&self.settings));
-                capture_thread(&name, source, self.writer(format, ring), control, published)?
+            Opened::Queue(queue) => {
+                let (granted, status) = (queue.granted_buffer_bytes(), queue.last_status());
+                (
+                    self.spawn_thread(number, queue, ring, published)?,
+                    granted,
+                    Some(status),
+                )
             }
         };
         Ok(Running {
@@ -184,7 +194,34 @@ impl Session {
             watch,
             thread,
             granted_buffer_bytes,
+            queue_status,
         })
+    }
+
+    fn spawn_thread<S: Source + Send + 'static>(
+        &self,
+        number: u16,
+        source: S,
+        ring: Option<Ring>,
+        account: Arc<Account>,
+    ) -> io::Result<JoinHandle<Outcome>> {
+        let name = self.settings.ring_name(number);
+        let control = Arc::clone(&self.control);
+        let format = self
+            .settings
+            .output
+            .as_ref()
+            .map_or(FileFormat::PcapNg, |output| output.format);
+        match format {
+            FileFormat::PcapNg => {
+                let format = pcapng(&self.settings, number);
+                capture_thread(&name, source, self.writer(format, ring), control, account)
+            }
+            FileFormat::Pcap => {
+                let format = Pcap::new(self.settings.link, file_snaplen(&self.settings));
+                capture_thread(&name, source, self.writer(format, ring), control, account)
+            }
+        }
     }
 
     fn writer<F: Format>(&self, format: F, ring: Option<Ring>) -> Option<Writer<F>> {
@@ -293,27 +330,34 @@ impl Session {
         let mut groups = Vec::new();
         let (mut sum, mut files, mut error) = (Tally::default(), Vec::new(), None);
         let mut remarks = Vec::new();
-        let mut tail = false;
+        let (mut tail, mut refused) = (false, 0);
+        let queues = self.settings.target == Target::Queue;
+        let fail_open = self.settings.queue.fail_open;
         for (running, before) in self.running.into_iter().zip(befores) {
             let Running {
                 number,
                 mut watch,
                 thread,
+                queue_status,
                 ..
             } = running;
-            let Ok(outcome) = thread.join() else {
+            let Ok(mut outcome) = thread.join() else {
                 error.get_or_insert_with(|| io::Error::other("a capturing thread panicked"));
                 continue;
             };
             let bounds = both(before, watch.read());
-            let tail_overrun = outcome.dropped_datagrams > outcome.explained_datagrams;
+            let last = queue_status
+                .and_then(|status| *status.lock().unwrap_or_else(PoisonError::into_inner));
+            let dropped_by_kernel = last.map_or(0, |last| count_unseen_end(&mut outcome, last));
+            let tail_overrun = !queues && outcome.dropped_datagrams > outcome.explained_datagrams;
             tail |= tail_overrun;
-            groups.push(Figures::new(
-                Some(number),
-                &outcome.tally,
-                bounds,
-                tail_overrun,
-            ));
+            refused += dropped_by_kernel;
+            let figures = Figures::new(Some(number), &outcome.tally, bounds, tail_overrun);
+            groups.push(if queues {
+                figures.of_queue(fail_open, dropped_by_kernel)
+            } else {
+                figures
+            });
             remarks.extend(remarks_on(&outcome, &watch, number));
             sum += outcome.tally;
             files.extend(outcome.files);
@@ -322,6 +366,9 @@ impl Session {
             }
         }
         let mut total = Figures::new(None, &sum, both(total_before, self.watch.read()), tail);
+        if queues {
+            total = total.of_queue(fail_open, refused);
+        }
         add_up(&mut total, &groups);
         let elapsed = self.begun.elapsed();
         let before_hook = drops_before_hook().saturating_sub(self.drops_before);
@@ -338,7 +385,38 @@ fn add_up(total: &mut Figures, groups: &[Figures]) {
         total.detected_uncertain = groups.iter().map(|group| group.detected_uncertain).sum();
         total.dropped.overrun = groups.iter().map(|group| group.dropped.overrun).sum();
         total.dropped.allocation = groups.iter().map(|group| group.dropped.allocation).sum();
+        total.dropped.queue = groups.iter().map(|group| group.dropped.queue).sum();
+        if let Some(sum) = &mut total.unrecorded {
+            sum.passed = groups
+                .iter()
+                .filter_map(|group| group.unrecorded)
+                .map(|group| group.passed)
+                .sum();
+        }
     }
+}
+
+/// The last id that a queue gave tells what the socket lost behind the last packet that arrived.
+/// Returns how many packets the kernel dropped by its own count.
+fn count_unseen_end(outcome: &mut Outcome, last: QueueStatus) -> u64 {
+    // The account counts further than the kernel's 32 bits.
+    let unseen = last.last_id.wrapping_sub(low_half(outcome.tally.numbered));
+    let unseen = if unseen > u32::MAX / 2 {
+        0
+    } else {
+        u64::from(unseen)
+    };
+    outcome.tally.numbered += unseen;
+    outcome.tally.overrun += unseen;
+    u64::from(last.queue_dropped) + u64::from(last.user_dropped)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the low half is what is meant"
+)]
+fn low_half(number: u64) -> u32 {
+    number as u32
 }
 
 /// What was counted by the time the group was released, between two readings.
@@ -383,18 +461,31 @@ where
         .spawn(move || capture.run())
 }
 
-fn open_source(settings: &Settings, number: u16) -> Result<Group, SessionError> {
+fn open_source(settings: &Settings, number: u16) -> Result<Opened, SessionError> {
+    let copy_range_bytes = settings.copy_range_bytes();
     match settings.target {
         Target::Group => {
             let config = GroupConfig {
                 batch: settings.batch,
                 flush: settings.flush,
                 buffer_bytes: settings.buffer_bytes,
-                ..GroupConfig::new(number, settings.copy_range_bytes())
+                ..GroupConfig::new(number, copy_range_bytes)
             };
-            Ok(Group::open(config)?)
+            Ok(Opened::Group(Group::open(config)?))
         }
-        Target::Queue => Err(SessionError::Unsupported("NFQUEUE is not built in yet")),
+        Target::Queue => {
+            let options = &settings.queue;
+            let config = QueueConfig {
+                queue: number,
+                copy_range_bytes,
+                len: options.len,
+                fail_open: options.fail_open,
+                verdict: options.verdict,
+                mark: options.mark,
+                buffer_bytes: settings.buffer_bytes,
+            };
+            Ok(Opened::Queue(Queue::open(config)?))
+        }
     }
 }
 

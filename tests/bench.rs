@@ -14,7 +14,8 @@ fn bench(args: &[&str]) -> Command {
 
 #[test]
 fn a_smoke_run_loses_nothing() {
-    let tools = "nftables-counter,null-reader,ulogd2,tcpdump,netsniff-ng,xdpdump";
+    let tools = "nftables-counter,lwnflog,lwnflog-percpu,lwnflog-ingress,null-reader,ulogd2,tcpdump,\
+                 netsniff-ng,ring-afpacket,xdpdump,ring-xdp";
     let output = bench(&["smoke", "--tools", tools]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(

@@ -8,6 +8,7 @@
 pub mod attribute;
 pub mod message;
 pub mod nflog;
+pub mod nfqueue;
 pub(crate) mod request;
 pub mod shape;
 

@@ -14,7 +14,8 @@ pub enum LinkType {
     Nflog,
 }
 
-/// The header written where the device has none: zero addresses, EtherType IPv4.
+/// The header written where the device has none: zero addresses, EtherType IPv4. Of a packet from a
+/// queue, the source address is filled in where the device has one ([`Packet::hw_source`]).
 const SYNTHESIZED_HEADER: [u8; ETHERNET_HEADER_BYTES] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0];
 
 impl LinkType {
@@ -50,20 +51,30 @@ pub struct Frame<'a> {
     pub header: &'a [u8],
     /// What follows it.
     pub body: &'a [u8],
+    /// The source address to put into a synthesized header, where it is all that the source of the
+    /// packet tells of the link (NFQUEUE); else none.
+    source: Option<[u8; ETHERNET_ADDRESS_BYTES]>,
     /// Bytes of the whole frame as it was on the link.
     pub original_len: u32,
 }
+
+/// Bytes of an Ethernet address.
+const ETHERNET_ADDRESS_BYTES: usize = 6;
 
 impl<'a> Frame<'a> {
     /// The frame of `packet` as `link` has it, cut to `snaplen` bytes. With [`LinkType::Nflog`],
     /// where the attributes come on top, the packet inside is what was cut (by the kernel).
     #[inline]
     pub fn new(packet: &Packet<'a>, link: LinkType, snaplen: u32) -> Frame<'a> {
+        let mut source = None;
         let (header, body): (&[u8], &[u8]) = match link {
-            LinkType::Ethernet => (
-                packet.ethernet_header().unwrap_or(&SYNTHESIZED_HEADER),
-                packet.payload,
-            ),
+            LinkType::Ethernet => {
+                let header = packet.ethernet_header().unwrap_or_else(|| {
+                    source = packet.hw_source.try_into().ok();
+                    &SYNTHESIZED_HEADER
+                });
+                (header, packet.payload)
+            }
             LinkType::Ip => (&[], packet.payload),
             LinkType::Nflog => {
                 let cut = packet.network_len().saturating_sub(len_u32(packet.payload));
@@ -71,6 +82,7 @@ impl<'a> Frame<'a> {
                 return Frame {
                     header: &[],
                     body: packet.message,
+                    source,
                     original_len,
                 };
             }
@@ -82,6 +94,7 @@ impl<'a> Frame<'a> {
         Frame {
             header,
             body,
+            source,
             original_len,
         }
     }
@@ -103,6 +116,11 @@ impl<'a> Frame<'a> {
         ) {
             (Some(to), Some(from)) if self.header.len() == ETHERNET_HEADER_BYTES => *to = *from,
             _ => header.copy_from_slice(self.header),
+        }
+        if let Some(source) = &self.source
+            && let Some(to) = header.get_mut(ETHERNET_ADDRESS_BYTES..2 * ETHERNET_ADDRESS_BYTES)
+        {
+            to.copy_from_slice(source);
         }
         copy_short(self.body, &mut rest[..self.body.len()]);
     }
@@ -132,4 +150,34 @@ fn copy_short(from: &[u8], to: &mut [u8]) {
 #[inline]
 fn len_u32(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_s_source_address_goes_into_the_synthesized_header() {
+        let packet = Packet {
+            payload: &[0x45; 20],
+            hw_source: &[2, 0, 0, 0, 0, 7],
+            ..Packet::default()
+        };
+        let frame = Frame::new(&packet, LinkType::Ethernet, 128);
+        let mut out = [0xff; 34];
+        frame.copy_to(&mut out);
+        assert_eq!(out[..14], [0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 7, 8, 0]);
+        for snaplen in 0..14u32 {
+            let mut out = [0xff; 14];
+            Frame::new(&packet, LinkType::Ethernet, snaplen).copy_to(&mut out);
+            assert!(out[snaplen as usize..].iter().all(|byte| *byte == 0xff));
+        }
+        let other = Packet {
+            hw_source: &[1; 8],
+            ..packet
+        };
+        let mut out = [0xff; 34];
+        Frame::new(&other, LinkType::Ethernet, 128).copy_to(&mut out);
+        assert_eq!(out[..14], SYNTHESIZED_HEADER);
+    }
 }

@@ -74,7 +74,6 @@ impl Format for Pcap {
         frame.copy_to(&mut out[RECORD_HEADER_BYTES..]);
         // The format's seconds have 32 bits: they end in 2106.
         let seconds = u32::try_from(context.stamp_us / 1_000_000).unwrap_or(u32::MAX);
-        #[expect(clippy::cast_possible_truncation, reason = "below a million")]
         let micros = (context.stamp_us % 1_000_000) as u32;
         let mut head = [0; 8];
         head[..4].copy_from_slice(&seconds.to_le_bytes());

@@ -51,9 +51,10 @@ const fn options_plain(direction: Direction) -> [u8; OPTIONS_PLAIN_BYTES] {
         Direction::Inbound => 1,
         Direction::Outbound => 2,
     };
+    let code = option::EPB_FLAGS.to_le_bytes();
     [
-        option::EPB_FLAGS as u8,
-        0,
+        code[0],
+        code[1],
         4,
         0,
         inbound_outbound,

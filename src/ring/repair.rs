@@ -107,8 +107,12 @@ fn repair_pcapng(bytes: &mut [u8]) -> io::Result<(Repaired, usize)> {
     let Some(header) = block_at(bytes, 0, usize::MAX) else {
         return Err(invalid("its section header is damaged"));
     };
-    // A file that is not ours has no segments: it is cut where it becomes unreadable.
-    let segment_bytes = segment_note(&bytes[..header.len]).unwrap_or(usize::MAX);
+    // Another program's file may hold blocks that this one does not know: to cut there is to lose them.
+    let Some(segment_bytes) = segment_note(&bytes[..header.len]) else {
+        return Err(invalid(
+            "a pcapng file of another program, or its section header is damaged",
+        ));
+    };
     let mut found = Repaired::default();
     let (mut at, mut end) = (0, 0);
     // Devices declared so far.
@@ -142,10 +146,6 @@ fn repair_pcapng(bytes: &mut [u8]) -> io::Result<(Repaired, usize)> {
                 end = at;
             }
             continue;
-        }
-        if segment_bytes == usize::MAX {
-            found.damaged_segments += 1;
-            break;
         }
         if bytes[at..segment_end].iter().any(|byte| *byte != 0)
             && u32_at(bytes, at) != Some(block::FILLER)
@@ -188,7 +188,7 @@ fn block_at(bytes: &[u8], at: usize, segment_end: usize) -> Option<BlockAt> {
             | block::ENHANCED_PACKET
             | block::FILLER
     );
-    let whole = len >= BLOCK_MIN_BYTES && len % 4 == 0 && end <= segment_end;
+    let whole = len >= BLOCK_MIN_BYTES && len.is_multiple_of(4) && end <= segment_end;
     if !known || !whole || u32_at(bytes, end - 4)? as usize != len {
         return None;
     }
@@ -263,4 +263,21 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
         .get(at..)?
         .first_chunk::<4>()
         .map(|word| u32::from_le_bytes(*word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_programs_file_is_left_alone() {
+        let section = [0x0a0d_0d0a, 28, 0x1a2b_3c4d, 1, u32::MAX, u32::MAX, 28u32];
+        let name_resolution = [4u32, 16, 0, 16];
+        let words = section.iter().chain(&name_resolution);
+        let mut bytes: Vec<u8> = words.flat_map(|word| word.to_le_bytes()).collect();
+        let before = bytes.clone();
+        let refused = repair_bytes(&mut bytes).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(bytes, before);
+    }
 }

@@ -151,7 +151,8 @@ impl Swapper {
     pub(super) fn begun(&self) {
         let mut desk = self.shared.desk();
         desk.taken = false;
-        desk.work.push_back(Work::Begun);
+        // Before the last one is finished: what is written is to be seen at once.
+        desk.work.push_front(Work::Begun);
         self.shared.changed.notify_all();
     }
 
@@ -195,6 +196,8 @@ struct Worker {
     notices: Notices,
     /// The live file: its number, path and descriptor.
     live: Option<(u64, PathBuf, File)>,
+    /// The one before, if it is full and not finished yet.
+    ending: Option<(u64, PathBuf, File)>,
     /// The descriptor of the prepared file.
     next: Option<File>,
     shrunk: bool,
@@ -207,6 +210,7 @@ impl Worker {
             store,
             notices,
             live: None,
+            ending: None,
             next: None,
             shrunk: false,
         }
@@ -286,12 +290,12 @@ impl Worker {
             return Ok(());
         };
         let (sequence, path) = self.store.begin()?;
-        self.live = Some((sequence, path, file));
+        self.ending = self.live.replace((sequence, path, file));
         Ok(())
     }
 
     fn full(&mut self, len: usize, first_us: u64) -> io::Result<()> {
-        let Some((sequence, path, file)) = self.live.take() else {
+        let Some((sequence, path, file)) = self.ending.take().or_else(|| self.live.take()) else {
             return Ok(());
         };
         file.set_len(len as u64)?;

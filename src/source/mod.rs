@@ -1,6 +1,8 @@
 //! Where packets come from: an NFLOG group or an NFQUEUE queue, one engine for both.
 
+mod holder;
 pub mod nflog;
+pub mod nfqueue;
 
 use std::io;
 

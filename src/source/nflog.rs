@@ -10,6 +10,7 @@ use neli::consts::socket::{Msg, NlFamily};
 use neli::socket::NlSocket;
 use neli::utils::Groups;
 
+use super::holder::holder;
 use super::{Arrival, Count, Item, Source, Walk};
 use crate::netlink::message::{self, Messages};
 use crate::netlink::nflog;
@@ -19,6 +20,11 @@ use crate::sys::netlink as socket;
 
 /// `NFULNL_NLBUFSIZ_MAX`: the kernel takes no more, and does not say so.
 pub const NLBUFSIZ_MAX_BYTES: u32 = 131_072;
+/// A page: the kernel's own default.
+const NLBUFSIZ_MIN_BYTES: u32 = 4096;
+/// So many datagrams at least have to fit the receive buffer, at twice their size: the kernel rounds
+/// allocations up.
+const DATAGRAMS_IN_BUFFER_MIN: usize = 16;
 /// `NFULNL_CFG_F_SEQ`: number the messages of this group.
 const FLAG_SEQUENCE: u16 = 1;
 /// How long a receive call waits before it gives the caller a chance to look around.
@@ -154,6 +160,16 @@ impl Group {
             .map_err(system("set the receive buffer"))?;
         socket::set_receive_timeout(fd, RECEIVE_TIMEOUT)
             .map_err(system("set the receive timeout"))?;
+        // A buffer that cannot be had (no right to exceed net.core.rmem_max) must hold several
+        // datagrams all the same: smaller ones then.
+        let nlbufsiz_limit =
+            u32::try_from(granted_buffer_bytes / DATAGRAMS_IN_BUFFER_MIN).unwrap_or(u32::MAX);
+        let config = GroupConfig {
+            nlbufsiz_bytes: config
+                .nlbufsiz_bytes
+                .min(nlbufsiz_limit.max(NLBUFSIZ_MIN_BYTES)),
+            ..config
+        };
         let buffer = vec![0; config.datagram_bytes_max()];
         let mut this = Group {
             socket,
@@ -196,7 +212,7 @@ impl Group {
         let group = config.group;
         answer.map_err(|source| match source.raw_os_error() {
             // A group that another socket holds answers EPERM too: who holds it decides.
-            Some(libc::EPERM) => match holder(group) {
+            Some(libc::EPERM) => match holder("nfnetlink_log", group) {
                 Some(holder) => GroupError::Taken { group, holder },
                 None => GroupError::NoRight { group },
             },
@@ -380,51 +396,4 @@ impl Walk for Batch<'_> {
             }
         }
     }
-}
-
-/// Who holds a group, by `/proc`: the port id of the group, the socket of the port id, the process
-/// of the socket.
-fn holder(group: u16) -> Option<String> {
-    let table = std::fs::read_to_string("/proc/thread-self/net/netfilter/nfnetlink_log").ok()?;
-    let port = port_of(&table, group)?;
-    Some(
-        process_of_port(port)
-            .unwrap_or_else(|| format!("another process (netlink port id {port})")),
-    )
-}
-
-/// The second column of the line whose first one is the group.
-fn port_of(table: &str, group: u16) -> Option<u32> {
-    table.lines().find_map(|line| {
-        let mut columns = line.split_whitespace();
-        (columns.next()?.parse() == Ok(group)).then(|| columns.next()?.parse().ok())?
-    })
-}
-
-/// Finds the process by the socket's inode (`/proc/net/netlink`: column 3 the port id, the last one
-/// the inode), among those whose descriptors the caller may look at.
-fn process_of_port(port: u32) -> Option<String> {
-    const NETLINK_NETFILTER: &str = "12";
-    let table = std::fs::read_to_string("/proc/thread-self/net/netlink").ok()?;
-    let inode = table.lines().find_map(|line| {
-        let columns: Vec<_> = line.split_whitespace().collect();
-        let found =
-            columns.get(1) == Some(&NETLINK_NETFILTER) && columns.get(2)?.parse() == Ok(port);
-        found.then(|| columns.last().map(ToString::to_string))?
-    })?;
-    let wanted = format!("socket:[{inode}]");
-    let processes = std::fs::read_dir("/proc").ok()?;
-    processes.flatten().find_map(|process| {
-        let pid: u32 = process.file_name().to_str()?.parse().ok()?;
-        let mut descriptors = std::fs::read_dir(process.path().join("fd")).ok()?.flatten();
-        descriptors
-            .any(|fd| {
-                std::fs::read_link(fd.path())
-                    .is_ok_and(|target| target.as_os_str() == wanted.as_str())
-            })
-            .then(|| {
-                let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-                format!("process {pid} ({})", name.trim())
-            })
-    })
 }

@@ -90,9 +90,10 @@ fn install() {
 
 /// Async-signal-safe: atomics, mmap, sigaction; no allocation, no lock.
 extern "C" fn on_bus(_signal: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
-    // SAFETY: the kernel passes a valid siginfo to a SA_SIGINFO handler, and for SIGBUS its
-    // address field is set.
-    let address = unsafe { (*info).si_addr() } as usize;
+    // SAFETY: the kernel passes a valid siginfo to a SA_SIGINFO handler, alive until it returns.
+    let info = unsafe { &*info };
+    // SAFETY: for SIGBUS the address field of the siginfo is the one that is set.
+    let address = unsafe { info.si_addr() } as usize;
     for slot in &TABLE {
         let (start, end) = (
             slot.start.load(Ordering::Acquire),

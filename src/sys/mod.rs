@@ -7,11 +7,18 @@
     reason = "this is the one place that talks to the kernel by pointer"
 )]
 
+#[cfg(feature = "bench")]
+mod bpf;
 pub mod bus;
 pub mod cpu;
 pub mod file;
 pub mod inject;
 pub mod mapping;
+pub mod mmsg;
 pub mod netlink;
 pub mod netns;
+#[cfg(feature = "bench")]
+pub mod packet_ring;
 pub mod tun;
+#[cfg(feature = "bench")]
+pub mod xdp;

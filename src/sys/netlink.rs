@@ -80,6 +80,16 @@ pub fn set_no_enobufs(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_option(socket, libc::SOL_NETLINK, libc::NETLINK_NO_ENOBUFS, 1i32)
 }
 
+/// Has the kernel stamp packets as they arrive, as long as the socket is open: without somebody who
+/// asks, those that come in without a time stamp keep none. (On a netlink socket `SO_TIMESTAMP` does
+/// nothing else.)
+///
+/// # Errors
+/// What `setsockopt(2)` answers.
+pub fn set_timestamps(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMP, 1i32)
+}
+
 /// Datagrams this socket lost to a full buffer since it was opened (`SO_MEMINFO`,
 /// `SK_MEMINFO_DROPS`).
 ///
@@ -99,12 +109,17 @@ pub fn borrow(socket: &neli::socket::NlSocket) -> BorrowedFd<'_> {
 }
 
 /// Plain values that socket options take: any bit pattern is valid, no padding matters.
-trait Plain: Copy {}
+pub(super) trait Plain: Copy {}
 impl Plain for i32 {}
 impl Plain for libc::timeval {}
 impl<const N: usize> Plain for [u32; N] {}
 
-fn set_option<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32, value: T) -> io::Result<()> {
+pub(super) fn set_option<T: Plain>(
+    socket: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    value: T,
+) -> io::Result<()> {
     // SAFETY: the value is readable over the length given, for the length of the call.
     let failed = unsafe {
         libc::setsockopt(
@@ -122,7 +137,7 @@ fn set_option<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32, value: T)
     }
 }
 
-fn get_option<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<T> {
+pub(super) fn get_option<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<T> {
     // SAFETY: a `Plain` value may have any bits, zeros among them.
     let mut value: T = unsafe { std::mem::zeroed() };
     let mut len = len_of::<T>();
@@ -144,7 +159,7 @@ fn get_option<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32) -> io::Re
     }
 }
 
-fn len_of<T>() -> libc::socklen_t {
+pub(super) fn len_of<T>() -> libc::socklen_t {
     libc::socklen_t::try_from(size_of::<T>()).unwrap_or(libc::socklen_t::MAX)
 }
 

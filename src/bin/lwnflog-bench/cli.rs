@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::job::Test;
+use crate::readers::ring::Options;
 
 /// Compares lwnflog with other capture tools, as chapter 4 of the thesis did.
 ///
@@ -131,4 +132,7 @@ pub(crate) enum Command {
         #[arg(long)]
         copy: u32,
     },
+    /// Capture at another hook with lwnflog's own ring writer
+    #[command(hide = true)]
+    RingReader(Options),
 }

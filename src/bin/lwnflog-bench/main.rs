@@ -56,6 +56,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Tools) => tools::describe(&cli.common)?,
         Some(Command::Render { results, output }) => plan::render(results, output)?,
         Some(Command::NullReader { group, copy }) => readers::null::run(*group, *copy)?,
+        Some(Command::RingReader(options)) => readers::ring::run(options)?,
         Some(Command::Smoke { tools }) => smoke::run(&cli.common, tools)?,
         Some(Command::Soak { packets, frame_len }) => soak::run(&cli.common, *packets, *frame_len)?,
         Some(Command::Profile { selection }) => profile::run(&cli.common, selection)?,

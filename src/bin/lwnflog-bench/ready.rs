@@ -13,7 +13,9 @@ pub(crate) fn is_ready(lab: &Lab, ready: Ready, tool: &Tool) -> Result<bool> {
         Ready::Now => true,
         // Either file has one line for each group or queue that is bound.
         Ready::Groups(count) => proc_net(lab, "netfilter/nfnetlink_log")?.lines().count() >= count,
-        Ready::Queue => proc_net(lab, "netfilter/nfnetlink_queue")?.lines().count() > 0,
+        Ready::Queues(count) => {
+            proc_net(lab, "netfilter/nfnetlink_queue")?.lines().count() >= count
+        }
         Ready::PacketSocket => receives(&proc_net(lab, "packet")?),
         Ready::Says(words) => tool.said().all().contains(words),
     })

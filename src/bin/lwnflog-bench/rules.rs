@@ -34,7 +34,7 @@ pub(crate) fn lwnflog(groups: &[u16]) -> Result<String> {
     Ok(table_text(&spec))
 }
 
-/// As [`lwnflog`], at the device's ingress hook: before the checks of the IPv4 layer.
+/// As [`lwnflog()`], at the device's ingress hook: before the checks of the IPv4 layer.
 pub(crate) fn lwnflog_at_ingress() -> String {
     format!(
         "table netdev lwnflog {{

@@ -1,7 +1,9 @@
 //! Readers that exist for the comparison only, run as child processes like any other tool.
 //!
-//! `null` receives and counts. A reader of the protocol handler hook (TPACKET_V3) and one of the
-//! driver hook (AF_XDP) that feed lwnflog's own ring writer belong here too: each gets a file here
-//! for its loop, a hidden command in `cli.rs`, and a file in `tools/` that runs it.
+//! `null` receives and counts. `ring` feeds lwnflog's own capture loop and ring writer from another
+//! hook: the protocol handler (`packet`: TPACKET_V3) or the NIC driver (`xdp`: AF_XDP).
 
 pub(crate) mod null;
+mod packet;
+pub(crate) mod ring;
+mod xdp;

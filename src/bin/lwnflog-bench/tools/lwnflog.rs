@@ -118,22 +118,11 @@ impl Contender for Lwnflog {
             Variant::OneGroup | Variant::Ingress => vec![GROUP],
         };
         let groups: Vec<String> = groups.iter().map(u16::to_string).collect();
-        let groups = groups.join(",");
-        let ring = site.job.ring;
-        let snap_len = site.job.snap_len();
-        let invocation = Invocation::new(&self.path).args(&format!(
-            "--group {groups} --json --quiet --snaplen {snap_len}"
-        ));
-        Ok(Some(match site.job.test {
-            Test::Capacity | Test::Counting => invocation.arg("--discard"),
-            Test::Writing | Test::Whole => invocation
-                .args(&format!(
-                    "--file-size {}MB --files {}",
-                    ring.megabytes_per_file, ring.files
-                ))
-                .arg("-w")
-                .arg(site.dir),
-        }))
+        Ok(Some(invocation(
+            &self.path,
+            &format!("--group {}", groups.join(",")),
+            site,
+        )))
     }
 
     fn ready(&self, site: &Site<'_>) -> Ready {
@@ -154,13 +143,36 @@ impl Contender for Lwnflog {
     }
 
     fn claim(&self, said: &Said) -> Claim {
-        let Some(report) = report(said) else {
-            return Claim::default();
-        };
-        Claim {
-            captured: report["received"].as_u64(),
-            lost: sum(&report["dropped"]),
-        }
+        claim(said)
+    }
+}
+
+/// The command line: its source, and what all others have in common.
+pub(super) fn invocation(path: &Path, source: &str, site: &Site<'_>) -> Invocation {
+    let ring = site.job.ring;
+    let snap_len = site.job.snap_len();
+    let invocation =
+        Invocation::new(path).args(&format!("{source} --json --quiet --snaplen {snap_len}"));
+    match site.job.test {
+        Test::Capacity | Test::Counting => invocation.arg("--discard"),
+        Test::Writing | Test::Whole => invocation
+            .args(&format!(
+                "--file-size {}MB --files {}",
+                ring.megabytes_per_file, ring.files
+            ))
+            .arg("-w")
+            .arg(site.dir),
+    }
+}
+
+/// What its report says.
+pub(super) fn claim(said: &Said) -> Claim {
+    let Some(report) = report(said) else {
+        return Claim::default();
+    };
+    Claim {
+        captured: report["received"].as_u64(),
+        lost: sum(&report["dropped"]),
     }
 }
 

@@ -6,6 +6,7 @@ mod lwnflog;
 mod netsniff;
 mod nfqueue;
 mod null;
+mod ring;
 mod tcpdump;
 mod ulogd;
 mod xdpdump;
@@ -76,7 +77,7 @@ pub(crate) enum Ready {
     /// These many NFLOG groups are bound.
     Groups(usize),
     /// The NFQUEUE queue is bound.
-    Queue,
+    Queues(usize),
     /// A packet socket is bound to the receiving interface.
     PacketSocket,
     /// It says so.
@@ -212,6 +213,12 @@ pub(crate) fn all(common: &Common) -> Vec<Box<dyn Contender>> {
             variant,
         })
     };
+    let queue = |fanout| {
+        Box::new(nfqueue::LwnflogQueue {
+            path: lwnflog.clone(),
+            fanout,
+        })
+    };
     vec![
         Box::new(capacity::Capacity),
         own(lwnflog::Variant::OneGroup),
@@ -221,11 +228,15 @@ pub(crate) fn all(common: &Common) -> Vec<Box<dyn Contender>> {
         Box::new(ulogd::Ulogd),
         Box::new(tcpdump::Tcpdump { nflog: true }),
         Box::new(dumpcap::Dumpcap { nflog: true }),
+        queue(false),
+        queue(true),
         Box::new(nfqueue::TcpdumpQueue),
         Box::new(tcpdump::Tcpdump { nflog: false }),
         Box::new(dumpcap::Dumpcap { nflog: false }),
         Box::new(netsniff::Netsniff),
+        Box::new(ring::RingReader::Packet),
         Box::new(xdpdump::Xdpdump),
+        Box::new(ring::RingReader::Xdp),
     ]
 }
 

@@ -1,18 +1,118 @@
-//! tcpdump on an NFQUEUE queue: every packet waits for its verdict.
+//! On an NFQUEUE queue, where every packet waits for its verdict: tcpdump, and lwnflog itself with
+//! one queue or one for each processor.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ::lwnflog::lab::RX;
 use anyhow::Result;
-use lwnflog::lab::RX;
 
-use super::{Claim, Contender, Detector, Hook, Invocation, Ready, Site, tcpdump};
+use super::{Claim, Contender, Detector, Hook, Invocation, Ready, Site, lwnflog, tcpdump};
 use crate::child::Said;
 
-pub(crate) struct TcpdumpQueue;
-
-/// The queue's number.
+/// The first queue's number.
 const QUEUE: u16 = 5;
+
+/// Counts before the queue; what is accepted is dropped after it.
+fn rules() -> String {
+    format!(
+        "table ip lwnflog {{
+            counter detected {{ }}
+            chain before {{
+                type filter hook prerouting priority -2147483648; policy accept;
+                iifname \"{RX}\" counter name detected
+            }}
+            chain after {{
+                type filter hook prerouting priority -100; policy accept;
+                iifname \"{RX}\" drop
+            }}
+        }}"
+    )
+}
+
+/// The rule in between: one queue, or several by processor.
+fn queue_rule(queues: usize) -> Vec<Invocation> {
+    let target = match queues {
+        0 | 1 => format!("--queue-num {QUEUE}"),
+        more => format!(
+            "--queue-balance {QUEUE}:{} --queue-cpu-fanout",
+            usize::from(QUEUE) + more - 1
+        ),
+    };
+    let rule = format!("-t raw -A PREROUTING -i {RX} -j NFQUEUE {target} --queue-bypass");
+    vec![Invocation::new("iptables-nft").args(&rule)]
+}
+
+/// lwnflog itself.
+pub(crate) struct LwnflogQueue {
+    pub(crate) path: PathBuf,
+    /// A queue for each processor.
+    pub(crate) fanout: bool,
+}
+
+impl LwnflogQueue {
+    fn queues(&self) -> usize {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        if self.fanout { cpus } else { 1 }
+    }
+}
+
+impl Contender for LwnflogQueue {
+    fn id(&self) -> &'static str {
+        if self.fanout {
+            "lwnflog-nfqueue-percpu"
+        } else {
+            "lwnflog-nfqueue"
+        }
+    }
+
+    fn hook(&self) -> Hook {
+        Hook::Queue
+    }
+
+    fn settings(&self) -> &'static str {
+        "As lwnflog on a group; its queue, fail-open, has the default length. The rules are those of \
+         tcpdump on a queue."
+    }
+
+    fn program(&self) -> Option<(PathBuf, &'static str)> {
+        Some((
+            self.path.clone(),
+            "it with `cargo build --release`, or name it with --lwnflog",
+        ))
+    }
+
+    fn rules(&self, _site: &Site<'_>) -> Result<String> {
+        Ok(rules())
+    }
+
+    fn prepare(&self) -> Vec<Invocation> {
+        queue_rule(self.queues())
+    }
+
+    fn invocation(&self, site: &Site<'_>) -> Result<Option<Invocation>> {
+        let last = usize::from(QUEUE) + self.queues() - 1;
+        Ok(Some(lwnflog::invocation(
+            &self.path,
+            &format!("--queue {QUEUE}-{last}"),
+            site,
+        )))
+    }
+
+    fn ready(&self, _site: &Site<'_>) -> Ready {
+        Ready::Queues(self.queues())
+    }
+
+    fn detector(&self) -> Detector {
+        Detector::Rule
+    }
+
+    fn claim(&self, said: &Said) -> Claim {
+        lwnflog::claim(said)
+    }
+}
+
+pub(crate) struct TcpdumpQueue;
 
 impl Contender for TcpdumpQueue {
     fn id(&self) -> &'static str {
@@ -37,27 +137,12 @@ impl Contender for TcpdumpQueue {
         true
     }
 
-    /// Counts before the queue; what tcpdump accepts is dropped after it.
     fn rules(&self, _site: &Site<'_>) -> Result<String> {
-        Ok(format!(
-            "table ip lwnflog {{
-                counter detected {{ }}
-                chain before {{
-                    type filter hook prerouting priority -2147483648; policy accept;
-                    iifname \"{RX}\" counter name detected
-                }}
-                chain after {{
-                    type filter hook prerouting priority -100; policy accept;
-                    iifname \"{RX}\" drop
-                }}
-            }}"
-        ))
+        Ok(rules())
     }
 
     fn prepare(&self) -> Vec<Invocation> {
-        let rule =
-            format!("-t raw -A PREROUTING -i {RX} -j NFQUEUE --queue-num {QUEUE} --queue-bypass");
-        vec![Invocation::new("iptables-nft").args(&rule)]
+        queue_rule(1)
     }
 
     fn invocation(&self, site: &Site<'_>) -> Result<Option<Invocation>> {
@@ -77,7 +162,7 @@ impl Contender for TcpdumpQueue {
     }
 
     fn ready(&self, _site: &Site<'_>) -> Ready {
-        Ready::Queue
+        Ready::Queues(1)
     }
 
     fn detector(&self) -> Detector {
@@ -95,7 +180,7 @@ impl Contender for TcpdumpQueue {
 
 #[cfg(test)]
 mod tests {
-    use lwnflog::lab::Lab;
+    use ::lwnflog::lab::Lab;
 
     use super::*;
     use crate::rules;

@@ -1,0 +1,537 @@
+//! An NFQUEUE queue (`net/netfilter/nfnetlink_queue.c`): binding, configuring, receiving, verdicts.
+//!
+//! ```text
+//!   rule ─> queue (id 1, 2, 3, …; packets wait) ──a datagram each──> socket ─recvmmsg─> 64 at a time
+//!              ^                                                                            │ record
+//!              └──────── one verdict for all ids up to the last (VERDICT_BATCH) <───────────┘
+//! ```
+//!
+//! Ids grow by one with each packet sent to the socket, under the queue's lock: within a socket they
+//! ascend without a gap but for datagrams that the socket had no room for. A batch verdict takes
+//! every waiting packet with an id up to the one given, so the last id of a batch answers for all.
+//! A packet that finds the queue full gets no id.
+//!
+//! # What the `nfq` crate (0.2.5) does here, and what it does not
+//!
+//! Its verdicts are this module's, and it is the tests' oracle. Its socket is not used, for two
+//! reasons: its descriptor cannot be had (no `AsRawFd`; `recvmmsg` and batch verdicts need it), and
+//! it binds first and sets the copy mode, the length and fail-open later, each in a request of its
+//! own, discarding packets that come in between: until the copy mode is set the kernel *drops* every
+//! packet of the queue (`-EINVAL`, which neither `bypass` nor fail-open covers). Here one request
+//! does it all, and a packet that comes before the answer is kept.
+
+use std::io::{self, Cursor};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use neli::ToBytes;
+use neli::consts::nl::NlmF;
+use neli::consts::socket::{Msg, NlFamily};
+use neli::socket::NlSocket;
+use neli::utils::Groups;
+pub use nfq::Verdict;
+
+use super::holder::holder;
+use super::{Arrival, Count, Item, Source, Walk};
+use crate::netlink::message::{self, Messages};
+use crate::netlink::nfqueue::{self as wire, VerdictBatch, config as cfg, packet_id};
+use crate::netlink::request::{AttrResult, attrs, be32, bytes, message as request};
+use crate::packet::Packet;
+use crate::sys::mmsg::{self, Datagrams};
+use crate::sys::netlink as options;
+
+/// How long a receive call waits before it gives the caller a chance to look around.
+const RECEIVE_TIMEOUT: Duration = Duration::from_millis(100);
+/// How many receive calls the kernel gets to acknowledge a configuration.
+const ACKNOWLEDGE_TRIES: usize = 100;
+/// More than all attributes of a message take beside the packet (about 200 bytes today).
+const ATTRIBUTES_BYTES_MAX: u32 = 1024;
+/// The sequence number of the request that is acknowledged.
+const BIND_SEQUENCE: u32 = 1;
+
+/// How a queue is to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueConfig {
+    /// The number that the rule names: `queue num N`.
+    pub queue: u16,
+    /// Bytes to copy of each packet, from its network header on.
+    pub copy_range_bytes: u32,
+    /// Packets that may wait for their verdict: so many a stopped capturer holds.
+    pub len: u32,
+    /// What becomes of packets that find the queue full: they pass unrecorded, or are dropped.
+    pub fail_open: bool,
+    /// What becomes of packets when they are recorded.
+    pub verdict: Verdict,
+    /// The mark they carry on.
+    pub mark: Option<u32>,
+    /// The socket's receive buffer.
+    pub buffer_bytes: usize,
+}
+
+/// Why a queue cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// NFQUEUE is not in this kernel.
+    #[error(
+        "queue {queue}: this kernel has no Netfilter queue to netlink; load it with `modprobe nfnetlink_queue` (CONFIG_NETFILTER_NETLINK_QUEUE)"
+    )]
+    NoNfqueue {
+        /// The queue.
+        queue: u16,
+    },
+    /// Somebody else holds the queue.
+    #[error(
+        "queue {queue} is taken by {holder}; stop it, or capture another queue (and change the rule's `queue num`)"
+    )]
+    Taken {
+        /// The queue.
+        queue: u16,
+        /// The process, or what is known of it.
+        holder: String,
+    },
+    /// The caller may not.
+    #[error(
+        "queue {queue}: capturing needs CAP_NET_ADMIN in this network namespace; run as root, or `setcap cap_net_admin+ep` the program"
+    )]
+    NoRight {
+        /// The queue.
+        queue: u16,
+    },
+    /// Anything else.
+    #[error("queue {queue}: cannot {what}: {source}")]
+    System {
+        /// The queue.
+        queue: u16,
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// What the kernel counted of a queue (`/proc/net/netfilter/nfnetlink_queue`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueStatus {
+    /// Packets that wait for a verdict.
+    pub waiting: u32,
+    /// Packets dropped because the queue was full: with fail-open none.
+    pub queue_dropped: u32,
+    /// Packets dropped because the socket was full: with fail-open none.
+    pub user_dropped: u32,
+    /// The id given last.
+    pub last_id: u32,
+}
+
+impl QueueStatus {
+    /// Reads it, in the calling thread's network namespace; `None` if nobody holds the queue.
+    pub fn read(queue: u16) -> Option<QueueStatus> {
+        let table =
+            std::fs::read_to_string("/proc/thread-self/net/netfilter/nfnetlink_queue").ok()?;
+        table.lines().find_map(|line| Self::parse(line, queue))
+    }
+
+    /// Queue, port id, waiting, copy mode, copy range, queue dropped, user dropped, id, 1.
+    fn parse(line: &str, queue: u16) -> Option<QueueStatus> {
+        let mut columns = line
+            .split_whitespace()
+            .map(|column| column.parse::<u32>().ok());
+        let mut next = || columns.next().flatten();
+        if next()? != u32::from(queue) {
+            return None;
+        }
+        let (_port, waiting, _mode, _range) = (next()?, next()?, next()?, next()?);
+        Some(QueueStatus {
+            waiting,
+            queue_dropped: next()?,
+            user_dropped: next()?,
+            last_id: next()?,
+        })
+    }
+}
+
+/// Where a queue leaves what the kernel counted when it is released: nobody can read it afterwards.
+pub type LastStatus = Arc<Mutex<Option<QueueStatus>>>;
+
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Bound,
+    /// Nothing is queued any more; what was queued is being received.
+    Closing,
+    Released,
+}
+
+/// One bound queue: its socket and its receive buffers.
+pub struct Queue {
+    socket: NlSocket,
+    config: QueueConfig,
+    datagrams: Datagrams,
+    /// Packets that came while the acknowledgement was waited for.
+    kept: Vec<Vec<u8>>,
+    verdict: VerdictBatch,
+    /// The id that the last verdict was given up to.
+    settled_id: u32,
+    stage: Stage,
+    last_status: LastStatus,
+    granted_buffer_bytes: usize,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue")
+            .field("config", &self.config)
+            .field("stage", &self.stage)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    /// Binds the queue in the calling thread's network namespace and configures it in one request.
+    ///
+    /// # Errors
+    /// [`QueueError`], each with its remedy.
+    pub fn open(config: QueueConfig) -> Result<Queue, QueueError> {
+        let queue = config.queue;
+        let system = |what| {
+            move |source| QueueError::System {
+                queue,
+                what,
+                source,
+            }
+        };
+        let socket = NlSocket::connect(NlFamily::Netfilter, None, Groups::empty())
+            .map_err(system("open a netlink socket"))?;
+        let fd = options::borrow(&socket);
+        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)
+            .map_err(|error| system("set close-on-exec")(error.into()))?;
+        socket.block().map_err(system("make the socket wait"))?;
+        options::set_no_enobufs(fd).map_err(system("set NETLINK_NO_ENOBUFS"))?;
+        let granted_buffer_bytes = options::set_receive_buffer(fd, config.buffer_bytes)
+            .map_err(system("set the receive buffer"))?;
+        options::set_receive_timeout(fd, RECEIVE_TIMEOUT)
+            .map_err(system("set the receive timeout"))?;
+        options::set_timestamps(fd).map_err(system("have packets stamped"))?;
+        let copy_range_bytes = config.copy_range_bytes.clamp(1, wire::COPY_RANGE_MAX_BYTES);
+        let mut this = Queue {
+            socket,
+            datagrams: Datagrams::new((copy_range_bytes + ATTRIBUTES_BYTES_MAX) as usize),
+            kept: Vec::new(),
+            verdict: VerdictBatch::new(queue, verdict_number(config.verdict), config.mark),
+            settled_id: 0,
+            stage: Stage::Bound,
+            last_status: LastStatus::default(),
+            granted_buffer_bytes,
+            config: QueueConfig {
+                copy_range_bytes,
+                ..config
+            },
+        };
+        this.configure().map_err(|source| {
+            this.stage = Stage::Released; // it is not ours to release
+            this.explain(source)
+        })?;
+        Ok(this)
+    }
+
+    /// GSO: merged packets come as one, as they pass the hook, and unfinished checksums are left
+    /// alone. What the kernel could tell beside (conntrack, owner, security context) stays off.
+    fn configure(&mut self) -> io::Result<()> {
+        let fail_open = if self.config.fail_open {
+            cfg::F_FAIL_OPEN
+        } else {
+            0
+        };
+        let every_flag =
+            cfg::F_FAIL_OPEN | cfg::F_CONNTRACK | cfg::F_GSO | cfg::F_UID_GID | cfg::F_SECCTX;
+        let mut params = self.config.copy_range_bytes.to_be_bytes().to_vec();
+        params.push(cfg::COPY_PACKET);
+        self.send(
+            NlmF::ACK,
+            [
+                bytes(cfg::CMD, &[cfg::CMD_BIND, 0, 0, 0]),
+                bytes(cfg::PARAMS, &params),
+                be32(cfg::QUEUE_MAXLEN, self.config.len),
+                be32(cfg::FLAGS, fail_open | cfg::F_GSO),
+                be32(cfg::MASK, every_flag),
+            ],
+        )?;
+        for _ in 0..ACKNOWLEDGE_TRIES {
+            self.fill(true)?;
+            let mut answer = None;
+            for datagram in self.datagrams.iter() {
+                match error_number(datagram) {
+                    Some((BIND_SEQUENCE, errno)) => answer = Some(errno),
+                    Some(_) => {}
+                    None => self.kept.push(datagram.to_vec()),
+                }
+            }
+            match answer {
+                Some(0) => return Ok(()),
+                Some(errno) => return Err(io::Error::from_raw_os_error(errno)),
+                None => {}
+            }
+        }
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the kernel did not acknowledge the configuration",
+        ))
+    }
+
+    fn explain(&self, source: io::Error) -> QueueError {
+        let queue = self.config.queue;
+        match source.raw_os_error() {
+            // A queue that another socket holds answers EPERM too: who holds it decides.
+            Some(libc::EPERM) => match holder("nfnetlink_queue", queue) {
+                Some(holder) => QueueError::Taken { queue, holder },
+                None => QueueError::NoRight { queue },
+            },
+            Some(libc::EBUSY) => QueueError::Taken {
+                queue,
+                holder: "this process".to_owned(),
+            },
+            Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT) => {
+                QueueError::NoNfqueue { queue }
+            }
+            _ => QueueError::System {
+                queue,
+                what: "bind it",
+                source,
+            },
+        }
+    }
+
+    fn send<const N: usize>(&self, flags: NlmF, settings: [AttrResult; N]) -> io::Result<()> {
+        let other = |error| io::Error::other(format!("{error}"));
+        let settings = attrs(settings).map_err(other)?;
+        let request = request(
+            wire::CONFIG,
+            flags,
+            BIND_SEQUENCE,
+            0,
+            self.config.queue,
+            settings,
+        )
+        .map_err(other)?;
+        let mut bytes = Cursor::new(Vec::new());
+        request
+            .to_bytes(&mut bytes)
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        self.socket.send(bytes.get_ref(), Msg::empty()).map(drop)
+    }
+
+    #[inline]
+    fn fill(&mut self, wait: bool) -> io::Result<Arrival> {
+        match self.datagrams.receive(options::borrow(&self.socket), wait) {
+            Ok(_) => Ok(Arrival::Batch),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EAGAIN | libc::EINTR | libc::ENOBUFS) => Ok(Arrival::Nothing),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Has the queue take no more packets: they pass (fail-open), or are dropped.
+    fn close(&mut self) -> io::Result<()> {
+        self.stage = Stage::Closing;
+        self.send(NlmF::empty(), [be32(cfg::QUEUE_MAXLEN, 0)])
+    }
+
+    /// Unbinds the empty queue: packets find nobody, and pass by the rule's `bypass`.
+    fn release(&mut self) -> io::Result<()> {
+        self.stage = Stage::Released;
+        *self
+            .last_status
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = QueueStatus::read(self.config.queue);
+        self.send(
+            NlmF::empty(),
+            [bytes(cfg::CMD, &[cfg::CMD_UNBIND, 0, 0, 0])],
+        )
+    }
+
+    /// What the kernel counted, once the queue is released.
+    pub fn last_status(&self) -> LastStatus {
+        Arc::clone(&self.last_status)
+    }
+
+    /// The receive buffer that the kernel granted, which may be less than was asked for.
+    pub fn granted_buffer_bytes(&self) -> usize {
+        self.granted_buffer_bytes
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &QueueConfig {
+        &self.config
+    }
+}
+
+impl Source for Queue {
+    type Batch<'a> = Batch<'a>;
+
+    #[inline]
+    fn receive(&mut self, wait: bool) -> io::Result<Arrival> {
+        if !self.kept.is_empty() {
+            self.kept = self.datagrams.put_back(std::mem::take(&mut self.kept));
+            return Ok(Arrival::Batch);
+        }
+        let arrival = self.fill(wait)?;
+        if arrival == Arrival::Nothing && self.stage == Stage::Closing {
+            self.release()?;
+        }
+        Ok(arrival)
+    }
+
+    #[inline]
+    fn batch(&self) -> Batch<'_> {
+        Batch {
+            datagrams: self.datagrams.iter(),
+            packet: Packet::default(),
+        }
+    }
+
+    #[inline]
+    fn count(&self) -> Count {
+        let mut count = Count::default();
+        for id in self.datagrams.iter().filter_map(packet_id) {
+            count.first_sequence.get_or_insert(id);
+            count.packets += 1;
+        }
+        count
+    }
+
+    /// One verdict for all packets of the batch, recorded or not.
+    #[inline]
+    fn settle(&mut self) -> io::Result<()> {
+        let mut last = None;
+        for datagram in self.datagrams.iter() {
+            match packet_id(datagram) {
+                Some(id) => last = Some(id),
+                None => refusal(datagram)?,
+            }
+        }
+        if let Some(id) = last {
+            self.settled_id = id;
+            self.socket.send(self.verdict.up_to(id), Msg::empty())?;
+        }
+        Ok(())
+    }
+
+    /// Ends queueing first: what waits when a queue is unbound the kernel drops, so it is unbound
+    /// when the last packet has its verdict, in [`Source::receive`].
+    fn detach(&mut self) -> io::Result<()> {
+        self.close()
+    }
+
+    fn dropped_datagrams(&self) -> u64 {
+        options::dropped_datagrams(options::borrow(&self.socket)).map_or(0, u64::from)
+    }
+
+    fn truncated_datagrams(&self) -> u64 {
+        self.datagrams.truncated()
+    }
+
+    fn first_sequence(&self) -> u32 {
+        wire::FIRST_ID
+    }
+}
+
+/// Also where a capture ends by an error or a panic, packets of a fail-open queue do not die with it:
+/// those that wait get their verdict unrecorded.
+impl Drop for Queue {
+    fn drop(&mut self) {
+        if self.stage == Stage::Released || !self.config.fail_open {
+            return;
+        }
+        // The socket closes next, whatever comes of this.
+        let _ = self.close();
+        let every_later_id = self.settled_id.wrapping_add(u32::MAX / 2);
+        let _ = self
+            .socket
+            .send(self.verdict.up_to(every_later_id), Msg::empty());
+        let _ = self.release();
+    }
+}
+
+/// `NF_DROP` or `NF_ACCEPT` (`linux/netfilter.h`); the other verdicts are not this tool's.
+fn verdict_number(verdict: Verdict) -> u32 {
+    u32::from(verdict != Verdict::Drop)
+}
+
+/// The request and the error number of an acknowledgement or error.
+fn error_number(datagram: &[u8]) -> Option<(u32, i32)> {
+    let answer = Messages::new(datagram)
+        .flatten()
+        .find(|message| message.kind == message::ERROR)?;
+    Some((answer.sequence, message::error_number(answer.body)?))
+}
+
+/// What the kernel says against a verdict. That there is none such packet is nothing: those of a
+/// device that went down, or of a deleted rule, are dropped while they wait.
+#[cold]
+fn refusal(datagram: &[u8]) -> io::Result<()> {
+    match error_number(datagram) {
+        None | Some((_, 0 | libc::ENOENT)) => Ok(()),
+        Some((_, libc::EPERM)) => Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "the kernel takes no verdict from this process any more: it needs CAP_NET_ADMIN as long as it runs",
+        )),
+        Some((_, errno)) => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+/// The packets of one receive call.
+#[derive(Debug, Clone)]
+pub struct Batch<'a> {
+    datagrams: mmsg::Iter<'a>,
+    packet: Packet<'a>,
+}
+
+impl Walk for Batch<'_> {
+    #[inline]
+    fn next(&mut self) -> Option<Item<'_>> {
+        loop {
+            let parsed = match Messages::new(self.datagrams.next()?).next() {
+                Some(Ok(message)) if message.kind == wire::PACKET => wire::parse(&message),
+                Some(Ok(_)) | None => continue, // an acknowledgement or error, a stranger's datagram
+                Some(Err(error)) => Err(error),
+            };
+            return Some(match parsed {
+                Ok(packet) => {
+                    self.packet = packet;
+                    Item::Packet(&self.packet)
+                }
+                Err(error) => Item::Malformed(error),
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_s_table() {
+        let line = "    5  31620    12 2 65531    77     3  1000012  1";
+        let status = QueueStatus {
+            waiting: 12,
+            queue_dropped: 77,
+            user_dropped: 3,
+            last_id: 1_000_012,
+        };
+        assert_eq!(QueueStatus::parse(line, 5), Some(status));
+        assert_eq!(QueueStatus::parse(line, 6), None);
+        assert_eq!(QueueStatus::parse("5 1 2", 5), None);
+    }
+
+    #[test]
+    fn verdicts_have_the_kernel_s_numbers() {
+        assert_eq!(
+            (
+                verdict_number(Verdict::Drop),
+                verdict_number(Verdict::Accept)
+            ),
+            (0, 1)
+        );
+    }
+}
