@@ -203,7 +203,7 @@ impl Ring {
     #[inline]
     pub fn slot(&mut self, len: usize) -> Result<Slot<'_>, NoSlot> {
         let fits = match &self.live {
-            Some(live) => fits(live.position, live.record_end, live.segment_end, len),
+            Some(live) => fits(live.position, live.record_end, len),
             None => false,
         };
         if !fits {
@@ -228,7 +228,7 @@ impl Ring {
             live.position = live.segment_end;
             live.segment_end += segment_bytes;
             live.record_end = record_end(live.segment_end, capacity, tail_bytes);
-            if fits(live.position, live.record_end, live.segment_end, len) {
+            if fits(live.position, live.record_end, len) {
                 return Ok(());
             }
         }
@@ -373,12 +373,12 @@ impl Ring {
     }
 }
 
-/// What is left in the segment is nothing, or has room for a filler block. (In the last segment
-/// records end before the segment does, and the room kept there is larger than that.)
+/// What is left in the segment always has room for a filler block. A record that ended just where
+/// the segment does would, while it is written, overwrite the length at the end of the filler that
+/// readers still see.
 #[inline]
-fn fits(position: usize, record_end: usize, segment_end: usize, len: usize) -> bool {
-    let end = position + len;
-    end + BLOCK_MIN_BYTES <= record_end || (end == record_end && record_end == segment_end)
+fn fits(position: usize, record_end: usize, len: usize) -> bool {
+    position + len + BLOCK_MIN_BYTES <= record_end
 }
 
 fn record_end(segment_end: usize, capacity: usize, tail_bytes: usize) -> usize {

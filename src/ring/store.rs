@@ -149,8 +149,22 @@ impl Store {
     fn recover(&mut self, sequence: u64, path: &Path) -> io::Result<()> {
         let repaired = match repair::repair(path) {
             Ok(repaired) => repaired,
-            // A prepared file that no packet was written to is no capture file yet.
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => repair::Repaired::default(),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                // A prepared file that no packet was written to is no capture file yet. A live one
+                // whose beginning is lost may hold packets for somebody with patience: it is kept,
+                // under a name that is not the ring's.
+                if self.parse_name(path) != Some(Name::Next) {
+                    let aside = path.with_extension("damaged");
+                    fs::rename(path, &aside)?;
+                    self.recovered.push(Recovered {
+                        path: Some(aside),
+                        packets: 0,
+                        damaged_segments: 1,
+                    });
+                    return Ok(());
+                }
+                repair::Repaired::default()
+            }
             Err(error) => return Err(error),
         };
         if repaired.packets == 0 {
