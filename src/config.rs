@@ -55,7 +55,7 @@ pub struct RuleRequest {
 }
 
 /// Packets that may wait in a queue; docs/NFQUEUE.md has the measurement.
-pub const QUEUE_LEN_DEFAULT: u32 = 8192;
+pub const QUEUE_LEN_DEFAULT: u32 = 16_384;
 /// The most: newer kernels find waiting packets by a hash table that takes no more.
 pub const QUEUE_LEN_MAX: u32 = 65_536;
 

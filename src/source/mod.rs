@@ -3,6 +3,7 @@
 mod holder;
 pub mod nflog;
 pub mod nfqueue;
+mod queue_status;
 
 use std::io;
 

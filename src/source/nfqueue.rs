@@ -21,7 +21,7 @@
 //! does it all, and a packet that comes before the answer is kept.
 
 use std::io::{self, Cursor};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use neli::ToBytes;
@@ -32,6 +32,7 @@ use neli::utils::Groups;
 pub use nfq::Verdict;
 
 use super::holder::holder;
+pub use super::queue_status::{LastStatus, QueueStatus};
 use super::{Arrival, Count, Item, Source, Walk};
 use crate::netlink::message::{self, Messages};
 use crate::netlink::nfqueue::{self as wire, VerdictBatch, config as cfg, packet_id};
@@ -108,49 +109,6 @@ pub enum QueueError {
         source: io::Error,
     },
 }
-
-/// What the kernel counted of a queue (`/proc/net/netfilter/nfnetlink_queue`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct QueueStatus {
-    /// Packets that wait for a verdict.
-    pub waiting: u32,
-    /// Packets dropped because the queue was full: with fail-open none.
-    pub queue_dropped: u32,
-    /// Packets dropped because the socket was full: with fail-open none.
-    pub user_dropped: u32,
-    /// The id given last.
-    pub last_id: u32,
-}
-
-impl QueueStatus {
-    /// Reads it, in the calling thread's network namespace; `None` if nobody holds the queue.
-    pub fn read(queue: u16) -> Option<QueueStatus> {
-        let table =
-            std::fs::read_to_string("/proc/thread-self/net/netfilter/nfnetlink_queue").ok()?;
-        table.lines().find_map(|line| Self::parse(line, queue))
-    }
-
-    /// Queue, port id, waiting, copy mode, copy range, queue dropped, user dropped, id, 1.
-    fn parse(line: &str, queue: u16) -> Option<QueueStatus> {
-        let mut columns = line
-            .split_whitespace()
-            .map(|column| column.parse::<u32>().ok());
-        let mut next = || columns.next().flatten();
-        if next()? != u32::from(queue) {
-            return None;
-        }
-        let (_port, waiting, _mode, _range) = (next()?, next()?, next()?, next()?);
-        Some(QueueStatus {
-            waiting,
-            queue_dropped: next()?,
-            user_dropped: next()?,
-            last_id: next()?,
-        })
-    }
-}
-
-/// Where a queue leaves what the kernel counted when it is released: nobody can read it afterwards.
-pub type LastStatus = Arc<Mutex<Option<QueueStatus>>>;
 
 /// How far the end has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -509,20 +467,6 @@ impl Walk for Batch<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_kernel_s_table() {
-        let line = "    5  31620    12 2 65531    77     3  1000012  1";
-        let status = QueueStatus {
-            waiting: 12,
-            queue_dropped: 77,
-            user_dropped: 3,
-            last_id: 1_000_012,
-        };
-        assert_eq!(QueueStatus::parse(line, 5), Some(status));
-        assert_eq!(QueueStatus::parse(line, 6), None);
-        assert_eq!(QueueStatus::parse("5 1 2", 5), None);
-    }
 
     #[test]
     fn verdicts_have_the_kernel_s_numbers() {

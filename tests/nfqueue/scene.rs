@@ -221,7 +221,7 @@ fn read_pcapng(path: &Path) -> Vec<Recorded> {
                     records.push(Recorded {
                         frame: packet.packet_data()[..packet.caplen as usize].to_vec(),
                         original_len: packet.origlen as usize,
-                    })
+                    });
                 }
                 reader.consume(consumed);
             }
