@@ -63,7 +63,6 @@ fn package(program: &str) -> &str {
         "nft" => "nftables",
         "ip" => "iproute2",
         "iptables-nft" => "iptables",
-        "ping" => "iputils-ping",
         "tshark" => "tshark",
         "capinfos" => "wireshark-common",
         "tcpdump" => "tcpdump",
