@@ -522,15 +522,27 @@ fn a_ring_belongs_to_one_lwnflog() {
     first.end();
 }
 
-/// A file system of its own, of so many bytes.
-fn mount_tmpfs(dir: &Path, size: &str) {
-    let options = format!("size={size}");
-    run(
-        Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "none"])
-            .arg(dir),
-        "",
-    );
+/// A file system of its own, seen by this process and its children only.
+struct Tmpfs(tempfile::TempDir);
+
+impl Tmpfs {
+    fn mount(options: &str) -> Tmpfs {
+        let dir = temp_dir();
+        let mount = ["-t", "tmpfs", "-o", options, "none"];
+        run(Command::new("mount").args(mount).arg(dir.path()), "");
+        Tmpfs(dir)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        // Where something is mounted the directory could not be removed.
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
 }
 
 /// Takes all space that there is, and what becomes free, while `body` runs.
@@ -558,8 +570,7 @@ fn with_full_disk<T>(dir: &Path, body: impl FnOnce() -> T) -> T {
 #[test]
 fn a_disk_that_fills_up_shrinks_the_ring() {
     with_own_mounts("a_disk_that_fills_up_shrinks_the_ring", || {
-        let (lab, dir) = (lab(), temp_dir());
-        mount_tmpfs(dir.path(), "8m");
+        let (lab, dir) = (lab(), Tmpfs::mount("size=8m"));
         load_capture_rules(lab.receiver());
         under_traffic(&lab, 20_000, || {
             let options = ["--group", "5", "--file-size", "1MiB", "--files", "4"];
@@ -626,8 +637,7 @@ fn a_disk_that_fills_up_shrinks_the_ring() {
 #[test]
 fn not_enough_space_is_said_at_the_start() {
     with_own_mounts("not_enough_space_is_said_at_the_start", || {
-        let (namespace, dir) = (namespace(), temp_dir());
-        mount_tmpfs(dir.path(), "4m");
+        let (namespace, dir) = (namespace(), Tmpfs::mount("size=4m"));
         let mut command = namespace.command(LWNFLOG).unwrap();
         let options = ["--group", "5", "--file-size", "2MiB", "--files", "4", "-w"];
         let ended = Running::spawn(command.args(options).arg(dir.path())).wait_end();
@@ -645,13 +655,7 @@ fn not_enough_space_is_said_at_the_start() {
 #[test]
 fn a_directory_that_cannot_be_written_is_named() {
     with_own_mounts("a_directory_that_cannot_be_written_is_named", || {
-        let (namespace, dir) = (namespace(), temp_dir());
-        run(
-            Command::new("mount")
-                .args(["-t", "tmpfs", "-o", "ro", "none"])
-                .arg(dir.path()),
-            "",
-        );
+        let (namespace, dir) = (namespace(), Tmpfs::mount("ro"));
         for ring in [
             dir.path().to_owned(),
             dir.path().join("new"),

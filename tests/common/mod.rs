@@ -26,11 +26,13 @@ pub const LWNFLOG: &str = env!("CARGO_BIN_EXE_lwnflog");
 const DEADLINE: Duration = Duration::from_secs(30);
 
 pub fn lab() -> Lab {
-    Lab::new().expect("these tests need root: run them as root, or under `unshare -Ur`")
+    Lab::new()
+        .expect("these tests need root (and tcpdump refuses a user namespace): run them as root")
 }
 
 pub fn namespace() -> Namespace {
-    Namespace::new().expect("these tests need root: run them as root, or under `unshare -Ur`")
+    Namespace::new()
+        .expect("these tests need root (and tcpdump refuses a user namespace): run them as root")
 }
 
 pub fn temp_dir() -> tempfile::TempDir {
@@ -61,7 +63,6 @@ fn package(program: &str) -> &str {
         "nft" => "nftables",
         "ip" => "iproute2",
         "iptables-nft" => "iptables",
-        "ping" => "iputils-ping",
         "tshark" => "tshark",
         "capinfos" => "wireshark-common",
         "tcpdump" => "tcpdump",
