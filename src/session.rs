@@ -1,8 +1,12 @@
 //! One capture from beginning to end: rings, rules and sources opened in the right order, a thread
 //! for each source, the figures while it runs, the report at the end.
 
+mod drops;
+mod files;
+
+pub use files::disk_bound_bytes;
+
 use std::io;
-use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -10,21 +14,19 @@ use std::time::{Duration, Instant};
 
 use crate::account::{Account, Tally};
 use crate::capture::{Capture, Control, Outcome, Writer};
-use crate::config::{FileFormat, Output, Settings};
+use crate::config::{FileFormat, Settings};
 use crate::detected::{Bounds, Watch};
+use crate::record::Format;
 use crate::record::pcap::Pcap;
-use crate::record::pcapng::PcapNg;
-use crate::record::{Format, Interfaces, LinkType};
 use crate::report::{Figures, Report};
 use crate::ring::store::Recovered;
-use crate::ring::{Notice, Ring, RingConfig, Store, StoreError, segment_bytes_for};
+use crate::ring::{Notice, Ring, Store, StoreError};
 use crate::rules::{self, InstalledTable, RuleError, RuleSpec, SpecError, Target};
 use crate::source::Source;
 use crate::source::nflog::{Group, GroupConfig, GroupError};
 use crate::source::nfqueue::{LastStatus, Queue, QueueConfig, QueueError, QueueStatus};
-
-/// Attributes that link type NFLOG records beside the packet.
-const NFLOG_ATTRIBUTES_BYTES: u32 = 512;
+use drops::drops_before_hook;
+use files::{extension, file_snaplen, pcapng, ring_config};
 
 /// Why a capture cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -487,96 +489,4 @@ fn open_source(settings: &Settings, number: u16) -> Result<Opened, SessionError>
             Ok(Opened::Queue(Queue::open(config)?))
         }
     }
-}
-
-fn extension(output: &Output) -> &'static str {
-    match output.format {
-        FileFormat::PcapNg => PcapNg::EXTENSION,
-        FileFormat::Pcap => Pcap::EXTENSION,
-    }
-}
-
-/// The snap length that files declare: with link type NFLOG, frames hold attributes as well.
-fn file_snaplen(settings: &Settings) -> u32 {
-    match settings.link {
-        LinkType::Nflog => settings.snaplen + NFLOG_ATTRIBUTES_BYTES,
-        LinkType::Ethernet | LinkType::Ip => settings.snaplen,
-    }
-}
-
-fn segment_bytes(settings: &Settings) -> usize {
-    segment_bytes_for(PcapNg::record_bytes_max(file_snaplen(settings) as usize))
-}
-
-fn pcapng(settings: &Settings, number: u16) -> PcapNg {
-    let source = match settings.target {
-        Target::Group => format!("NFLOG group {number}"),
-        Target::Queue => format!("NFQUEUE queue {number}"),
-    };
-    let interfaces = Interfaces::new(device_name);
-    PcapNg::new(
-        settings.link,
-        file_snaplen(settings),
-        source,
-        segment_bytes(settings),
-        interfaces,
-    )
-}
-
-fn ring_config(settings: &Settings, output: &Output, number: u16) -> RingConfig {
-    RingConfig {
-        dir: output.dir.clone(),
-        name: settings.ring_name(number),
-        extension: extension(output),
-        file_bytes: output.file_bytes,
-        files: output.files,
-        segment_bytes: segment_bytes(settings),
-        filler: output.format == FileFormat::PcapNg,
-    }
-}
-
-/// The name of a device in the calling thread's network namespace.
-fn device_name(ifindex: u32) -> Option<String> {
-    crate::sys::netlink::device_name(ifindex)
-}
-
-/// Packets that devices or the backlog of this network namespace dropped on the way in.
-///
-/// `/proc/net/softnet_stat` counts the backlog's drops for the whole host, but each of them is in
-/// its device's figure as well, which is of this namespace alone: that one is read.
-fn drops_before_hook() -> u64 {
-    let Ok(table) = std::fs::read_to_string("/proc/thread-self/net/dev") else {
-        return 0;
-    };
-    table.lines().filter_map(received_drops).sum()
-}
-
-/// `/proc/net/dev`: behind the name bytes, packets, errs, drop, fifo of the receiving side.
-fn received_drops(line: &str) -> Option<u64> {
-    let (_, columns) = line.split_once(':')?;
-    let mut columns = columns.split_whitespace();
-    let drop: u64 = columns.nth(3)?.parse().ok()?;
-    let fifo: u64 = columns.next()?.parse().ok()?;
-    Some(drop + fifo)
-}
-
-/// The files a ring of these settings may come to take, in bytes: what an operator has to plan for.
-pub fn disk_bound_bytes(settings: &Settings) -> Option<u64> {
-    let output = settings.output.as_ref()?;
-    if output.files == 0 {
-        return None;
-    }
-    let rings = settings.numbers.len() as u64;
-    // One more file than hold packets is being prepared.
-    Some(
-        output
-            .file_bytes
-            .saturating_mul(output.files as u64 + 1)
-            .saturating_mul(rings),
-    )
-}
-
-/// Where a capture writes, for messages.
-pub fn directory(settings: &Settings) -> Option<PathBuf> {
-    settings.output.as_ref().map(|output| output.dir.clone())
 }

@@ -1,0 +1,74 @@
+//! What the settings of a session mean for its files.
+
+use crate::config::{FileFormat, Output, Settings};
+use crate::record::pcap::Pcap;
+use crate::record::pcapng::PcapNg;
+use crate::record::{Format, Interfaces, LinkType};
+use crate::ring::{RingConfig, segment_bytes_for};
+use crate::rules::Target;
+use crate::sys::netlink::device_name;
+
+/// Attributes that link type NFLOG records beside the packet.
+const NFLOG_ATTRIBUTES_BYTES: u32 = 512;
+
+pub(super) fn extension(output: &Output) -> &'static str {
+    match output.format {
+        FileFormat::PcapNg => PcapNg::EXTENSION,
+        FileFormat::Pcap => Pcap::EXTENSION,
+    }
+}
+
+/// The snap length that files declare: with link type NFLOG, frames hold attributes as well.
+pub(super) fn file_snaplen(settings: &Settings) -> u32 {
+    match settings.link {
+        LinkType::Nflog => settings.snaplen + NFLOG_ATTRIBUTES_BYTES,
+        LinkType::Ethernet | LinkType::Ip => settings.snaplen,
+    }
+}
+
+fn segment_bytes(settings: &Settings) -> usize {
+    segment_bytes_for(PcapNg::record_bytes_max(file_snaplen(settings) as usize))
+}
+
+pub(super) fn pcapng(settings: &Settings, number: u16) -> PcapNg {
+    let source = match settings.target {
+        Target::Group => format!("NFLOG group {number}"),
+        Target::Queue => format!("NFQUEUE queue {number}"),
+    };
+    let interfaces = Interfaces::new(device_name);
+    PcapNg::new(
+        settings.link,
+        file_snaplen(settings),
+        source,
+        segment_bytes(settings),
+        interfaces,
+    )
+}
+
+pub(super) fn ring_config(settings: &Settings, output: &Output, number: u16) -> RingConfig {
+    RingConfig {
+        dir: output.dir.clone(),
+        name: settings.ring_name(number),
+        extension: extension(output),
+        file_bytes: output.file_bytes,
+        files: output.files,
+        segment_bytes: segment_bytes(settings),
+        filler: output.format == FileFormat::PcapNg,
+    }
+}
+
+/// The files a ring of these settings may come to take, in bytes: what an operator has to plan for.
+pub fn disk_bound_bytes(settings: &Settings) -> Option<u64> {
+    let output = settings.output.as_ref()?;
+    if output.files == 0 {
+        return None;
+    }
+    let rings = settings.numbers.len() as u64;
+    // One more file than hold packets is being prepared.
+    Some(
+        output
+            .file_bytes
+            .saturating_mul(output.files as u64 + 1)
+            .saturating_mul(rings),
+    )
+}
