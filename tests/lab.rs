@@ -177,7 +177,13 @@ fn an_ordinary_user_can_have_a_laboratory() {
         .tempfile()
         .unwrap()
         .into_temp_path();
-    fs::copy(test, &copy).unwrap();
+    // `cp`, not `fs::copy`: a test beside this one that starts a program meanwhile would inherit the
+    // copy's descriptor, and a file that is open for writing cannot be started ("Text file busy").
+    let copied = Command::new("cp")
+        .args([test.as_os_str(), copy.as_os_str()])
+        .status()
+        .unwrap();
+    assert!(copied.success());
     fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let output = Command::new("setpriv")
         .args([
