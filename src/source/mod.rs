@@ -4,6 +4,7 @@ mod holder;
 pub mod nflog;
 pub mod nfqueue;
 mod queue_status;
+mod socket;
 
 use std::io;
 

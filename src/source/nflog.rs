@@ -1,20 +1,18 @@
 //! An NFLOG group (`net/netfilter/nfnetlink_log.c`): binding, configuring, receiving.
 
-use std::io::{self, Cursor};
+use std::io;
 use std::time::Duration;
 
-use neli::ToBytes;
 use neli::consts::netfilter::{LogCmd, LogCopyMode, NfLogCfg};
 use neli::consts::nl::NlmF;
-use neli::consts::socket::{Msg, NlFamily};
 use neli::socket::NlSocket;
-use neli::utils::Groups;
 
 use super::holder::holder;
+use super::socket as source_socket;
 use super::{Arrival, Count, Item, Source, Walk};
 use crate::netlink::message::{self, Messages};
 use crate::netlink::nflog;
-use crate::netlink::request::{AttrResult, attrs, be16, be32, bytes, message as request};
+use crate::netlink::request::{AttrResult, be16, be32, bytes};
 use crate::netlink::shape::Parser;
 use crate::sys::netlink as socket;
 
@@ -27,8 +25,6 @@ const NLBUFSIZ_MIN_BYTES: u32 = 4096;
 const DATAGRAMS_IN_BUFFER_MIN: usize = 16;
 /// `NFULNL_CFG_F_SEQ`: number the messages of this group.
 const FLAG_SEQUENCE: u16 = 1;
-/// How long a receive call waits before it gives the caller a chance to look around.
-const RECEIVE_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long the kernel gets to acknowledge a configuration.
 const ACKNOWLEDGE_TRIES: usize = 20;
 
@@ -142,24 +138,14 @@ impl Group {
     /// [`GroupError`], each with its remedy.
     pub fn open(config: GroupConfig) -> Result<Group, GroupError> {
         let group = config.group;
-        let system = |what| {
-            move |source| GroupError::System {
-                group,
-                what,
-                source,
-            }
-        };
-        let socket = NlSocket::connect(NlFamily::Netfilter, None, Groups::empty())
-            .map_err(system("open a netlink socket"))?;
-        let fd = socket::borrow(&socket);
-        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)
-            .map_err(|error| system("set close-on-exec")(error.into()))?;
-        socket.block().map_err(system("make the socket wait"))?;
-        socket::set_no_enobufs(fd).map_err(system("set NETLINK_NO_ENOBUFS"))?;
-        let granted_buffer_bytes = socket::set_receive_buffer(fd, config.buffer_bytes)
-            .map_err(system("set the receive buffer"))?;
-        socket::set_receive_timeout(fd, RECEIVE_TIMEOUT)
-            .map_err(system("set the receive timeout"))?;
+        let (socket, granted_buffer_bytes) =
+            source_socket::open(config.buffer_bytes).map_err(|(what, source)| {
+                GroupError::System {
+                    group,
+                    what,
+                    source,
+                }
+            })?;
         // A buffer that cannot be had (no right to exceed net.core.rmem_max) must hold several
         // datagrams all the same: smaller ones then.
         let nlbufsiz_limit =
@@ -261,22 +247,14 @@ impl Group {
     }
 
     fn send<const N: usize>(&self, sequence: u32, settings: [AttrResult; N]) -> io::Result<()> {
-        let other = |error| io::Error::other(format!("{error}"));
-        let settings = attrs(settings).map_err(other)?;
-        let request = request(
+        source_socket::configure(
+            &self.socket,
             nflog::CONFIG,
             NlmF::ACK,
             sequence,
-            0,
             self.config.group,
             settings,
         )
-        .map_err(other)?;
-        let mut bytes = Cursor::new(Vec::new());
-        request
-            .to_bytes(&mut bytes)
-            .map_err(|error| io::Error::other(error.to_string()))?;
-        self.socket.send(bytes.get_ref(), Msg::empty()).map(drop)
     }
 
     /// Receives one datagram into the buffer.

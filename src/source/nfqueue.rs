@@ -20,29 +20,25 @@
 //! packet of the queue (`-EINVAL`, which neither `bypass` nor fail-open covers). Here one request
 //! does it all, and a packet that comes before the answer is kept.
 
-use std::io::{self, Cursor};
+use std::io;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
-use neli::ToBytes;
 use neli::consts::nl::NlmF;
-use neli::consts::socket::{Msg, NlFamily};
+use neli::consts::socket::Msg;
 use neli::socket::NlSocket;
-use neli::utils::Groups;
 pub use nfq::Verdict;
 
 use super::holder::holder;
 pub use super::queue_status::{LastStatus, QueueStatus};
+use super::socket as source_socket;
 use super::{Arrival, Count, Item, Source, Walk};
 use crate::netlink::message::{self, Messages};
 use crate::netlink::nfqueue::{self as wire, VerdictBatch, config as cfg, packet_id};
-use crate::netlink::request::{AttrResult, attrs, be32, bytes, message as request};
+use crate::netlink::request::{AttrResult, be32, bytes};
 use crate::packet::Packet;
 use crate::sys::mmsg::{self, Datagrams};
 use crate::sys::netlink as options;
 
-/// How long a receive call waits before it gives the caller a chance to look around.
-const RECEIVE_TIMEOUT: Duration = Duration::from_millis(100);
 /// How many receive calls the kernel gets to acknowledge a configuration.
 const ACKNOWLEDGE_TRIES: usize = 100;
 /// More than all attributes of a message take beside the packet (about 200 bytes today).
@@ -150,25 +146,15 @@ impl Queue {
     /// [`QueueError`], each with its remedy.
     pub fn open(config: QueueConfig) -> Result<Queue, QueueError> {
         let queue = config.queue;
-        let system = |what| {
-            move |source| QueueError::System {
-                queue,
-                what,
-                source,
-            }
+        let system = |(what, source)| QueueError::System {
+            queue,
+            what,
+            source,
         };
-        let socket = NlSocket::connect(NlFamily::Netfilter, None, Groups::empty())
-            .map_err(system("open a netlink socket"))?;
-        let fd = options::borrow(&socket);
-        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)
-            .map_err(|error| system("set close-on-exec")(error.into()))?;
-        socket.block().map_err(system("make the socket wait"))?;
-        options::set_no_enobufs(fd).map_err(system("set NETLINK_NO_ENOBUFS"))?;
-        let granted_buffer_bytes = options::set_receive_buffer(fd, config.buffer_bytes)
-            .map_err(system("set the receive buffer"))?;
-        options::set_receive_timeout(fd, RECEIVE_TIMEOUT)
-            .map_err(system("set the receive timeout"))?;
-        options::set_timestamps(fd).map_err(system("have packets stamped"))?;
+        let (socket, granted_buffer_bytes) =
+            source_socket::open(config.buffer_bytes).map_err(system)?;
+        options::set_timestamps(options::borrow(&socket))
+            .map_err(|error| system(("have packets stamped", error)))?;
         let copy_range_bytes = config.copy_range_bytes.clamp(1, wire::COPY_RANGE_MAX_BYTES);
         let mut this = Queue {
             socket,
@@ -259,22 +245,14 @@ impl Queue {
     }
 
     fn send<const N: usize>(&self, flags: NlmF, settings: [AttrResult; N]) -> io::Result<()> {
-        let other = |error| io::Error::other(format!("{error}"));
-        let settings = attrs(settings).map_err(other)?;
-        let request = request(
+        source_socket::configure(
+            &self.socket,
             wire::CONFIG,
             flags,
             BIND_SEQUENCE,
-            0,
             self.config.queue,
             settings,
         )
-        .map_err(other)?;
-        let mut bytes = Cursor::new(Vec::new());
-        request
-            .to_bytes(&mut bytes)
-            .map_err(|error| io::Error::other(error.to_string()))?;
-        self.socket.send(bytes.get_ref(), Msg::empty()).map(drop)
     }
 
     #[inline]

@@ -1,0 +1,56 @@
+//! The netlink socket of a source: opened and set up, and sent configuration requests, in the same
+//! way for a group and a queue.
+
+use std::io::{self, Cursor};
+use std::time::Duration;
+
+use neli::ToBytes;
+use neli::consts::nl::NlmF;
+use neli::consts::socket::{Msg, NlFamily};
+use neli::socket::NlSocket;
+use neli::utils::Groups;
+
+use crate::netlink::request::{AttrResult, attrs, message};
+use crate::sys::netlink as options;
+
+/// How long a receive call waits before it gives the caller a chance to look around.
+const RECEIVE_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// What could not be done, and what the system said.
+pub(super) type Failed = (&'static str, io::Error);
+
+/// Opens a socket in the calling thread's network namespace. Returns it and the receive buffer that
+/// the kernel granted, in bytes.
+pub(super) fn open(buffer_bytes: usize) -> Result<(NlSocket, usize), Failed> {
+    let cannot = |what| move |error| (what, error);
+    let socket = NlSocket::connect(NlFamily::Netfilter, None, Groups::empty())
+        .map_err(cannot("open a netlink socket"))?;
+    let fd = options::borrow(&socket);
+    rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)
+        .map_err(|error| ("set close-on-exec", error.into()))?;
+    socket.block().map_err(cannot("make the socket wait"))?;
+    options::set_no_enobufs(fd).map_err(cannot("set NETLINK_NO_ENOBUFS"))?;
+    let granted_bytes =
+        options::set_receive_buffer(fd, buffer_bytes).map_err(cannot("set the receive buffer"))?;
+    options::set_receive_timeout(fd, RECEIVE_TIMEOUT).map_err(cannot("set the receive timeout"))?;
+    Ok((socket, granted_bytes))
+}
+
+/// Sends a configuration request (`kind`) for group or queue `number`.
+pub(super) fn configure<const N: usize>(
+    socket: &NlSocket,
+    kind: u16,
+    flags: NlmF,
+    sequence: u32,
+    number: u16,
+    settings: [AttrResult; N],
+) -> io::Result<()> {
+    let other = |error| io::Error::other(format!("{error}"));
+    let settings = attrs(settings).map_err(other)?;
+    let request = message(kind, flags, sequence, 0, number, settings).map_err(other)?;
+    let mut bytes = Cursor::new(Vec::new());
+    request
+        .to_bytes(&mut bytes)
+        .map_err(|error| io::Error::other(error.to_string()))?;
+    socket.send(bytes.get_ref(), Msg::empty()).map(drop)
+}
