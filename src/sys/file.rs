@@ -16,6 +16,17 @@ pub fn is_open_only_here(file: &File) -> bool {
         && set_lease(file, libc::F_UNLCK).is_ok()
 }
 
+/// Takes a read lease on a file that is open for reading, until the file is closed: whoever opens
+/// it for writing waits so long, up to `fs.lease-break-time` seconds. So a file server keeps files of
+/// its clients, and so tests keep the ring's swapper from one.
+///
+/// # Errors
+/// `EAGAIN` if somebody has it open for writing, and whatever else the file system answers.
+pub fn take_read_lease(file: &File) -> io::Result<()> {
+    set_lease_signal(file)?;
+    set_lease(file, libc::F_RDLCK)
+}
+
 /// `F_SETSIG` (`asm-generic/fcntl.h`): with which signal a lease's holder is told.
 const F_SETSIG: i32 = 10;
 

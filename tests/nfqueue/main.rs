@@ -5,13 +5,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
+mod disk;
 mod scene;
 
+use std::fs;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use disk::Disk;
 use lwnflog::lab::{Marker, Progress, RX, Traffic};
+use lwnflog::sys::file::take_read_lease;
 use rustix::process::Signal;
 use scene::{Scene, until};
 
@@ -352,7 +356,7 @@ fn overload_loses_no_traffic_and_no_count() {
 #[test]
 fn a_full_disk_holds_no_traffic_up() {
     let scene = Scene::new(5);
-    std::fs::create_dir(scene.ring()).unwrap();
+    fs::create_dir(scene.ring()).unwrap();
     let mut command = Command::new("unshare");
     let script = "mount -t tmpfs -o size=4M none \"$1\" || exit 9; shift; exec \"$@\"";
     command
@@ -378,12 +382,113 @@ fn a_lost_disk_holds_no_traffic_up() {
     let capturer = scene.capture("");
     scene.send(100);
     until("the first are through", || scene.passed() == 100);
-    std::fs::remove_dir_all(scene.ring()).unwrap();
+    fs::remove_dir_all(scene.ring()).unwrap();
     scene.send_as(1, 30_000);
     until("all packets passed", || scene.passed() == 30_100);
     let report = capturer.finish();
     assert_eq!(report.figure("detected"), 30_100);
     assert!(report.figure("dropped.writer") > 0, "{}", report.0);
+}
+
+/// The capturing thread is held in the middle of a record: no store to the live file goes on.
+#[test]
+fn a_disk_that_hangs_holds_one_queue_s_length_and_no_more() {
+    let scene = Scene::new(5);
+    let mut disk = Disk::new(scene.dir.path(), &scene.ring());
+    let command = disk.command(env!("CARGO_BIN_EXE_lwnflog"));
+    let capturer = scene.capture_by(command, "--queue-len 100");
+    scene.send(100);
+    until("the first are through", || scene.passed() == 100);
+    let frozen = disk.freeze();
+    scene.send_as(1, 1000);
+    assert_eq!(scene.passed(), 1000, "all but those that wait");
+    scene.send_as(2, 500);
+    assert_eq!(scene.passed(), 1500, "all of the second lot");
+    assert_eq!(scene.status(5).unwrap().waiting, 100);
+    drop(frozen);
+    until("those that were held pass", || scene.passed() == 1600);
+    scene.send_as(3, 50);
+    until("the last are through", || scene.passed() == 1650);
+    let report = capturer.finish();
+    assert_eq!(
+        (report.figure("detected"), report.figure("written")),
+        (1650, 250)
+    );
+    assert_eq!(
+        (
+            report.figure("dropped.queue"),
+            report.figure("unrecorded.passed")
+        ),
+        (1400, 1400)
+    );
+    let streams: Vec<_> = Scene::records_in(&disk.path())
+        .iter()
+        .map(|record| record.marker().stream)
+        .collect();
+    let of = |stream| streams.iter().filter(|one| **one == stream).count();
+    assert_eq!((of(0), of(1), of(2), of(3)), (100, 100, 0, 50));
+}
+
+/// The swapper cannot have the file that it is to recycle: a reader holds a lease on it, as a file
+/// server does for its clients. The kernel bounds that (`fs.lease-break-time`, 45 s).
+#[test]
+fn a_ring_that_waits_for_its_next_file_holds_one_queue_s_length_and_no_more() {
+    const LEN: u64 = 200;
+    let scene = Scene::new(5);
+    let capturer = scene.capture(&format!(
+        "--queue-len {LEN} --files 2 --file-size 256KiB -s 0"
+    ));
+    let mut stream = 0;
+    let mut sent = 0;
+    let mut send = |packets| {
+        scene.send_as(stream, packets);
+        stream += 1;
+        sent += packets;
+        sent
+    };
+    let mut leased = None;
+    until("a finished file can be held", || {
+        let sent = send(LEN / 2);
+        until("they passed", || scene.passed() == sent);
+        leased = scene.oldest_finished().and_then(|oldest| {
+            let file = fs::File::open(oldest).ok()?; // it may just have been recycled
+            take_read_lease(&file).ok().map(|()| file)
+        });
+        leased.is_some()
+    });
+    // The live file and the one that is ready still take packets.
+    while !capturer.waits_for_file() {
+        let sent = send(LEN / 2);
+        until("they passed, or the ring waits", || {
+            scene.passed() == sent || capturer.waits_for_file()
+        });
+    }
+    let sent_before = send(LEN);
+    assert_eq!(u64::from(scene.status(5).unwrap().waiting), LEN);
+    assert_eq!(scene.passed(), sent_before - LEN);
+    let sent_in_stall = send(1000);
+    assert_eq!(
+        scene.passed(),
+        sent_in_stall - LEN,
+        "all but those that wait"
+    );
+    assert!(capturer.waits_for_file(), "the lease ran out");
+    drop(leased);
+    until("those that were held pass", || {
+        scene.passed() == sent_in_stall
+    });
+    let sent = send(50);
+    until("the last are through", || scene.passed() == sent);
+    let report = capturer.finish();
+    assert_eq!(report.figure("detected"), sent);
+    let unrecorded = report.figure("dropped.queue");
+    assert!((1000..1000 + LEN).contains(&unrecorded), "{}", report.0);
+    assert_eq!(report.figure("unrecorded.passed"), unrecorded);
+    assert_eq!(report.figure("written"), sent - unrecorded);
+    assert!(report.figure("stalls") > 0, "{}", report.0);
+    let records = scene.records();
+    let last = records.iter().rev().take(50).map(|record| record.marker());
+    assert!(last.into_iter().all(|marker| marker.stream == stream - 1));
 }
 
 /// The same stop and the same traffic, and no packet passes: for comparison.

@@ -161,9 +161,12 @@ impl Scene {
         inside
             .args(command.get_args())
             .args(["--queue", &queues, "--json", "--quiet"]);
-        inside
-            .args(["--file-size", "1MB", "--files", "0", "-w"])
-            .arg(self.ring());
+        for (option, value) in [("--file-size", "1MB"), ("--files", "0")] {
+            if !options.contains(option) {
+                inside.args([option, value]);
+            }
+        }
+        inside.arg("-w").arg(self.ring());
         inside
             .args(options.split_whitespace())
             .stdout(Stdio::piped())
@@ -180,20 +183,39 @@ impl Scene {
         capturer
     }
 
-    /// The recorded packets of all files: frame, original length, and mark or 0.
+    /// The recorded packets of all files: frame and original length.
     pub(crate) fn records(&self) -> Vec<Recorded> {
-        let mut files: Vec<_> = fs::read_dir(self.ring())
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .collect();
-        files.retain(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "pcapng")
-        });
-        files.retain(|path| !path.file_name().unwrap().to_string_lossy().starts_with('.')); // being prepared
-        files.sort();
+        Self::records_in(&self.ring())
+    }
+
+    /// The same of a ring elsewhere.
+    pub(crate) fn records_in(ring: &Path) -> Vec<Recorded> {
+        let files = files_of(ring);
         files.iter().flat_map(|file| read_pcapng(file)).collect()
     }
+
+    /// The oldest file of the ring that is finished.
+    pub(crate) fn oldest_finished(&self) -> Option<PathBuf> {
+        let is_live = |path: &PathBuf| path.to_string_lossy().contains(".live.");
+        files_of(&self.ring())
+            .into_iter()
+            .find(|path| !is_live(path))
+    }
+}
+
+/// The capture files of a directory, oldest first; not the one that is being prepared.
+fn files_of(ring: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(ring)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "pcapng")
+    });
+    files.retain(|path| !path.file_name().unwrap().to_string_lossy().starts_with('.'));
+    files.sort();
+    files
 }
 
 /// A packet as it stands in a file.
@@ -251,6 +273,17 @@ impl Capturer<'_> {
         until("it is stopped", || {
             fs::read_to_string(&stat).unwrap().contains(") T ")
         });
+    }
+
+    /// Whether the capturing thread waits for another thread: of all that it waits for, only the
+    /// swapper with the next file is one.
+    pub(crate) fn waits_for_file(&self) -> bool {
+        let tasks = format!("/proc/{}/task", self.child.as_ref().unwrap().id());
+        fs::read_dir(tasks).unwrap().any(|task| {
+            let task = task.unwrap().path();
+            let read = |name| fs::read_to_string(task.join(name)).unwrap_or_default();
+            read("comm").starts_with("capture-") && read("wchan").contains("futex")
+        })
     }
 
     fn check_alive(&mut self) {
