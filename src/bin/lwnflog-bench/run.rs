@@ -129,34 +129,10 @@ impl Bench {
         let job = site.job;
         let lab = Lab::new()?;
         rules::load(lab.receiver(), &tool.rules(site)?)?;
-        for step in tool.prepare() {
-            let output = self.command(&lab, &step)?.output().with_context(|| {
-                format!(
-                    "cannot start {}: is its package installed?",
-                    step.program.display()
-                )
-            })?;
-            if !output.status.success() {
-                bail!(
-                    "{}: {}",
-                    step.shown(site.dir),
-                    String::from_utf8_lossy(&output.stderr).trim()
-                );
-            }
-        }
+        self.prepare(&lab, tool, site)?;
         let started_at = SystemTime::now();
         let (sender_cores, tool_cores) = self.share_cores(job.senders);
-        let mut child = match tool.invocation(site)? {
-            None => None,
-            Some(invocation) => {
-                let mut command = self.command(&lab, &invocation)?;
-                pin_before_exec(&mut command, &tool_cores).context("cannot choose processors")?;
-                Some(Tool::start(command, site.scratch)?)
-            }
-        };
-        if let Some(child) = &mut child {
-            self.wait_until_ready(&lab, tool.ready(site), child)?;
-        }
+        let child = self.start(&lab, tool, site, &tool_cores)?;
         if job.test.writes() {
             touch_memory(job.file_bytes(SHORT_WARM_UP));
         }
@@ -234,6 +210,44 @@ impl Bench {
             run.written = run.claim.captured;
         }
         Ok(run)
+    }
+
+    /// Runs the commands that a tool needs before it starts.
+    pub(crate) fn prepare(&self, lab: &Lab, tool: &dyn Contender, site: &Site<'_>) -> Result<()> {
+        for step in tool.prepare() {
+            let output = self.command(lab, &step)?.output().with_context(|| {
+                format!(
+                    "cannot start {}: is its package installed?",
+                    step.program.display()
+                )
+            })?;
+            if !output.status.success() {
+                bail!(
+                    "{}: {}",
+                    step.shown(site.dir),
+                    String::from_utf8_lossy(&output.stderr).trim()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a tool, if there is one to start, and waits until packets reach it.
+    pub(crate) fn start(
+        &self,
+        lab: &Lab,
+        tool: &dyn Contender,
+        site: &Site<'_>,
+        cores: &[usize],
+    ) -> Result<Option<Tool>> {
+        let Some(invocation) = tool.invocation(site)? else {
+            return Ok(None);
+        };
+        let mut command = self.command(lab, &invocation)?;
+        pin_before_exec(&mut command, cores).context("cannot choose processors")?;
+        let mut child = Tool::start(command, site.scratch)?;
+        self.wait_until_ready(lab, tool.ready(site), &mut child)?;
+        Ok(Some(child))
     }
 
     /// A program to be started in the receiving namespace.
