@@ -69,3 +69,42 @@ fn bad_requests_are_refused_with_the_reason() {
         );
     }
 }
+
+/// A few probes: that they come back, and that the tools capture them.
+#[test]
+fn latency_is_measured_of_captured_packets() {
+    for load in [&[][..], &["--load", "2000"]] {
+        let args = ["latency", "--probes", "50", "--rounds", "2", "--json", "-"];
+        let output = bench(&args).args(load).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}{said}");
+        assert!(!text.contains("GAP"), "a tool is not installed:\n{text}");
+        let json = &text[text.find("\n{").expect("JSON")..];
+        let results: serde_json::Value = serde_json::from_str(json).unwrap();
+        let set_ups = results["set_ups"].as_array().unwrap();
+        let hooks: Vec<_> = set_ups.iter().map(|it| it["hook"].as_str()).collect();
+        let queue = Some("Netfilter queue");
+        let expected = [Some("none"), Some("Netfilter prerouting"), queue, queue];
+        assert_eq!(hooks, expected);
+        for set_up in set_ups {
+            let turns = set_up["turns"].as_array().unwrap();
+            assert_eq!(turns.len(), 2, "{set_up}");
+            for turn in turns {
+                let times = &turn["times"];
+                assert_eq!((&times["probes"], &times["lost"]), (&50.into(), &0.into()));
+                let figure = |name: &str| times[name].as_f64().unwrap();
+                assert!(figure("min_us") > 0.0, "{turn}");
+                assert!(figure("min_us") <= figure("median_us"), "{turn}");
+                assert!(figure("median_us") <= figure("p99_us"), "{turn}");
+                assert!(figure("p99_us") <= figure("max_us"), "{turn}");
+                assert!(turn["sent"].as_u64() >= Some(150), "{turn}");
+                let captured = &turn["captured"];
+                assert_eq!(captured.is_null(), set_up["hook"] == "none", "{turn}");
+                if load.is_empty() && !captured.is_null() {
+                    assert_eq!(captured, &turn["sent"]);
+                }
+            }
+        }
+    }
+}

@@ -78,6 +78,32 @@ pub(crate) struct Selection {
     pub(crate) replay: Option<PathBuf>,
 }
 
+/// How latency is measured.
+#[derive(Debug, Args)]
+pub(crate) struct Latency {
+    /// Probes of each set-up and round, --rate of them a second [default rate: 1000]
+    #[arg(long, value_name = "N", default_value_t = 3_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(crate) probes: u64,
+    /// Rounds; in each, every set-up has its turn
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) rounds: u64,
+    /// Send so many other packets a second meanwhile, of 64 bytes, to the router itself: they are captured
+    /// as the probes are, and dropped behind that
+    #[arg(long, value_name = "PPS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) load: Option<u64>,
+    /// Bind probe and echo to the first processor and the tool to the others, instead of leaving all three
+    /// to the scheduler: then a queue always costs
+    /// a wake-up of another processor, there and back
+    #[arg(long)]
+    pub(crate) apart: bool,
+    /// Write all figures as JSON (`-`: standard output)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write the table as Markdown (`-`: standard output)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) markdown: Option<PathBuf>,
+}
+
 /// Where results go, beside the terminal.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Output {
@@ -111,6 +137,13 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 64)]
         frame_len: usize,
     },
+    /// Measure how much later a forwarded packet arrives: no capture, a group, a queue, tcpdump's queue
+    ///
+    /// Three namespaces: a probe sends a datagram of 64 bytes through a router to an echo, and waits for it
+    /// to come back through the router. The time of this round trip is measured, on one clock. In the
+    /// router a rule of the prerouting hook hands packets from the sender to the tool: each probe is
+    /// captured once, on its way there. Wake-ups of the probe and of the echo are part of every figure.
+    Latency(Latency),
     /// Break the cost of a packet down by stage
     Profile {
         #[command(flatten)]

@@ -15,6 +15,7 @@ mod cli;
 mod count;
 mod host;
 mod job;
+mod latency;
 mod markdown;
 mod measure;
 mod plan;
@@ -59,6 +60,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Some(Command::RingReader(options)) => readers::ring::run(options)?,
         Some(Command::Smoke { tools }) => smoke::run(&cli.common, tools)?,
         Some(Command::Soak { packets, frame_len }) => soak::run(&cli.common, *packets, *frame_len)?,
+        Some(Command::Latency(options)) => latency::run(&cli.common, options)?,
         Some(Command::Profile { selection }) => profile::run(&cli.common, selection)?,
         None => plan::run(cli)?,
     }

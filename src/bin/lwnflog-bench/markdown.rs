@@ -24,7 +24,7 @@ pub(crate) fn document(results: &Results) -> String {
     text
 }
 
-fn pipe_table(table: &Table) -> String {
+pub(crate) fn pipe_table(table: &Table) -> String {
     let line = |cells: &[&str]| format!("| {} |\n", cells.join(" | "));
     let rule: Vec<&str> = (0..table.header.len())
         .map(|column| if column < 2 { "---" } else { "---:" })

@@ -336,7 +336,7 @@ fn write_outputs(results: &Results, output: &Output) -> Result<()> {
     Ok(())
 }
 
-fn write(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     if path == Path::new("-") {
         return std::io::stdout()
             .write_all(text.as_bytes())

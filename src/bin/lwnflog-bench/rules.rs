@@ -1,9 +1,10 @@
 //! The nftables tables of the receiving namespace, and their counters.
 //!
-//! Every table drops what it has counted and logged, as on the thesis's passive capture host: the
+//! Every table (but for those of the latency test, whose packets are to arrive) drops what it has counted and logged, as on the thesis's passive capture host: the
 //! stack above costs the same nothing in every row.
 
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
@@ -24,6 +25,28 @@ pub(crate) fn log(snap_len: usize) -> String {
     ip_table(&format!(
         "counter name detected log group {GROUP} snaplen {snap_len} drop"
     ))
+}
+
+/// Counts and logs to [`GROUP`], and lets packets go on.
+pub(crate) fn log_and_pass() -> String {
+    ip_table(&format!("counter name detected log group {GROUP}"))
+}
+
+/// Counts and lets packets go on.
+pub(crate) fn count_and_pass() -> String {
+    ip_table("counter name detected")
+}
+
+/// Behind every rule that captures: drops what is for `address` itself.
+pub(crate) fn drop_behind(address: Ipv4Addr) -> String {
+    format!(
+        "table ip behind {{
+            chain prerouting {{
+                type filter hook prerouting priority -100; policy accept;
+                iifname \"{RX}\" ip daddr {address} drop
+            }}
+        }}"
+    )
 }
 
 /// The table that `lwnflog rules` prints, for these groups, with the interface test.
@@ -60,7 +83,7 @@ fn ip_table(action: &str) -> String {
     )
 }
 
-/// Loads a table into a namespace that has none yet.
+/// Loads a table into a namespace that has none of its name yet.
 pub(crate) fn load(namespace: &Namespace, table: &str) -> Result<()> {
     let mut command = namespace.command("nft")?;
     command
@@ -126,6 +149,9 @@ mod tests {
         for table in [
             count_and_drop(),
             log(50),
+            log_and_pass(),
+            count_and_pass(),
+            count_and_drop() + "\n" + &drop_behind(Ipv4Addr::LOCALHOST),
             lwnflog(&[GROUP]).unwrap(),
             lwnflog(&sixteen).unwrap(),
             lwnflog_at_ingress(),

@@ -243,7 +243,7 @@ fn megabytes(bytes: u64) -> String {
 }
 
 /// `12.3 [11.9-12.8]`, without the range if there is none.
-fn range(spread: Spread, decimals: usize) -> String {
+pub(crate) fn range(spread: Spread, decimals: usize) -> String {
     let number = |value: f64| format!("{value:.decimals$}");
     let (median, min, max) = (
         number(spread.median),
