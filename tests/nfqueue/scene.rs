@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -286,8 +286,13 @@ impl Capturer<'_> {
         })
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut().unwrap().try_wait().unwrap()
+    }
+
     fn check_alive(&mut self) {
-        if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
+        if let Some(status) = self.ended() {
             let output = self.child.take().unwrap().wait_with_output().unwrap();
             panic!(
                 "lwnflog ended with {status}: {}",
