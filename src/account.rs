@@ -109,7 +109,14 @@ impl Sequence {
         }
     }
 
-    /// Passes over the number of a packet whose message could not be read.
+    /// Whether `number` is the next one: nothing is missing before it.
+    #[inline]
+    pub fn is_next(&self, number: u32) -> bool {
+        number == self.expected
+    }
+
+    /// Passes over the next number.
+    #[inline]
     pub fn skip_one(&mut self) {
         self.expected = self.expected.wrapping_add(1);
     }

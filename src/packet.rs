@@ -22,6 +22,9 @@ pub struct Packet<'a> {
     pub sequence: Option<u32>,
     /// The packet's whole length from its network header on, where the source knows it (NFQUEUE).
     pub network_len: Option<u32>,
+    /// Packets of one batch with the same number here (not 0) differ in their payload, time stamp,
+    /// sequence number and link-layer addresses, and in nothing else.
+    pub shape: u32,
     /// `skb->mark`; 0 is none.
     pub mark: u32,
     /// The device it came in by; 0 is none.

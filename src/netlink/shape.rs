@@ -14,9 +14,9 @@ use super::nflog::{self, NFGENMSG_BYTES, attribute};
 use super::{Attributes, Malformed, Message, align};
 use crate::packet::Packet;
 
-/// Compared at a time.
-type Chunk = u64;
-const CHUNK_BYTES: usize = size_of::<Chunk>();
+/// Bytes compared at a time, which the compiler puts into vector registers.
+const CHUNK_BYTES: usize = 32;
+type Chunk = [u8; CHUNK_BYTES];
 /// Bytes before the payload that a shape can hold: all attributes and the longest prefix.
 const SHAPE_BYTES_MAX: usize = 256;
 const CHUNKS_MAX: usize = SHAPE_BYTES_MAX / CHUNK_BYTES;
@@ -32,8 +32,8 @@ pub struct Parser<'a> {
     shapes: [Option<Shape<'a>>; SHAPES],
     /// The one that fitted last.
     last: usize,
-    /// Where the next one learned goes.
-    next: usize,
+    /// Shapes learned: the next one goes where the oldest is, and has this number plus one.
+    learned: u32,
     /// A packet that no shape could be learned from.
     odd: Packet<'a>,
 }
@@ -67,17 +67,30 @@ impl<'a> Parser<'a> {
             self.last = place;
         } else {
             self.odd = nflog::parse(message)?;
-            let Some(shape) = Shape::learn(message.body, self.odd) else {
+            let Some(mut shape) = Shape::learn(message.body, self.odd) else {
                 return Ok(&self.odd);
             };
-            self.last = self.next;
-            self.shapes[self.next] = Some(shape);
-            self.next = (self.next + 1) % SHAPES;
+            self.last = self.learned as usize % SHAPES;
+            self.learned = self.learned.wrapping_add(1);
+            // A mark is the packet's, not the shape's.
+            shape.packet.shape = if shape.mark == 0 { self.learned } else { 0 };
+            self.shapes[self.last] = Some(shape);
         }
         Ok(self.shapes[self.last]
             .as_ref()
             .map_or(&self.odd, |shape| &shape.packet))
     }
+}
+
+/// The whole chunks of these bytes, and the last one, which ends where they do.
+#[inline]
+fn chunks(bytes: &[u8]) -> Option<(&[Chunk], &Chunk)> {
+    Some((bytes.as_chunks().0, bytes.last_chunk()?))
+}
+
+#[inline]
+fn word_of(chunk: &Chunk, word: usize) -> u64 {
+    u64::from_ne_bytes(chunk.as_chunks().0[word])
 }
 
 /// A place inside a message: 0, where the netfilter header is, stands for "not there".
@@ -87,8 +100,10 @@ type Place = usize;
 struct Shape<'a> {
     /// The last packet of this shape.
     packet: Packet<'a>,
-    /// Bytes compared: up to the payload, rounded up to whole chunks.
+    /// Bytes compared: up to the payload.
     len: usize,
+    /// What counts of each chunk. The last chunk ends where the payload begins, so it may begin in the
+    /// one before.
     mask: [Chunk; CHUNKS_MAX],
     expected: [Chunk; CHUNKS_MAX],
     stamp: Place,
@@ -107,8 +122,8 @@ impl<'a> Shape<'a> {
         let mut shape = Shape {
             packet,
             len: 0,
-            mask: [0; CHUNKS_MAX],
-            expected: [0; CHUNKS_MAX],
+            mask: [[0; CHUNK_BYTES]; CHUNKS_MAX],
+            expected: [[0; CHUNK_BYTES]; CHUNKS_MAX],
             stamp: 0,
             sequence: 0,
             mark: 0,
@@ -134,10 +149,15 @@ impl<'a> Shape<'a> {
                 attribute::TIMESTAMP => shape.stamp = value,
                 attribute::SEQ => shape.sequence = value,
                 attribute::MARK => shape.mark = value,
-                attribute::HWHEADER => shape.hw_header = value,
                 attribute::HWADDR => {
                     mask.get_mut(value..value + 2)?.fill(0xff); // the address's length
                     shape.hw_source = value + 4;
+                }
+                // Not the addresses, but what the header announces.
+                attribute::HWHEADER => {
+                    shape.hw_header = value;
+                    mask.get_mut(end.saturating_sub(2).max(value)..end)?
+                        .fill(0xff);
                 }
                 attribute::PACKET_HDR
                 | attribute::PREFIX
@@ -152,15 +172,17 @@ impl<'a> Shape<'a> {
         if shape.payload == 0 {
             return None;
         }
-        shape.len = (shape.payload + HEADER_BYTES).next_multiple_of(CHUNK_BYTES);
-        let chunks = body.get(..shape.len)?.as_chunks::<CHUNK_BYTES>().0;
-        for (place, (chunk, mask)) in chunks
+        shape.len = shape.payload + HEADER_BYTES;
+        let (whole, last) = chunks(body.get(..shape.len)?)?;
+        let (whole_masks, last_mask) = chunks(&mask[..shape.len])?;
+        for (place, (chunk, mask)) in whole
             .iter()
-            .zip(mask.as_chunks::<CHUNK_BYTES>().0)
+            .chain([last])
+            .zip(whole_masks.iter().chain([last_mask]))
             .enumerate()
         {
-            shape.mask[place] = Chunk::from_ne_bytes(*mask);
-            shape.expected[place] = Chunk::from_ne_bytes(*chunk) & shape.mask[place];
+            *shape.mask.get_mut(place)? = *mask;
+            shape.expected[place] = std::array::from_fn(|byte| chunk[byte] & mask[byte]);
         }
         Some(shape)
     }
@@ -174,20 +196,24 @@ impl<'a> Shape<'a> {
 
     #[inline]
     fn matches(&self, body: &[u8]) -> bool {
-        let Some(head) = body.get(..self.len) else {
+        let Some((whole, last)) = body.get(..self.len).and_then(chunks) else {
             return false;
         };
-        let mut differs = 0;
-        for ((chunk, mask), expected) in head
-            .as_chunks::<CHUNK_BYTES>()
-            .0
-            .iter()
-            .zip(&self.mask)
-            .zip(&self.expected)
-        {
-            differs |= (Chunk::from_ne_bytes(*chunk) & mask) ^ expected;
+        let mut differs = [0; CHUNK_BYTES / 8];
+        let mut compare = |chunk: &Chunk, mask: &Chunk, expected: &Chunk| {
+            for (word, differs) in differs.iter_mut().enumerate() {
+                *differs |= (word_of(chunk, word) & word_of(mask, word)) ^ word_of(expected, word);
+            }
+        };
+        let mut known = self.mask.iter().zip(&self.expected);
+        for (chunk, (mask, expected)) in whole.iter().zip(&mut known) {
+            compare(chunk, mask, expected);
         }
-        differs == 0
+        let Some((mask, expected)) = known.next() else {
+            return false;
+        };
+        compare(last, mask, expected);
+        differs.iter().fold(0, |all, word| all | word) == 0
     }
 
     #[inline]
@@ -270,6 +296,10 @@ mod tests {
     }
 
     fn same(shaped: Result<&Packet<'_>, Malformed>, walked: &Result<Packet<'_>, Malformed>) {
+        let shaped = shaped.map(|packet| Packet {
+            shape: 0, // which the walk does not know
+            ..*packet
+        });
         assert_eq!(format!("{shaped:?}"), format!("{walked:?}"));
     }
 

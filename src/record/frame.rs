@@ -1,5 +1,6 @@
 //! The frame that a record holds: which bytes of a packet, behind which link-layer header.
 
+use super::plan::copy_short;
 use crate::netlink::nflog::COPY_RANGE_MAX_BYTES;
 use crate::packet::{ETHERNET_HEADER_BYTES, IPV4_HEADER_BYTES, Packet};
 
@@ -16,7 +17,8 @@ pub enum LinkType {
 
 /// The header written where the device has none: zero addresses, EtherType IPv4. Of a packet from a
 /// queue, the source address is filled in where the device has one ([`Packet::hw_source`]).
-const SYNTHESIZED_HEADER: [u8; ETHERNET_HEADER_BYTES] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0];
+pub(super) const SYNTHESIZED_HEADER: [u8; ETHERNET_HEADER_BYTES] =
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0];
 
 impl LinkType {
     /// The number in the file.
@@ -122,28 +124,7 @@ impl<'a> Frame<'a> {
         {
             to.copy_from_slice(source);
         }
-        copy_short(self.body, &mut rest[..self.body.len()]);
-    }
-}
-
-/// Copies; what has 32 to 64 bytes, as the first bytes of most packets have, without a call: its
-/// first and its last 32 bytes, which may overlap.
-#[inline]
-fn copy_short(from: &[u8], to: &mut [u8]) {
-    if let (32..=64, Some(first), Some(last)) = (
-        from.len(),
-        from.first_chunk::<32>(),
-        from.last_chunk::<32>(),
-    ) && from.len() == to.len()
-    {
-        if let Some(start) = to.first_chunk_mut::<32>() {
-            *start = *first;
-        }
-        if let Some(end) = to.last_chunk_mut::<32>() {
-            *end = *last;
-        }
-    } else {
-        to.copy_from_slice(from);
+        copy_short(self.body, rest);
     }
 }
 

@@ -85,6 +85,14 @@ impl Interfaces {
         }
     }
 
+    /// Counts further recorded packets of the device at `place`, none lost among them.
+    pub fn count_more(&mut self, place: usize, packets: u64, last_us: u64) {
+        if let Some(interface) = self.table.get_mut(place) {
+            interface.packets += packets;
+            interface.last_us = last_us;
+        }
+    }
+
     /// All devices, in order of their ids.
     pub fn all(&self) -> &[Interface] {
         &self.table

@@ -5,9 +5,11 @@ pub mod frame;
 pub mod interfaces;
 pub mod pcap;
 pub mod pcapng;
+pub mod plan;
 
 pub use frame::{Frame, LinkType};
 pub use interfaces::Interfaces;
+pub use plan::Plan;
 
 use crate::packet::Packet;
 
@@ -66,6 +68,17 @@ pub trait Format {
         context: &Context,
         out: &mut [u8],
     ) -> Head;
+
+    /// Bytes of a planned record with this body.
+    fn planned_bytes(plan: &Plan, body: &[u8]) -> usize;
+
+    /// Writes a whole planned record: the same bytes as [`Format::encode`] and its head. `out` is
+    /// exactly [`Format::planned_bytes`] long. The device's figures are left to
+    /// [`Format::note_planned`].
+    fn encode_planned(plan: &Plan, packet: &Packet<'_>, stamp_us: u64, body: &[u8], out: &mut [u8]);
+
+    /// Adds planned records to their device's figures.
+    fn note_planned(&mut self, plan: &Plan, records: u64, last_us: u64);
 
     /// Bytes of the longest record this format can make of a frame of `snaplen` bytes.
     fn record_bytes_max(snaplen: usize) -> usize;

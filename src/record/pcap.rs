@@ -2,7 +2,7 @@
 //! pcapng. It has no place for devices, marks, prefixes or losses, and no way to cover space that
 //! is not used yet: a live file is valid only after its zero-filled rest is cut.
 
-use super::{Context, Format, Frame, Head, LinkType};
+use super::{Context, Format, Frame, Head, LinkType, Plan};
 use crate::packet::Packet;
 
 const MAGIC_MICROSECONDS: u32 = 0xa1b2_c3d4;
@@ -72,16 +72,41 @@ impl Format for Pcap {
         out[8..12].copy_from_slice(&captured.to_le_bytes());
         out[12..16].copy_from_slice(&frame.original_len.to_le_bytes());
         frame.copy_to(&mut out[RECORD_HEADER_BYTES..]);
-        // The format's seconds have 32 bits: they end in 2106.
-        let seconds = u32::try_from(context.stamp_us / 1_000_000).unwrap_or(u32::MAX);
-        let micros = (context.stamp_us % 1_000_000) as u32;
-        let mut head = [0; 8];
-        head[..4].copy_from_slice(&seconds.to_le_bytes());
-        head[4..].copy_from_slice(&micros.to_le_bytes());
-        head
+        head(context.stamp_us)
     }
+
+    #[inline]
+    fn planned_bytes(plan: &Plan, body: &[u8]) -> usize {
+        RECORD_HEADER_BYTES + plan.captured_len(body)
+    }
+
+    #[inline]
+    fn encode_planned(
+        plan: &Plan,
+        packet: &Packet<'_>,
+        stamp_us: u64,
+        body: &[u8],
+        out: &mut [u8],
+    ) {
+        let captured = u32::try_from(plan.captured_len(body)).unwrap_or(u32::MAX);
+        out[..8].copy_from_slice(&head(stamp_us));
+        out[8..12].copy_from_slice(&captured.to_le_bytes());
+        out[12..16].copy_from_slice(&plan.original_len(packet).to_le_bytes());
+        let fits = plan.copy_frame(packet, body, &mut out[RECORD_HEADER_BYTES..]);
+        debug_assert!(fits, "planned_bytes() made room");
+    }
+
+    fn note_planned(&mut self, _plan: &Plan, _records: u64, _last_us: u64) {}
 
     fn record_bytes_max(snaplen: usize) -> usize {
         RECORD_HEADER_BYTES + snaplen
     }
+}
+
+/// Seconds and microseconds. The format's seconds have 32 bits: they end in 2106.
+#[inline]
+fn head(stamp_us: u64) -> Head {
+    let seconds = u32::try_from(stamp_us / 1_000_000).unwrap_or(u32::MAX);
+    let micros = (stamp_us % 1_000_000) as u32;
+    (u64::from(micros) << 32 | u64::from(seconds)).to_le_bytes()
 }

@@ -5,7 +5,7 @@
 //! device. Unused space is covered by filler blocks, of a type from the local-use range, which
 //! readers skip (docs/FORMAT.md).
 
-use super::{Context, Format, Frame, HEAD_BYTES, Head, Interfaces, LinkType};
+use super::{Context, Format, Frame, HEAD_BYTES, Head, Interfaces, LinkType, Plan};
 use crate::packet::{Direction, Packet};
 
 /// Block types (section 4 and 11.1 of the draft).
@@ -46,6 +46,8 @@ mod option {
 /// What a packet block ends in when nothing but its direction is to be said: `epb_flags`,
 /// `opt_endofopt`. The total length follows.
 const OPTIONS_PLAIN_BYTES: usize = 12;
+/// They and the total length.
+const PLAIN_END_BYTES: usize = OPTIONS_PLAIN_BYTES + 4;
 const fn options_plain(direction: Direction) -> [u8; OPTIONS_PLAIN_BYTES] {
     let inbound_outbound = match direction {
         Direction::Inbound => 1,
@@ -235,6 +237,51 @@ impl Format for PcapNg {
         }
         trailer.copy_from_slice(&total);
         head(block::ENHANCED_PACKET, total)
+    }
+
+    #[inline]
+    fn planned_bytes(plan: &Plan, body: &[u8]) -> usize {
+        PACKET_FIXED_BYTES + pad4(plan.captured_len(body)) + PLAIN_END_BYTES
+    }
+
+    #[inline]
+    fn encode_planned(
+        plan: &Plan,
+        packet: &Packet<'_>,
+        stamp_us: u64,
+        body: &[u8],
+        out: &mut [u8],
+    ) {
+        let total = len_u32(out.len());
+        let captured = len_u32(plan.captured_len(body));
+        let both = |low: u32, high: u32| (u64::from(high) << 32 | u64::from(low)).to_le_bytes();
+        let Some((fixed, rest)) = out.split_first_chunk_mut::<PACKET_FIXED_BYTES>() else {
+            return;
+        };
+        // The upper half of the time comes first.
+        let stamp = stamp_us.rotate_left(32);
+        #[expect(clippy::cast_possible_truncation, reason = "a half of it")]
+        let (first, second) = (stamp as u32, (stamp >> 32) as u32);
+        fixed[..8].copy_from_slice(&both(block::ENHANCED_PACKET, total));
+        fixed[8..16].copy_from_slice(&both(plan.interface, first));
+        fixed[16..24].copy_from_slice(&both(second, captured));
+        fixed[24..].copy_from_slice(&plan.original_len(packet).to_le_bytes());
+
+        let Some((data, end)) = rest.split_last_chunk_mut::<PLAIN_END_BYTES>() else {
+            return;
+        };
+        if let Some(padding) = data.last_chunk_mut::<4>() {
+            *padding = [0; 4]; // of which the frame's end overwrites its part
+        }
+        let fits = plan.copy_frame(packet, body, data);
+        debug_assert!(fits, "planned_bytes() made room");
+        end[..OPTIONS_PLAIN_BYTES].copy_from_slice(&options_plain(plan.direction));
+        end[OPTIONS_PLAIN_BYTES..].copy_from_slice(&total.to_le_bytes());
+    }
+
+    fn note_planned(&mut self, plan: &Plan, records: u64, last_us: u64) {
+        self.interfaces
+            .count_more(plan.interface as usize, records, last_us);
     }
 
     fn record_bytes_max(snaplen: usize) -> usize {

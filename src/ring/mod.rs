@@ -215,6 +215,22 @@ impl Ring {
         }
     }
 
+    /// Space for one more record behind others of the same segment that are not committed yet. The
+    /// record is appended: the caller fills all of it, its head included. `None` where there are
+    /// none, or no room: [`Ring::slot`] knows what to do.
+    #[inline]
+    pub fn append_behind(&mut self, len: usize) -> Option<&mut [u8]> {
+        let live = self.live.as_mut()?;
+        let start = live.position;
+        if live.pending.is_none() || !fits(start, live.record_end, len) {
+            return None;
+        }
+        let space = live.mapping.bytes().get_mut(start..start + len)?;
+        live.position = start + len;
+        live.uncommitted_records += 1;
+        Some(space)
+    }
+
     /// Goes on to the next segment.
     #[cold]
     fn make_room(&mut self, len: usize) -> Result<(), NoSlot> {

@@ -1,0 +1,135 @@
+//! The fast way to a record: packets of one shape differ in little.
+//!
+//! What [`Format::encode`](super::Format::encode) finds out about a packet (its device's id, which
+//! link-layer header, which options) is the same for all packets of its shape. A [`Plan`] keeps it, and a
+//! record is then a few stores. Only plain records are planned: no mark, no prefix, nothing lost
+//! before. All others take the long way; the bytes are the same either way (a test holds the two
+//! against each other).
+
+use super::LinkType;
+use super::frame::SYNTHESIZED_HEADER;
+use crate::packet::{Direction, ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4, Packet};
+
+/// What the records of one shape's packets have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// The id of the device.
+    pub interface: u32,
+    /// Which way the packets go.
+    pub direction: Direction,
+    header: Header,
+    /// Bytes of the link-layer header.
+    header_bytes: usize,
+    /// Bytes behind it that are written at the most.
+    body_max_bytes: usize,
+}
+
+/// The link-layer header of a planned record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Header {
+    /// None: link type IP.
+    Absent,
+    /// The packet's own, an Ethernet header without tags.
+    Own,
+    /// The same for all.
+    Synthesized,
+}
+
+impl Plan {
+    /// The plan for the packets that have this one's shape. `None` where records are not plain, or
+    /// where the packet has no shape.
+    pub fn new(
+        packet: &Packet<'_>,
+        link: LinkType,
+        snaplen: u32,
+        interface: usize,
+    ) -> Option<Plan> {
+        let plain = packet.shape != 0
+            && packet.protocol == ETHERTYPE_IPV4
+            && packet.mark == 0
+            && packet.prefix.is_empty();
+        if !plain {
+            return None;
+        }
+        let header = match (link, packet.ethernet_header()) {
+            (LinkType::Nflog, _) => return None,
+            (LinkType::Ip, _) => Header::Absent,
+            (LinkType::Ethernet, Some(own)) if own.len() == ETHERNET_HEADER_BYTES => Header::Own,
+            (LinkType::Ethernet, None) if packet.hw_source.is_empty() => Header::Synthesized,
+            (LinkType::Ethernet, _) => return None,
+        };
+        let header_bytes = match header {
+            Header::Absent => 0,
+            Header::Own | Header::Synthesized => ETHERNET_HEADER_BYTES,
+        };
+        Some(Plan {
+            interface: u32::try_from(interface).ok()?,
+            direction: packet.direction(),
+            header,
+            header_bytes,
+            body_max_bytes: (snaplen as usize).checked_sub(header_bytes)?,
+        })
+    }
+
+    /// What of the packet is written behind the link-layer header.
+    #[inline]
+    pub fn body<'a>(&self, packet: &Packet<'a>) -> &'a [u8] {
+        let payload = packet.payload;
+        payload.get(..self.body_max_bytes).unwrap_or(payload)
+    }
+
+    /// Bytes of the frame with this body that are written.
+    #[inline]
+    pub fn captured_len(&self, body: &[u8]) -> usize {
+        self.header_bytes + body.len()
+    }
+
+    /// Bytes of the whole frame as it was on the link.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "0 or 14")]
+    pub fn original_len(&self, packet: &Packet<'_>) -> u32 {
+        packet
+            .network_len()
+            .saturating_add(self.header_bytes as u32)
+    }
+
+    /// Copies the frame to the start of `out`. False where it does not fit.
+    #[inline]
+    #[must_use]
+    pub fn copy_frame(&self, packet: &Packet<'_>, body: &[u8], out: &mut [u8]) -> bool {
+        let header = match self.header {
+            Header::Absent => return copy_short(body, out),
+            Header::Own => packet.hw_header.first_chunk::<ETHERNET_HEADER_BYTES>(),
+            Header::Synthesized => Some(&SYNTHESIZED_HEADER),
+        };
+        let (Some(header), Some((to, rest))) = (header, out.split_first_chunk_mut()) else {
+            return false;
+        };
+        *to = *header;
+        copy_short(body, rest)
+    }
+}
+
+/// Copies to the start of `to`; what has 32 to 64 bytes, as the first bytes of most packets have,
+/// without a call: its first and its last 32 bytes, which may overlap.
+#[inline]
+pub(super) fn copy_short(from: &[u8], to: &mut [u8]) -> bool {
+    let Some(to) = to.get_mut(..from.len()) else {
+        return false;
+    };
+    if let (32..=64, Some(first), Some(last)) = (
+        from.len(),
+        from.first_chunk::<32>(),
+        from.last_chunk::<32>(),
+    ) {
+        if let Some(start) = to.first_chunk_mut::<32>() {
+            *start = *first;
+        }
+        if let Some(end) = to.last_chunk_mut::<32>() {
+            *end = *last;
+        }
+    } else {
+        to.copy_from_slice(from);
+    }
+    true
+}
