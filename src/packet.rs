@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 /// A packet at a Netfilter hook. Every slice borrows from the batch it came in.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Packet<'a> {
     /// From the first byte of the network header, cut to the copy range.
     pub payload: &'a [u8],

@@ -104,7 +104,7 @@ fn invalid(what: &str) -> io::Error {
 const STALE_SLACK_US: u64 = 1_000_000;
 
 fn repair_pcapng(bytes: &mut [u8]) -> io::Result<(Repaired, usize)> {
-    let Some(header) = block_at(bytes, 0, usize::MAX) else {
+    let Some(header) = block_at(bytes, 0, bytes.len()) else {
         return Err(invalid("its section header is damaged"));
     };
     // Another program's file may hold blocks that this one does not know: to cut there is to lose them.
@@ -113,12 +113,13 @@ fn repair_pcapng(bytes: &mut [u8]) -> io::Result<(Repaired, usize)> {
             "a pcapng file of another program, or its section header is damaged",
         ));
     };
+    if header.len + BLOCK_MIN_BYTES > segment_bytes {
+        return Err(invalid("its section header is larger than its segments"));
+    }
     let mut found = Repaired::default();
     let (mut at, mut end) = (0, 0);
     // Devices declared so far.
     let mut interfaces = 0;
-    // Where the last whole block of this segment begins.
-    let mut last_block = 0;
     while at < bytes.len() {
         let segment_end = (at / segment_bytes)
             .saturating_add(1)
@@ -140,7 +141,6 @@ fn repair_pcapng(bytes: &mut [u8]) -> io::Result<(Repaired, usize)> {
                     found.first_us = stamp_us;
                 }
             }
-            last_block = at;
             at += block.len;
             if block.kind != block::FILLER {
                 end = at;
@@ -152,19 +152,18 @@ fn repair_pcapng(bytes: &mut [u8]) -> io::Result<(Repaired, usize)> {
         {
             found.damaged_segments += 1;
         }
-        // Too little for a filler of its own: it takes the block before as well.
-        let from = if segment_end - at < BLOCK_MIN_BYTES {
-            last_block
-        } else {
-            at
-        };
-        fill(&mut bytes[from..segment_end]);
-        end = end.min(from.max(header.len));
+        // Less than a filler takes is left at the file's end at the most: there it is cut off.
+        fill(&mut bytes[at..segment_end]);
         at = segment_end;
-        last_block = at;
     }
     Ok((found, end))
 }
+
+// Bytes of the blocks without options (sections 4.1 to 4.6 of the draft).
+const SECTION_HEADER_MIN_BYTES: usize = 28;
+const INTERFACE_MIN_BYTES: usize = 20;
+const STATISTICS_MIN_BYTES: usize = 24;
+const PACKET_MIN_BYTES: usize = 32;
 
 /// A whole block.
 struct BlockAt {
@@ -180,16 +179,25 @@ fn block_at(bytes: &[u8], at: usize, segment_end: usize) -> Option<BlockAt> {
     let kind = u32_at(bytes, at)?;
     let len = u32_at(bytes, at + 4)? as usize;
     let end = at.checked_add(len)?;
-    let known = matches!(
-        kind,
-        block::SECTION_HEADER
-            | block::INTERFACE_DESCRIPTION
-            | block::INTERFACE_STATISTICS
-            | block::ENHANCED_PACKET
-            | block::FILLER
-    );
-    let whole = len >= BLOCK_MIN_BYTES && len.is_multiple_of(4) && end <= segment_end;
-    if !known || !whole || u32_at(bytes, end - 4)? as usize != len {
+    if end > segment_end || !len.is_multiple_of(4) {
+        return None;
+    }
+    // A page that was lost leaves heads without their bodies: every field has to be inside.
+    let fits = match kind {
+        block::SECTION_HEADER => at == 0 && len >= SECTION_HEADER_MIN_BYTES,
+        block::INTERFACE_DESCRIPTION => len >= INTERFACE_MIN_BYTES,
+        block::INTERFACE_STATISTICS => len >= STATISTICS_MIN_BYTES,
+        block::ENHANCED_PACKET => {
+            let captured = u32_at(bytes, at + 20)? as usize;
+            len.checked_sub(PACKET_MIN_BYTES)? >= captured
+        }
+        block::FILLER => len >= BLOCK_MIN_BYTES,
+        _ => false,
+    };
+    // Behind it there is room for a filler, unless the file ends.
+    let left = segment_end - end;
+    let room = left == 0 || left >= BLOCK_MIN_BYTES || segment_end == bytes.len();
+    if !fits || !room || u32_at(bytes, end - 4)? as usize != len {
         return None;
     }
     let stamp_us = if kind == block::ENHANCED_PACKET {
@@ -278,6 +286,71 @@ mod tests {
         let before = bytes.clone();
         let refused = repair_bytes(&mut bytes).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(bytes, before);
+    }
+
+    /// A file of one device and one packet, of 4096-byte segments.
+    fn file() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        put(&mut bytes, block::SECTION_HEADER, NOTE);
+        put(&mut bytes, block::INTERFACE_DESCRIPTION, &[0; 8]);
+        put(&mut bytes, block::ENHANCED_PACKET, &packet(4));
+        bytes
+    }
+
+    const NOTE: &[u8] = b"lwnflog segment=4096";
+
+    /// The body of a packet block that says to have `captured` bytes, and has 4.
+    fn packet(captured: u32) -> Vec<u8> {
+        let words = [0, 0x60a24, 0x1e32_a580, captured, 4, 0x4545_4545];
+        words.into_iter().flat_map(u32::to_le_bytes).collect()
+    }
+
+    fn put(bytes: &mut Vec<u8>, kind: u32, body: &[u8]) {
+        let total = u32::try_from(body.len() + 12).unwrap().to_le_bytes();
+        bytes.extend(kind.to_le_bytes());
+        bytes.extend(total);
+        bytes.extend(body);
+        bytes.extend(total);
+    }
+
+    #[test]
+    fn a_packet_stays_though_less_than_a_filler_is_torn_behind_it() {
+        let whole = file();
+        for torn in 1..BLOCK_MIN_BYTES {
+            let mut bytes = whole.clone();
+            bytes.resize(whole.len() + torn, 6);
+            let (found, end) = repair_bytes(&mut bytes).unwrap();
+            assert_eq!((found.packets, end), (1, whole.len()), "{torn}");
+            assert_eq!(bytes[..end], whole);
+        }
+    }
+
+    #[test]
+    fn a_block_without_room_for_its_fields_is_covered() {
+        let (small, header) = (&[0; 4], &[0; 20]);
+        for (kind, body) in [
+            (block::ENHANCED_PACKET, &packet(5)[..]),
+            (block::ENHANCED_PACKET, small),
+            (block::INTERFACE_DESCRIPTION, small),
+            (block::INTERFACE_STATISTICS, small),
+            (block::SECTION_HEADER, header),
+        ] {
+            let whole = file();
+            let mut bytes = whole.clone();
+            put(&mut bytes, kind, body);
+            let (found, end) = repair_bytes(&mut bytes).unwrap();
+            assert_eq!((found.packets, found.damaged_segments), (1, 1), "{kind}");
+            assert_eq!(end, whole.len());
+        }
+    }
+
+    #[test]
+    fn a_section_header_is_never_covered() {
+        let mut bytes = Vec::new();
+        put(&mut bytes, block::SECTION_HEADER, &NOTE.repeat(300));
+        let before = bytes.clone();
+        assert!(repair_bytes(&mut bytes).is_err());
         assert_eq!(bytes, before);
     }
 }

@@ -309,22 +309,7 @@ impl Source for Group {
 
     #[inline]
     fn count(&self) -> Count {
-        let mut count = Count::default();
-        for message in Messages::new(&self.buffer[..self.filled]) {
-            match message {
-                Ok(message) if message.kind == nflog::PACKET => {
-                    if count.packets == 0 {
-                        count.first_sequence = nflog::parse(&message)
-                            .ok()
-                            .and_then(|packet| packet.sequence);
-                    }
-                    count.packets += 1;
-                }
-                Ok(_) => {}
-                Err(_) => count.malformed = true,
-            }
-        }
-        count
+        count(&self.buffer[..self.filled])
     }
 
     fn detach(&mut self) -> io::Result<()> {
@@ -338,6 +323,27 @@ impl Source for Group {
     fn truncated_datagrams(&self) -> u64 {
         self.truncated
     }
+}
+
+/// Counts the packets of a datagram without looking into them.
+#[inline]
+pub fn count(datagram: &[u8]) -> Count {
+    let mut count = Count::default();
+    for message in Messages::new(datagram) {
+        match message {
+            Ok(message) if message.kind == nflog::PACKET => {
+                if count.packets == 0 {
+                    count.first_sequence = nflog::parse(&message)
+                        .ok()
+                        .and_then(|packet| packet.sequence);
+                }
+                count.packets += 1;
+            }
+            Ok(_) => {}
+            Err(_) => count.malformed = true,
+        }
+    }
+    count
 }
 
 /// The packets of one datagram.

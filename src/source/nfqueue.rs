@@ -319,10 +319,7 @@ impl Source for Queue {
 
     #[inline]
     fn batch(&self) -> Batch<'_> {
-        Batch {
-            datagrams: self.datagrams.iter(),
-            packet: Packet::default(),
-        }
+        Batch::new(&self.datagrams)
     }
 
     #[inline]
@@ -420,6 +417,17 @@ fn refusal(datagram: &[u8]) -> io::Result<()> {
 pub struct Batch<'a> {
     datagrams: mmsg::Iter<'a>,
     packet: Packet<'a>,
+}
+
+impl<'a> Batch<'a> {
+    /// The packets in `datagrams`, a message each.
+    #[inline]
+    pub fn new(datagrams: &'a Datagrams) -> Self {
+        Batch {
+            datagrams: datagrams.iter(),
+            packet: Packet::default(),
+        }
+    }
 }
 
 impl Walk for Batch<'_> {

@@ -6,6 +6,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "tests")]
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
+pub mod contents;
 pub mod files;
 
 use std::io::{BufRead, BufReader, IoSlice, Read, Write};

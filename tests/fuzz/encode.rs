@@ -1,0 +1,201 @@
+//! Fuzz target: what a datagram's packets are encoded to, `pcap-parser` reads back, every field of every
+//! record, whatever the link type, the snap length and what stood in the file before.
+#![cfg_attr(fuzzing, no_main)]
+#![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
+
+mod common;
+
+use std::num::NonZeroU64;
+
+use common::contents::{Record, parse};
+use lwnflog::packet::{Direction, Packet};
+use lwnflog::record::pcap::Pcap;
+use lwnflog::record::pcapng::PcapNg;
+use lwnflog::record::{Context, Format, Frame, HEAD_BYTES, Interfaces, LinkType};
+use lwnflog::source::nflog::Batch;
+use lwnflog::source::{Item, Walk};
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(init: common::plant(&seeds()), |input: &[u8]| check(input));
+
+#[cfg(not(fuzzing))]
+fn main() {
+    common::check_seeds(&seeds(), check);
+}
+
+const SEGMENT_BYTES: usize = 1 << 18;
+/// Times of classic pcap end in 2106.
+const SECONDS_MAX: u64 = 0xffff_ffff;
+
+/// Two bytes say what to encode, the rest is an input of NFLOG.
+fn check(input: &[u8]) {
+    let Some((&[settings, snaplen], input)) = input.split_first_chunk::<2>() else {
+        return;
+    };
+    let link = [LinkType::Ethernet, LinkType::Ip, LinkType::Nflog][usize::from(settings % 3)];
+    let snaplen = match snaplen {
+        0 => 0xffff,
+        snaplen => u32::from(snaplen),
+    };
+    let datagram = common::nflog_datagram(input);
+    if settings / 3 % 2 == 0 {
+        let interfaces = Interfaces::new(|index| Some(format!("if{index}")));
+        let format = PcapNg::new(link, snaplen, "fuzz".to_owned(), SEGMENT_BYTES, interfaces);
+        check_format(format, link, snaplen, &datagram);
+    } else {
+        check_format(Pcap::new(link, snaplen), link, snaplen, &datagram);
+    }
+}
+
+fn check_format<F: Format>(mut format: F, link: LinkType, snaplen: u32, datagram: &[u8]) {
+    let mut file = Vec::new();
+    let (mut expected, mut devices) = (Vec::new(), Vec::new());
+    format.begin(&mut |block| file.extend_from_slice(block));
+    let mut batch = Batch::new(datagram);
+    while let Some(item) = batch.next() {
+        let Item::Packet(packet) = item else { continue };
+        if !devices.contains(&packet.ifindex()) {
+            devices.push(packet.ifindex());
+        }
+        let record = expect::<F>(packet, link, snaplen, &devices);
+        // Classic pcap has no record for what no frame is left of: the capture makes none.
+        if F::SKIPPABLE || !record.data.is_empty() {
+            encode(&mut format, packet, link, snaplen, &record, &mut file);
+            expected.push(record);
+        }
+    }
+    let before_end = file.len();
+    format.end(&mut |block| file.extend_from_slice(block));
+    assert!(file.len() - before_end <= format.end_bytes());
+    let found = parse(&file).unwrap();
+    assert_eq!(found.packets, expected);
+    if F::SKIPPABLE {
+        let names = devices.iter().map(|index| format!("if{index}"));
+        assert!(
+            found
+                .interfaces
+                .iter()
+                .map(|interface| interface.name.clone())
+                .eq(names)
+        );
+        let sum = |figure: fn(&common::contents::Statistics) -> u64| -> u64 {
+            found.statistics.iter().map(figure).sum()
+        };
+        assert_eq!(
+            sum(|statistics| statistics.delivered),
+            expected.len() as u64
+        );
+        let lost: u64 = expected.iter().map(|record| record.dropcount).sum();
+        assert_eq!(sum(|statistics| statistics.dropped), lost);
+    }
+}
+
+/// Some packets have lost ones before them.
+fn lost_before(packet: &Packet<'_>) -> u64 {
+    u64::from(packet.sequence.unwrap_or(0) & 3)
+}
+
+fn stamp_us(packet: &Packet<'_>) -> u64 {
+    packet.stamp_us.map_or(0, NonZeroU64::get)
+}
+
+/// The record of a packet, put together the simple way.
+fn expect<F: Format>(packet: &Packet<'_>, link: LinkType, snaplen: u32, devices: &[u32]) -> Record {
+    let mut header = match (link, packet.ethernet_header()) {
+        (LinkType::Ethernet, Some(header)) => header.to_vec(),
+        (LinkType::Ethernet, None) => {
+            // A source address that is cut is left out.
+            let source = match packet.hw_source.len() {
+                6 if snaplen >= 12 => packet.hw_source,
+                _ => &[0; 6],
+            };
+            [&[0; 6], source, &[8, 0]].concat()
+        }
+        (LinkType::Ip | LinkType::Nflog, _) => Vec::new(),
+    };
+    let mut original = u32::try_from(header.len()).unwrap() + packet.network_len();
+    let data = if link == LinkType::Nflog {
+        let cut = original - u32::try_from(packet.payload.len()).unwrap();
+        original = u32::try_from(packet.message.len()).unwrap() + cut;
+        packet.message.to_vec()
+    } else {
+        header.extend_from_slice(packet.payload);
+        header.truncate(snaplen as usize);
+        header
+    };
+    let mut record = Record {
+        stamp_us: stamp_us(packet),
+        original,
+        data,
+        ..Record::default()
+    };
+    if !F::SKIPPABLE {
+        let seconds = (record.stamp_us / 1_000_000).min(SECONDS_MAX);
+        record.stamp_us = seconds * 1_000_000 + record.stamp_us % 1_000_000;
+        return record;
+    }
+    let place = devices.iter().position(|index| *index == packet.ifindex());
+    record.interface = u32::try_from(place.unwrap()).unwrap();
+    record.dropcount = lost_before(packet);
+    record.flags = match packet.direction() {
+        Direction::Inbound => 1,
+        Direction::Outbound => 2,
+    };
+    let mark = (packet.mark != 0).then(|| format!("mark=0x{:08x}", packet.mark));
+    let text = packet.prefix.iter().take(127).map(|byte| match byte {
+        0..=127 => char::from(*byte),
+        _ => '?',
+    });
+    let prefix = (!packet.prefix.is_empty()).then(|| format!("prefix={}", String::from_iter(text)));
+    let comment: Vec<String> = mark.into_iter().chain(prefix).collect();
+    record.comment = (!comment.is_empty()).then(|| comment.join(" "));
+    record
+}
+
+/// Encodes one record at the end of `file`, behind the block of its device if that is new.
+fn encode<F: Format>(
+    format: &mut F,
+    packet: &Packet<'_>,
+    link: LinkType,
+    snaplen: u32,
+    record: &Record,
+    file: &mut Vec<u8>,
+) {
+    if format.interface(packet).is_none() {
+        let block = format.declare(packet);
+        file.extend(block);
+    }
+    let frame = Frame::new(packet, link, snaplen);
+    assert_eq!(frame.captured_len(), record.data.len());
+    let context = Context {
+        stamp_us: stamp_us(packet),
+        lost_before: lost_before(packet),
+        interface: format.interface(packet).unwrap(),
+    };
+    let len = format.record_bytes(packet, &frame, &context);
+    assert!(len <= F::record_bytes_max(frame.captured_len()));
+    // A recycled file's bytes: none of them may show through.
+    let at = file.len();
+    file.resize(at + len, 0xee);
+    let head = format.encode(packet, &frame, &context, &mut file[at..]);
+    assert_eq!(
+        file[at..at + HEAD_BYTES],
+        [0xee; HEAD_BYTES],
+        "the head is left alone"
+    );
+    file[at..at + HEAD_BYTES].copy_from_slice(&head);
+    if F::SKIPPABLE {
+        let data = at + 28;
+        let padding = data + record.data.len()..data + record.data.len().next_multiple_of(4);
+        assert!(file[padding].iter().all(|byte| *byte == 0));
+    }
+}
+
+fn seeds() -> Vec<Vec<u8>> {
+    let settings = [[0, 0], [0, 10], [1, 60], [2, 128], [3, 96], [4, 0], [5, 0]];
+    common::nflog_seeds()
+        .into_iter()
+        .zip(settings.into_iter().cycle())
+        .map(|(seed, settings)| [&settings[..], &seed].concat())
+        .collect()
+}

@@ -1,0 +1,58 @@
+//! Fuzz target: a group's fast walk, by the messages' shapes, finds what the plain one finds, each slice
+//! inside the datagram; and counting counts as many.
+#![cfg_attr(fuzzing, no_main)]
+#![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
+
+mod common;
+
+use lwnflog::netlink::{Messages, nflog};
+use lwnflog::source::nflog::{Batch, count};
+use lwnflog::source::{Item, Walk};
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(init: common::plant(&common::nflog_seeds()), |input: &[u8]| check(input));
+
+#[cfg(not(fuzzing))]
+fn main() {
+    common::check_seeds(&common::nflog_seeds(), check);
+}
+
+fn check(input: &[u8]) {
+    let datagram = &common::nflog_datagram(input)[..];
+    let mut plain = Messages::new(datagram)
+        .filter(|message| !matches!(message, Ok(message) if message.kind != nflog::PACKET))
+        .map(|message| nflog::parse(&message?));
+    let mut batch = Batch::new(datagram);
+    let mut items = 0;
+    let mut first_sequence = None;
+    while let Some(item) = batch.next() {
+        let expected = plain.next().unwrap();
+        match item {
+            Item::Packet(packet) => {
+                assert_eq!(Ok(packet), expected.as_ref());
+                for slice in [
+                    packet.payload,
+                    packet.hw_header,
+                    packet.hw_source,
+                    packet.prefix,
+                    packet.message,
+                ] {
+                    common::assert_inside(slice, datagram);
+                }
+                // Of equal bytes, those of this message.
+                let message = packet.message.as_ptr();
+                assert_eq!(message, expected.unwrap().message.as_ptr());
+                common::assert_inside(packet.payload, packet.message);
+                if items == 0 {
+                    first_sequence = packet.sequence;
+                }
+            }
+            Item::Malformed(error) => assert_eq!(Err(error), expected),
+        }
+        items += 1;
+    }
+    assert_eq!(plain.next(), None);
+    let count = count(datagram);
+    assert_eq!(count.packets + u64::from(count.malformed), items);
+    assert_eq!(count.first_sequence, first_sequence);
+}
