@@ -14,6 +14,7 @@ use crate::netlink::message::{self, Messages};
 use crate::netlink::nflog;
 use crate::netlink::request::{AttrResult, be16, be32, bytes};
 use crate::netlink::shape::Parser;
+use crate::sys::buffer::Buffer;
 use crate::sys::netlink as socket;
 
 /// `NFULNL_NLBUFSIZ_MAX`: the kernel takes no more, and does not say so.
@@ -113,7 +114,7 @@ pub enum GroupError {
 pub struct Group {
     socket: NlSocket,
     config: GroupConfig,
-    buffer: Vec<u8>,
+    buffer: Buffer,
     /// Bytes of the buffer that the last receive call filled.
     filled: usize,
     /// Packets that came while an acknowledgement was waited for.
@@ -156,7 +157,12 @@ impl Group {
                 .min(nlbufsiz_limit.max(NLBUFSIZ_MIN_BYTES)),
             ..config
         };
-        let buffer = vec![0; config.datagram_bytes_max()];
+        let buffer =
+            Buffer::new(config.datagram_bytes_max()).map_err(|source| GroupError::System {
+                group,
+                what: "get memory for its receive buffer",
+                source,
+            })?;
         let mut this = Group {
             socket,
             buffer,

@@ -158,7 +158,8 @@ impl Queue {
         let copy_range_bytes = config.copy_range_bytes.clamp(1, wire::COPY_RANGE_MAX_BYTES);
         let mut this = Queue {
             socket,
-            datagrams: Datagrams::new((copy_range_bytes + ATTRIBUTES_BYTES_MAX) as usize),
+            datagrams: Datagrams::new((copy_range_bytes + ATTRIBUTES_BYTES_MAX) as usize)
+                .map_err(|error| system(("get memory for its receive buffer", error)))?,
             kept: Vec::new(),
             verdict: VerdictBatch::new(queue, verdict_number(config.verdict), config.mark),
             settled_id: 0,

@@ -4,6 +4,8 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use super::buffer::Buffer;
+
 /// Datagrams that one call receives at the most.
 pub const BATCH: usize = 64;
 
@@ -13,7 +15,7 @@ pub const BATCH: usize = 64;
 /// forgotten after it: nothing here points to itself, and it moves between threads freely.
 #[derive(Debug)]
 pub struct Datagrams {
-    room: Vec<u8>,
+    room: Buffer,
     slot_bytes: usize,
     lens: Vec<usize>,
     filled: usize,
@@ -22,15 +24,18 @@ pub struct Datagrams {
 
 impl Datagrams {
     /// Room for datagrams of up to `slot_bytes` bytes (at least one).
-    pub fn new(slot_bytes: usize) -> Self {
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn new(slot_bytes: usize) -> io::Result<Self> {
         let slot_bytes = slot_bytes.max(1);
-        Datagrams {
-            room: vec![0; slot_bytes * BATCH],
+        Ok(Datagrams {
+            room: Buffer::new(slot_bytes * BATCH)?,
             slot_bytes,
             lens: vec![0; BATCH],
             filled: 0,
             truncated: 0,
-        }
+        })
     }
 
     /// Receives what is there, and with `wait` waits for the first datagram, as long as the
@@ -165,7 +170,7 @@ mod tests {
         for text in ["one", "a long one"] {
             a.send(text.as_bytes()).unwrap();
         }
-        let mut datagrams = Datagrams::new(5);
+        let mut datagrams = Datagrams::new(5).unwrap();
         assert_eq!(datagrams.receive(b.as_fd(), true).unwrap(), 2);
         // A unix socket has no port id 0: none of this is the kernel's word.
         assert!(datagrams.iter().all(<[u8]>::is_empty));
@@ -177,7 +182,7 @@ mod tests {
 
     #[test]
     fn what_is_put_back_comes_first() {
-        let mut datagrams = Datagrams::new(2);
+        let mut datagrams = Datagrams::new(2).unwrap();
         let many: Vec<Vec<u8>> = (0..BATCH + 2)
             .map(|n| vec![u8::try_from(n).unwrap(); 2])
             .collect();

@@ -9,6 +9,7 @@
 
 #[cfg(feature = "bench")]
 mod bpf;
+pub mod buffer;
 pub mod bus;
 pub mod cpu;
 pub mod file;

@@ -26,7 +26,7 @@ fn main() {
 const DATAGRAM_BYTES_MAX: usize = 2048;
 
 thread_local! {
-    static ROOM: RefCell<Datagrams> = RefCell::new(Datagrams::new(DATAGRAM_BYTES_MAX));
+    static ROOM: RefCell<Datagrams> = RefCell::new(Datagrams::new(DATAGRAM_BYTES_MAX).unwrap());
 }
 
 fn check(input: &[u8]) {
