@@ -111,6 +111,15 @@ impl Job {
         job
     }
 
+    /// The same with a ring of other files.
+    pub(crate) fn with_files_of(mut self, megabytes: u64) -> Self {
+        self.ring.megabytes_per_file = megabytes;
+        if self.test.writes() {
+            self.packets = self.packets.min(self.ring.capacity(self.captured_len()));
+        }
+        self
+    }
+
     /// Bytes of a frame to capture.
     pub(crate) fn snap_len(&self) -> usize {
         if self.test == Test::Whole {

@@ -25,6 +25,8 @@ struct Extent {
     packets: fn(usize) -> u64,
     /// How long sending should take at most.
     seconds: f64,
+    /// Size of the files of every tool's ring: the thesis's, or small ones, which are gone round soon.
+    megabytes_per_file: u64,
     is_full: bool,
 }
 
@@ -33,6 +35,7 @@ impl Extent {
         rounds: 1,
         packets: |_| 1_000_000,
         seconds: 1.2,
+        megabytes_per_file: 50,
         is_full: false,
     };
     const FULL: Self = Self {
@@ -42,19 +45,10 @@ impl Extent {
             129..=512 => 2_000_000,
             _ => 1_500_000,
         },
-        seconds: 1.3,
+        seconds: 0.8,
+        megabytes_per_file: 200,
         is_full: true,
     };
-}
-
-impl Extent {
-    fn warm_up(&self) -> WarmUp {
-        if self.is_full {
-            WarmUp::Turn
-        } else {
-            WarmUp::Short
-        }
-    }
 }
 
 /// The jobs that were asked for, in the order of the thesis.
@@ -86,7 +80,8 @@ fn jobs(selection: &Selection, extent: &Extent, rate: f64) -> Vec<Job> {
     };
     let mut jobs = Vec::new();
     let mut add = |test, size, senders| {
-        let job = Job::new(test, size, senders, packets(size));
+        let job =
+            Job::new(test, size, senders, packets(size)).with_files_of(extent.megabytes_per_file);
         if !jobs.contains(&job) {
             jobs.push(job);
         }
@@ -163,7 +158,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         Extent::QUICK
     };
     extent.rounds = selection.rounds.unwrap_or(extent.rounds);
-    let bench = Bench::new(&cli.common, selection.replay.as_deref(), extent.warm_up())?;
+    let bench = Bench::new(&cli.common, selection.replay.as_deref(), WarmUp::Turn)?;
     let tools = tools::chosen(&cli.common, &selection.tools)?;
     let started = Instant::now();
 

@@ -70,6 +70,32 @@ pub(crate) fn lwnflog_at_ingress() -> String {
     )
 }
 
+/// As [`lwnflog()`], with the packets dealt out to the groups in turn.
+pub(crate) fn lwnflog_in_turn(groups: &[u16]) -> String {
+    let mut text = String::from("table ip lwnflog {\n");
+    for group in groups {
+        text += &format!("counter detected_{group} {{ }}\n");
+    }
+    for group in groups {
+        text += &format!(
+            "chain g{group} {{ counter name detected_{group} log group {group} drop; }}\n"
+        );
+    }
+    let turns = (0..).zip(groups);
+    let turns: Vec<_> = turns
+        .map(|(turn, group)| format!("{turn} : goto g{group}"))
+        .collect();
+    text + &format!(
+        "chain prerouting {{
+            type filter hook prerouting priority -2147483648; policy accept;
+            iifname != \"{RX}\" return
+            numgen inc mod {} vmap {{ {} }}
+        }}\n}}\n",
+        groups.len(),
+        turns.join(", ")
+    )
+}
+
 fn ip_table(action: &str) -> String {
     // The thesis registered its hook with NF_IP_PRI_FIRST.
     format!(
@@ -155,6 +181,7 @@ mod tests {
             lwnflog(&[GROUP]).unwrap(),
             lwnflog(&sixteen).unwrap(),
             lwnflog_at_ingress(),
+            lwnflog_in_turn(&sixteen[..8]),
         ] {
             let namespace = lwnflog::lab::Lab::new().unwrap();
             load(namespace.receiver(), &table).unwrap();

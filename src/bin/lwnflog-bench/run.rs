@@ -33,9 +33,8 @@ const START_LIMIT: Duration = Duration::from_secs(15);
 pub(crate) enum WarmUp {
     /// Nothing.
     None,
-    /// Enough for the first use of code, sockets and memory.
-    Short,
-    /// The same, and once round a ring that is recycled before its first measurement.
+    /// Enough for the first use of code, sockets and memory, and once round a ring that is recycled
+    /// before its first measurement.
     Turn,
 }
 

@@ -125,6 +125,9 @@ fn row(results: &Results, cell: &Cell, notes: &mut Vec<String>) -> Vec<String> {
     row
 }
 
+/// What the names of lwnflog's capturing threads begin with.
+const CAPTURING: &str = "capture-";
+
 /// What a reader of the table must know of a row.
 fn note_oddities(cell: &Cell, notes: &mut Vec<String>) {
     let duplicates: u64 = cell.runs.iter().map(|run| run.duplicates).sum();
@@ -147,6 +150,23 @@ fn note_oddities(cell: &Cell, notes: &mut Vec<String>) {
         notes.push(format!(
             "{}: it does not say how many packets it counted",
             cell.tool
+        ));
+    }
+    if cell
+        .runs
+        .iter()
+        .any(|run| run.tool.threads_ns(CAPTURING) > 0.0)
+        && cell.test != Test::Capacity
+    {
+        let part = |prefix: &str| {
+            let spread = cell.spread(|run| run.tool.threads_ns(prefix) / run.handled());
+            spread.map_or_else(|| "?".to_owned(), |it| range(it, 0))
+        };
+        notes.push(format!(
+            "{}: of the CPU, its capturing threads {} ns, its swapper threads {} ns",
+            cell.tool,
+            part(CAPTURING),
+            part("swapper-")
         ));
     }
     let mut complaints: Vec<&String> = cell.runs.iter().flat_map(|run| &run.complaints).collect();

@@ -16,6 +16,22 @@ pub(crate) enum Variant {
     OneGroup,
     GroupPerCpu,
     Ingress,
+    TwoGroups,
+    FourGroups,
+    EightGroups,
+}
+
+impl Variant {
+    fn groups(self, cpus: usize) -> Vec<u16> {
+        let count = match self {
+            Self::OneGroup | Self::Ingress => 1,
+            Self::GroupPerCpu => cpus.max(1),
+            Self::TwoGroups => 2,
+            Self::FourGroups => 4,
+            Self::EightGroups => 8,
+        };
+        (GROUP..).take(count).collect()
+    }
 }
 
 pub(crate) struct Lwnflog {
@@ -34,11 +50,6 @@ pub(crate) fn path(asked: Option<&Path>) -> PathBuf {
     beside
         .filter(|path| path.is_file())
         .unwrap_or_else(|| PathBuf::from("lwnflog"))
-}
-
-/// One group for each processor.
-fn groups(cpus: usize) -> Vec<u16> {
-    (GROUP..).take(cpus.max(1)).collect()
 }
 
 /// The last line of `--json` output that is a report.
@@ -64,13 +75,16 @@ impl Contender for Lwnflog {
             Variant::OneGroup => "lwnflog",
             Variant::GroupPerCpu => "lwnflog-percpu",
             Variant::Ingress => "lwnflog-ingress",
+            Variant::TwoGroups => "lwnflog-2-groups",
+            Variant::FourGroups => "lwnflog-4-groups",
+            Variant::EightGroups => "lwnflog-8-groups",
         }
     }
 
     fn hook(&self) -> Hook {
         match self.variant {
-            Variant::OneGroup | Variant::GroupPerCpu => Hook::Prerouting,
             Variant::Ingress => Hook::Ingress,
+            _ => Hook::Prerouting,
         }
     }
 
@@ -87,6 +101,10 @@ impl Contender for Lwnflog {
             Variant::Ingress => {
                 "As lwnflog, with the rule in the netdev family's ingress hook, before the IPv4 layer."
             }
+            Variant::TwoGroups | Variant::FourGroups | Variant::EightGroups => {
+                "As lwnflog, with the packets dealt out to several groups in turn: whether a packet costs \
+                 more when there are more of them."
+            }
         }
     }
 
@@ -97,26 +115,31 @@ impl Contender for Lwnflog {
         ))
     }
 
+    fn is_extra(&self) -> bool {
+        matches!(
+            self.variant,
+            Variant::TwoGroups | Variant::FourGroups | Variant::EightGroups
+        )
+    }
+
     fn recycled_ring(&self) -> Option<&'static str> {
         Some(match self.variant {
             Variant::OneGroup | Variant::Ingress => "lwnflog",
-            Variant::GroupPerCpu => "lwnflog-percpu",
+            _ => self.id(),
         })
     }
 
     fn rules(&self, site: &Site<'_>) -> Result<String> {
+        let groups = self.variant.groups(site.cpus);
         match self.variant {
-            Variant::OneGroup => rules::lwnflog(&[GROUP]),
-            Variant::GroupPerCpu => rules::lwnflog(&groups(site.cpus)),
+            Variant::OneGroup | Variant::GroupPerCpu => rules::lwnflog(&groups),
             Variant::Ingress => Ok(rules::lwnflog_at_ingress()),
+            _ => Ok(rules::lwnflog_in_turn(&groups)),
         }
     }
 
     fn invocation(&self, site: &Site<'_>) -> Result<Option<Invocation>> {
-        let groups = match self.variant {
-            Variant::GroupPerCpu => groups(site.cpus),
-            Variant::OneGroup | Variant::Ingress => vec![GROUP],
-        };
+        let groups = self.variant.groups(site.cpus);
         let groups: Vec<String> = groups.iter().map(u16::to_string).collect();
         Ok(Some(invocation(
             &self.path,
@@ -126,11 +149,7 @@ impl Contender for Lwnflog {
     }
 
     fn ready(&self, site: &Site<'_>) -> Ready {
-        Ready::Groups(if self.variant == Variant::GroupPerCpu {
-            site.cpus
-        } else {
-            1
-        })
+        Ready::Groups(self.variant.groups(site.cpus).len())
     }
 
     fn detector(&self) -> Detector {

@@ -183,6 +183,10 @@ pub(crate) trait Contender {
     fn needs_real_root(&self) -> bool {
         false
     }
+    /// Whether it runs only where it is asked for by name.
+    fn is_extra(&self) -> bool {
+        false
+    }
     /// The name of its ring, if its next run recycles the files of the last one.
     fn recycled_ring(&self) -> Option<&'static str> {
         None
@@ -224,6 +228,9 @@ pub(crate) fn all(common: &Common) -> Vec<Box<dyn Contender>> {
         own(lwnflog::Variant::OneGroup),
         own(lwnflog::Variant::GroupPerCpu),
         own(lwnflog::Variant::Ingress),
+        own(lwnflog::Variant::TwoGroups),
+        own(lwnflog::Variant::FourGroups),
+        own(lwnflog::Variant::EightGroups),
         Box::new(null::Null),
         Box::new(ulogd::Ulogd),
         Box::new(tcpdump::Tcpdump { nflog: true }),
@@ -249,7 +256,9 @@ pub(crate) fn chosen(common: &Common, names: &[String]) -> Result<Vec<Box<dyn Co
             bail!("no tool is called {name}: there are {}", known.join(", "));
         }
     }
-    if !names.is_empty() {
+    if names.is_empty() {
+        tools.retain(|tool| !tool.is_extra());
+    } else {
         tools
             .retain(|tool| tool.id() == capacity::ID || names.iter().any(|name| tool.id() == name));
     }
