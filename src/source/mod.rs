@@ -3,6 +3,7 @@
 mod holder;
 pub mod nflog;
 pub mod nfqueue;
+mod pace;
 mod queue_status;
 mod socket;
 

@@ -29,6 +29,7 @@ use neli::socket::NlSocket;
 pub use nfq::Verdict;
 
 use super::holder::holder;
+use super::pace::Pace;
 pub use super::queue_status::{LastStatus, QueueStatus};
 use super::socket as source_socket;
 use super::{Arrival, Count, Item, Source, Walk};
@@ -125,6 +126,7 @@ pub struct Queue {
     verdict: VerdictBatch,
     /// The id that the last verdict was given up to.
     settled_id: u32,
+    pace: Pace,
     stage: Stage,
     last_status: LastStatus,
     granted_buffer_bytes: usize,
@@ -163,6 +165,7 @@ impl Queue {
             kept: Vec::new(),
             verdict: VerdictBatch::new(queue, verdict_number(config.verdict), config.mark),
             settled_id: 0,
+            pace: Pace::new(),
             stage: Stage::Bound,
             last_status: LastStatus::default(),
             granted_buffer_bytes,
@@ -311,7 +314,11 @@ impl Source for Queue {
             self.kept = self.datagrams.put_back(std::mem::take(&mut self.kept));
             return Ok(Arrival::Batch);
         }
+        if wait && !self.datagrams.is_full() {
+            self.pace.rest();
+        }
         let arrival = self.fill(wait)?;
+        self.pace.note(self.datagrams.len());
         if arrival == Arrival::Nothing && self.stage == Stage::Closing {
             self.release()?;
         }

@@ -104,6 +104,24 @@ impl Datagrams {
         Ok(self.filled)
     }
 
+    /// How many the last call brought.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.filled
+    }
+
+    /// Whether it brought none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
+    /// Whether the last call brought as many as there is room for: there may be more.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.filled == BATCH
+    }
+
     /// What the last call brought, in order.
     #[inline]
     pub fn iter(&self) -> Iter<'_> {

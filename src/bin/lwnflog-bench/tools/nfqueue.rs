@@ -66,6 +66,10 @@ impl Contender for LwnflogQueue {
         }
     }
 
+    fn recycled_ring(&self) -> Option<&'static str> {
+        Some(self.id())
+    }
+
     fn hook(&self) -> Hook {
         Hook::Queue
     }

@@ -1,0 +1,91 @@
+//! When it pays to let packets gather before they are received.
+//!
+//! A queue hands over each packet by itself, so a reader that is fast enough gets them one by one, at
+//! two system calls each, and the sender of each has a sleeping thread to wake. Under heavy traffic a
+//! short rest before each call makes the calls few and large. Light traffic is never kept waiting.
+
+use std::time::{Duration, Instant};
+
+/// So many packets within [`HEAVY_WITHIN`] are heavy traffic: 64,000 a second.
+const HEAVY_PACKETS: usize = 64;
+const HEAVY_WITHIN: Duration = Duration::from_millis(1);
+/// A rest that brought fewer packets was not worth it: traffic is light again.
+const WORTH_PACKETS: usize = 4;
+/// How long a rest takes. The kernel adds its timer slack, 50 microseconds.
+const REST: Duration = Duration::from_micros(50);
+
+/// Follows how fast packets come.
+#[derive(Debug)]
+pub(super) struct Pace {
+    heavy: bool,
+    rested: bool,
+    counted: usize,
+    since: Instant,
+}
+
+impl Pace {
+    pub(super) fn new() -> Self {
+        Pace {
+            heavy: false,
+            rested: false,
+            counted: 0,
+            since: Instant::now(),
+        }
+    }
+
+    /// Rests, if traffic is heavy.
+    #[inline]
+    pub(super) fn rest(&mut self) {
+        if self.heavy {
+            std::thread::sleep(REST);
+            self.rested = true;
+        }
+    }
+
+    /// Notes how many packets a receive call brought.
+    #[inline]
+    pub(super) fn note(&mut self, packets: usize) {
+        if std::mem::take(&mut self.rested) && packets < WORTH_PACKETS {
+            self.heavy = false;
+        }
+        self.counted += packets;
+        if self.counted >= HEAVY_PACKETS {
+            let now = Instant::now();
+            self.heavy = now.duration_since(self.since) < HEAVY_WITHIN;
+            (self.counted, self.since) = (0, now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heavy_traffic_rests_until_a_rest_brings_little() {
+        let mut pace = Pace::new();
+        pace.note(1);
+        assert!(!pace.heavy);
+        pace.since = Instant::now() + Duration::from_secs(60); // no time has passed since
+        pace.note(HEAVY_PACKETS);
+        assert!(pace.heavy);
+        pace.rest();
+        pace.note(WORTH_PACKETS);
+        assert!(pace.heavy);
+        pace.rest();
+        pace.note(1);
+        assert!(!pace.heavy);
+    }
+
+    #[test]
+    fn light_traffic_is_not_heavy() {
+        let mut pace = Pace::new();
+        pace.since = Instant::now()
+            .checked_sub(Duration::from_secs(1))
+            .unwrap_or(pace.since);
+        if pace.since.elapsed() >= Duration::from_secs(1) {
+            pace.note(HEAVY_PACKETS);
+            assert!(!pace.heavy);
+        }
+    }
+}
