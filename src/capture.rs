@@ -3,102 +3,21 @@
 //! Between two receive calls it allocates nothing, takes no lock, logs nothing and makes no other
 //! system call, but where a device is met for the first time or a file is changed.
 
+mod control;
+mod recorder;
+mod writer;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use control::Control;
+pub use writer::Writer;
 
 use crate::account::{Account, Sequence, Tally};
-use crate::packet::Packet;
-use crate::record::{Context, Format, Frame, LinkType, Plan};
-use crate::ring::Ring;
+use crate::record::Format;
 use crate::source::{Arrival, Item, Source, Walk};
-
-/// What other threads ask of the capturing threads. One value serves all of them.
-#[derive(Debug, Default)]
-pub struct Control {
-    stop: AtomicBool,
-    /// Grows by one with each request to go on to the next file.
-    rotations: AtomicU64,
-    /// Packets that may still be recorded, plus one; 0 is no limit.
-    allowance: AtomicU64,
-}
-
-impl Control {
-    /// A control that lets `count` packets be recorded in sum, or any number.
-    pub fn new(count: Option<u64>) -> Self {
-        let control = Control::default();
-        control.allowance.store(
-            count.map_or(0, |count| count.saturating_add(1)),
-            Ordering::Relaxed,
-        );
-        control
-    }
-
-    /// Asks the capturing threads to detach, take what is left and end.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the end was asked for, or the count is reached.
-    #[inline]
-    pub fn stopping(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-
-    /// Asks each capturing thread to go on to the next file, if the live one holds packets.
-    pub fn rotate(&self) {
-        self.rotations.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Whether any number of packets may be recorded.
-    #[inline]
-    fn unlimited(&self) -> bool {
-        self.allowance.load(Ordering::Relaxed) == 0
-    }
-
-    /// Takes the right to record one packet.
-    #[inline]
-    fn allow_one(&self) -> bool {
-        self.allow(1) == 1
-    }
-
-    /// Takes the right to record up to `wanted` packets, and says of how many. The one who takes
-    /// the last asks all to stop.
-    #[inline]
-    fn allow(&self, wanted: u64) -> u64 {
-        if self.unlimited() {
-            return wanted;
-        }
-        let take = |left: u64| (left > 1).then(|| left - wanted.min(left - 1));
-        match self
-            .allowance
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-        {
-            Ok(before) => {
-                if wanted >= before - 1 {
-                    self.stop();
-                }
-                wanted.min(before - 1)
-            }
-            Err(_) => 0,
-        }
-    }
-}
-
-/// Where packets go.
-#[derive(Debug)]
-pub struct Writer<F> {
-    /// The format of its files.
-    pub format: F,
-    /// Its files.
-    pub ring: Ring,
-    /// What records hold.
-    pub link: LinkType,
-    /// Bytes of a frame that are written at the most.
-    pub snaplen: u32,
-}
+use recorder::Recorder;
 
 /// How a capture ended.
 #[derive(Debug)]
@@ -324,7 +243,7 @@ impl<S: Source, F: Format> Capture<S, F> {
 
     #[inline]
     fn rotate_if_asked(&mut self) {
-        let asked = self.control.rotations.load(Ordering::Relaxed);
+        let asked = self.control.rotations();
         if asked != self.rotations {
             self.rotations = asked;
             if self
@@ -341,214 +260,14 @@ impl<S: Source, F: Format> Capture<S, F> {
 
     fn next_file(&mut self) {
         if let Some(writer) = &mut self.writer {
-            next_file(writer);
+            writer.next_file();
         }
     }
 
     fn end_file(&mut self) {
         if let Some(writer) = &mut self.writer {
-            end_file(writer);
+            writer.end_file();
         }
         self.commit();
-    }
-}
-
-/// What recording one packet needs, borrowed apart from the source whose batch it walks.
-struct Recorder<'a, F> {
-    writer: &'a mut Option<Writer<F>>,
-    tally: &'a mut Tally,
-    sequence: &'a mut Sequence,
-    lost_before: &'a mut u64,
-    no_file: &'a mut bool,
-    control: &'a Control,
-    /// The time of the batch's arrival, once a packet without a time stamp has asked for it.
-    now_us: u64,
-    planned: Option<Planned>,
-}
-
-/// A plan for the packets of one shape, and those recorded by it that are not in the tally yet.
-struct Planned {
-    shape: u32,
-    plan: Plan,
-    records: u64,
-    last_us: u64,
-}
-
-impl Planned {
-    fn new(shape: u32, plan: Plan) -> Self {
-        Planned {
-            shape,
-            plan,
-            records: 0,
-            last_us: 0,
-        }
-    }
-}
-
-impl<F: Format> Recorder<'_, F> {
-    #[inline]
-    fn take(&mut self, packet: &Packet<'_>) {
-        if !self.record_planned(packet) {
-            self.take_any(packet);
-        }
-    }
-
-    /// The fast way, for one more packet of a shape that has a plan. False, and nothing done, where
-    /// anything is out of the ordinary: no number or not the next one, no time stamp, no IPv4 header,
-    /// no room in the segment.
-    #[inline]
-    fn record_planned(&mut self, packet: &Packet<'_>) -> bool {
-        let (Some(planned), Some(writer)) = (&mut self.planned, self.writer.as_mut()) else {
-            return false;
-        };
-        let (Some(sequence), Some(stamp_us)) = (packet.sequence, packet.stamp_us) else {
-            return false;
-        };
-        if packet.shape != planned.shape || !packet.is_ipv4() || !self.sequence.is_next(sequence) {
-            return false;
-        }
-        let body = planned.plan.body(packet);
-        let len = F::planned_bytes(&planned.plan, body);
-        let Some(space) = writer.ring.append_behind(len) else {
-            return false;
-        };
-        F::encode_planned(&planned.plan, packet, stamp_us.get(), body, space);
-        self.sequence.skip_one();
-        planned.records += 1;
-        planned.last_us = stamp_us.get();
-        true
-    }
-
-    /// Enters into the books what was recorded by the plan.
-    fn settle_planned(&mut self) {
-        if let (Some(planned), Some(writer)) = (&mut self.planned, self.writer.as_mut()) {
-            let records = std::mem::take(&mut planned.records);
-            self.tally.received += records;
-            self.tally.numbered += records;
-            self.tally.written += records;
-            if records != 0 {
-                writer
-                    .format
-                    .note_planned(&planned.plan, records, planned.last_us);
-            }
-        }
-    }
-
-    /// The long way, for any packet. What it finds out serves the next ones of the same shape.
-    #[inline(never)]
-    fn take_any(&mut self, packet: &Packet<'_>) {
-        self.settle_planned();
-        self.planned = None;
-        self.tally.received += 1;
-        if let Some(sequence) = packet.sequence {
-            let missing = self.sequence.take(sequence, 1);
-            self.tally.overrun += missing;
-            self.tally.numbered += missing + 1;
-            *self.lost_before += missing;
-        }
-        if !packet.is_ipv4() {
-            self.tally.not_ipv4 += 1;
-        } else if !self.control.allow_one() {
-            self.tally.beyond_count += 1;
-        } else if self.record(packet) {
-            self.tally.written += 1;
-            *self.lost_before = 0;
-        } else {
-            self.tally.writer += 1;
-            *self.lost_before += 1;
-        }
-    }
-
-    /// A message that could not be read was one packet.
-    #[cold]
-    fn pass_over(&mut self) {
-        self.tally.received += 1;
-        self.tally.malformed += 1;
-        self.tally.numbered += 1;
-        self.sequence.skip_one();
-    }
-
-    #[inline]
-    fn record(&mut self, packet: &Packet<'_>) -> bool {
-        let stamp_us = match packet.stamp_us {
-            Some(stamp_us) => stamp_us.get(),
-            None => self.arrival_us(),
-        };
-        let Some(writer) = self.writer.as_mut() else {
-            return false;
-        };
-        let interface = match writer.format.interface(packet) {
-            Some(interface) => interface,
-            None => declare(writer, packet),
-        };
-        let frame = Frame::new(packet, writer.link, writer.snaplen);
-        let context = Context {
-            stamp_us,
-            lost_before: *self.lost_before,
-            interface,
-        };
-        let len = writer.format.record_bytes(packet, &frame, &context);
-        for last_try in [false, true] {
-            if let Ok(mut slot) = writer.ring.slot(len) {
-                let head = writer.format.encode(packet, &frame, &context, slot.bytes());
-                slot.append(head);
-                writer.ring.note_first(stamp_us);
-                if self.control.unlimited() {
-                    let plan = Plan::new(packet, writer.link, writer.snaplen, interface);
-                    self.planned = plan.map(|plan| Planned::new(packet.shape, plan));
-                }
-                return true;
-            }
-            if last_try || *self.no_file || !next_file(writer) {
-                break;
-            }
-        }
-        *self.no_file = true;
-        false
-    }
-
-    #[cold]
-    fn arrival_us(&mut self) -> u64 {
-        self.tally.unstamped += 1;
-        if self.now_us == 0 {
-            let now = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default();
-            self.now_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
-        }
-        self.now_us
-    }
-}
-
-/// Takes up a new device and writes its block. A file that begins meanwhile declares it by itself.
-#[cold]
-fn declare<F: Format>(writer: &mut Writer<F>, packet: &Packet<'_>) -> usize {
-    let block = writer.format.declare(packet);
-    writer.ring.keep_for_end(writer.format.end_bytes());
-    if !writer.ring.append_block(&block) {
-        next_file(writer);
-    }
-    writer.format.interface(packet).unwrap_or(0)
-}
-
-/// Ends the live file, if there is one, and begins the next.
-#[cold]
-fn next_file<F: Format>(writer: &mut Writer<F>) -> bool {
-    end_file(writer);
-    writer.ring.next_file() && begin_file(writer)
-}
-
-fn begin_file<F: Format>(writer: &mut Writer<F>) -> bool {
-    let Writer { format, ring, .. } = writer;
-    ring.keep_for_end(format.end_bytes());
-    let mut fits = true;
-    format.begin(&mut |block| fits &= ring.append_block(block));
-    fits
-}
-
-fn end_file<F: Format>(writer: &mut Writer<F>) {
-    let Writer { format, ring, .. } = writer;
-    if ring.has_records() {
-        format.end(&mut |block| ring.append_end(block));
     }
 }

@@ -119,10 +119,11 @@ impl<'a> Frame<'a> {
             (Some(to), Some(from)) if self.header.len() == ETHERNET_HEADER_BYTES => *to = *from,
             _ => header.copy_from_slice(self.header),
         }
-        if let Some(source) = &self.source
-            && let Some(to) = header.get_mut(ETHERNET_ADDRESS_BYTES..2 * ETHERNET_ADDRESS_BYTES)
-        {
-            to.copy_from_slice(source);
+        if let Some(source) = &self.source {
+            let places = header.iter_mut().skip(ETHERNET_ADDRESS_BYTES);
+            for (to, from) in places.zip(source) {
+                *to = *from;
+            }
         }
         copy_short(self.body, rest);
     }

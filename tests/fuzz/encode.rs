@@ -104,9 +104,8 @@ fn expect<F: Format>(packet: &Packet<'_>, link: LinkType, snaplen: u32, devices:
     let mut header = match (link, packet.ethernet_header()) {
         (LinkType::Ethernet, Some(header)) => header.to_vec(),
         (LinkType::Ethernet, None) => {
-            // A source address that is cut is left out.
             let source = match packet.hw_source.len() {
-                6 if snaplen >= 12 => packet.hw_source,
+                6 => packet.hw_source,
                 _ => &[0; 6],
             };
             [&[0; 6], source, &[8, 0]].concat()

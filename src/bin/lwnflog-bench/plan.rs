@@ -169,6 +169,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         .context("cannot measure capacity")?
         .send_rate();
     let jobs = jobs(selection, &extent, rate);
+    let are_chosen = !selection.tools.is_empty();
 
     let mut results = Results {
         host: bench.host(),
@@ -191,7 +192,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         }
     }
     for job in &jobs {
-        let outcome = measure(&bench, &tools, job, &mut results, extent.rounds);
+        let outcome = measure(&bench, &tools, are_chosen, job, &mut results);
         if bench.interrupt.happened() {
             tell!("interrupted: what has been measured follows");
             break;
@@ -208,10 +209,11 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
 fn measure(
     bench: &Bench,
     tools: &[Box<dyn Contender>],
+    are_chosen: bool,
     job: &Job,
     results: &mut Results,
-    rounds: u64,
 ) -> Result<()> {
+    let rounds = results.rounds;
     let site = Site {
         job,
         dir: Path::new("DIR"),
@@ -225,7 +227,7 @@ fn measure(
             Test::Capacity => tool.program().map(|_| "not a capacity row"),
             _ => tool.refuses(job),
         };
-        if skipped.is_some() {
+        if skipped.is_some() || (!are_chosen && job.senders < tool.senders_min()) {
             continue;
         }
         let gap = tools::missing(&**tool, bench.is_real_root);

@@ -24,7 +24,7 @@ use crate::workdir::{WorkDir, disk_usage};
 use crate::{host, ready, rules, workdir};
 
 /// Packets before the measured ones in every run: first use of code, sockets and memory.
-const SHORT_WARM_UP: u64 = 200_000;
+const SHORT_WARM_UP: u64 = 100_000;
 /// How long a tool may take to start.
 const START_LIMIT: Duration = Duration::from_secs(15);
 

@@ -122,6 +122,13 @@ impl Contender for Lwnflog {
         )
     }
 
+    fn senders_min(&self) -> usize {
+        match self.variant {
+            Variant::GroupPerCpu => 2,
+            _ => 1,
+        }
+    }
+
     fn recycled_ring(&self) -> Option<&'static str> {
         Some(match self.variant {
             Variant::OneGroup | Variant::Ingress => "lwnflog",

@@ -187,6 +187,10 @@ pub(crate) trait Contender {
     fn is_extra(&self) -> bool {
         false
     }
+    /// With fewer sending processors its row would repeat another's; it runs then only if asked for.
+    fn senders_min(&self) -> usize {
+        1
+    }
     /// The name of its ring, if its next run recycles the files of the last one.
     fn recycled_ring(&self) -> Option<&'static str> {
         None

@@ -66,6 +66,10 @@ impl Contender for LwnflogQueue {
         }
     }
 
+    fn senders_min(&self) -> usize {
+        if self.fanout { 2 } else { 1 }
+    }
+
     fn recycled_ring(&self) -> Option<&'static str> {
         Some(self.id())
     }

@@ -1,0 +1,176 @@
+//! One packet after the other into the ring: the fast way, and the way for all.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::control::Control;
+use super::writer::Writer;
+use crate::account::{Sequence, Tally};
+use crate::packet::Packet;
+use crate::record::{Context, Format, Frame, Plan};
+
+/// What recording one packet needs, borrowed apart from the source whose batch it walks.
+pub(super) struct Recorder<'a, F> {
+    pub(super) writer: &'a mut Option<Writer<F>>,
+    pub(super) tally: &'a mut Tally,
+    pub(super) sequence: &'a mut Sequence,
+    pub(super) lost_before: &'a mut u64,
+    pub(super) no_file: &'a mut bool,
+    pub(super) control: &'a Control,
+    /// The time of the batch's arrival, once a packet without a time stamp has asked for it.
+    pub(super) now_us: u64,
+    pub(super) planned: Option<Planned>,
+}
+
+/// A plan for the packets of one shape, and those recorded by it that are not in the tally yet.
+pub(super) struct Planned {
+    shape: u32,
+    plan: Plan,
+    records: u64,
+    last_us: u64,
+}
+
+impl Planned {
+    fn new(shape: u32, plan: Plan) -> Self {
+        Planned {
+            shape,
+            plan,
+            records: 0,
+            last_us: 0,
+        }
+    }
+}
+
+impl<F: Format> Recorder<'_, F> {
+    #[inline]
+    pub(super) fn take(&mut self, packet: &Packet<'_>) {
+        if !self.record_planned(packet) {
+            self.take_any(packet);
+        }
+    }
+
+    /// The fast way, for one more packet of a shape that has a plan. False, and nothing done, where
+    /// anything is out of the ordinary: no number or not the next one, no time stamp, no IPv4 header,
+    /// no room in the segment.
+    #[inline]
+    fn record_planned(&mut self, packet: &Packet<'_>) -> bool {
+        let (Some(planned), Some(writer)) = (&mut self.planned, self.writer.as_mut()) else {
+            return false;
+        };
+        let (Some(sequence), Some(stamp_us)) = (packet.sequence, packet.stamp_us) else {
+            return false;
+        };
+        if packet.shape != planned.shape || !packet.is_ipv4() || !self.sequence.is_next(sequence) {
+            return false;
+        }
+        let body = planned.plan.body(packet);
+        let len = F::planned_bytes(&planned.plan, body);
+        let Some(space) = writer.ring.append_behind(len) else {
+            return false;
+        };
+        F::encode_planned(&planned.plan, packet, stamp_us.get(), body, space);
+        self.sequence.skip_one();
+        planned.records += 1;
+        planned.last_us = stamp_us.get();
+        true
+    }
+
+    /// Enters into the books what was recorded by the plan.
+    pub(super) fn settle_planned(&mut self) {
+        if let (Some(planned), Some(writer)) = (&mut self.planned, self.writer.as_mut()) {
+            let records = std::mem::take(&mut planned.records);
+            self.tally.received += records;
+            self.tally.numbered += records;
+            self.tally.written += records;
+            if records != 0 {
+                writer
+                    .format
+                    .note_planned(&planned.plan, records, planned.last_us);
+            }
+        }
+    }
+
+    /// The long way, for any packet. What it finds out serves the next ones of the same shape.
+    #[inline(never)]
+    fn take_any(&mut self, packet: &Packet<'_>) {
+        self.settle_planned();
+        self.planned = None;
+        self.tally.received += 1;
+        if let Some(sequence) = packet.sequence {
+            let missing = self.sequence.take(sequence, 1);
+            self.tally.overrun += missing;
+            self.tally.numbered += missing + 1;
+            *self.lost_before += missing;
+        }
+        if !packet.is_ipv4() {
+            self.tally.not_ipv4 += 1;
+        } else if !self.control.allow_one() {
+            self.tally.beyond_count += 1;
+        } else if self.record(packet) {
+            self.tally.written += 1;
+            *self.lost_before = 0;
+        } else {
+            self.tally.writer += 1;
+            *self.lost_before += 1;
+        }
+    }
+
+    /// A message that could not be read was one packet.
+    #[cold]
+    pub(super) fn pass_over(&mut self) {
+        self.tally.received += 1;
+        self.tally.malformed += 1;
+        self.tally.numbered += 1;
+        self.sequence.skip_one();
+    }
+
+    #[inline]
+    fn record(&mut self, packet: &Packet<'_>) -> bool {
+        let stamp_us = match packet.stamp_us {
+            Some(stamp_us) => stamp_us.get(),
+            None => self.arrival_us(),
+        };
+        let Some(writer) = self.writer.as_mut() else {
+            return false;
+        };
+        let interface = match writer.format.interface(packet) {
+            Some(interface) => interface,
+            None => writer.declare(packet),
+        };
+        let frame = Frame::new(packet, writer.link, writer.snaplen);
+        let context = Context {
+            stamp_us,
+            lost_before: *self.lost_before,
+            interface,
+        };
+        let len = writer.format.record_bytes(packet, &frame, &context);
+        for last_try in [false, true] {
+            if let Ok(mut slot) = writer.ring.slot(len) {
+                let head = writer.format.encode(packet, &frame, &context, slot.bytes());
+                slot.append(head);
+                writer.ring.note_first(stamp_us);
+                if self.control.unlimited() {
+                    let plan = Plan::new(packet, writer.link, writer.snaplen, interface);
+                    self.planned = plan.map(|plan| Planned::new(packet.shape, plan));
+                }
+                return true;
+            }
+            if last_try || *self.no_file || !writer.next_file() {
+                break;
+            }
+        }
+        *self.no_file = true;
+        false
+    }
+
+    #[cold]
+    fn arrival_us(&mut self) -> u64 {
+        self.tally.unstamped += 1;
+        if self.now_us == 0 {
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
+            self.now_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        }
+        self.now_us
+    }
+}

@@ -1,0 +1,53 @@
+//! Where packets go: a format and a ring, and the blocks that every file begins and ends with.
+
+use crate::packet::Packet;
+use crate::record::{Format, LinkType};
+use crate::ring::Ring;
+
+/// Where packets go.
+#[derive(Debug)]
+pub struct Writer<F> {
+    /// The format of its files.
+    pub format: F,
+    /// Its files.
+    pub ring: Ring,
+    /// What records hold.
+    pub link: LinkType,
+    /// Bytes of a frame that are written at the most.
+    pub snaplen: u32,
+}
+
+impl<F: Format> Writer<F> {
+    /// Takes up a new device and writes its block. A file that begins meanwhile declares it by itself.
+    #[cold]
+    pub(super) fn declare(&mut self, packet: &Packet<'_>) -> usize {
+        let block = self.format.declare(packet);
+        self.ring.keep_for_end(self.format.end_bytes());
+        if !self.ring.append_block(&block) {
+            self.next_file();
+        }
+        self.format.interface(packet).unwrap_or(0)
+    }
+
+    /// Ends the live file, if there is one, and begins the next.
+    #[cold]
+    pub(super) fn next_file(&mut self) -> bool {
+        self.end_file();
+        self.ring.next_file() && self.begin_file()
+    }
+
+    fn begin_file(&mut self) -> bool {
+        let Writer { format, ring, .. } = self;
+        ring.keep_for_end(format.end_bytes());
+        let mut fits = true;
+        format.begin(&mut |block| fits &= ring.append_block(block));
+        fits
+    }
+
+    pub(super) fn end_file(&mut self) {
+        let Writer { format, ring, .. } = self;
+        if ring.has_records() {
+            format.end(&mut |block| ring.append_end(block));
+        }
+    }
+}
