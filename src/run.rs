@@ -243,7 +243,7 @@ pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result
             voice.unfed(&mut session);
         }
         let over = duration.is_some_and(|duration| elapsed >= duration);
-        if over || session.control().stopping() || session.has_ended() {
+        if over || session.control().count_reached() || session.has_ended() {
             break;
         }
     }

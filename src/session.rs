@@ -91,7 +91,8 @@ impl Session {
     /// # Errors
     /// [`SessionError`]; nothing is left behind then.
     pub fn start(settings: Settings) -> Result<Session, SessionError> {
-        let control = Arc::new(Control::new(settings.count));
+        // The rule's counter is to be read before the capture ends.
+        let control = Arc::new(Control::watched(settings.count));
         let (notices_to, notices) = mpsc::channel();
         let mut recovered = Vec::new();
 

@@ -8,6 +8,10 @@ pub struct Control {
     stop: AtomicBool,
     /// Grows by one with each request to go on to the next file.
     rotations: AtomicU64,
+    /// The count is reached.
+    complete: AtomicBool,
+    /// Reaching the count does not stop: somebody watches for it, and has something to do first.
+    watched: bool,
     /// Packets that may still be recorded, plus one; 0 is no limit.
     allowance: AtomicU64,
 }
@@ -21,6 +25,21 @@ impl Control {
             Ordering::Relaxed,
         );
         control
+    }
+
+    /// As [`Control::new`], but reaching the count stops nothing: whoever watches
+    /// [`Control::count_reached`] calls [`Control::stop`] when it is ready. Until then packets are
+    /// received and skipped.
+    pub fn watched(count: Option<u64>) -> Self {
+        Control {
+            watched: true,
+            ..Control::new(count)
+        }
+    }
+
+    /// Whether as many packets are recorded as were asked for.
+    pub fn count_reached(&self) -> bool {
+        self.complete.load(Ordering::Relaxed)
     }
 
     /// Asks the capturing threads to detach, take what is left and end.
@@ -65,7 +84,10 @@ impl Control {
         {
             Ok(before) => {
                 if wanted >= before - 1 {
-                    self.stop();
+                    self.complete.store(true, Ordering::Relaxed);
+                    if !self.watched {
+                        self.stop();
+                    }
                 }
                 wanted.min(before - 1)
             }
