@@ -360,6 +360,30 @@ fn count_ends_the_capture_and_the_rest_is_skipped() {
     );
 }
 
+/// The rule goes on counting when the count is reached: that is no loss.
+#[test]
+fn count_ends_a_capture_in_the_middle_of_traffic() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let progress = Progress::default();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            Traffic::new(64, u64::MAX)
+                .rate(Some(20_000))
+                .send_from(&lab, &[0], &progress)
+                .unwrap()
+        });
+        let _stop = StopWhenDone(&progress);
+        for _ in 0..3 {
+            let options = ["--group", "5", "-c", "1000"];
+            let ended = Running::capture(lab.receiver(), dir.path(), &options).wait_end();
+            assert!(ended.status.success(), "{}", ended.said);
+            assert_eq!(ended.number("/written"), 1000);
+            assert_eq!(ended.number("/dropped/allocation"), 0, "{}", ended.said);
+        }
+    });
+}
+
 #[test]
 fn count_ends_a_capture_that_discards_too() {
     let (lab, dir) = (lab(), temp_dir());
