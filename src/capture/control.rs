@@ -8,8 +8,6 @@ pub struct Control {
     stop: AtomicBool,
     /// Grows by one with each request to go on to the next file.
     rotations: AtomicU64,
-    /// The count is reached.
-    complete: AtomicBool,
     /// Reaching the count does not stop: somebody watches for it, and has something to do first.
     watched: bool,
     /// Packets that may still be recorded, plus one; 0 is no limit.
@@ -39,7 +37,7 @@ impl Control {
 
     /// Whether as many packets are recorded as were asked for.
     pub fn count_reached(&self) -> bool {
-        self.complete.load(Ordering::Relaxed)
+        self.allowance.load(Ordering::Relaxed) == 1
     }
 
     /// Asks the capturing threads to detach, take what is left and end.
@@ -47,7 +45,7 @@ impl Control {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the end was asked for, or the count is reached.
+    /// Whether the end was asked for.
     #[inline]
     pub fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
@@ -71,7 +69,7 @@ impl Control {
     }
 
     /// Takes the right to record up to `wanted` packets, and says of how many. The one who takes
-    /// the last asks all to stop.
+    /// the last asks all to stop, if nobody watches for that.
     #[inline]
     pub(super) fn allow(&self, wanted: u64) -> u64 {
         if self.unlimited() {
@@ -83,11 +81,8 @@ impl Control {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
         {
             Ok(before) => {
-                if wanted >= before - 1 {
-                    self.complete.store(true, Ordering::Relaxed);
-                    if !self.watched {
-                        self.stop();
-                    }
+                if wanted >= before - 1 && !self.watched {
+                    self.stop();
                 }
                 wanted.min(before - 1)
             }
