@@ -45,12 +45,17 @@ impl Pace {
     /// Notes how many packets a receive call brought.
     #[inline]
     pub(super) fn note(&mut self, packets: usize) {
+        self.note_at(packets, Instant::now);
+    }
+
+    #[inline]
+    fn note_at(&mut self, packets: usize, now: impl FnOnce() -> Instant) {
         if std::mem::take(&mut self.rested) && packets < WORTH_PACKETS {
             self.heavy = false;
         }
         self.counted += packets;
         if self.counted >= HEAVY_PACKETS {
-            let now = Instant::now();
+            let now = now();
             self.heavy = now.duration_since(self.since) < HEAVY_WITHIN;
             (self.counted, self.since) = (0, now);
         }
@@ -64,28 +69,24 @@ mod tests {
     #[test]
     fn heavy_traffic_rests_until_a_rest_brings_little() {
         let mut pace = Pace::new();
-        pace.note(1);
+        let start = pace.since;
+        pace.note_at(1, || start);
         assert!(!pace.heavy);
-        pace.since = Instant::now() + Duration::from_secs(60); // no time has passed since
-        pace.note(HEAVY_PACKETS);
+        pace.note_at(HEAVY_PACKETS, || start);
         assert!(pace.heavy);
         pace.rest();
-        pace.note(WORTH_PACKETS);
+        pace.note_at(WORTH_PACKETS, || start);
         assert!(pace.heavy);
         pace.rest();
-        pace.note(1);
+        pace.note_at(1, || start);
         assert!(!pace.heavy);
     }
 
     #[test]
     fn light_traffic_is_not_heavy() {
         let mut pace = Pace::new();
-        pace.since = Instant::now()
-            .checked_sub(Duration::from_secs(1))
-            .unwrap_or(pace.since);
-        if pace.since.elapsed() >= Duration::from_secs(1) {
-            pace.note(HEAVY_PACKETS);
-            assert!(!pace.heavy);
-        }
+        let later = pace.since + HEAVY_WITHIN;
+        pace.note_at(HEAVY_PACKETS, || later);
+        assert!(!pace.heavy);
     }
 }
