@@ -12,7 +12,7 @@ const LARGE_PAGE_BYTES: usize = 2 << 20;
 ///
 /// A batch fills dozens of small pages. A thread that has slept until it came finds none of their
 /// translations in the processor, and looks each up twice, in the kernel's copy and in the walk: that
-/// cost a third of a packet's whole time (docs/BENCHMARKS.md, "Large pages").
+/// cost a fifth of the capturing thread's time (docs/ARCHITECTURE.md, "Large pages").
 #[derive(Debug)]
 pub struct Buffer {
     map: MmapMut,
