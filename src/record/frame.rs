@@ -1,6 +1,5 @@
 //! The frame that a record holds: which bytes of a packet, behind which link-layer header.
 
-use super::plan::copy_short;
 use crate::netlink::nflog::COPY_RANGE_MAX_BYTES;
 use crate::packet::{ETHERNET_HEADER_BYTES, IPV4_HEADER_BYTES, Packet};
 
@@ -125,7 +124,28 @@ impl<'a> Frame<'a> {
                 *to = *from;
             }
         }
-        copy_short(self.body, rest);
+        copy_short(self.body, &mut rest[..self.body.len()]);
+    }
+}
+
+/// Copies; what has 32 to 64 bytes, as the first bytes of most packets have, without a call: its
+/// first and its last 32 bytes, which may overlap.
+#[inline]
+pub(super) fn copy_short(from: &[u8], to: &mut [u8]) {
+    if let (32..=64, Some(first), Some(last)) = (
+        from.len(),
+        from.first_chunk::<32>(),
+        from.last_chunk::<32>(),
+    ) && from.len() == to.len()
+    {
+        if let Some(start) = to.first_chunk_mut::<32>() {
+            *start = *first;
+        }
+        if let Some(end) = to.last_chunk_mut::<32>() {
+            *end = *last;
+        }
+    } else {
+        to.copy_from_slice(from);
     }
 }
 

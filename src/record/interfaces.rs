@@ -70,26 +70,17 @@ impl Interfaces {
         self.last
     }
 
-    /// Counts a recorded packet of the device at `place`.
+    /// Counts recorded packets of the device at `place`, the last one of this time, and what was lost
+    /// before them.
     #[inline]
-    pub fn count(&mut self, place: usize, stamp_us: u64, lost_before: u64) {
+    pub fn count(&mut self, place: usize, packets: u64, stamp_us: u64, lost_before: u64) {
         if let Some(interface) = self.table.get_mut(place) {
             if interface.packets == 0 {
                 interface.first_us = stamp_us;
             }
-            interface.packets += 1;
-            if lost_before != 0 {
-                interface.lost += lost_before;
-            }
-            interface.last_us = stamp_us;
-        }
-    }
-
-    /// Counts further recorded packets of the device at `place`, none lost among them.
-    pub fn count_more(&mut self, place: usize, packets: u64, last_us: u64) {
-        if let Some(interface) = self.table.get_mut(place) {
             interface.packets += packets;
-            interface.last_us = last_us;
+            interface.lost += lost_before;
+            interface.last_us = stamp_us;
         }
     }
 

@@ -211,16 +211,19 @@ impl Format for PcapNg {
         out: &mut [u8],
     ) -> Head {
         self.interfaces
-            .count(context.interface, context.stamp_us, context.lost_before);
+            .count(context.interface, 1, context.stamp_us, context.lost_before);
         let captured = frame.captured_len();
         let total = len_u32(out.len()).to_le_bytes();
 
         let (fixed, rest) = out.split_at_mut(PACKET_FIXED_BYTES);
-        fixed[8..12].copy_from_slice(&len_u32(context.interface).to_le_bytes());
-        // The upper half of the time comes first, each half little endian.
-        fixed[12..20].copy_from_slice(&context.stamp_us.rotate_left(32).to_le_bytes());
-        fixed[20..24].copy_from_slice(&len_u32(captured).to_le_bytes());
-        fixed[24..28].copy_from_slice(&frame.original_len.to_le_bytes());
+        let interface = len_u32(context.interface);
+        put_fields(
+            &mut fixed[HEAD_BYTES..],
+            interface,
+            context.stamp_us,
+            captured,
+            frame.original_len,
+        );
 
         let (data, rest) = rest.split_at_mut(pad4(captured));
         if let Some(padding) = data.last_chunk_mut::<4>() {
@@ -252,20 +255,20 @@ impl Format for PcapNg {
         body: &[u8],
         out: &mut [u8],
     ) {
-        let total = len_u32(out.len());
-        let captured = len_u32(plan.captured_len(body));
-        let both = |low: u32, high: u32| (u64::from(high) << 32 | u64::from(low)).to_le_bytes();
+        let total = len_u32(out.len()).to_le_bytes();
+        let captured = plan.captured_len(body);
         let Some((fixed, rest)) = out.split_first_chunk_mut::<PACKET_FIXED_BYTES>() else {
             return;
         };
-        // The upper half of the time comes first.
-        let stamp = stamp_us.rotate_left(32);
-        #[expect(clippy::cast_possible_truncation, reason = "a half of it")]
-        let (first, second) = (stamp as u32, (stamp >> 32) as u32);
-        fixed[..8].copy_from_slice(&both(block::ENHANCED_PACKET, total));
-        fixed[8..16].copy_from_slice(&both(plan.interface, first));
-        fixed[16..24].copy_from_slice(&both(second, captured));
-        fixed[24..].copy_from_slice(&plan.original_len(packet).to_le_bytes());
+        fixed[..HEAD_BYTES].copy_from_slice(&head(block::ENHANCED_PACKET, total));
+        let original_len = plan.original_len(packet);
+        put_fields(
+            &mut fixed[HEAD_BYTES..],
+            plan.interface,
+            stamp_us,
+            captured,
+            original_len,
+        );
 
         let Some((data, end)) = rest.split_last_chunk_mut::<PLAIN_END_BYTES>() else {
             return;
@@ -276,12 +279,12 @@ impl Format for PcapNg {
         let fits = plan.copy_frame(packet, body, data);
         debug_assert!(fits, "planned_bytes() made room");
         end[..OPTIONS_PLAIN_BYTES].copy_from_slice(&options_plain(plan.direction));
-        end[OPTIONS_PLAIN_BYTES..].copy_from_slice(&total.to_le_bytes());
+        end[OPTIONS_PLAIN_BYTES..].copy_from_slice(&total);
     }
 
     fn note_planned(&mut self, plan: &Plan, records: u64, last_us: u64) {
         self.interfaces
-            .count_more(plan.interface as usize, records, last_us);
+            .count(plan.interface as usize, records, last_us, 0);
     }
 
     fn record_bytes_max(snaplen: usize) -> usize {
@@ -294,6 +297,16 @@ impl Format for PcapNg {
             + OPTIONS_PLAIN_BYTES
             + 4
     }
+}
+
+/// A packet block's fields between its head and its data.
+#[inline]
+fn put_fields(out: &mut [u8], interface: u32, stamp_us: u64, captured: usize, original_len: u32) {
+    out[..4].copy_from_slice(&interface.to_le_bytes());
+    // The upper half of the time comes first, each half little endian.
+    out[4..12].copy_from_slice(&stamp_us.rotate_left(32).to_le_bytes());
+    out[12..16].copy_from_slice(&len_u32(captured).to_le_bytes());
+    out[16..20].copy_from_slice(&original_len.to_le_bytes());
 }
 
 /// The head of a block: type and total length.

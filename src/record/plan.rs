@@ -7,7 +7,7 @@
 //! against each other).
 
 use super::LinkType;
-use super::frame::SYNTHESIZED_HEADER;
+use super::frame::{SYNTHESIZED_HEADER, copy_short};
 use crate::packet::{Direction, ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4, Packet};
 
 /// What the records of one shape's packets have in common.
@@ -98,7 +98,7 @@ impl Plan {
     #[must_use]
     pub fn copy_frame(&self, packet: &Packet<'_>, body: &[u8], out: &mut [u8]) -> bool {
         let header = match self.header {
-            Header::Absent => return copy_short(body, out),
+            Header::Absent => return copy_body(body, out),
             Header::Own => packet.hw_header.first_chunk::<ETHERNET_HEADER_BYTES>(),
             Header::Synthesized => Some(&SYNTHESIZED_HEADER),
         };
@@ -106,30 +106,15 @@ impl Plan {
             return false;
         };
         *to = *header;
-        copy_short(body, rest)
+        copy_body(body, rest)
     }
 }
 
-/// Copies to the start of `to`; what has 32 to 64 bytes, as the first bytes of most packets have,
-/// without a call: its first and its last 32 bytes, which may overlap.
 #[inline]
-pub(super) fn copy_short(from: &[u8], to: &mut [u8]) -> bool {
-    let Some(to) = to.get_mut(..from.len()) else {
+fn copy_body(body: &[u8], out: &mut [u8]) -> bool {
+    let Some(space) = out.get_mut(..body.len()) else {
         return false;
     };
-    if let (32..=64, Some(first), Some(last)) = (
-        from.len(),
-        from.first_chunk::<32>(),
-        from.last_chunk::<32>(),
-    ) {
-        if let Some(start) = to.first_chunk_mut::<32>() {
-            *start = *first;
-        }
-        if let Some(end) = to.last_chunk_mut::<32>() {
-            *end = *last;
-        }
-    } else {
-        to.copy_from_slice(from);
-    }
+    copy_short(body, space);
     true
 }
