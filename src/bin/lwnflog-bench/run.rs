@@ -276,8 +276,7 @@ impl Bench {
             return Ok(0);
         }
         let is_first = |ring| self.turned.borrow_mut().insert((ring, job.test));
-        let first = self.warm_up == WarmUp::Turn && ring.is_some_and(is_first);
-        let packets = match first {
+        let packets = match ring.is_some_and(is_first) {
             true => job.ring.one_turn(job.captured_len()),
             false => SHORT_WARM_UP.min(job.packets),
         };
