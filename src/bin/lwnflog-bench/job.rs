@@ -98,22 +98,24 @@ impl Job {
             files,
             megabytes_per_file: Ring::MEGABYTES_PER_FILE,
         };
-        let mut job = Self {
+        let job = Self {
             test,
             frame_len,
             senders,
             packets,
             ring,
         };
-        if test.writes() {
-            job.packets = packets.min(ring.capacity(job.captured_len()));
-        }
-        job
+        job.within_ring()
     }
 
     /// The same with a ring of other files.
     pub(crate) fn with_files_of(mut self, megabytes: u64) -> Self {
         self.ring.megabytes_per_file = megabytes;
+        self.within_ring()
+    }
+
+    /// The same with no more packets than its ring can hold, if it writes at all.
+    fn within_ring(mut self) -> Self {
         if self.test.writes() {
             self.packets = self.packets.min(self.ring.capacity(self.captured_len()));
         }
