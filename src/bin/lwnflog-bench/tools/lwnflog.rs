@@ -16,9 +16,11 @@ pub(crate) enum Variant {
     OneGroup,
     GroupPerCpu,
     Ingress,
-    TwoGroups,
-    FourGroups,
-    EightGroups,
+    /// The packets are dealt out to so many groups.
+    InTurn {
+        id: &'static str,
+        groups: usize,
+    },
 }
 
 impl Variant {
@@ -26,9 +28,7 @@ impl Variant {
         let count = match self {
             Self::OneGroup | Self::Ingress => 1,
             Self::GroupPerCpu => cpus.max(1),
-            Self::TwoGroups => 2,
-            Self::FourGroups => 4,
-            Self::EightGroups => 8,
+            Self::InTurn { groups, .. } => groups,
         };
         (GROUP..).take(count).collect()
     }
@@ -75,9 +75,7 @@ impl Contender for Lwnflog {
             Variant::OneGroup => "lwnflog",
             Variant::GroupPerCpu => "lwnflog-percpu",
             Variant::Ingress => "lwnflog-ingress",
-            Variant::TwoGroups => "lwnflog-2-groups",
-            Variant::FourGroups => "lwnflog-4-groups",
-            Variant::EightGroups => "lwnflog-8-groups",
+            Variant::InTurn { id, .. } => id,
         }
     }
 
@@ -101,7 +99,7 @@ impl Contender for Lwnflog {
             Variant::Ingress => {
                 "As lwnflog, with the rule in the netdev family's ingress hook, before the IPv4 layer."
             }
-            Variant::TwoGroups | Variant::FourGroups | Variant::EightGroups => {
+            Variant::InTurn { .. } => {
                 "As lwnflog, with the packets dealt out to several groups in turn: whether a packet costs \
                  more when there are more of them."
             }
@@ -116,10 +114,7 @@ impl Contender for Lwnflog {
     }
 
     fn is_extra(&self) -> bool {
-        matches!(
-            self.variant,
-            Variant::TwoGroups | Variant::FourGroups | Variant::EightGroups
-        )
+        matches!(self.variant, Variant::InTurn { .. })
     }
 
     fn senders_min(&self) -> usize {
@@ -141,7 +136,7 @@ impl Contender for Lwnflog {
         match self.variant {
             Variant::OneGroup | Variant::GroupPerCpu => rules::lwnflog(&groups),
             Variant::Ingress => Ok(rules::lwnflog_at_ingress()),
-            _ => Ok(rules::lwnflog_in_turn(&groups)),
+            Variant::InTurn { .. } => Ok(rules::lwnflog_in_turn(&groups)),
         }
     }
 

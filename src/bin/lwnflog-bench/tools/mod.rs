@@ -221,6 +221,7 @@ pub(crate) fn all(common: &Common) -> Vec<Box<dyn Contender>> {
             variant,
         })
     };
+    let in_turn = |id, groups| own(lwnflog::Variant::InTurn { id, groups });
     let queue = |fanout| {
         Box::new(nfqueue::LwnflogQueue {
             path: lwnflog.clone(),
@@ -232,9 +233,9 @@ pub(crate) fn all(common: &Common) -> Vec<Box<dyn Contender>> {
         own(lwnflog::Variant::OneGroup),
         own(lwnflog::Variant::GroupPerCpu),
         own(lwnflog::Variant::Ingress),
-        own(lwnflog::Variant::TwoGroups),
-        own(lwnflog::Variant::FourGroups),
-        own(lwnflog::Variant::EightGroups),
+        in_turn("lwnflog-2-groups", 2),
+        in_turn("lwnflog-4-groups", 4),
+        in_turn("lwnflog-8-groups", 8),
         Box::new(null::Null),
         Box::new(ulogd::Ulogd),
         Box::new(tcpdump::Tcpdump { nflog: true }),
