@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::{Common, Latency};
 use crate::host::Host;
 use crate::job::{Job, Ring, Test};
-use crate::plan::write;
+use crate::output::{write, write_json};
 use crate::results::Spread;
 use crate::run::{Bench, WarmUp};
 use crate::say::{self, say, tell};
@@ -350,8 +350,7 @@ fn row(set_up: &SetUp, base: &[Turn]) -> Vec<String> {
 
 fn write_outputs(results: &Results, table: &Table, options: &Latency) -> Result<()> {
     if let Some(path) = &options.json {
-        let text = serde_json::to_string_pretty(results).context("cannot make JSON")?;
-        write(path, &(text + "\n"))?;
+        write_json(path, results)?;
     }
     if let Some(path) = &options.markdown {
         let mut text = format!("<!-- made by `{}` -->\n\n", results.command);

@@ -18,6 +18,7 @@ mod job;
 mod latency;
 mod markdown;
 mod measure;
+mod output;
 mod plan;
 mod plot;
 mod profile;

@@ -2,7 +2,6 @@
 
 use crate::say::{self, tell};
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cli::{Cli, Output, Selection};
 use crate::job::{Job, Test};
+use crate::output::{write, write_json};
 use crate::results::{Cell, Results, Run, ToolInfo};
 use crate::run::{Bench, WarmUp};
 use crate::tools::{self, Contender, Site};
@@ -318,8 +318,7 @@ pub(crate) fn render(path: &Path, output: &Output) -> Result<()> {
 
 fn write_outputs(results: &Results, output: &Output) -> Result<()> {
     if let Some(path) = &output.json {
-        let text = serde_json::to_string_pretty(results).context("cannot make JSON")?;
-        write(path, &(text + "\n"))?;
+        write_json(path, results)?;
     }
     if let Some(path) = &output.markdown {
         write(path, &markdown::document(results))?;
@@ -331,13 +330,4 @@ fn write_outputs(results: &Results, output: &Output) -> Result<()> {
         }
     }
     Ok(())
-}
-
-pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
-    if path == Path::new("-") {
-        return std::io::stdout()
-            .write_all(text.as_bytes())
-            .context("cannot write the output");
-    }
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
