@@ -12,8 +12,6 @@
 mod probe;
 mod route;
 
-use std::fs;
-use std::path::Path;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
@@ -28,7 +26,7 @@ use crate::results::Spread;
 use crate::run::{Bench, WarmUp};
 use crate::say::{self, say, tell};
 use crate::table::{Table, aligned, digits, range};
-use crate::tools::{self, CAPACITY, Contender, Hook, Site};
+use crate::tools::{self, CAPACITY, Contender, Hook};
 use crate::{markdown, rules};
 use probe::{Plan, Times};
 use route::Route;
@@ -160,23 +158,13 @@ pub(crate) fn run(common: &Common, options: &Latency) -> Result<()> {
 }
 
 fn set_up(tool: &dyn Contender, bench: &Bench, job: &Job) -> SetUp {
-    let site = Site {
-        job,
-        dir: Path::new("DIR"),
-        scratch: bench.work.path(),
-        cpus: bench.cpus(),
-    };
-    let command = match tool.invocation(&site) {
-        Ok(Some(invocation)) => invocation.shown(site.dir),
-        _ => String::new(),
-    };
     SetUp {
         tool: match tool.hook() {
             Hook::None => "no capture".to_owned(),
             _ => tool.id().to_owned(),
         },
         hook: tool.hook(),
-        command,
+        command: bench.command_line(tool, job),
         turns: Vec::new(),
         gap: tools::missing(tool, bench.is_real_root),
     }
@@ -190,14 +178,7 @@ fn turn(
     probes_per_second: u64,
     options: &Latency,
 ) -> Result<Turn> {
-    let dir = bench.work.subdir(&format!("latency-{}", tool.id()))?;
-    let scratch = bench.work.subdir("scratch")?;
-    let site = Site {
-        job,
-        dir: &dir,
-        scratch: &scratch,
-        cpus: bench.cpus(),
-    };
+    let site = bench.site(job, &format!("latency-{}", tool.id()))?;
     let route = Route::new()?;
     let router = route.lab.receiver();
     rules::load(router, &rules::drop_behind(route.router_address()))?;
@@ -244,7 +225,7 @@ fn turn(
             Some(captured)
         }
     };
-    fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    site.remove_captures()?;
     Ok(Turn {
         times,
         sent,

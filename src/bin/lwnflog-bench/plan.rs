@@ -12,7 +12,7 @@ use crate::job::{Job, Test};
 use crate::output::{write, write_json};
 use crate::results::{Cell, Results, Run, ToolInfo};
 use crate::run::{Bench, WarmUp};
-use crate::tools::{self, Contender, Site};
+use crate::tools::{self, Contender};
 use crate::{host, markdown, plot, table};
 
 /// Sizes of the thesis.
@@ -214,12 +214,6 @@ fn measure(
     results: &mut Results,
 ) -> Result<()> {
     let rounds = results.rounds;
-    let site = Site {
-        job,
-        dir: Path::new("DIR"),
-        scratch: bench.work.path(),
-        cpus: bench.cpus(),
-    };
     let first = results.cells.len();
     let mut running = Vec::new();
     for tool in tools {
@@ -231,11 +225,6 @@ fn measure(
             continue;
         }
         let gap = tools::missing(&**tool, bench.is_real_root);
-        let command = tool
-            .invocation(&site)
-            .ok()
-            .flatten()
-            .map(|it| it.shown(site.dir));
         results.cells.push(Cell {
             test: job.test,
             frame_len: job.frame_len,
@@ -243,7 +232,7 @@ fn measure(
             packets: job.packets,
             tool: tool.id().to_owned(),
             hook: tool.hook(),
-            command: command.unwrap_or_default(),
+            command: bench.command_line(&**tool, job),
             runs: Vec::new(),
             gap,
         });

@@ -3,7 +3,7 @@
 use crate::say::tell;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -72,7 +72,7 @@ impl Bench {
     }
 
     /// Processors of the machine, which is what rules count in.
-    pub(crate) fn cpus(&self) -> usize {
+    fn cpus(&self) -> usize {
         self.cores.last().map_or(1, |last| last + 1)
     }
 
@@ -100,23 +100,40 @@ impl Bench {
         // A replayed trace has no streams that tell its packets from those of earlier runs.
         let ring = tool.recycled_ring().filter(|_| self.replay.is_none());
         let name = ring.unwrap_or(tool.id());
-        let dir = self.work.subdir(&format!("{name}-{}", job.test.name()))?;
-        let scratch = self.work.subdir("scratch")?;
-        let site = Site {
-            job,
-            dir: &dir,
-            scratch: &scratch,
-            cpus: self.cpus(),
-        };
+        let site = self.site(job, &format!("{name}-{}", job.test.name()))?;
         let result = self.run_at(tool, &site, ring);
         if ring.is_some() {
             // Its next run finds the ring as its last one left it, but written back.
-            sync_files(&dir);
+            sync_files(&site.dir);
         } else {
             // The others make every file anew.
-            fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+            site.remove_captures()?;
         }
         result
+    }
+
+    /// A place for a tool, with a directory of this name for its captures.
+    pub(crate) fn site<'a>(&self, job: &'a Job, name: &str) -> Result<Site<'a>> {
+        Ok(Site {
+            job,
+            dir: self.work.subdir(name)?,
+            scratch: self.work.subdir("scratch")?,
+            cpus: self.cpus(),
+        })
+    }
+
+    /// A tool's command line as people are shown it; empty if it has none.
+    pub(crate) fn command_line(&self, tool: &dyn Contender, job: &Job) -> String {
+        let site = Site {
+            job,
+            dir: "DIR".into(),
+            scratch: self.work.path().to_owned(),
+            cpus: self.cpus(),
+        };
+        match tool.invocation(&site) {
+            Ok(Some(invocation)) => invocation.shown(&site.dir),
+            _ => String::new(),
+        }
     }
 
     fn run_at(
@@ -194,10 +211,10 @@ impl Bench {
         }
         run.claim = tool.claim(&said);
         if job.test.writes() {
-            let (warmed, found) = count(site.dir, started_at, stream, job.senders);
+            let (warmed, found) = count(&site.dir, started_at, stream, job.senders);
             run.warm_up_lost =
                 (warm_up <= SHORT_WARM_UP).then(|| warm_up.saturating_sub(warmed.written));
-            run.disk_bytes = disk_usage(site.dir);
+            run.disk_bytes = disk_usage(&site.dir);
             run.written = Some(if self.replay.is_some() {
                 found.records
             } else {
@@ -223,7 +240,7 @@ impl Bench {
             if !output.status.success() {
                 bail!(
                     "{}: {}",
-                    step.shown(site.dir),
+                    step.shown(&site.dir),
                     String::from_utf8_lossy(&output.stderr).trim()
                 );
             }
@@ -244,7 +261,7 @@ impl Bench {
         };
         let mut command = self.command(lab, &invocation)?;
         pin_before_exec(&mut command, cores).context("cannot choose processors")?;
-        let mut child = Tool::start(command, site.scratch)?;
+        let mut child = Tool::start(command, &site.scratch)?;
         self.wait_until_ready(lab, tool.ready(site), &mut child)?;
         Ok(Some(child))
     }

@@ -17,7 +17,7 @@ use crate::measure::{Memory, ToolTime, wait_for_idle};
 use crate::results::Spread;
 use crate::run::{Bench, WarmUp};
 use crate::table::digits;
-use crate::tools::{self, Contender, Site};
+use crate::tools::{self, Contender};
 use crate::{rules, workdir};
 
 const STEPS: u64 = 100;
@@ -45,14 +45,7 @@ pub(crate) fn run(common: &Common, packets: u64, frame_len: usize) -> Result<()>
         bail!("{reason}");
     }
     let job = Job::new(Test::Writing, frame_len, 1, packets);
-    let dir = bench.work.subdir("soak")?;
-    let scratch = bench.work.subdir("scratch")?;
-    let site = Site {
-        job: &job,
-        dir: &dir,
-        scratch: &scratch,
-        cpus: bench.cpus(),
-    };
+    let site = bench.site(&job, "soak")?;
     let lab = Lab::new()?;
     rules::load(lab.receiver(), &tool.rules(&site)?)?;
     let (sender_cores, tool_cores) = bench.share_cores(1);
@@ -63,13 +56,13 @@ pub(crate) fn run(common: &Common, packets: u64, frame_len: usize) -> Result<()>
     command.args(&invocation.args);
     pin_before_exec(&mut command, &tool_cores).context("cannot choose processors")?;
     let started_at = std::time::SystemTime::now();
-    let mut child = Tool::start(command, &scratch)?;
+    let mut child = Tool::start(command, &site.scratch)?;
     bench.wait_until_ready(&lab, tool.ready(&site), &mut child)?;
 
     say!(
         "{} packets of {frame_len} bytes to `{}`",
         digits(packets),
-        invocation.shown(&dir)
+        invocation.shown(&site.dir)
     );
     let traffic = Traffic::new(frame_len, packets).rate(common.rate);
     let progress = Progress::default();
@@ -117,14 +110,14 @@ pub(crate) fn run(common: &Common, packets: u64, frame_len: usize) -> Result<()>
     summarize(&steps);
 
     let mut counters = [Counter::new(0, 1)];
-    for file in files_since(&dir, started_at) {
+    for file in files_since(&site.dir, started_at) {
         count::read(&file, &mut counters);
     }
     let [found] = counters.map(Counter::finish);
     say!(
         "the ring holds {} of them in {} MB: {} twice, {} out of order, {} complaints of another reader",
         digits(found.written),
-        workdir::disk_usage(&dir) / 1_000_000,
+        workdir::disk_usage(&site.dir) / 1_000_000,
         found.duplicates,
         found.reordered,
         found.errors.len()

@@ -182,7 +182,7 @@ pub(super) fn invocation(path: &Path, source: &str, site: &Site<'_>) -> Invocati
                 ring.megabytes_per_file, ring.files
             ))
             .arg("-w")
-            .arg(site.dir),
+            .arg(&site.dir),
     }
 }
 

@@ -13,10 +13,11 @@ mod xdpdump;
 
 use crate::say::say;
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::child::Said;
@@ -111,9 +112,9 @@ pub(crate) use null::{claim as null_claim, invocation as null_reader};
 pub(crate) struct Site<'a> {
     pub(crate) job: &'a Job,
     /// For captures; what earlier runs of the tool wrote is still there.
-    pub(crate) dir: &'a Path,
+    pub(crate) dir: PathBuf,
     /// For configuration.
-    pub(crate) scratch: &'a Path,
+    pub(crate) scratch: PathBuf,
     pub(crate) cpus: usize,
 }
 
@@ -121,6 +122,11 @@ impl Site<'_> {
     /// A file for captures.
     pub(crate) fn capture(&self, name: &str) -> PathBuf {
         self.dir.join(name)
+    }
+
+    pub(crate) fn remove_captures(&self) -> Result<()> {
+        fs::remove_dir_all(&self.dir)
+            .with_context(|| format!("cannot remove {}", self.dir.display()))
     }
 }
 

@@ -58,7 +58,7 @@ impl Contender for Netsniff {
             let mebibytes = ring.megabytes_per_file * 1_000_000 / (1 << 20);
             source
                 .args(&format!("-m -F {mebibytes}MiB -O {} -o", ring.files))
-                .arg(site.dir)
+                .arg(&site.dir)
         } else {
             source
         }))

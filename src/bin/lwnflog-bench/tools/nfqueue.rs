@@ -197,11 +197,10 @@ mod tests {
     fn its_rules_load() {
         let lab = Lab::new().unwrap();
         let job = crate::job::Job::new(crate::job::Test::Writing, 64, 1, 1);
-        let dir = std::path::Path::new("/");
         let site = Site {
             job: &job,
-            dir,
-            scratch: dir,
+            dir: PathBuf::from("/"),
+            scratch: PathBuf::from("/"),
             cpus: 2,
         };
         rules::load(lab.receiver(), &TcpdumpQueue.rules(&site).unwrap()).unwrap();

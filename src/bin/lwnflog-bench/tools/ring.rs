@@ -87,7 +87,7 @@ impl Contender for RingReader {
                     "--file-size {}MB --files {} --write",
                     ring.megabytes_per_file, ring.files
                 ))
-                .arg(site.dir)
+                .arg(&site.dir)
         } else {
             reader.arg("--discard")
         }))
