@@ -348,7 +348,7 @@ impl Bench {
     }
 
     /// Waits until packets reach the tool.
-    pub(crate) fn wait_until_ready(&self, lab: &Lab, ready: Ready, child: &mut Tool) -> Result<()> {
+    fn wait_until_ready(&self, lab: &Lab, ready: Ready, child: &mut Tool) -> Result<()> {
         let is_ready = || {
             if let Some(status) = child.ended()? {
                 bail!("it ended at once ({status}): {}", child.said().tail());

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use lwnflog::lab::{Lab, Progress, Traffic};
-use lwnflog::sys::cpu::pin_before_exec;
 
 use crate::child::Tool;
 use crate::cli::Common;
@@ -49,20 +48,15 @@ pub(crate) fn run(common: &Common, packets: u64, frame_len: usize) -> Result<()>
     let lab = Lab::new()?;
     rules::load(lab.receiver(), &tool.rules(&site)?)?;
     let (sender_cores, tool_cores) = bench.share_cores(1);
-    let invocation = tool
-        .invocation(&site)?
-        .context("lwnflog cannot be started")?;
-    let mut command = lab.receiver().command(&invocation.program)?;
-    command.args(&invocation.args);
-    pin_before_exec(&mut command, &tool_cores).context("cannot choose processors")?;
     let started_at = std::time::SystemTime::now();
-    let mut child = Tool::start(command, &site.scratch)?;
-    bench.wait_until_ready(&lab, tool.ready(&site), &mut child)?;
+    let mut child = bench
+        .start(&lab, &*tool, &site, &tool_cores)?
+        .context("lwnflog cannot be started")?;
 
     say!(
         "{} packets of {frame_len} bytes to `{}`",
         digits(packets),
-        invocation.shown(&site.dir)
+        bench.command_line(&*tool, &job)
     );
     let traffic = Traffic::new(frame_len, packets).rate(common.rate);
     let progress = Progress::default();
