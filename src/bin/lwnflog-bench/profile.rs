@@ -12,7 +12,7 @@ use crate::results::{Run, Spread};
 use crate::rules::{self, GROUP};
 use crate::run::{Bench, WarmUp};
 use crate::table::{Table, aligned, digits};
-use crate::tools::{self, Claim, Contender, Detector, Hook, Invocation, Ready, Site};
+use crate::tools::{self, Claim, Contender, Hook, Invocation, Ready, Site};
 
 /// A rule that logs to a group nobody listens to, or the null reader with a copy length of its own.
 enum Stage {
@@ -61,10 +61,6 @@ impl Contender for Stage {
             Self::NoListener => Ready::Now,
             Self::Null { .. } => Ready::Groups(1),
         }
-    }
-
-    fn detector(&self) -> Detector {
-        Detector::Rule
     }
 
     fn delay(&self) -> std::time::Duration {

@@ -165,7 +165,7 @@ impl Bench {
         }
 
         let pid = child.as_ref().map(Tool::pid);
-        let detected_before = detected(&lab, tool.detector())?;
+        let detected_before = detected(&lab, tool.hook().detector())?;
         let tool_before = pid.map(ToolTime::of).unwrap_or_default();
         let machine_before = Machine::now()?;
         let stream = self.streams(job.senders);
@@ -176,7 +176,7 @@ impl Bench {
             .map(ToolTime::of)
             .unwrap_or_default()
             .since(&tool_before);
-        let detected = detected(&lab, tool.detector())? - detected_before;
+        let detected = detected(&lab, tool.hook().detector())? - detected_before;
         let memory = pid.map(Memory::of).unwrap_or_default();
 
         let mut run = Run {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::{Claim, Contender, Detector, Hook, Invocation, Ready, Site};
+use super::{Claim, Contender, Hook, Invocation, Ready, Site};
 use crate::child::Said;
 use crate::job::{Job, Test};
 use crate::rules;
@@ -44,10 +44,6 @@ impl Contender for Capacity {
 
     fn ready(&self, _site: &Site<'_>) -> Ready {
         Ready::Now
-    }
-
-    fn detector(&self) -> Detector {
-        Detector::Rule
     }
 
     fn claim(&self, _said: &Said) -> Claim {

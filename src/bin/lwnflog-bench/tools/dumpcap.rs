@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use lwnflog::lab::RX;
 
-use super::{Claim, Contender, Detector, Hook, Invocation, Ready, Site};
+use super::{Claim, Contender, Hook, Invocation, Ready, Site};
 use crate::child::Said;
 use crate::rules::{self, GROUP};
 
@@ -80,14 +80,6 @@ impl Contender for Dumpcap {
             Ready::Groups(1)
         } else {
             Ready::PacketSocket
-        }
-    }
-
-    fn detector(&self) -> Detector {
-        if self.nflog {
-            Detector::Rule
-        } else {
-            Detector::Interface
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Claim, Contender, Detector, Hook, Invocation, Ready, Site};
+use super::{Claim, Contender, Hook, Invocation, Ready, Site};
 use crate::child::Said;
 use crate::job::Test;
 use crate::rules::{self, GROUP};
@@ -152,10 +152,6 @@ impl Contender for Lwnflog {
 
     fn ready(&self, site: &Site<'_>) -> Ready {
         Ready::Groups(self.variant.groups(site.cpus).len())
-    }
-
-    fn detector(&self) -> Detector {
-        Detector::Rule
     }
 
     /// Its flush timeout is at most this.

@@ -70,6 +70,13 @@ impl Hook {
             Self::Driver => "NIC driver (XDP)",
         }
     }
+
+    pub(crate) fn detector(self) -> Detector {
+        match self {
+            Self::None | Self::Ingress | Self::Prerouting | Self::Queue => Detector::Rule,
+            Self::Protocol | Self::Driver => Detector::Interface,
+        }
+    }
 }
 
 /// How to tell that a tool receives packets.
@@ -210,7 +217,6 @@ pub(crate) trait Contender {
     /// How to start it.
     fn invocation(&self, site: &Site<'_>) -> Result<Option<Invocation>>;
     fn ready(&self, site: &Site<'_>) -> Ready;
-    fn detector(&self) -> Detector;
     /// How long packets may stay in the kernel before they are handed over.
     fn delay(&self) -> Duration {
         Duration::ZERO

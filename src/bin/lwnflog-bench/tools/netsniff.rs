@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use lwnflog::lab::RX;
 
-use super::{Claim, Contender, Detector, Hook, Invocation, Ready, Site, number_before};
+use super::{Claim, Contender, Hook, Invocation, Ready, Site, number_before};
 use crate::child::Said;
 use crate::rules;
 
@@ -66,10 +66,6 @@ impl Contender for Netsniff {
 
     fn ready(&self, _site: &Site<'_>) -> Ready {
         Ready::PacketSocket
-    }
-
-    fn detector(&self) -> Detector {
-        Detector::Interface
     }
 
     fn delay(&self) -> Duration {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ::lwnflog::lab::RX;
 use anyhow::Result;
 
-use super::{Claim, Contender, Detector, Hook, Invocation, Ready, Site, lwnflog, tcpdump};
+use super::{Claim, Contender, Hook, Invocation, Ready, Site, lwnflog, tcpdump};
 use crate::child::Said;
 
 /// The first queue's number.
@@ -111,10 +111,6 @@ impl Contender for LwnflogQueue {
         Ready::Queues(self.queues())
     }
 
-    fn detector(&self) -> Detector {
-        Detector::Rule
-    }
-
     fn claim(&self, said: &Said) -> Claim {
         lwnflog::claim(said)
     }
@@ -171,10 +167,6 @@ impl Contender for TcpdumpQueue {
 
     fn ready(&self, _site: &Site<'_>) -> Ready {
         Ready::Queues(1)
-    }
-
-    fn detector(&self) -> Detector {
-        Detector::Rule
     }
 
     fn delay(&self) -> Duration {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::{Claim, Contender, Detector, Hook, Invocation, Ready, Site, number_before};
+use super::{Claim, Contender, Hook, Invocation, Ready, Site, number_before};
 use crate::child::Said;
 use crate::job::{Job, Test};
 use crate::rules::{self, GROUP};
@@ -60,10 +60,6 @@ impl Contender for Null {
 
     fn ready(&self, _site: &Site<'_>) -> Ready {
         Ready::Groups(1)
-    }
-
-    fn detector(&self) -> Detector {
-        Detector::Rule
     }
 
     fn delay(&self) -> Duration {

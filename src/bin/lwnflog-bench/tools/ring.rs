@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use lwnflog::lab::RX;
 
 use super::lwnflog::{report, sum};
-use super::{Claim, Contender, Detector, Hook, Invocation, Ready, Site};
+use super::{Claim, Contender, Hook, Invocation, Ready, Site};
 use crate::child::Said;
 use crate::rules;
 
@@ -98,10 +98,6 @@ impl Contender for RingReader {
             Self::Packet => Ready::PacketSocket,
             Self::Xdp => Ready::Says("listening on"),
         }
-    }
-
-    fn detector(&self) -> Detector {
-        Detector::Interface
     }
 
     /// More than a block waits to be filled.

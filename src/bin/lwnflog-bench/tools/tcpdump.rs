@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use lwnflog::lab::RX;
 
-use super::{Claim, Contender, Detector, Hook, Invocation, Ready, Site, number_before};
+use super::{Claim, Contender, Hook, Invocation, Ready, Site, number_before};
 use crate::child::Said;
 use crate::rules::{self, GROUP};
 
@@ -92,14 +92,6 @@ impl Contender for Tcpdump {
             Ready::Groups(1)
         } else {
             Ready::PacketSocket
-        }
-    }
-
-    fn detector(&self) -> Detector {
-        if self.nflog {
-            Detector::Rule
-        } else {
-            Detector::Interface
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::{Claim, Contender, Detector, Hook, Invocation, Ready, Site};
+use super::{Claim, Contender, Hook, Invocation, Ready, Site};
 use crate::child::Said;
 use crate::rules::{self, GROUP};
 
@@ -78,10 +78,6 @@ impl Contender for Ulogd {
 
     fn ready(&self, _site: &Site<'_>) -> Ready {
         Ready::Groups(1)
-    }
-
-    fn detector(&self) -> Detector {
-        Detector::Rule
     }
 
     fn delay(&self) -> Duration {

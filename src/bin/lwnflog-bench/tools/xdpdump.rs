@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use lwnflog::lab::RX;
 
-use super::{Claim, Contender, Detector, Hook, Invocation, Ready, Site, number_before};
+use super::{Claim, Contender, Hook, Invocation, Ready, Site, number_before};
 use crate::child::Said;
 use crate::rules;
 
@@ -57,10 +57,6 @@ impl Contender for Xdpdump {
 
     fn ready(&self, _site: &Site<'_>) -> Ready {
         Ready::Says("listening on")
-    }
-
-    fn detector(&self) -> Detector {
-        Detector::Interface
     }
 
     fn delay(&self) -> Duration {
