@@ -150,19 +150,8 @@ impl Contender for TcpdumpQueue {
     }
 
     fn invocation(&self, site: &Site<'_>) -> Result<Option<Invocation>> {
-        let source =
-            Invocation::new("tcpdump").args(&format!("-n -B 65536 -Z root -i nfqueue:{QUEUE}"));
-        let ring = site.job.ring;
-        Ok(Some(if site.job.test.writes() {
-            source
-                .args(&format!(
-                    "-C {} -W {} -w",
-                    ring.megabytes_per_file, ring.files
-                ))
-                .arg(site.capture("ring.pcap"))
-        } else {
-            source.args("-w /dev/null")
-        }))
+        let source = format!("-i nfqueue:{QUEUE}");
+        Ok(Some(tcpdump::invocation(&source, site)))
     }
 
     fn ready(&self, _site: &Site<'_>) -> Ready {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use lwnflog::lab::RX;
 
-use super::lwnflog::{report, sum};
+use super::lwnflog::claim;
 use super::{Claim, Contender, Hook, Invocation, Ready, Site};
 use crate::child::Said;
 use crate::rules;
@@ -106,13 +106,7 @@ impl Contender for RingReader {
     }
 
     fn claim(&self, said: &Said) -> Claim {
-        let Some(report) = report(said) else {
-            return Claim::default();
-        };
-        Claim {
-            captured: report["received"].as_u64(),
-            lost: sum(&report["dropped"]),
-        }
+        claim(said)
     }
 }
 

@@ -14,6 +14,22 @@ pub(crate) struct Tcpdump {
     pub(crate) nflog: bool,
 }
 
+/// The command line: its source, and what all others have in common.
+pub(super) fn invocation(source: &str, site: &Site<'_>) -> Invocation {
+    let invocation = Invocation::new("tcpdump").args(&format!("-n -B 65536 -Z root {source}"));
+    let ring = site.job.ring;
+    if site.job.test.writes() {
+        invocation
+            .args(&format!(
+                "-C {} -W {} -w",
+                ring.megabytes_per_file, ring.files
+            ))
+            .arg(site.capture("ring.pcap"))
+    } else {
+        invocation.args("-w /dev/null")
+    }
+}
+
 /// What it prints at the end.
 pub(super) fn claim(said: &Said) -> Claim {
     Claim {
@@ -68,23 +84,12 @@ impl Contender for Tcpdump {
     }
 
     fn invocation(&self, site: &Site<'_>) -> Result<Option<Invocation>> {
-        let common = Invocation::new("tcpdump").args("-n -B 65536 -Z root");
         let source = if self.nflog {
-            common.args(&format!("-i nflog:{GROUP} -y IPV4"))
+            format!("-i nflog:{GROUP} -y IPV4")
         } else {
-            common.args(&format!("-i {RX} -s {}", site.job.snap_len()))
+            format!("-i {RX} -s {}", site.job.snap_len())
         };
-        let ring = site.job.ring;
-        Ok(Some(if site.job.test.writes() {
-            source
-                .args(&format!(
-                    "-C {} -W {} -w",
-                    ring.megabytes_per_file, ring.files
-                ))
-                .arg(site.capture("ring.pcap"))
-        } else {
-            source.args("-w /dev/null")
-        }))
+        Ok(Some(invocation(&source, site)))
     }
 
     fn ready(&self, _site: &Site<'_>) -> Ready {
