@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use common::files::{Contents, assert_all_readers_find, read, read_all};
 use common::{
-    LWNFLOG, Running, StopWhenDone, detected, lab, load_capture_rules, load_rule, namespace,
-    number, run, run_in, temp_dir, until,
+    LWNFLOG, Running, detected, lab, load_capture_rules, load_rule, namespace, number, run, run_in,
+    temp_dir, under_traffic, until,
 };
 use lwnflog::lab::{Marker, Namespace, Progress, RX, Traffic};
 use lwnflog::sys::tun::Tun;
@@ -365,15 +365,7 @@ fn count_ends_the_capture_and_the_rest_is_skipped() {
 fn count_ends_a_capture_in_the_middle_of_traffic() {
     let (lab, dir) = (lab(), temp_dir());
     load_capture_rules(lab.receiver());
-    let progress = Progress::default();
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            Traffic::new(64, u64::MAX)
-                .rate(Some(20_000))
-                .send_from(&lab, &[0], &progress)
-                .unwrap()
-        });
-        let _stop = StopWhenDone(&progress);
+    under_traffic(&lab, 20_000, || {
         for _ in 0..3 {
             let options = ["--group", "5", "-c", "1000"];
             let ended = Running::capture(lab.receiver(), dir.path(), &options).wait_end();
@@ -665,15 +657,7 @@ fn an_installed_rule_can_drop() {
 #[test]
 fn an_installed_rule_makes_the_account_exact_in_the_middle_of_traffic() {
     let (lab, dir) = (lab(), temp_dir());
-    let progress = Progress::default();
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            Traffic::new(64, u64::MAX)
-                .rate(Some(20_000))
-                .send_from(&lab, &[0], &progress)
-                .unwrap()
-        });
-        let _stop = StopWhenDone(&progress);
+    under_traffic(&lab, 20_000, || {
         for _ in 0..3 {
             let mut capture = Running::capture(
                 lab.receiver(),

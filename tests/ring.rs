@@ -16,10 +16,10 @@ use common::files::{
     read_all,
 };
 use common::{
-    LWNFLOG, Running, StopWhenDone, lab, load_capture_rules, namespace, number, output, run,
-    temp_dir, until, with_own_mounts,
+    LWNFLOG, Running, lab, load_capture_rules, namespace, number, output, run, temp_dir,
+    under_traffic, until, with_own_mounts,
 };
-use lwnflog::lab::{Lab, Progress, Traffic};
+use lwnflog::lab::Traffic;
 use lwnflog::sys::file::is_open_only_here;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -257,17 +257,6 @@ impl Dice {
             .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit
     }
-}
-
-/// Traffic without an end while `body` runs.
-fn under_traffic(lab: &Lab, rate: u64, body: impl FnOnce()) {
-    let progress = Progress::default();
-    let traffic = Traffic::new(64, u64::MAX).rate(Some(rate));
-    thread::scope(|scope| {
-        scope.spawn(|| traffic.send_from(lab, &[0], &progress).unwrap());
-        let _stop = StopWhenDone(&progress);
-        body();
-    });
 }
 
 /// Killed at any moment, all that is visible is readable as it is; a restart goes on from there.

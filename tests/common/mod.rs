@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use lwnflog::lab::{Lab, Namespace, Progress};
+use lwnflog::lab::{Lab, Namespace, Progress, Traffic};
 use lwnflog::sys::inject::FrameSocket;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -157,8 +157,19 @@ pub fn send_frames(namespace: &Namespace, interface: &str, frames: &[Vec<u8>]) {
     namespace.run(send).unwrap();
 }
 
+/// Traffic without an end while `body` runs.
+pub fn under_traffic(lab: &Lab, rate: u64, body: impl FnOnce()) {
+    let progress = Progress::default();
+    let traffic = Traffic::new(64, u64::MAX).rate(Some(rate));
+    thread::scope(|scope| {
+        scope.spawn(|| traffic.send_from(lab, &[0], &progress).unwrap());
+        let _stop = StopWhenDone(&progress);
+        body();
+    });
+}
+
 /// Ends a sender when a test ends, also by a panic.
-pub struct StopWhenDone<'a>(pub &'a Progress);
+struct StopWhenDone<'a>(&'a Progress);
 
 impl Drop for StopWhenDone<'_> {
     fn drop(&mut self) {
