@@ -6,6 +6,7 @@ mod common;
 
 use std::io::Cursor;
 
+use common::datagrams::real_datagrams;
 use lwnflog::netlink::nflog::{self, attribute};
 use lwnflog::netlink::{Malformed, Messages};
 use lwnflog::packet::Packet;
@@ -206,18 +207,6 @@ fn assert_same(datagram: &[u8]) {
     }
 }
 
-/// Datagrams of a kernel 6.18, recorded by [`record_datagrams`]: each behind its length.
-fn real_datagrams() -> Vec<Vec<u8>> {
-    let mut rest = &include_bytes!("data/nflog-datagrams.bin")[..];
-    let mut datagrams = Vec::new();
-    while let Some((length, behind)) = rest.split_first_chunk::<4>() {
-        let (datagram, behind) = behind.split_at(u32::from_le_bytes(*length) as usize);
-        datagrams.push(datagram.to_vec());
-        rest = behind;
-    }
-    datagrams
-}
-
 #[test]
 fn real_datagrams_are_read_as_neli_reads_them() {
     let datagrams = real_datagrams();
@@ -302,7 +291,7 @@ proptest! {
         changes in prop::collection::vec(change(), 1..6),
     ) {
         let datagrams = real_datagrams();
-        let mut datagram = which.get(&datagrams).clone();
+        let mut datagram = which.get(&datagrams).to_vec();
         datagram.truncate(2000);
         changes.iter().for_each(|change| apply(&mut datagram, change));
         assert_same(&datagram);

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 pub mod contents;
+pub mod datagrams;
 pub mod files;
 
 use std::io::{BufRead, BufReader, IoSlice, Read, Write};

@@ -9,7 +9,10 @@
 
 #[path = "../common/contents.rs"]
 pub mod contents;
+#[path = "../common/datagrams.rs"]
+mod datagrams;
 
+use datagrams::real_datagrams;
 use lwnflog::netlink::{Attributes, Messages, message, nflog};
 
 /// Tells how to fuzz, and checks the seeds: whole, and at up to [`PLACES_MAX`] places each cut off, or
@@ -41,18 +44,6 @@ pub fn plant(seeds: &[Vec<u8>]) {
     for (number, seed) in seeds.iter().enumerate() {
         std::fs::write(dir.join(format!("seed-{number:02}")), seed).unwrap();
     }
-}
-
-/// Datagrams of a kernel 6.18 (tests/walk.rs), each behind its length.
-pub fn real_datagrams() -> Vec<&'static [u8]> {
-    let mut rest = &include_bytes!("../data/nflog-datagrams.bin")[..];
-    let mut datagrams = Vec::new();
-    while let Some((length, behind)) = rest.split_first_chunk::<4>() {
-        let (datagram, behind) = behind.split_at(u32::from_le_bytes(*length) as usize);
-        datagrams.push(datagram);
-        rest = behind;
-    }
-    datagrams
 }
 
 /// The first `messages` messages of each real datagram, from several places in it.
