@@ -15,6 +15,20 @@ mod datagrams;
 use datagrams::real_datagrams;
 use lwnflog::netlink::{Attributes, Messages, message, nflog};
 
+/// A target's program: fuzzes `$check`, or checks it on the seeds.
+macro_rules! target {
+    ($seeds:path, $check:ident) => {
+        #[cfg(fuzzing)]
+        libfuzzer_sys::fuzz_target!(init: common::plant(&$seeds()), |input: &[u8]| $check(input));
+
+        #[cfg(not(fuzzing))]
+        fn main() {
+            common::check_seeds(&$seeds(), $check);
+        }
+    };
+}
+pub(crate) use target;
+
 /// Tells how to fuzz, and checks the seeds: whole, and at up to [`PLACES_MAX`] places each cut off, or
 /// with another byte there.
 #[cfg(not(fuzzing))]

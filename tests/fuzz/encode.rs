@@ -15,13 +15,7 @@ use lwnflog::record::{Context, Format, Frame, HEAD_BYTES, Interfaces, LinkType, 
 use lwnflog::source::nflog::Batch;
 use lwnflog::source::{Item, Walk};
 
-#[cfg(fuzzing)]
-libfuzzer_sys::fuzz_target!(init: common::plant(&seeds()), |input: &[u8]| check(input));
-
-#[cfg(not(fuzzing))]
-fn main() {
-    common::check_seeds(&seeds(), check);
-}
+common::target!(seeds, check);
 
 const SEGMENT_BYTES: usize = 1 << 18;
 /// Times of classic pcap end in 2106.

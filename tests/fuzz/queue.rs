@@ -14,13 +14,7 @@ use lwnflog::source::nfqueue::Batch;
 use lwnflog::source::{Item, Walk};
 use lwnflog::sys::mmsg::{BATCH, Datagrams};
 
-#[cfg(fuzzing)]
-libfuzzer_sys::fuzz_target!(init: common::plant(&seeds()), |input: &[u8]| check(input));
-
-#[cfg(not(fuzzing))]
-fn main() {
-    common::check_seeds(&seeds(), check);
-}
+common::target!(seeds, check);
 
 /// What fits a slot of a queue's buffer.
 const DATAGRAM_BYTES_MAX: usize = 2048;

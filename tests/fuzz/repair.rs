@@ -10,13 +10,7 @@ use lwnflog::record::pcapng::{PcapNg, block, fill};
 use lwnflog::record::{Format, Interfaces, LinkType};
 use lwnflog::ring::repair::{Repaired, repair_bytes};
 
-#[cfg(fuzzing)]
-libfuzzer_sys::fuzz_target!(init: common::plant(&seeds()), |input: &[u8]| check(input));
-
-#[cfg(not(fuzzing))]
-fn main() {
-    common::check_seeds(&seeds(), check);
-}
+common::target!(seeds, check);
 
 const SEGMENT_BYTES: usize = 4096;
 /// What is older than the first packet by more is left from a recycled file.

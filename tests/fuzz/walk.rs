@@ -10,13 +10,7 @@ use lwnflog::packet::Packet;
 use lwnflog::source::nflog::{Batch, count};
 use lwnflog::source::{Item, Walk};
 
-#[cfg(fuzzing)]
-libfuzzer_sys::fuzz_target!(init: common::plant(&common::nflog_seeds()), |input: &[u8]| check(input));
-
-#[cfg(not(fuzzing))]
-fn main() {
-    common::check_seeds(&common::nflog_seeds(), check);
-}
+common::target!(common::nflog_seeds, check);
 
 fn check(input: &[u8]) {
     let datagram = &common::nflog_datagram(input)[..];
