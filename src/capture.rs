@@ -17,7 +17,7 @@ pub use writer::Writer;
 use crate::account::{Account, Sequence, Tally};
 use crate::record::Format;
 use crate::source::{Arrival, Item, Source, Walk};
-use recorder::Recorder;
+use recorder::{Plans, Recorder};
 
 /// How a capture ended.
 #[derive(Debug)]
@@ -165,7 +165,7 @@ impl<S: Source, F: Format> Capture<S, F> {
             no_file: &mut self.no_file,
             control: &self.control,
             now_us: 0,
-            planned: None,
+            plans: Plans::default(),
         };
         let overrun_before = recorder.tally.overrun;
         let mut batch = source.batch();
@@ -174,6 +174,7 @@ impl<S: Source, F: Format> Capture<S, F> {
                 Item::Packet(packet) => recorder.take(packet),
                 Item::Malformed(_) => recorder.pass_over(),
             }
+            recorder.take_twins(&mut batch);
         }
         recorder.settle_planned();
         drop(batch);

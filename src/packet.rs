@@ -22,9 +22,8 @@ pub struct Packet<'a> {
     pub sequence: Option<u32>,
     /// The packet's whole length from its network header on, where the source knows it (NFQUEUE).
     pub network_len: Option<u32>,
-    /// Packets of one batch with the same number here (not 0) differ in their payload, time stamp,
-    /// sequence number and link-layer addresses, and in nothing else.
-    pub shape: u32,
+    /// Where its shape stands among those of its batch, if it has one: a [`Twin`] names it.
+    pub shape: Option<usize>,
     /// `skb->mark`; 0 is none.
     pub mark: u32,
     /// The device it came in by; 0 is none.
@@ -41,6 +40,69 @@ pub struct Packet<'a> {
     pub family: u8,
     /// The group or queue, as the message's header has it.
     pub group: u16,
+}
+
+/// A packet that is like an earlier one of its batch in everything but this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Twin<'a> {
+    /// [`Packet::payload`]
+    pub payload: &'a [u8],
+    /// [`Packet::hw_header`]: an Ethernet header's length of it, or none where the other has none.
+    pub hw_header: Option<&'a [u8; ETHERNET_HEADER_BYTES]>,
+    /// [`Packet::hw_source`]
+    pub hw_source: &'a [u8],
+    /// [`Packet::message`]
+    pub message: &'a [u8],
+    /// [`Packet::stamp_us`]
+    pub stamp_us: NonZeroU64,
+    /// [`Packet::sequence`]
+    pub sequence: u32,
+}
+
+impl<'a> Twin<'a> {
+    /// All of the packet, of which `other` is a twin.
+    #[inline]
+    pub fn packet(&self, other: &Packet<'a>) -> Packet<'a> {
+        Packet {
+            payload: self.payload,
+            hw_header: self.hw_header.map_or(&[], |header| header),
+            hw_source: self.hw_source,
+            message: self.message,
+            stamp_us: Some(self.stamp_us),
+            sequence: Some(self.sequence),
+            ..*other
+        }
+    }
+
+    /// [`Packet::is_ipv4`], where it holds for the other.
+    #[inline]
+    pub fn is_ipv4(&self) -> bool {
+        has_ipv4_header(self.payload)
+    }
+
+    /// [`Packet::network_len`]
+    #[inline]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "an attribute has less than 65536 bytes"
+    )]
+    pub fn network_len(&self) -> u32 {
+        ipv4_total_len(self.payload).max(self.payload.len() as u32)
+    }
+}
+
+#[inline]
+fn has_ipv4_header(payload: &[u8]) -> bool {
+    payload.len() >= IPV4_HEADER_BYTES && payload[0] >> 4 == 4
+}
+
+/// What the IPv4 header says; 0 where that is not there.
+#[inline]
+fn ipv4_total_len(payload: &[u8]) -> u32 {
+    match payload.get(2..4) {
+        Some(total) => u32::from(u16::from_be_bytes([total[0], total[1]])),
+        None => 0,
+    }
 }
 
 /// EtherType of IPv4 (`linux/if_ether.h`).
@@ -72,9 +134,7 @@ impl<'a> Packet<'a> {
     /// True for what this tool records: an IPv4 header that is there at least in its fixed part.
     #[inline]
     pub fn is_ipv4(&self) -> bool {
-        self.protocol == ETHERTYPE_IPV4
-            && self.payload.len() >= IPV4_HEADER_BYTES
-            && self.payload[0] >> 4 == 4
+        self.protocol == ETHERTYPE_IPV4 && has_ipv4_header(self.payload)
     }
 
     /// The length of the packet from its IPv4 header on, before it was cut.
@@ -84,11 +144,9 @@ impl<'a> Packet<'a> {
     #[inline]
     pub fn network_len(&self) -> u32 {
         let captured = u32::try_from(self.payload.len()).unwrap_or(u32::MAX);
-        let total = match (self.network_len, self.payload.get(2..4)) {
-            (Some(len), _) => len,
-            (None, Some(total)) => u32::from(u16::from_be_bytes([total[0], total[1]])),
-            (None, None) => 0,
-        };
+        let total = self
+            .network_len
+            .unwrap_or_else(|| ipv4_total_len(self.payload));
         total.max(captured)
     }
 

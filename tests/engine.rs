@@ -12,11 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 
+use common::datagrams::twin_of;
 use common::files::{Contents, parse};
 use common::until;
 use lwnflog::account::Account;
 use lwnflog::capture::{Capture, Control, Outcome, Writer};
-use lwnflog::packet::Packet;
+use lwnflog::netlink::shape::SHAPES;
+use lwnflog::packet::{Packet, Twin};
 use lwnflog::record::pcap::Pcap;
 use lwnflog::record::pcapng::PcapNg;
 use lwnflog::record::{Format, Interfaces, LinkType};
@@ -82,22 +84,40 @@ impl Script {
 struct Walking<'a> {
     rest: std::slice::Iter<'a, (Scripted, Vec<u8>, u32)>,
     packet: Packet<'a>,
+    /// By their shape, of which devices share some.
+    firsts: [Packet<'a>; SHAPES],
+}
+
+fn packet<'a>((scripted, payload, number): &'a (Scripted, Vec<u8>, u32)) -> Packet<'a> {
+    Packet {
+        payload,
+        prefix: &b"a prefix of a rule"[..scripted.prefix],
+        stamp_us: NonZeroU64::new(FIRST_STAMP_US + u64::from(*number)),
+        sequence: Some(*number),
+        mark: scripted.mark,
+        ifindex_in: scripted.ifindex,
+        protocol: if scripted.foreign { 0x86dd } else { 0x0800 },
+        shape: Some(scripted.ifindex as usize % SHAPES),
+        ..Packet::default()
+    }
 }
 
 impl Walk for Walking<'_> {
     fn next(&mut self) -> Option<Item<'_>> {
-        let (scripted, payload, number) = self.rest.next()?;
-        self.packet = Packet {
-            payload,
-            prefix: &b"a prefix of a rule"[..scripted.prefix],
-            stamp_us: NonZeroU64::new(FIRST_STAMP_US + u64::from(*number)),
-            sequence: Some(*number),
-            mark: scripted.mark,
-            ifindex_in: scripted.ifindex,
-            protocol: if scripted.foreign { 0x86dd } else { 0x0800 },
-            ..Packet::default()
-        };
+        self.packet = packet(self.rest.next()?);
+        self.firsts[self.packet.shape.unwrap()] = self.packet;
         Some(Item::Packet(&self.packet))
+    }
+
+    fn twins(&mut self, mut take: impl FnMut(usize, Twin<'_>) -> bool) {
+        while let Some(next) = self.rest.as_slice().first() {
+            let packet = packet(next);
+            let (shape, twin) = (packet.shape.unwrap(), twin_of(&packet).unwrap());
+            if twin.packet(&self.firsts[shape]) != packet || !take(shape, twin) {
+                break;
+            }
+            self.rest.next();
+        }
     }
 }
 
@@ -127,6 +147,7 @@ impl Source for Script {
         Walking {
             rest: self.batch.iter(),
             packet: Packet::default(),
+            firsts: [Packet::default(); SHAPES],
         }
     }
 

@@ -6,6 +6,7 @@ mod common;
 
 use std::num::NonZeroU64;
 
+use common::datagrams::twin_of;
 use common::files::{Contents, Record, parse};
 use lwnflog::packet::Packet;
 use lwnflog::record::pcap::Pcap;
@@ -89,16 +90,13 @@ fn record<F: Format>(
     );
     bytes[..HEAD_BYTES].copy_from_slice(&head);
     // The fast way, where there is one, makes the same bytes.
-    let shaped = Packet {
-        shape: 1,
-        ..*packet
-    };
     if lost_before == 0
-        && let Some(plan) = Plan::new(&shaped, link, snaplen, interface)
+        && let Some(twin) = twin_of(packet)
+        && let Some(plan) = Plan::new(packet, link, snaplen, interface)
     {
-        let body = plan.body(&shaped);
+        let body = plan.body(&twin);
         let mut planned = vec![0xee; F::planned_bytes(&plan, body)];
-        F::encode_planned(&plan, &shaped, stamp_us, body, &mut planned);
+        F::encode_planned(&plan, &twin, body, &mut planned);
         assert_eq!(planned, bytes);
     }
     (declaration, bytes)

@@ -5,8 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::control::Control;
 use super::writer::Writer;
 use crate::account::{Sequence, Tally};
+use crate::netlink::shape::SHAPES;
 use crate::packet::Packet;
 use crate::record::{Context, Format, Frame, Plan};
+use crate::source::Walk;
 
 /// What recording one packet needs, borrowed apart from the source whose batch it walks.
 pub(super) struct Recorder<'a, F> {
@@ -18,65 +20,57 @@ pub(super) struct Recorder<'a, F> {
     pub(super) control: &'a Control,
     /// The time of the batch's arrival, once a packet without a time stamp has asked for it.
     pub(super) now_us: u64,
-    pub(super) planned: Option<Planned>,
+    pub(super) plans: Plans,
 }
 
-/// A plan for the packets of one shape, and those recorded by it that are not in the tally yet.
+/// By [`Packet::shape`]: the plans for twins.
+pub(super) type Plans = [Option<Planned>; SHAPES];
+
+/// A plan, and those recorded by it that are not in the books yet.
+#[derive(Debug)]
 pub(super) struct Planned {
-    shape: u32,
     plan: Plan,
     records: u64,
     last_us: u64,
 }
 
-impl Planned {
-    fn new(shape: u32, plan: Plan) -> Self {
-        Planned {
-            shape,
-            plan,
-            records: 0,
-            last_us: 0,
-        }
-    }
-}
-
 impl<F: Format> Recorder<'_, F> {
+    /// The fast way, for packets that are like earlier ones. It ends where anything is out of the
+    /// ordinary: not the next number, no IPv4 header, no room in the segment.
     #[inline]
-    pub(super) fn take(&mut self, packet: &Packet<'_>) {
-        if !self.record_planned(packet) {
-            self.take_any(packet);
-        }
+    pub(super) fn take_twins(&mut self, batch: &mut impl Walk) {
+        let Some(writer) = self.writer.as_mut().filter(|_| *self.lost_before == 0) else {
+            return;
+        };
+        let Some(mut rest) = writer.ring.rest() else {
+            return;
+        };
+        let (plans, sequence) = (&mut self.plans, &mut *self.sequence);
+        batch.twins(|shape, twin| {
+            let Some(Some(planned)) = plans.get_mut(shape) else {
+                return false;
+            };
+            if !twin.is_ipv4() || !sequence.is_next(twin.sequence) {
+                return false;
+            }
+            let body = planned.plan.body(&twin);
+            let Some(space) = rest.append(F::planned_bytes(&planned.plan, body)) else {
+                return false;
+            };
+            F::encode_planned(&planned.plan, &twin, body, space);
+            sequence.skip_one();
+            planned.records += 1;
+            planned.last_us = twin.stamp_us.get();
+            true
+        });
     }
 
-    /// The fast way, for one more packet of a shape that has a plan. False, and nothing done, where
-    /// anything is out of the ordinary: no number or not the next one, no time stamp, no IPv4 header,
-    /// no room in the segment.
-    #[inline]
-    fn record_planned(&mut self, packet: &Packet<'_>) -> bool {
-        let (Some(planned), Some(writer)) = (&mut self.planned, self.writer.as_mut()) else {
-            return false;
-        };
-        let (Some(sequence), Some(stamp_us)) = (packet.sequence, packet.stamp_us) else {
-            return false;
-        };
-        if packet.shape != planned.shape || !packet.is_ipv4() || !self.sequence.is_next(sequence) {
-            return false;
-        }
-        let body = planned.plan.body(packet);
-        let len = F::planned_bytes(&planned.plan, body);
-        let Some(space) = writer.ring.append_behind(len) else {
-            return false;
-        };
-        F::encode_planned(&planned.plan, packet, stamp_us.get(), body, space);
-        self.sequence.skip_one();
-        planned.records += 1;
-        planned.last_us = stamp_us.get();
-        true
-    }
-
-    /// Enters into the books what was recorded by the plan.
+    /// Enters into the books what was recorded by plan.
     pub(super) fn settle_planned(&mut self) {
-        if let (Some(planned), Some(writer)) = (&mut self.planned, self.writer.as_mut()) {
+        let Some(writer) = self.writer.as_mut() else {
+            return;
+        };
+        for planned in self.plans.iter_mut().flatten() {
             let records = std::mem::take(&mut planned.records);
             self.tally.received += records;
             self.tally.numbered += records;
@@ -89,11 +83,13 @@ impl<F: Format> Recorder<'_, F> {
         }
     }
 
-    /// The long way, for any packet. What it finds out serves the next ones of the same shape.
+    /// The long way, for any packet. What it finds out serves its twins.
     #[inline(never)]
-    fn take_any(&mut self, packet: &Packet<'_>) {
+    pub(super) fn take(&mut self, packet: &Packet<'_>) {
         self.settle_planned();
-        self.planned = None;
+        if let Some(planned) = packet.shape.and_then(|shape| self.plans.get_mut(shape)) {
+            *planned = None;
+        }
         self.tally.received += 1;
         if let Some(sequence) = packet.sequence {
             let missing = self.sequence.take(sequence, 1);
@@ -148,9 +144,15 @@ impl<F: Format> Recorder<'_, F> {
                 let head = writer.format.encode(packet, &frame, &context, slot.bytes());
                 slot.append(head);
                 writer.ring.note_first(stamp_us);
-                if self.control.unlimited() {
+                if self.control.unlimited()
+                    && let Some(planned) = packet.shape.and_then(|shape| self.plans.get_mut(shape))
+                {
                     let plan = Plan::new(packet, writer.link, writer.snaplen, interface);
-                    self.planned = plan.map(|plan| Planned::new(packet.shape, plan));
+                    *planned = plan.map(|plan| Planned {
+                        plan,
+                        records: 0,
+                        last_us: 0,
+                    });
                 }
                 return true;
             }

@@ -1,5 +1,7 @@
 //! `struct nlmsghdr` (`linux/netlink.h`): the messages of one datagram, one after the other.
 
+use std::ops::Range;
+
 use super::{Layer, Malformed, align};
 
 /// One netlink message: its header's fields and the bytes behind the header.
@@ -13,15 +15,11 @@ pub struct Message<'a> {
     pub body: &'a [u8],
 }
 
-mod field {
-    use std::ops::Range;
-    pub(super) const LENGTH: Range<usize> = 0..4;
-    pub(super) const TYPE: Range<usize> = 4..6;
-    pub(super) const SEQUENCE: Range<usize> = 8..12;
-}
-
 /// Bytes of `struct nlmsghdr`.
 pub const HEADER_BYTES: usize = 16;
+/// Where in it `nlmsg_type` is.
+pub(super) const TYPE: Range<usize> = 4..6;
+const SEQUENCE: Range<usize> = 8..12;
 /// `NLMSG_ERROR`: an acknowledgement or an error.
 pub const ERROR: u16 = 2;
 /// `NLMSG_DONE`: the end of a datagram of several messages.
@@ -38,6 +36,12 @@ impl<'a> Messages<'a> {
     #[inline]
     pub fn new(datagram: &'a [u8]) -> Self {
         Messages { rest: datagram }
+    }
+
+    /// What has not been walked yet.
+    #[inline]
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
     }
 }
 
@@ -58,7 +62,7 @@ impl<'a> Iterator for Messages<'a> {
                 left: rest.len(),
             }));
         };
-        let length = u32_at(header, field::LENGTH) as usize;
+        let length = length(header);
         if length < HEADER_BYTES || length > rest.len() {
             self.rest = &[];
             return Some(Err(Malformed::Length {
@@ -69,15 +73,21 @@ impl<'a> Iterator for Messages<'a> {
         }
         self.rest = rest.get(align(length)..).unwrap_or(&[]);
         Some(Ok(Message {
-            kind: u16::from_ne_bytes([header[field::TYPE.start], header[field::TYPE.start + 1]]),
-            sequence: u32_at(header, field::SEQUENCE),
+            kind: u16::from_ne_bytes([header[TYPE.start], header[TYPE.start + 1]]),
+            sequence: u32_at(header, SEQUENCE),
             body: &rest[HEADER_BYTES..length],
         }))
     }
 }
 
+/// `nlmsg_len`: bytes of the message with its header, without the padding behind.
 #[inline]
-fn u32_at(header: &[u8; HEADER_BYTES], at: std::ops::Range<usize>) -> u32 {
+pub(super) fn length(header: &[u8; HEADER_BYTES]) -> usize {
+    u32_at(header, 0..4) as usize
+}
+
+#[inline]
+fn u32_at(header: &[u8; HEADER_BYTES], at: Range<usize>) -> u32 {
     let at = at.start;
     u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
 }

@@ -128,24 +128,25 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Copies; what has 32 to 64 bytes, as the first bytes of most packets have, without a call: its
-/// first and its last 32 bytes, which may overlap.
+/// Copies; what has 32 to 128 bytes, as the first bytes of most packets have, without a call.
 #[inline]
 pub(super) fn copy_short(from: &[u8], to: &mut [u8]) {
-    if let (32..=64, Some(first), Some(last)) = (
-        from.len(),
-        from.first_chunk::<32>(),
-        from.last_chunk::<32>(),
-    ) && from.len() == to.len()
-    {
-        if let Some(start) = to.first_chunk_mut::<32>() {
-            *start = *first;
-        }
-        if let Some(end) = to.last_chunk_mut::<32>() {
-            *end = *last;
-        }
-    } else {
-        to.copy_from_slice(from);
+    assert_eq!(from.len(), to.len());
+    match from.len() {
+        32..=64 => copy_ends::<32>(from, to),
+        65..=128 => copy_ends::<64>(from, to),
+        _ => to.copy_from_slice(from),
+    }
+}
+
+/// Copies the first and the last `N` bytes, which may overlap: all of `N` to twice as many.
+#[inline]
+fn copy_ends<const N: usize>(from: &[u8], to: &mut [u8]) {
+    if let (Some(first), Some(start)) = (from.first_chunk::<N>(), to.first_chunk_mut()) {
+        *start = *first;
+    }
+    if let (Some(last), Some(end)) = (from.last_chunk::<N>(), to.last_chunk_mut()) {
+        *end = *last;
     }
 }
 

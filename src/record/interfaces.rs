@@ -80,7 +80,7 @@ impl Interfaces {
             }
             interface.packets += packets;
             interface.lost += lost_before;
-            interface.last_us = stamp_us;
+            interface.last_us = interface.last_us.max(stamp_us);
         }
     }
 

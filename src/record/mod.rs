@@ -11,7 +11,7 @@ pub use frame::{Frame, LinkType};
 pub use interfaces::Interfaces;
 pub use plan::Plan;
 
-use crate::packet::Packet;
+use crate::packet::{Packet, Twin};
 
 /// The first eight bytes of a block or record. The ring stores them last, so that a record is
 /// there as a whole or not at all.
@@ -75,7 +75,7 @@ pub trait Format {
     /// Writes a whole planned record: the same bytes as [`Format::encode`] and its head. `out` is
     /// exactly [`Format::planned_bytes`] long. The device's figures are left to
     /// [`Format::note_planned`].
-    fn encode_planned(plan: &Plan, packet: &Packet<'_>, stamp_us: u64, body: &[u8], out: &mut [u8]);
+    fn encode_planned(plan: &Plan, twin: &Twin<'_>, body: &[u8], out: &mut [u8]);
 
     /// Adds planned records to their device's figures.
     fn note_planned(&mut self, plan: &Plan, records: u64, last_us: u64);

@@ -3,7 +3,7 @@
 //! is not used yet: a live file is valid only after its zero-filled rest is cut.
 
 use super::{Context, Format, Frame, Head, LinkType, Plan};
-use crate::packet::Packet;
+use crate::packet::{Packet, Twin};
 
 const MAGIC_MICROSECONDS: u32 = 0xa1b2_c3d4;
 /// Bytes of the file header.
@@ -81,18 +81,12 @@ impl Format for Pcap {
     }
 
     #[inline]
-    fn encode_planned(
-        plan: &Plan,
-        packet: &Packet<'_>,
-        stamp_us: u64,
-        body: &[u8],
-        out: &mut [u8],
-    ) {
+    fn encode_planned(plan: &Plan, twin: &Twin<'_>, body: &[u8], out: &mut [u8]) {
         let captured = u32::try_from(plan.captured_len(body)).unwrap_or(u32::MAX);
-        out[..8].copy_from_slice(&head(stamp_us));
+        out[..8].copy_from_slice(&head(twin.stamp_us.get()));
         out[8..12].copy_from_slice(&captured.to_le_bytes());
-        out[12..16].copy_from_slice(&plan.original_len(packet).to_le_bytes());
-        let fits = plan.copy_frame(packet, body, &mut out[RECORD_HEADER_BYTES..]);
+        out[12..16].copy_from_slice(&plan.original_len(twin).to_le_bytes());
+        let fits = plan.copy_frame(twin, body, &mut out[RECORD_HEADER_BYTES..]);
         debug_assert!(fits, "planned_bytes() made room");
     }
 

@@ -6,7 +6,7 @@
 //! readers skip (docs/FORMAT.md).
 
 use super::{Context, Format, Frame, HEAD_BYTES, Head, Interfaces, LinkType, Plan};
-use crate::packet::{Direction, Packet};
+use crate::packet::{Direction, Packet, Twin};
 
 /// Block types (section 4 and 11.1 of the draft).
 pub mod block {
@@ -248,24 +248,18 @@ impl Format for PcapNg {
     }
 
     #[inline]
-    fn encode_planned(
-        plan: &Plan,
-        packet: &Packet<'_>,
-        stamp_us: u64,
-        body: &[u8],
-        out: &mut [u8],
-    ) {
+    fn encode_planned(plan: &Plan, twin: &Twin<'_>, body: &[u8], out: &mut [u8]) {
         let total = len_u32(out.len()).to_le_bytes();
         let captured = plan.captured_len(body);
         let Some((fixed, rest)) = out.split_first_chunk_mut::<PACKET_FIXED_BYTES>() else {
             return;
         };
         fixed[..HEAD_BYTES].copy_from_slice(&head(block::ENHANCED_PACKET, total));
-        let original_len = plan.original_len(packet);
+        let original_len = plan.original_len(twin);
         put_fields(
             &mut fixed[HEAD_BYTES..],
             plan.interface,
-            stamp_us,
+            twin.stamp_us.get(),
             captured,
             original_len,
         );
@@ -276,7 +270,7 @@ impl Format for PcapNg {
         if let Some(padding) = data.last_chunk_mut::<4>() {
             *padding = [0; 4]; // of which the frame's end overwrites its part
         }
-        let fits = plan.copy_frame(packet, body, data);
+        let fits = plan.copy_frame(twin, body, data);
         debug_assert!(fits, "planned_bytes() made room");
         end[..OPTIONS_PLAIN_BYTES].copy_from_slice(&options_plain(plan.direction));
         end[OPTIONS_PLAIN_BYTES..].copy_from_slice(&total);
@@ -408,8 +402,12 @@ const fn pad4(len: usize) -> usize {
 }
 
 #[inline]
-fn len_u32(len: usize) -> u32 {
-    u32::try_from(len).unwrap_or(u32::MAX)
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "no block, nor what is in one, has 4 GiB: a packet has less than 64 KiB"
+)]
+const fn len_u32(len: usize) -> u32 {
+    len as u32
 }
 
 /// A block under construction, away from the hot path.

@@ -8,7 +8,7 @@
 
 use super::LinkType;
 use super::frame::{SYNTHESIZED_HEADER, copy_short};
-use crate::packet::{Direction, ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4, Packet};
+use crate::packet::{Direction, ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4, Packet, Twin};
 
 /// What the records of one shape's packets have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,16 +36,15 @@ enum Header {
 }
 
 impl Plan {
-    /// The plan for the packets that have this one's shape. `None` where records are not plain, or
-    /// where the packet has no shape.
+    /// The plan for this packet's twins. `None` where their records are not plain.
     pub fn new(
         packet: &Packet<'_>,
         link: LinkType,
         snaplen: u32,
         interface: usize,
     ) -> Option<Plan> {
-        let plain = packet.shape != 0
-            && packet.protocol == ETHERTYPE_IPV4
+        let plain = packet.protocol == ETHERTYPE_IPV4
+            && packet.network_len.is_none()
             && packet.mark == 0
             && packet.prefix.is_empty();
         if !plain {
@@ -73,8 +72,8 @@ impl Plan {
 
     /// What of the packet is written behind the link-layer header.
     #[inline]
-    pub fn body<'a>(&self, packet: &Packet<'a>) -> &'a [u8] {
-        let payload = packet.payload;
+    pub fn body<'a>(&self, twin: &Twin<'a>) -> &'a [u8] {
+        let payload = twin.payload;
         payload.get(..self.body_max_bytes).unwrap_or(payload)
     }
 
@@ -87,19 +86,17 @@ impl Plan {
     /// Bytes of the whole frame as it was on the link.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "0 or 14")]
-    pub fn original_len(&self, packet: &Packet<'_>) -> u32 {
-        packet
-            .network_len()
-            .saturating_add(self.header_bytes as u32)
+    pub fn original_len(&self, twin: &Twin<'_>) -> u32 {
+        twin.network_len() + self.header_bytes as u32
     }
 
     /// Copies the frame to the start of `out`. False where it does not fit.
     #[inline]
     #[must_use]
-    pub fn copy_frame(&self, packet: &Packet<'_>, body: &[u8], out: &mut [u8]) -> bool {
+    pub fn copy_frame(&self, twin: &Twin<'_>, body: &[u8], out: &mut [u8]) -> bool {
         let header = match self.header {
             Header::Absent => return copy_body(body, out),
-            Header::Own => packet.hw_header.first_chunk::<ETHERNET_HEADER_BYTES>(),
+            Header::Own => twin.hw_header,
             Header::Synthesized => Some(&SYNTHESIZED_HEADER),
         };
         let (Some(header), Some((to, rest))) = (header, out.split_first_chunk_mut()) else {

@@ -163,6 +163,27 @@ impl Slot<'_> {
     }
 }
 
+/// Space for further records.
+#[derive(Debug)]
+pub struct Rest<'a> {
+    free: &'a mut [u8],
+    position: &'a mut usize,
+    records: &'a mut u64,
+}
+
+impl<'a> Rest<'a> {
+    /// Appends a record of `len` bytes: the caller fills all of it, its head included. `None` where
+    /// there is no room for it; there is none for others then either.
+    #[inline]
+    pub fn append(&mut self, len: usize) -> Option<&'a mut [u8]> {
+        let (record, free) = std::mem::take(&mut self.free).split_at_mut_checked(len)?;
+        self.free = free;
+        *self.position += len;
+        *self.records += 1;
+        Some(record)
+    }
+}
+
 /// Why there is no slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoSlot {
@@ -215,20 +236,18 @@ impl Ring {
         }
     }
 
-    /// Space for one more record behind others of the same segment that are not committed yet. The
-    /// record is appended: the caller fills all of it, its head included. `None` where there are
+    /// What is left of the segment behind records that are not committed yet. `None` where there are
     /// none, or no room: [`Ring::slot`] knows what to do.
     #[inline]
-    pub fn append_behind(&mut self, len: usize) -> Option<&mut [u8]> {
+    pub fn rest(&mut self) -> Option<Rest<'_>> {
         let live = self.live.as_mut()?;
-        let start = live.position;
-        if live.pending.is_none() || !fits(start, live.record_end, len) {
-            return None;
-        }
-        let space = live.mapping.bytes().get_mut(start..start + len)?;
-        live.position = start + len;
-        live.uncommitted_records += 1;
-        Some(space)
+        live.pending?;
+        let end = live.record_end.checked_sub(BLOCK_MIN_BYTES)?;
+        Some(Rest {
+            free: live.mapping.bytes().get_mut(live.position..end)?,
+            position: &mut live.position,
+            records: &mut live.uncommitted_records,
+        })
     }
 
     /// Goes on to the next segment.

@@ -10,7 +10,7 @@ mod socket;
 use std::io;
 
 use crate::netlink::Malformed;
-use crate::packet::Packet;
+use crate::packet::{Packet, Twin};
 
 /// One thing found in a batch.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +29,11 @@ pub enum Item<'a> {
 pub trait Walk {
     /// The next packet.
     fn next(&mut self) -> Option<Item<'_>>;
+
+    /// Hands over the packets that come next, for as long as they are twins of earlier ones and are
+    /// taken; with each, its [`Packet::shape`]. [`Walk::next`] goes on with the first that was not taken.
+    #[inline]
+    fn twins(&mut self, _take: impl FnMut(usize, Twin<'_>) -> bool) {}
 }
 
 /// What a receive call brought.

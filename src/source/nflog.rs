@@ -13,7 +13,8 @@ use super::{Arrival, Count, Item, Source, Walk};
 use crate::netlink::message::{self, Messages};
 use crate::netlink::nflog;
 use crate::netlink::request::{AttrResult, be16, be32, bytes};
-use crate::netlink::shape::Parser;
+use crate::netlink::shape::{SHAPES, Shapes};
+use crate::packet::{Packet, Twin};
 use crate::sys::buffer::Buffer;
 use crate::sys::netlink as socket;
 
@@ -356,7 +357,10 @@ pub fn count(datagram: &[u8]) -> Count {
 #[derive(Debug, Clone)]
 pub struct Batch<'a> {
     messages: Messages<'a>,
-    parser: Parser<'a>,
+    shapes: Shapes,
+    /// The first packet of each shape.
+    firsts: [Packet<'a>; SHAPES],
+    packet: Packet<'a>,
 }
 
 impl<'a> Batch<'a> {
@@ -365,25 +369,50 @@ impl<'a> Batch<'a> {
     pub fn new(datagram: &'a [u8]) -> Self {
         Batch {
             messages: Messages::new(datagram),
-            parser: Parser::default(),
+            shapes: Shapes::default(),
+            firsts: [Packet::default(); SHAPES],
+            packet: Packet::default(),
         }
     }
 }
 
 impl Walk for Batch<'_> {
-    #[inline]
     fn next(&mut self) -> Option<Item<'_>> {
         loop {
-            match self.messages.next()? {
-                Ok(message) if message.kind == nflog::PACKET => {
-                    return Some(match self.parser.parse(&message) {
-                        Ok(packet) => Item::Packet(packet),
-                        Err(error) => Item::Malformed(error),
-                    });
-                }
-                Ok(_) => {} // the end of the datagram, an acknowledgement
-                Err(error) => return Some(Item::Malformed(error)),
+            let rest = self.messages.rest();
+            if let Some(found) = self.shapes.find(rest) {
+                self.messages = Messages::new(found.rest);
+                self.packet = found.twin.packet(&self.firsts[found.shape]);
+                return Some(Item::Packet(&self.packet));
             }
+            let parsed = match self.messages.next()? {
+                Ok(message) if message.kind == nflog::PACKET => nflog::parse(&message),
+                Ok(_) => continue, // the end of the datagram, an acknowledgement
+                Err(error) => Err(error),
+            };
+            return Some(match parsed {
+                Ok(packet) => {
+                    let shape = self.shapes.learn(rest, &packet);
+                    self.packet = Packet { shape, ..packet };
+                    if let Some(shape) = shape {
+                        self.firsts[shape] = self.packet;
+                    }
+                    Item::Packet(&self.packet)
+                }
+                Err(error) => Item::Malformed(error),
+            });
         }
+    }
+
+    #[inline]
+    fn twins(&mut self, mut take: impl FnMut(usize, Twin<'_>) -> bool) {
+        let mut rest = self.messages.rest();
+        while let Some(found) = self.shapes.find(rest) {
+            if !take(found.shape, found.twin) {
+                break;
+            }
+            rest = found.rest;
+        }
+        self.messages = Messages::new(rest);
     }
 }

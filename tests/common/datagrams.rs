@@ -1,4 +1,6 @@
-//! What a real kernel sent.
+//! What a real kernel sent, and what a packet is to the fast way.
+
+use lwnflog::packet::{Packet, Twin};
 
 /// NFLOG datagrams of a kernel 6.18, recorded by tests/walk.rs: each behind its length.
 pub fn real_datagrams() -> Vec<&'static [u8]> {
@@ -10,4 +12,19 @@ pub fn real_datagrams() -> Vec<&'static [u8]> {
         rest = behind;
     }
     datagrams
+}
+
+/// A packet as its own twin, if it can have one.
+pub fn twin_of<'a>(packet: &Packet<'a>) -> Option<Twin<'a>> {
+    Some(Twin {
+        payload: packet.payload,
+        hw_header: match packet.hw_header {
+            [] => None,
+            header => Some(header.try_into().ok()?),
+        },
+        hw_source: packet.hw_source,
+        message: packet.message,
+        stamp_us: packet.stamp_us?,
+        sequence: packet.sequence?,
+    })
 }

@@ -10,7 +10,7 @@
 #[path = "../common/contents.rs"]
 pub mod contents;
 #[path = "../common/datagrams.rs"]
-mod datagrams;
+pub mod datagrams;
 
 use datagrams::real_datagrams;
 use lwnflog::netlink::{Attributes, Messages, message, nflog};

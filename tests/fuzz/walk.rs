@@ -20,38 +20,57 @@ fn check(input: &[u8]) {
     let mut batch = Batch::new(datagram);
     let mut items = 0;
     let mut first_sequence = None;
+    let mut firsts = Vec::new();
     while let Some(item) = batch.next() {
         let expected = plain.next().unwrap();
+        items += 1;
         match item {
             Item::Packet(packet) => {
-                let same = Packet {
-                    shape: 0, // which the plain walk does not know
-                    ..*packet
-                };
-                assert_eq!(Ok(same), expected);
-                for slice in [
-                    packet.payload,
-                    packet.hw_header,
-                    packet.hw_source,
-                    packet.prefix,
-                    packet.message,
-                ] {
-                    common::assert_inside(slice, datagram);
-                }
-                // Of equal bytes, those of this message.
-                let message = packet.message.as_ptr();
-                assert_eq!(message, expected.unwrap().message.as_ptr());
-                common::assert_inside(packet.payload, packet.message);
-                if items == 0 {
+                assert_same(packet, expected.unwrap(), datagram);
+                if items == 1 {
                     first_sequence = packet.sequence;
+                }
+                if let Some(shape) = packet.shape {
+                    firsts.resize(firsts.len().max(shape + 1), None);
+                    firsts[shape] = expected.ok();
                 }
             }
             Item::Malformed(error) => assert_eq!(Err(error), expected),
         }
-        items += 1;
+        let mut room = items % 5;
+        batch.twins(|shape, twin| {
+            if room == 0 {
+                return false; // the walk goes on with it
+            }
+            room -= 1;
+            items += 1;
+            let packet = twin.packet(&firsts[shape].unwrap());
+            assert_same(&packet, plain.next().unwrap().unwrap(), datagram);
+            true
+        });
     }
     assert_eq!(plain.next(), None);
     let count = count(datagram);
     assert_eq!(count.packets + u64::from(count.malformed), items);
     assert_eq!(count.first_sequence, first_sequence);
+}
+
+fn assert_same(packet: &Packet<'_>, expected: Packet<'_>, datagram: &[u8]) {
+    let same = Packet {
+        shape: None, // which the plain walk does not know
+        ..*packet
+    };
+    assert_eq!(same, expected);
+    for slice in [
+        packet.payload,
+        packet.hw_header,
+        packet.hw_source,
+        packet.prefix,
+        packet.message,
+    ] {
+        common::assert_inside(slice, datagram);
+    }
+    // Of equal bytes, those of this message.
+    assert_eq!(packet.message.as_ptr(), expected.message.as_ptr());
+    common::assert_inside(packet.payload, packet.message);
 }
