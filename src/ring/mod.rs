@@ -29,6 +29,7 @@ pub use swapper::Notice;
 use crate::record::pcapng::{self, BLOCK_MIN_BYTES};
 use crate::record::{HEAD_BYTES, Head};
 use crate::sys::mapping::Mapping;
+use crate::sys::prefetch::prefetch;
 use swapper::{Next, Swapper};
 
 /// Segment of files whose records are short.
@@ -163,6 +164,10 @@ impl Slot<'_> {
     }
 }
 
+/// How far ahead of a record memory is asked for: a ring is larger than any cache, so each store is the
+/// first for long to where it goes.
+const SOON_BYTES: usize = 1024;
+
 /// Space for further records.
 #[derive(Debug)]
 pub struct Rest<'a> {
@@ -177,6 +182,9 @@ impl<'a> Rest<'a> {
     #[inline]
     pub fn append(&mut self, len: usize) -> Option<&'a mut [u8]> {
         let (record, free) = std::mem::take(&mut self.free).split_at_mut_checked(len)?;
+        if let Some(soon) = free.get(SOON_BYTES..) {
+            prefetch(soon);
+        }
         self.free = free;
         *self.position += len;
         *self.records += 1;

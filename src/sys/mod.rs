@@ -4,7 +4,7 @@
 //! mappings) and says in each unsafe block which conditions of the callee hold, and why.
 #![allow(
     unsafe_code,
-    reason = "this is the one place that talks to the kernel by pointer"
+    reason = "this is the one place that talks to kernel and processor by pointer"
 )]
 
 #[cfg(feature = "bench")]
@@ -20,6 +20,7 @@ pub mod netlink;
 pub mod netns;
 #[cfg(feature = "bench")]
 pub mod packet_ring;
+pub mod prefetch;
 pub mod tun;
 #[cfg(feature = "bench")]
 pub mod xdp;
