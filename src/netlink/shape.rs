@@ -17,10 +17,11 @@ use super::nflog::{NFGENMSG_BYTES, attribute};
 use super::{Attributes, align, message};
 use crate::packet::{ETHERNET_HEADER_BYTES, Packet, Twin};
 
-/// Bytes compared, from the message's header on. The kernel's messages need 128 up to the payload, and
-/// 8 more for each device or mark. Whatever stands behind a message counts as well: only its datagram's
-/// end may be nearer.
-const WINDOW_BYTES: usize = 160;
+/// Bytes compared, from the message's header on: all up to the payload, and, under a mask of zeros, what
+/// comes then, be it the next message. The kernel's messages have 128 before the payload at prerouting,
+/// 164 at ingress (a socket's owner, the link layer's header again), and 8 more for a second device and
+/// for a mark. Nearer to a datagram's end messages are walked.
+const WINDOW_BYTES: usize = 192;
 type Window = [u8; WINDOW_BYTES];
 /// As vector instructions like it.
 #[derive(Debug, Clone)]
@@ -202,10 +203,12 @@ impl Shape {
     }
 }
 
+/// Whether a message has this shape, as far as the bytes before its payload tell.
 #[inline]
 fn matches(shape: &Option<Shape>, window: &Window) -> bool {
     let Some(shape) = shape else { return false };
-    // Counted, not compared one by one: so it becomes a few vector instructions without a jump.
+    // Counted, because the compiler makes that a few vector instructions without a jump; of a comparison
+    // it makes a jump for each word.
     let mut same = 0u8;
     for ((byte, mask), expected) in window.iter().zip(&shape.mask.0).zip(&shape.expected.0) {
         same += u8::from(byte & mask == *expected);
@@ -301,6 +304,33 @@ mod tests {
             }
         }
         twins
+    }
+
+    /// What a kernel 6.18 writes at ingress is the longest: with a socket's owner, and with the link
+    /// layer's header twice.
+    #[test]
+    fn the_longest_messages_have_shapes() {
+        const UID: u16 = 11;
+        const GID: u16 = 14;
+        const L2HDR: u16 = 21;
+        let message = |seq: u32| {
+            let plain = body(b"\0", 0x2a, seq, &[]);
+            let mut body = plain[..plain.len() - 4].to_vec();
+            for (kind, value) in [
+                (UID, &[0; 4][..]),
+                (GID, &[0; 4]),
+                (attribute::IFINDEX_OUTDEV, &[0, 0, 0, 3]),
+                (L2HDR, &[9; 14]),
+                (attribute::PAYLOAD, &[0x45; 50]),
+            ] {
+                body.extend_from_slice(&u16::try_from(value.len() + 4).unwrap().to_ne_bytes());
+                body.extend_from_slice(&kind.to_ne_bytes());
+                body.extend_from_slice(value);
+                body.resize(align(body.len()), 0);
+            }
+            body
+        };
+        assert_eq!(twins(&datagram([&message(1), &message(2)])), 1);
     }
 
     #[test]
