@@ -13,7 +13,7 @@ pub struct Interface {
     pub lost: u64,
     /// Time of its first packet, microseconds since 1970; 0 is none yet.
     pub first_us: u64,
-    /// Time of its last packet, microseconds since 1970.
+    /// The latest time of a packet of it, microseconds since 1970.
     pub last_us: u64,
 }
 
@@ -71,7 +71,7 @@ impl Interfaces {
     }
 
     /// Counts recorded packets of the device at `place`, the last one of this time, and what was lost
-    /// before them.
+    /// before them. Not always in order: packets of several shapes are counted shape by shape.
     #[inline]
     pub fn count(&mut self, place: usize, packets: u64, stamp_us: u64, lost_before: u64) {
         if let Some(interface) = self.table.get_mut(place) {

@@ -102,6 +102,19 @@ struct Live {
     begun: bool,
 }
 
+impl Live {
+    /// Bytes of the segment that records may still take.
+    ///
+    /// What is left in it always has room for a filler block. A record that ended just where the
+    /// segment does would, while it is written, overwrite the length at the end of the filler that
+    /// readers still see.
+    #[inline]
+    fn free_bytes(&self) -> usize {
+        self.record_end
+            .saturating_sub(self.position + BLOCK_MIN_BYTES)
+    }
+}
+
 /// The capturing thread's side of the ring.
 #[derive(Debug)]
 pub struct Ring {
@@ -232,7 +245,7 @@ impl Ring {
     #[inline]
     pub fn slot(&mut self, len: usize) -> Result<Slot<'_>, NoSlot> {
         let fits = match &self.live {
-            Some(live) => fits(live.position, live.record_end, len),
+            Some(live) => len <= live.free_bytes(),
             None => false,
         };
         if !fits {
@@ -250,7 +263,7 @@ impl Ring {
     pub fn rest(&mut self) -> Option<Rest<'_>> {
         let live = self.live.as_mut()?;
         live.pending?;
-        let end = live.record_end.checked_sub(BLOCK_MIN_BYTES)?;
+        let end = live.position + live.free_bytes();
         Some(Rest {
             free: live.mapping.bytes().get_mut(live.position..end)?,
             position: &mut live.position,
@@ -271,7 +284,7 @@ impl Ring {
             live.position = live.segment_end;
             live.segment_end += segment_bytes;
             live.record_end = record_end(live.segment_end, capacity, tail_bytes);
-            if fits(live.position, live.record_end, len) {
+            if len <= live.free_bytes() {
                 return Ok(());
             }
         }
@@ -414,14 +427,6 @@ impl Ring {
     pub fn figures(&self) -> Figures {
         self.figures
     }
-}
-
-/// What is left in the segment always has room for a filler block. A record that ended just where
-/// the segment does would, while it is written, overwrite the length at the end of the filler that
-/// readers still see.
-#[inline]
-fn fits(position: usize, record_end: usize, len: usize) -> bool {
-    position + len + BLOCK_MIN_BYTES <= record_end
 }
 
 fn record_end(segment_end: usize, capacity: usize, tail_bytes: usize) -> usize {
