@@ -49,6 +49,7 @@ pub struct Capture<S, F> {
     lost_records: u64,
     /// No file could be had for this batch: it is not tried again before the next.
     no_file: bool,
+    plans: Plans,
     explained_datagrams: u64,
     rotations: u64,
     control: Arc<Control>,
@@ -72,6 +73,7 @@ impl<S: Source, F: Format> Capture<S, F> {
             lost_before: 0,
             lost_records: 0,
             no_file: false,
+            plans: Plans::default(),
             explained_datagrams: 0,
             rotations: 0,
             control,
@@ -156,7 +158,6 @@ impl<S: Source, F: Format> Capture<S, F> {
 
     fn write_batch(&mut self) {
         let received_before = self.tally.received;
-        let source = &self.source;
         let mut recorder = Recorder {
             writer: &mut self.writer,
             tally: &mut self.tally,
@@ -165,16 +166,17 @@ impl<S: Source, F: Format> Capture<S, F> {
             no_file: &mut self.no_file,
             control: &self.control,
             now_us: 0,
-            plans: Plans::default(),
+            plans: &mut self.plans,
         };
         let overrun_before = recorder.tally.overrun;
-        let mut batch = source.batch();
-        while let Some(item) = batch.next() {
-            match item {
-                Item::Packet(packet) => recorder.take(packet),
-                Item::Malformed(_) => recorder.pass_over(),
-            }
+        let mut batch = self.source.batch();
+        loop {
             recorder.take_twins(&mut batch);
+            match batch.next() {
+                Some(Item::Packet(packet)) => recorder.take(packet),
+                Some(Item::Malformed(_)) => recorder.pass_over(),
+                None => break,
+            }
         }
         recorder.settle_planned();
         drop(batch);

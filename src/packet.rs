@@ -22,7 +22,7 @@ pub struct Packet<'a> {
     pub sequence: Option<u32>,
     /// The packet's whole length from its network header on, where the source knows it (NFQUEUE).
     pub network_len: Option<u32>,
-    /// Where its shape stands among those of its batch, if it has one: a [`Twin`] names it.
+    /// Where its shape stands among those of its source, if it has one ([`Walk`](crate::source::Walk)).
     pub shape: Option<usize>,
     /// `skb->mark`; 0 is none.
     pub mark: u32,
@@ -42,7 +42,7 @@ pub struct Packet<'a> {
     pub group: u16,
 }
 
-/// A packet that is like an earlier one of its batch in everything but this.
+/// A packet that is like an earlier one of its source in everything but this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Twin<'a> {
     /// [`Packet::payload`]

@@ -59,6 +59,8 @@ struct Script {
     /// Whether live files can be read (pcapng).
     check: bool,
     batch: Vec<(Scripted, Vec<u8>, u32)>,
+    /// The last packet walked of each shape, in whatever batch; devices share some.
+    firsts: [Packet<'static>; SHAPES],
     sequence: u32,
     /// Numbers of the packets handed over so far that are to be in files.
     given: Vec<u32>,
@@ -84,13 +86,18 @@ impl Script {
 struct Walking<'a> {
     rest: std::slice::Iter<'a, (Scripted, Vec<u8>, u32)>,
     packet: Packet<'a>,
-    /// By their shape, of which devices share some.
-    firsts: [Packet<'a>; SHAPES],
+    firsts: &'a mut [Packet<'static>; SHAPES],
 }
 
-fn packet<'a>((scripted, payload, number): &'a (Scripted, Vec<u8>, u32)) -> Packet<'a> {
+fn packet<'a>(given: &'a (Scripted, Vec<u8>, u32)) -> Packet<'a> {
     Packet {
-        payload,
+        payload: &given.1,
+        ..without_payload(given)
+    }
+}
+
+fn without_payload((scripted, _, number): &(Scripted, Vec<u8>, u32)) -> Packet<'static> {
+    Packet {
         prefix: &b"a prefix of a rule"[..scripted.prefix],
         stamp_us: NonZeroU64::new(FIRST_STAMP_US + u64::from(*number)),
         sequence: Some(*number),
@@ -102,20 +109,32 @@ fn packet<'a>((scripted, payload, number): &'a (Scripted, Vec<u8>, u32)) -> Pack
     }
 }
 
+impl<'a> Walking<'a> {
+    /// The next packet's shape, if it is a twin of the last one walked of that shape.
+    fn next_twin(&self) -> Option<(usize, Twin<'a>)> {
+        let packet = packet(self.rest.as_slice().first()?);
+        let (shape, twin) = (packet.shape?, twin_of(&packet)?);
+        (twin.packet(&self.firsts[shape]) == packet).then_some((shape, twin))
+    }
+}
+
 impl Walk for Walking<'_> {
     fn next(&mut self) -> Option<Item<'_>> {
-        self.packet = packet(self.rest.next()?);
-        self.firsts[self.packet.shape.unwrap()] = self.packet;
+        let given = self.rest.next()?;
+        self.packet = packet(given);
+        self.firsts[self.packet.shape.unwrap()] = without_payload(given);
         Some(Item::Packet(&self.packet))
     }
 
-    fn twins(&mut self, mut take: impl FnMut(usize, Twin<'_>) -> bool) {
-        while let Some(next) = self.rest.as_slice().first() {
-            let packet = packet(next);
-            let (shape, twin) = (packet.shape.unwrap(), twin_of(&packet).unwrap());
-            if twin.packet(&self.firsts[shape]) != packet || !take(shape, twin) {
-                break;
-            }
+    fn shape(&mut self) -> Option<usize> {
+        Some(self.next_twin()?.0)
+    }
+
+    fn twins(&mut self, wanted: usize, mut take: impl FnMut(Twin<'_>) -> bool) {
+        while let Some((shape, twin)) = self.next_twin()
+            && shape == wanted
+            && take(twin)
+        {
             self.rest.next();
         }
     }
@@ -143,11 +162,11 @@ impl Source for Script {
         Ok(Arrival::Nothing)
     }
 
-    fn batch(&self) -> Walking<'_> {
+    fn batch(&mut self) -> Walking<'_> {
         Walking {
             rest: self.batch.iter(),
             packet: Packet::default(),
-            firsts: [Packet::default(); SHAPES],
+            firsts: &mut self.firsts,
         }
     }
 
@@ -238,6 +257,7 @@ fn capture<F: Format>(
         dir: dir.to_owned(),
         check: F::SKIPPABLE,
         batch: Vec::new(),
+        firsts: [Packet::default(); SHAPES],
         sequence: 0,
         given: Vec::new(),
     };

@@ -8,6 +8,7 @@ use std::io::Cursor;
 
 use common::datagrams::real_datagrams;
 use lwnflog::netlink::nflog::{self, attribute};
+use lwnflog::netlink::shape::Shapes;
 use lwnflog::netlink::{Malformed, Messages};
 use lwnflog::packet::Packet;
 use lwnflog::source::nflog::Batch;
@@ -164,7 +165,8 @@ fn packet_by_neli(body: &[u8]) -> Option<Said> {
 /// What our walk finds: each packet, or that it is malformed.
 fn by_walk(datagram: &[u8]) -> Vec<Result<Said, Malformed>> {
     let mut found = Vec::new();
-    let mut batch = Batch::new(datagram);
+    let mut shapes = Shapes::default();
+    let mut batch = Batch::new(datagram, &mut shapes);
     while let Some(item) = batch.next() {
         found.push(match item {
             Item::Packet(packet) => Ok(Said::from(packet)),

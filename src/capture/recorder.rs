@@ -20,7 +20,7 @@ pub(super) struct Recorder<'a, F> {
     pub(super) control: &'a Control,
     /// The time of the batch's arrival, once a packet without a time stamp has asked for it.
     pub(super) now_us: u64,
-    pub(super) plans: Plans,
+    pub(super) plans: &'a mut Plans,
 }
 
 /// By [`Packet::shape`]: the plans for twins.
@@ -36,33 +36,49 @@ pub(super) struct Planned {
 
 impl<F: Format> Recorder<'_, F> {
     /// The fast way, for packets that are like earlier ones. It ends where anything is out of the
-    /// ordinary: not the next number, no IPv4 header, no room in the segment.
+    /// ordinary: not the next number, no IPv4 header, no room in the file.
     #[inline]
     pub(super) fn take_twins(&mut self, batch: &mut impl Walk) {
         let Some(writer) = self.writer.as_mut().filter(|_| *self.lost_before == 0) else {
             return;
         };
-        let Some(mut rest) = writer.ring.rest() else {
-            return;
-        };
-        let (plans, sequence) = (&mut self.plans, &mut *self.sequence);
-        batch.twins(|shape, twin| {
-            let Some(Some(planned)) = plans.get_mut(shape) else {
-                return false;
+        while let Some(shape) = batch.shape()
+            && let Some(Some(planned)) = self.plans.get_mut(shape)
+        {
+            let Some(mut rest) = writer.ring.rest() else {
+                break;
             };
-            if !twin.is_ipv4() || !sequence.is_next(twin.sequence) {
-                return false;
+            let plan = planned.plan;
+            let mut sequence = *self.sequence;
+            let mut last_us = 0;
+            let mut no_room_for = None;
+            batch.twins(shape, |twin| {
+                if !twin.is_ipv4() || !sequence.is_next(twin.sequence) {
+                    return false;
+                }
+                let body = plan.body(&twin);
+                let bytes = F::planned_bytes(&plan, body);
+                if !rest.append(bytes, |out| F::encode_planned(&plan, &twin, body, out)) {
+                    no_room_for = Some(bytes);
+                    return false;
+                }
+                sequence.skip_one();
+                last_us = twin.stamp_us.get();
+                true
+            });
+            let records = rest.appended();
+            drop(rest);
+            *self.sequence = sequence;
+            if records != 0 {
+                planned.records += records;
+                planned.last_us = last_us;
             }
-            let body = planned.plan.body(&twin);
-            let Some(space) = rest.append(F::planned_bytes(&planned.plan, body)) else {
-                return false;
-            };
-            F::encode_planned(&planned.plan, &twin, body, space);
-            sequence.skip_one();
-            planned.records += 1;
-            planned.last_us = twin.stamp_us.get();
-            true
-        });
+            match no_room_for {
+                Some(bytes) if writer.ring.make_room(bytes).is_ok() => {}
+                None if records != 0 => {}
+                _ => break,
+            }
+        }
     }
 
     /// Enters into the books what was recorded by plan.

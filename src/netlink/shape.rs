@@ -11,26 +11,36 @@
 //! checked.
 
 use std::num::NonZeroU64;
+use std::ops::Range;
 
 use super::attribute::HEADER_BYTES;
 use super::nflog::{NFGENMSG_BYTES, attribute};
 use super::{Attributes, align, message};
 use crate::packet::{ETHERNET_HEADER_BYTES, Packet, Twin};
 
-/// Bytes compared, from the message's header on: all up to the payload, and, under a mask of zeros, what
-/// comes then, be it the next message. The kernel's messages have 128 before the payload at prerouting,
-/// 164 at ingress (a socket's owner, the link layer's header again), and 8 more for a second device and
-/// for a mark. Nearer to a datagram's end messages are walked.
-const WINDOW_BYTES: usize = 192;
-type Window = [u8; WINDOW_BYTES];
+/// Bytes that a message is compared in, from its header on: what stands before the payload, and, under a
+/// mask of zeros, what comes then, be it the next message. The kernel's messages have 128 before the
+/// payload at prerouting, 164 at ingress (a socket's owner, the link layer's header again), and 8
+/// more for a second device and for a mark.
+const COMPARED_BYTES: usize = 192;
+/// Of them those that every shape is compared in.
+const NEAR_BYTES: usize = 128;
 /// As vector instructions like it.
 #[derive(Debug, Clone)]
 #[repr(align(16))]
-struct Aligned(Window);
+struct Compared([u8; COMPARED_BYTES]);
+
+/// A place inside a message: 0, where its length is, stands for "not there".
+type Place = u8;
+/// Bytes behind a message's start in which any value is, wherever it begins: nothing is to be checked
+/// then. Nearer to a datagram's end messages are walked.
+const WINDOW_BYTES: usize = Place::MAX as usize + VALUE_BYTES_MAX;
+const VALUE_BYTES_MAX: usize = 16;
+type Window = [u8; WINDOW_BYTES];
 /// Shapes known at a time: rules and devices side by side in one group.
 pub const SHAPES: usize = 4;
 
-/// The shapes of a batch's messages.
+/// The shapes of a group's messages.
 #[derive(Debug, Clone, Default)]
 pub struct Shapes {
     known: [Option<Shape>; SHAPES],
@@ -40,35 +50,22 @@ pub struct Shapes {
     learned: usize,
 }
 
-/// A packet read by its shape.
-#[derive(Debug, Clone, Copy)]
-pub struct Found<'a> {
-    /// Its shape's place among the [`Shapes`].
-    pub shape: usize,
-    /// What it has of its own.
-    pub twin: Twin<'a>,
-    /// What follows its message in the datagram.
-    pub rest: &'a [u8],
-}
-
 impl Shapes {
-    /// Reads the first message of what is left of a datagram, if it has a known shape.
+    /// The place of the shape that the first message of what is left of a datagram has.
     #[inline]
-    pub fn find<'a>(&mut self, datagram: &'a [u8]) -> Option<Found<'a>> {
+    pub fn find(&mut self, datagram: &[u8]) -> Option<usize> {
         let window = datagram.first_chunk()?;
-        let mut place = self.last % SHAPES;
-        if !matches(&self.known[place], window) {
-            place = self.position(window)?;
+        let fits = |shape: &Option<Shape>| shape.as_ref().is_some_and(|shape| shape.fits(window));
+        if !fits(&self.known[self.last % SHAPES]) {
+            self.last = self.known.iter().position(fits)?;
         }
-        self.known[place].as_ref()?.read(place, datagram, window)
+        Some(self.last)
     }
 
-    #[cold]
-    #[inline(never)]
-    fn position(&mut self, window: &Window) -> Option<usize> {
-        let matches = |shape: &Option<Shape>| matches(shape, window);
-        self.last = self.known.iter().position(matches)?;
-        Some(self.last)
+    /// The shape at a place.
+    #[inline]
+    pub fn get(&self, place: usize) -> Option<&Shape> {
+        self.known.get(place)?.as_ref()
     }
 
     /// Learns the shape of a packet that was walked, and says its place. `datagram` begins with its
@@ -82,71 +79,91 @@ impl Shapes {
     }
 }
 
-/// A place inside a message: 0, where its length is, stands for "not there".
-type Place = usize;
-
+/// What the messages of one rule and device have in common.
 #[derive(Debug, Clone)]
-struct Shape {
+pub struct Shape {
     /// What counts of the window's bytes, and what they are then.
-    mask: Aligned,
-    expected: Aligned,
+    mask: Compared,
+    expected: Compared,
+    /// Whether any counts that is not near.
+    far: bool,
     stamp: Place,
     sequence: Place,
     hw_header: Place,
-    hw_source: Place,
-    hw_source_bytes: usize,
+    hw_source: Range<Place>,
+    prefix: Range<Place>,
     /// The payload's attribute header.
     payload: Place,
+    /// What is the same in all packets, without what they borrow.
+    common: Packet<'static>,
 }
 
 impl Shape {
     /// Learns from a packet that [`super::nflog::parse`] has read. `None` where it has not all that a
     /// twin has, or where the payload is not the last attribute, or stands too far behind.
     fn learn(window: &Window, packet: &Packet<'_>) -> Option<Shape> {
-        let body = packet.message;
         let mut shape = Shape {
-            mask: Aligned([0; WINDOW_BYTES]),
-            expected: Aligned([0; WINDOW_BYTES]),
+            mask: Compared([0; COMPARED_BYTES]),
+            expected: Compared([0; COMPARED_BYTES]),
+            far: false,
             stamp: 0,
             sequence: 0,
             hw_header: 0,
-            hw_source: 0,
-            hw_source_bytes: packet.hw_source.len(),
+            hw_source: 0..0,
+            prefix: 0..0,
             payload: 0,
+            common: Packet {
+                payload: &[],
+                hw_header: &[],
+                hw_source: &[],
+                prefix: &[],
+                message: &[],
+                ..*packet
+            },
         };
         let mask = &mut shape.mask.0;
         let mut at = message::HEADER_BYTES + NFGENMSG_BYTES;
         mask[message::TYPE].fill(0xff);
         mask[message::HEADER_BYTES..at].fill(0xff);
-        for found in Attributes::new(body.get(NFGENMSG_BYTES..)?) {
+        for found in Attributes::new(packet.message.get(NFGENMSG_BYTES..)?) {
             let found = found.ok()?;
             let (value, end) = (at + HEADER_BYTES, at + HEADER_BYTES + found.value.len());
             if shape.payload != 0 {
                 return None;
             }
             mask.get_mut(at..value)?.fill(0xff);
+            let place = |at: usize| Place::try_from(at).ok();
             match found.kind {
                 attribute::PAYLOAD => {
                     mask[at..at + 2].fill(0); // its length
-                    shape.payload = at;
+                    shape.payload = place(at)?;
                 }
-                attribute::TIMESTAMP => shape.stamp = value,
-                attribute::SEQ => shape.sequence = value,
+                // Seconds and microseconds of any time that a clock shows are below 2^40.
+                attribute::TIMESTAMP => {
+                    shape.stamp = place(value)?;
+                    for half in [value, value + 8] {
+                        mask.get_mut(half..half + 3)?.fill(0xff);
+                    }
+                }
+                attribute::SEQ => shape.sequence = place(value)?,
                 // Not the address, but its length.
                 attribute::HWADDR => {
-                    shape.hw_source = value + 4;
+                    shape.hw_source = place(value + 4)?..place(value + 4 + packet.hw_source.len())?;
                     mask.get_mut(value..value + 2)?.fill(0xff);
                 }
                 // Not the addresses, but what the header announces.
                 attribute::HWHEADER => {
-                    shape.hw_header = value;
+                    shape.hw_header = place(value)?;
                     let announced = value + ETHERNET_HEADER_BYTES - 2;
                     mask.get_mut(announced..announced + 2)?.fill(0xff);
+                }
+                attribute::PREFIX => {
+                    shape.prefix = place(value)?..place(value + packet.prefix.len())?;
+                    mask.get_mut(value..end)?.fill(0xff);
                 }
                 // A mark too: packets of another one are no twins.
                 attribute::PACKET_HDR
                 | attribute::MARK
-                | attribute::PREFIX
                 | attribute::IFINDEX_INDEV
                 | attribute::IFINDEX_OUTDEV
                 | attribute::HWTYPE
@@ -159,68 +176,91 @@ impl Shape {
             0 => true,
             _ => packet.hw_header.len() == ETHERNET_HEADER_BYTES,
         };
-        // What stands before the payload's header is inside the window, as that is.
         if shape.payload == 0 || shape.stamp == 0 || shape.sequence == 0 || !header_fits {
             return None;
         }
-        for (expected, (byte, mask)) in shape.expected.0.iter_mut().zip(window.iter().zip(mask)) {
+        shape.far = mask[NEAR_BYTES..].iter().any(|mask| *mask != 0);
+        let expected = &mut shape.expected.0;
+        for (expected, (byte, mask)) in expected.iter_mut().zip(window.iter().zip(mask)) {
             *expected = byte & *mask;
         }
+        // The time is read on these terms.
+        let [0, 0, 0, .., 0, 0, 0, _, _, _, _, _] = value::<16>(window, shape.stamp) else {
+            return None;
+        };
         Some(shape)
     }
 
-    /// Reads a message that matches. `None` where its lengths are not those of this shape.
+    /// Reads the first message of what is left of a datagram, and returns what follows it there.
+    /// `None` where the message has another shape.
     #[inline]
-    fn read<'a>(&self, place: usize, datagram: &'a [u8], window: &'a Window) -> Option<Found<'a>> {
-        let length = message::length(window.first_chunk()?);
-        let payload = datagram.get(self.payload..length)?;
-        let payload_bytes = usize::from(u16::from_ne_bytes(*payload.first_chunk()?));
-        // Nothing follows the payload but its padding.
-        if align(payload_bytes) < payload.len() {
+    pub fn read<'a>(&self, datagram: &'a [u8]) -> Option<(Twin<'a>, &'a [u8])> {
+        let window = datagram.first_chunk()?;
+        if !self.fits(window) {
+            return None;
+        }
+        let (message, rest) = datagram.split_at_checked(message::length(window.first_chunk()?))?;
+        let (attribute, padded) = message
+            .get(usize::from(self.payload)..)?
+            .split_first_chunk::<HEADER_BYTES>()?;
+        let attribute_bytes = usize::from(u16::from_ne_bytes([attribute[0], attribute[1]]));
+        let payload = padded.get(..attribute_bytes.checked_sub(HEADER_BYTES)?)?;
+        // Nothing follows the payload but its padding, which is there.
+        if align(payload.len()) != padded.len() {
             return None;
         }
         let stamp = u128::from_be_bytes(*value(window, self.stamp));
         #[expect(clippy::cast_possible_truncation, reason = "a half of it")]
         let (seconds, micros) = ((stamp >> 64) as u64, stamp as u64);
-        // No time, and times that no clock shows, are left to the walk.
-        if (seconds | micros) >> 40 != 0 {
-            return None;
+        let twin = Twin {
+            payload,
+            hw_header: (self.hw_header != 0).then(|| value(window, self.hw_header)),
+            hw_source: slice(datagram, &self.hw_source),
+            message: message.get(message::HEADER_BYTES..).unwrap_or(&[]),
+            stamp_us: NonZeroU64::new(seconds * 1_000_000 + micros)?,
+            sequence: u32::from_be_bytes(*value(window, self.sequence)),
+        };
+        Some((twin, rest))
+    }
+
+    /// The whole packet of a twin that [`Shape::read`] read from the start of `datagram`.
+    pub fn packet<'a>(&self, twin: &Twin<'a>, datagram: &'a [u8]) -> Packet<'a> {
+        Packet {
+            prefix: slice(datagram, &self.prefix),
+            ..twin.packet(&self.common)
         }
-        let message = datagram.get(message::HEADER_BYTES..length)?;
-        let source = self.hw_source..self.hw_source + self.hw_source_bytes;
-        Some(Found {
-            shape: place,
-            twin: Twin {
-                payload: payload.get(HEADER_BYTES..payload_bytes)?,
-                hw_header: (self.hw_header != 0).then(|| value(window, self.hw_header)),
-                hw_source: window.get(source).unwrap_or(&[]),
-                message,
-                stamp_us: NonZeroU64::new(seconds * 1_000_000 + micros)?,
-                sequence: u32::from_be_bytes(*value(window, self.sequence)),
-            },
-            rest: datagram.get(align(length)..).unwrap_or(&[]),
-        })
+    }
+
+    /// Whether a message has this shape, as far as the bytes before its payload tell.
+    #[inline]
+    fn fits(&self, window: &Window) -> bool {
+        let same = |part: Range<usize>| {
+            // Counted, because the compiler makes that a few vector instructions without a jump; of a
+            // comparison it makes a jump for each word.
+            let mut same = 0u8;
+            for at in part.clone() {
+                same += u8::from(window[at] & self.mask.0[at] == self.expected.0[at]);
+            }
+            usize::from(same) == part.len()
+        };
+        same(0..NEAR_BYTES) && (!self.far || same(NEAR_BYTES..COMPARED_BYTES))
     }
 }
 
-/// Whether a message has this shape, as far as the bytes before its payload tell.
-#[inline]
-fn matches(shape: &Option<Shape>, window: &Window) -> bool {
-    let Some(shape) = shape else { return false };
-    // Counted, because the compiler makes that a few vector instructions without a jump; of a comparison
-    // it makes a jump for each word.
-    let mut same = 0u8;
-    for ((byte, mask), expected) in window.iter().zip(&shape.mask.0).zip(&shape.expected.0) {
-        same += u8::from(byte & mask == *expected);
-    }
-    usize::from(same) == WINDOW_BYTES
-}
-
-/// The bytes at a place; learning has made sure that they are in the window.
+/// The bytes at a place.
 #[inline]
 fn value<const N: usize>(window: &Window, place: Place) -> &[u8; N] {
-    let place = place.min(WINDOW_BYTES - N);
-    window[place..].first_chunk().unwrap_or(&[0; N])
+    const { assert!(N <= VALUE_BYTES_MAX) };
+    window[usize::from(place)..]
+        .first_chunk()
+        .unwrap_or(&[0; N])
+}
+
+#[inline]
+fn slice<'a>(datagram: &'a [u8], range: &Range<Place>) -> &'a [u8] {
+    datagram
+        .get(usize::from(range.start)..usize::from(range.end))
+        .unwrap_or(&[])
 }
 
 #[cfg(test)]
@@ -263,8 +303,9 @@ mod tests {
         body
     }
 
-    /// Messages one behind the other, and the end of a datagram.
-    fn datagram<'a>(bodies: impl IntoIterator<Item = &'a Vec<u8>>) -> Vec<u8> {
+    /// Messages one behind the other, and the end of a datagram: a long one, so that all of them may be
+    /// twins, or the kernel's.
+    fn datagram<'a>(bodies: impl IntoIterator<Item = &'a Vec<u8>>, long: bool) -> Vec<u8> {
         let mut datagram = Vec::new();
         let mut put = |kind: u16, body: &[u8]| {
             let length = u32::try_from(message::HEADER_BYTES + body.len()).unwrap();
@@ -275,32 +316,34 @@ mod tests {
             datagram.resize(align(datagram.len()), 0);
         };
         bodies.into_iter().for_each(|body| put(nflog::PACKET, body));
-        put(message::DONE, &[0; 4]);
+        put(
+            message::DONE,
+            if long { &[0; WINDOW_BYTES] } else { &[0; 4] },
+        );
         datagram
     }
 
     /// Holds shapes against the walk, learning as a batch does. Returns how many were twins.
     fn twins(datagram: &[u8]) -> usize {
         let mut shapes = Shapes::default();
-        let mut firsts = [Packet::default(); SHAPES];
         let mut twins = 0;
         let mut walk = Messages::new(datagram);
         loop {
             let rest = walk.rest();
-            let found = shapes.find(rest);
+            let place = shapes.find(rest);
+            let found = place.and_then(|place| shapes.get(place)?.read(rest));
             let walked = match walk.next() {
                 Some(Ok(message)) if message.kind == nflog::PACKET => nflog::parse(&message).ok(),
                 Some(_) => None,
                 None => break,
             };
-            if let Some(found) = found {
-                assert_eq!(Some(found.twin.packet(&firsts[found.shape])), walked);
-                assert_eq!(found.rest.as_ptr_range(), walk.rest().as_ptr_range());
+            if let Some((twin, behind)) = found {
+                let shape = shapes.get(place.unwrap()).unwrap();
+                assert_eq!(Some(shape.packet(&twin, rest)), walked);
+                assert_eq!(behind.as_ptr_range(), walk.rest().as_ptr_range());
                 twins += 1;
-            } else if let Some(packet) = walked
-                && let Some(shape) = shapes.learn(rest, &packet)
-            {
-                firsts[shape] = packet;
+            } else if let Some(packet) = walked {
+                shapes.learn(rest, &packet);
             }
         }
         twins
@@ -330,20 +373,20 @@ mod tests {
             }
             body
         };
-        assert_eq!(twins(&datagram([&message(1), &message(2)])), 1);
+        assert_eq!(twins(&datagram([&message(1), &message(2)], true)), 1);
     }
 
     #[test]
     fn the_second_message_is_the_first_ones_twin() {
         let first = body(b"in\0", 7, 1, &[0x45; 50]);
         let second = body(b"in\0", 7, 2, &[0x46; 99]);
-        assert_eq!(twins(&datagram([&first, &second])), 1);
+        assert_eq!(twins(&datagram([&first, &second], true)), 1);
         let other_prefix = body(b"on\0", 7, 3, &[0x45; 50]);
-        assert_eq!(twins(&datagram([&first, &other_prefix])), 0);
+        assert_eq!(twins(&datagram([&first, &other_prefix], true)), 0);
         let other_mark = body(b"in\0", 8, 3, &[0x45; 50]);
-        assert_eq!(twins(&datagram([&first, &other_mark, &second])), 1);
+        assert_eq!(twins(&datagram([&first, &other_mark, &second], true)), 1);
         let cut = second[..second.len() - 4].to_vec();
-        assert_eq!(twins(&datagram([&first, &cut])), 0);
+        assert_eq!(twins(&datagram([&first, &cut], true)), 0);
     }
 
     proptest! {
@@ -353,7 +396,8 @@ mod tests {
             messages in proptest::collection::vec(
                 (0usize..3, 0u32..3, any::<u32>(), proptest::collection::vec(any::<u8>(), 0..80),
                  proptest::option::of((any::<prop::sample::Index>(), any::<u8>()))),
-                1..20)
+                1..20),
+            long in any::<bool>(),
         ) {
             let bodies: Vec<_> = messages.iter().map(|(prefix, mark, seq, payload, flip)| {
                 let mut body = body([&b""[..], b"a\0", b"bc\0"][*prefix], *mark, *seq, payload);
@@ -363,7 +407,7 @@ mod tests {
                 }
                 body
             }).collect();
-            twins(&datagram(&bodies));
+            twins(&datagram(&bodies, long));
         }
     }
 }

@@ -72,10 +72,10 @@ pub trait Format {
     /// Bytes of a planned record with this body.
     fn planned_bytes(plan: &Plan, body: &[u8]) -> usize;
 
-    /// Writes a whole planned record: the same bytes as [`Format::encode`] and its head. `out` is
-    /// exactly [`Format::planned_bytes`] long. The device's figures are left to
-    /// [`Format::note_planned`].
-    fn encode_planned(plan: &Plan, twin: &Twin<'_>, body: &[u8], out: &mut [u8]);
+    /// Writes a planned record: the same bytes as [`Format::encode`]. `out` is exactly
+    /// [`Format::planned_bytes`] long; its first [`HEAD_BYTES`] are left alone and returned instead.
+    /// The device's figures are left to [`Format::note_planned`].
+    fn encode_planned(plan: &Plan, twin: &Twin<'_>, body: &[u8], out: &mut [u8]) -> Head;
 
     /// Adds planned records to their device's figures.
     fn note_planned(&mut self, plan: &Plan, records: u64, last_us: u64);

@@ -81,13 +81,13 @@ impl Format for Pcap {
     }
 
     #[inline]
-    fn encode_planned(plan: &Plan, twin: &Twin<'_>, body: &[u8], out: &mut [u8]) {
+    fn encode_planned(plan: &Plan, twin: &Twin<'_>, body: &[u8], out: &mut [u8]) -> Head {
         let captured = u32::try_from(plan.captured_len(body)).unwrap_or(u32::MAX);
-        out[..8].copy_from_slice(&head(twin.stamp_us.get()));
         out[8..12].copy_from_slice(&captured.to_le_bytes());
         out[12..16].copy_from_slice(&plan.original_len(twin).to_le_bytes());
         let fits = plan.copy_frame(twin, body, &mut out[RECORD_HEADER_BYTES..]);
         debug_assert!(fits, "planned_bytes() made room");
+        head(twin.stamp_us.get())
     }
 
     fn note_planned(&mut self, _plan: &Plan, _records: u64, _last_us: u64) {}

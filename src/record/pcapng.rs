@@ -248,13 +248,13 @@ impl Format for PcapNg {
     }
 
     #[inline]
-    fn encode_planned(plan: &Plan, twin: &Twin<'_>, body: &[u8], out: &mut [u8]) {
+    fn encode_planned(plan: &Plan, twin: &Twin<'_>, body: &[u8], out: &mut [u8]) -> Head {
         let total = len_u32(out.len()).to_le_bytes();
         let captured = plan.captured_len(body);
+        let head = head(block::ENHANCED_PACKET, total);
         let Some((fixed, rest)) = out.split_first_chunk_mut::<PACKET_FIXED_BYTES>() else {
-            return;
+            return head;
         };
-        fixed[..HEAD_BYTES].copy_from_slice(&head(block::ENHANCED_PACKET, total));
         let original_len = plan.original_len(twin);
         put_fields(
             &mut fixed[HEAD_BYTES..],
@@ -265,7 +265,7 @@ impl Format for PcapNg {
         );
 
         let Some((data, end)) = rest.split_last_chunk_mut::<PLAIN_END_BYTES>() else {
-            return;
+            return head;
         };
         if let Some(padding) = data.last_chunk_mut::<4>() {
             *padding = [0; 4]; // of which the frame's end overwrites its part
@@ -274,6 +274,7 @@ impl Format for PcapNg {
         debug_assert!(fits, "planned_bytes() made room");
         end[..OPTIONS_PLAIN_BYTES].copy_from_slice(&options_plain(plan.direction));
         end[OPTIONS_PLAIN_BYTES..].copy_from_slice(&total);
+        head
     }
 
     fn note_planned(&mut self, plan: &Plan, records: u64, last_us: u64) {

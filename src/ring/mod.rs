@@ -179,29 +179,54 @@ impl Slot<'_> {
 
 /// How far ahead of a record memory is asked for: a ring is larger than any cache, so each store is the
 /// first for long to where it goes.
-const SOON_BYTES: usize = 1024;
+const SOON_BYTES: usize = 4096;
 
-/// Space for further records.
+/// Space for records that follow one another: what is left of the segment.
 #[derive(Debug)]
 pub struct Rest<'a> {
     free: &'a mut [u8],
+    /// Where `free` ends in the file.
+    end: usize,
+    /// Records appended to it.
+    appended: u64,
     position: &'a mut usize,
-    records: &'a mut u64,
+    pending: &'a mut Option<(usize, Head)>,
+    uncommitted_records: &'a mut u64,
 }
 
-impl<'a> Rest<'a> {
-    /// Appends a record of `len` bytes: the caller fills all of it, its head included. `None` where
-    /// there is no room for it; there is none for others then either.
+impl Rest<'_> {
+    /// Appends a record of `len` bytes, as `encode` writes it: all but the head, which it returns.
+    /// False where there is no room for it.
     #[inline]
-    pub fn append(&mut self, len: usize) -> Option<&'a mut [u8]> {
-        let (record, free) = std::mem::take(&mut self.free).split_at_mut_checked(len)?;
-        if let Some(soon) = free.get(SOON_BYTES..) {
-            prefetch(soon);
+    pub fn append(&mut self, len: usize, encode: impl FnOnce(&mut [u8]) -> Head) -> bool {
+        if len > self.free.len() {
+            return false;
+        }
+        let (record, free) = std::mem::take(&mut self.free).split_at_mut(len);
+        prefetch(free, SOON_BYTES);
+        let head = encode(record);
+        if self.pending.is_some() {
+            record[..HEAD_BYTES].copy_from_slice(&head);
+        } else {
+            *self.pending = Some((self.end - free.len() - len, head));
         }
         self.free = free;
-        *self.position += len;
-        *self.records += 1;
-        Some(record)
+        self.appended += 1;
+        true
+    }
+
+    /// Records appended so far.
+    #[inline]
+    pub fn appended(&self) -> u64 {
+        self.appended
+    }
+}
+
+impl Drop for Rest<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        *self.position = self.end - self.free.len();
+        *self.uncommitted_records += self.appended;
     }
 }
 
@@ -257,23 +282,28 @@ impl Ring {
         }
     }
 
-    /// What is left of the segment behind records that are not committed yet. `None` where there are
-    /// none, or no room: [`Ring::slot`] knows what to do.
+    /// What is left of the segment, behind an earlier record of the file. `None` where there is none:
+    /// [`Ring::slot`] knows what to do.
     #[inline]
     pub fn rest(&mut self) -> Option<Rest<'_>> {
-        let live = self.live.as_mut()?;
-        live.pending?;
+        let live = self.live.as_mut().filter(|live| live.first_us != 0)?;
         let end = live.position + live.free_bytes();
         Some(Rest {
             free: live.mapping.bytes().get_mut(live.position..end)?,
+            end,
+            appended: 0,
             position: &mut live.position,
-            records: &mut live.uncommitted_records,
+            pending: &mut live.pending,
+            uncommitted_records: &mut live.uncommitted_records,
         })
     }
 
-    /// Goes on to the next segment.
+    /// Goes on to the next segment that has room for a record of `len` bytes.
+    ///
+    /// # Errors
+    /// [`NoSlot`], as [`Ring::slot`].
     #[cold]
-    fn make_room(&mut self, len: usize) -> Result<(), NoSlot> {
+    pub fn make_room(&mut self, len: usize) -> Result<(), NoSlot> {
         self.commit();
         let (segment_bytes, capacity, tail_bytes) =
             (self.segment_bytes, self.capacity, self.tail_bytes);

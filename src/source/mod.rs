@@ -30,10 +30,17 @@ pub trait Walk {
     /// The next packet.
     fn next(&mut self) -> Option<Item<'_>>;
 
-    /// Hands over the packets that come next, for as long as they are twins of earlier ones and are
-    /// taken; with each, its [`Packet::shape`]. [`Walk::next`] goes on with the first that was not taken.
+    /// The [`Packet::shape`] of the next packet, if it is a twin of an earlier one, be it of an earlier
+    /// batch.
     #[inline]
-    fn twins(&mut self, _take: impl FnMut(usize, Twin<'_>) -> bool) {}
+    fn shape(&mut self) -> Option<usize> {
+        None
+    }
+
+    /// Hands over the packets that come next, for as long as they have this shape and are taken.
+    /// [`Walk::next`] goes on with the first that was not.
+    #[inline]
+    fn twins(&mut self, _shape: usize, _take: impl FnMut(Twin<'_>) -> bool) {}
 }
 
 /// What a receive call brought.
@@ -70,7 +77,7 @@ pub trait Source {
     fn receive(&mut self, wait: bool) -> io::Result<Arrival>;
 
     /// What the last [`Source::receive`] brought.
-    fn batch(&self) -> Self::Batch<'_>;
+    fn batch(&mut self) -> Self::Batch<'_>;
 
     /// Counts the batch without looking into its packets.
     fn count(&self) -> Count;

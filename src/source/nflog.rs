@@ -13,7 +13,7 @@ use super::{Arrival, Count, Item, Source, Walk};
 use crate::netlink::message::{self, Messages};
 use crate::netlink::nflog;
 use crate::netlink::request::{AttrResult, be16, be32, bytes};
-use crate::netlink::shape::{SHAPES, Shapes};
+use crate::netlink::shape::Shapes;
 use crate::packet::{Packet, Twin};
 use crate::sys::buffer::Buffer;
 use crate::sys::netlink as socket;
@@ -120,6 +120,8 @@ pub struct Group {
     filled: usize,
     /// Packets that came while an acknowledgement was waited for.
     kept: Vec<Vec<u8>>,
+    /// What its messages look like.
+    shapes: Box<Shapes>,
     truncated: u64,
     granted_buffer_bytes: usize,
 }
@@ -169,6 +171,7 @@ impl Group {
             buffer,
             filled: 0,
             kept: Vec::new(),
+            shapes: Box::default(),
             truncated: 0,
             granted_buffer_bytes,
             config,
@@ -310,8 +313,8 @@ impl Source for Group {
     }
 
     #[inline]
-    fn batch(&self) -> Batch<'_> {
-        Batch::new(&self.buffer[..self.filled])
+    fn batch(&mut self) -> Batch<'_> {
+        Batch::new(&self.buffer[..self.filled], &mut self.shapes)
     }
 
     #[inline]
@@ -354,23 +357,21 @@ pub fn count(datagram: &[u8]) -> Count {
 }
 
 /// The packets of one datagram.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Batch<'a> {
     messages: Messages<'a>,
-    shapes: Shapes,
-    /// The first packet of each shape.
-    firsts: [Packet<'a>; SHAPES],
+    shapes: &'a mut Shapes,
     packet: Packet<'a>,
 }
 
 impl<'a> Batch<'a> {
-    /// The packets in `datagram`, as the kernel sent it.
+    /// The packets in `datagram`, as the kernel sent it. `shapes` are those of the group's earlier
+    /// datagrams.
     #[inline]
-    pub fn new(datagram: &'a [u8]) -> Self {
+    pub fn new(datagram: &'a [u8], shapes: &'a mut Shapes) -> Self {
         Batch {
             messages: Messages::new(datagram),
-            shapes: Shapes::default(),
-            firsts: [Packet::default(); SHAPES],
+            shapes,
             packet: Packet::default(),
         }
     }
@@ -380,9 +381,15 @@ impl Walk for Batch<'_> {
     fn next(&mut self) -> Option<Item<'_>> {
         loop {
             let rest = self.messages.rest();
-            if let Some(found) = self.shapes.find(rest) {
-                self.messages = Messages::new(found.rest);
-                self.packet = found.twin.packet(&self.firsts[found.shape]);
+            if let Some(place) = self.shapes.find(rest)
+                && let Some(shape) = self.shapes.get(place)
+                && let Some((twin, behind)) = shape.read(rest)
+            {
+                self.messages = Messages::new(behind);
+                self.packet = Packet {
+                    shape: Some(place),
+                    ..shape.packet(&twin, rest)
+                };
                 return Some(Item::Packet(&self.packet));
             }
             let parsed = match self.messages.next()? {
@@ -394,9 +401,6 @@ impl Walk for Batch<'_> {
                 Ok(packet) => {
                     let shape = self.shapes.learn(rest, &packet);
                     self.packet = Packet { shape, ..packet };
-                    if let Some(shape) = shape {
-                        self.firsts[shape] = self.packet;
-                    }
                     Item::Packet(&self.packet)
                 }
                 Err(error) => Item::Malformed(error),
@@ -405,13 +409,21 @@ impl Walk for Batch<'_> {
     }
 
     #[inline]
-    fn twins(&mut self, mut take: impl FnMut(usize, Twin<'_>) -> bool) {
+    fn shape(&mut self) -> Option<usize> {
+        self.shapes.find(self.messages.rest())
+    }
+
+    #[inline]
+    fn twins(&mut self, shape: usize, mut take: impl FnMut(Twin<'_>) -> bool) {
+        let Some(shape) = self.shapes.get(shape) else {
+            return;
+        };
         let mut rest = self.messages.rest();
-        while let Some(found) = self.shapes.find(rest) {
-            if !take(found.shape, found.twin) {
+        while let Some((twin, behind)) = shape.read(rest) {
+            if !take(twin) {
                 break;
             }
-            rest = found.rest;
+            rest = behind;
         }
         self.messages = Messages::new(rest);
     }

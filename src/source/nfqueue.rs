@@ -326,7 +326,7 @@ impl Source for Queue {
     }
 
     #[inline]
-    fn batch(&self) -> Batch<'_> {
+    fn batch(&mut self) -> Batch<'_> {
         Batch::new(&self.datagrams)
     }
 

@@ -8,6 +8,7 @@ mod common;
 use std::num::NonZeroU64;
 
 use common::contents::{Record, parse};
+use lwnflog::netlink::shape::Shapes;
 use lwnflog::packet::{Direction, Packet};
 use lwnflog::record::pcap::Pcap;
 use lwnflog::record::pcapng::PcapNg;
@@ -45,7 +46,8 @@ fn check_format<F: Format>(mut format: F, link: LinkType, snaplen: u32, datagram
     let mut file = Vec::new();
     let (mut expected, mut devices) = (Vec::new(), Vec::new());
     format.begin(&mut |block| file.extend_from_slice(block));
-    let mut batch = Batch::new(datagram);
+    let mut shapes = Shapes::default();
+    let mut batch = Batch::new(datagram, &mut shapes);
     while let Some(item) = batch.next() {
         let Item::Packet(packet) = item else { continue };
         if !devices.contains(&packet.ifindex()) {
@@ -184,7 +186,8 @@ fn encode<F: Format>(
     {
         let body = plan.body(&twin);
         let mut planned = vec![0xee; F::planned_bytes(&plan, body)];
-        F::encode_planned(&plan, &twin, body, &mut planned);
+        let head = F::encode_planned(&plan, &twin, body, &mut planned);
+        planned[..HEAD_BYTES].copy_from_slice(&head);
         assert_eq!(planned, file[at..]);
     }
     if F::SKIPPABLE {

@@ -5,6 +5,7 @@
 
 mod common;
 
+use lwnflog::netlink::shape::{SHAPES, Shapes};
 use lwnflog::netlink::{Messages, nflog};
 use lwnflog::packet::Packet;
 use lwnflog::source::nflog::{Batch, count};
@@ -14,14 +15,45 @@ common::target!(common::nflog_seeds, check);
 
 fn check(input: &[u8]) {
     let datagram = &common::nflog_datagram(input)[..];
+    let mut shapes = Shapes::default();
+    // By shape, the packet that it was learned from.
+    let mut learned = [None; SHAPES];
+    // The second time with what was learned in the first, as from an earlier datagram.
+    for _ in 0..2 {
+        check_walk(datagram, &mut shapes, &mut learned);
+    }
+}
+
+fn check_walk<'a>(
+    datagram: &'a [u8],
+    shapes: &mut Shapes,
+    learned: &mut [Option<Packet<'a>>; SHAPES],
+) {
     let mut plain = Messages::new(datagram)
         .filter(|message| !matches!(message, Ok(message) if message.kind != nflog::PACKET))
         .map(|message| nflog::parse(&message?));
-    let mut batch = Batch::new(datagram);
+    let mut batch = Batch::new(datagram, shapes);
     let mut items = 0;
     let mut first_sequence = None;
-    let mut firsts = Vec::new();
-    while let Some(item) = batch.next() {
+    loop {
+        let mut room = items % 5;
+        while let Some(shape) = batch.shape() {
+            let items_before = items;
+            batch.twins(shape, |twin| {
+                if room == 0 {
+                    return false; // the walk goes on with it
+                }
+                room -= 1;
+                items += 1;
+                let packet = twin.packet(&learned[shape].unwrap());
+                assert_same(&packet, plain.next().unwrap().unwrap(), datagram);
+                true
+            });
+            if items == items_before {
+                break;
+            }
+        }
+        let Some(item) = batch.next() else { break };
         let expected = plain.next().unwrap();
         items += 1;
         match item {
@@ -31,23 +63,11 @@ fn check(input: &[u8]) {
                     first_sequence = packet.sequence;
                 }
                 if let Some(shape) = packet.shape {
-                    firsts.resize(firsts.len().max(shape + 1), None);
-                    firsts[shape] = expected.ok();
+                    learned[shape] = expected.ok();
                 }
             }
             Item::Malformed(error) => assert_eq!(Err(error), expected),
         }
-        let mut room = items % 5;
-        batch.twins(|shape, twin| {
-            if room == 0 {
-                return false; // the walk goes on with it
-            }
-            room -= 1;
-            items += 1;
-            let packet = twin.packet(&firsts[shape].unwrap());
-            assert_same(&packet, plain.next().unwrap().unwrap(), datagram);
-            true
-        });
     }
     assert_eq!(plain.next(), None);
     let count = count(datagram);

@@ -53,7 +53,7 @@ impl Source for Packets {
     }
 
     #[inline]
-    fn batch(&self) -> Block<'_> {
+    fn batch(&mut self) -> Block<'_> {
         Block::new(self.ring.held(), self.ring.interface())
     }
 

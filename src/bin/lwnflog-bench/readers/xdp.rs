@@ -60,7 +60,7 @@ impl Source for Xdp {
     }
 
     #[inline]
-    fn batch(&self) -> Frames<'_> {
+    fn batch(&mut self) -> Frames<'_> {
         Frames {
             socket: &self.socket,
             next: 0,
