@@ -11,7 +11,7 @@ use common::files::{Contents, Record, parse};
 use lwnflog::packet::Packet;
 use lwnflog::record::pcap::Pcap;
 use lwnflog::record::pcapng::{PcapNg, fill};
-use lwnflog::record::{Context, Format, Frame, HEAD_BYTES, Interfaces, LinkType, Plan};
+use lwnflog::record::{Context, Format, Frame, HEAD_BYTES, Interfaces, LinkType};
 use proptest::prelude::*;
 
 /// 2023-11-14 22:13:20.123456 UTC
@@ -42,6 +42,7 @@ fn packet() -> Packet<'static> {
         hw_header: &HEADER,
         hw_type: 1,
         stamp_us: NonZeroU64::new(STAMP_US),
+        sequence: Some(1),
         protocol: 0x0800,
         ifindex_in: 3,
         ..Packet::default()
@@ -92,11 +93,12 @@ fn record<F: Format>(
     // The fast way, where there is one, makes the same bytes.
     if lost_before == 0
         && let Some(twin) = twin_of(packet)
-        && let Some(plan) = Plan::new(packet, link, snaplen, interface)
+        && let Some((plan, options)) = F::plan(packet, link, snaplen, interface)
     {
         let body = plan.body(&twin);
-        let mut planned = vec![0xee; F::planned_bytes(&plan, body)];
-        F::encode_planned(&plan, &twin, body, &mut planned);
+        let mut planned = vec![0xee; F::planned_bytes(&plan, options.bytes(), body)];
+        let head = F::encode_planned(&plan, options.bytes(), &twin, body, &mut planned);
+        planned[..HEAD_BYTES].copy_from_slice(&head);
         assert_eq!(planned, bytes);
     }
     (declaration, bytes)
@@ -106,6 +108,29 @@ fn begin<F: Format>(format: &mut F) -> Vec<u8> {
     let mut bytes = Vec::new();
     format.begin(&mut |block| bytes.extend_from_slice(block));
     bytes
+}
+
+/// `record` compares the fast way with the other where there is one: here it has to be.
+#[test]
+fn plain_marked_and_prefixed_packets_have_plans() {
+    let marked = Packet {
+        mark: 0x2a,
+        prefix: &[b'p'; 127],
+        ..packet()
+    };
+    let headerless = Packet {
+        hw_header: &[],
+        hw_type: 65_534,
+        ..packet()
+    };
+    for packet in [packet(), marked, headerless] {
+        for link in [LinkType::Ethernet, LinkType::Ip] {
+            assert!(PcapNg::plan(&packet, link, 128, 0).is_some());
+            assert!(Pcap::plan(&packet, link, 128, 0).is_some());
+            record(&mut pcapng(link, 128), &packet, link, 128, 0);
+            record(&mut Pcap::new(link, 128), &packet, link, 128, 0);
+        }
+    }
 }
 
 #[test]
@@ -272,6 +297,7 @@ impl Parts {
             prefix: &self.prefix,
             message: &self.payload,
             stamp_us: NonZeroU64::new(self.stamp_us),
+            sequence: Some(1),
             mark: self.mark,
             ifindex_in: self.ifindex,
             protocol: 0x0800,

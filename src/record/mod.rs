@@ -9,7 +9,7 @@ pub mod plan;
 
 pub use frame::{Frame, LinkType};
 pub use interfaces::Interfaces;
-pub use plan::Plan;
+pub use plan::{Options, Plan};
 
 use crate::packet::{Packet, Twin};
 
@@ -69,13 +69,27 @@ pub trait Format {
         out: &mut [u8],
     ) -> Head;
 
+    /// How the twins of this packet are recorded. `None` where each takes [`Format::encode`].
+    fn plan(
+        packet: &Packet<'_>,
+        link: LinkType,
+        snaplen: u32,
+        interface: usize,
+    ) -> Option<(Plan, Options)>;
+
     /// Bytes of a planned record with this body.
-    fn planned_bytes(plan: &Plan, body: &[u8]) -> usize;
+    fn planned_bytes(plan: &Plan, options: &[u8], body: &[u8]) -> usize;
 
     /// Writes a planned record: the same bytes as [`Format::encode`]. `out` is exactly
     /// [`Format::planned_bytes`] long; its first [`HEAD_BYTES`] are left alone and returned instead.
     /// The device's figures are left to [`Format::note_planned`].
-    fn encode_planned(plan: &Plan, twin: &Twin<'_>, body: &[u8], out: &mut [u8]) -> Head;
+    fn encode_planned(
+        plan: &Plan,
+        options: &[u8],
+        twin: &Twin<'_>,
+        body: &[u8],
+        out: &mut [u8],
+    ) -> Head;
 
     /// Adds planned records to their device's figures.
     fn note_planned(&mut self, plan: &Plan, records: u64, last_us: u64);

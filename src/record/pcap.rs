@@ -2,7 +2,7 @@
 //! pcapng. It has no place for devices, marks, prefixes or losses, and no way to cover space that
 //! is not used yet: a live file is valid only after its zero-filled rest is cut.
 
-use super::{Context, Format, Frame, Head, LinkType, Plan};
+use super::{Context, Format, Frame, Head, LinkType, Options, Plan};
 use crate::packet::{Packet, Twin};
 
 const MAGIC_MICROSECONDS: u32 = 0xa1b2_c3d4;
@@ -75,13 +75,29 @@ impl Format for Pcap {
         head(context.stamp_us)
     }
 
+    fn plan(
+        packet: &Packet<'_>,
+        link: LinkType,
+        snaplen: u32,
+        interface: usize,
+    ) -> Option<(Plan, Options)> {
+        let plan = Plan::new(packet, link, snaplen, interface)?;
+        Some((plan, Options::new(0, |_| {})?))
+    }
+
     #[inline]
-    fn planned_bytes(plan: &Plan, body: &[u8]) -> usize {
+    fn planned_bytes(plan: &Plan, _options: &[u8], body: &[u8]) -> usize {
         RECORD_HEADER_BYTES + plan.captured_len(body)
     }
 
     #[inline]
-    fn encode_planned(plan: &Plan, twin: &Twin<'_>, body: &[u8], out: &mut [u8]) -> Head {
+    fn encode_planned(
+        plan: &Plan,
+        _options: &[u8],
+        twin: &Twin<'_>,
+        body: &[u8],
+        out: &mut [u8],
+    ) -> Head {
         let captured = u32::try_from(plan.captured_len(body)).unwrap_or(u32::MAX);
         out[8..12].copy_from_slice(&captured.to_le_bytes());
         out[12..16].copy_from_slice(&plan.original_len(twin).to_le_bytes());

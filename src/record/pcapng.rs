@@ -5,7 +5,7 @@
 //! device. Unused space is covered by filler blocks, of a type from the local-use range, which
 //! readers skip (docs/FORMAT.md).
 
-use super::{Context, Format, Frame, HEAD_BYTES, Head, Interfaces, LinkType, Plan};
+use super::{Context, Format, Frame, HEAD_BYTES, Head, Interfaces, LinkType, Options, Plan};
 use crate::packet::{Direction, Packet, Twin};
 
 /// Block types (section 4 and 11.1 of the draft).
@@ -196,10 +196,7 @@ impl Format for PcapNg {
         if context.lost_before != 0 {
             bytes += DROPCOUNT_BYTES;
         }
-        if packet.mark != 0 || !packet.prefix.is_empty() {
-            bytes += 4 + pad4(comment_bytes(packet));
-        }
-        bytes
+        bytes + comment_option_bytes(packet)
     }
 
     #[inline]
@@ -242,13 +239,30 @@ impl Format for PcapNg {
         head(block::ENHANCED_PACKET, total)
     }
 
-    #[inline]
-    fn planned_bytes(plan: &Plan, body: &[u8]) -> usize {
-        PACKET_FIXED_BYTES + pad4(plan.captured_len(body)) + PLAIN_END_BYTES
+    fn plan(
+        packet: &Packet<'_>,
+        link: LinkType,
+        snaplen: u32,
+        interface: usize,
+    ) -> Option<(Plan, Options)> {
+        let options_bytes = comment_option_bytes(packet);
+        let options = Options::new(options_bytes, |out| encode_comment_option(packet, out))?;
+        Some((Plan::new(packet, link, snaplen, interface)?, options))
     }
 
     #[inline]
-    fn encode_planned(plan: &Plan, twin: &Twin<'_>, body: &[u8], out: &mut [u8]) -> Head {
+    fn planned_bytes(plan: &Plan, options: &[u8], body: &[u8]) -> usize {
+        PACKET_FIXED_BYTES + pad4(plan.captured_len(body)) + options.len() + PLAIN_END_BYTES
+    }
+
+    #[inline]
+    fn encode_planned(
+        plan: &Plan,
+        options: &[u8],
+        twin: &Twin<'_>,
+        body: &[u8],
+        out: &mut [u8],
+    ) -> Head {
         let total = len_u32(out.len()).to_le_bytes();
         let captured = plan.captured_len(body);
         let head = head(block::ENHANCED_PACKET, total);
@@ -264,9 +278,14 @@ impl Format for PcapNg {
             original_len,
         );
 
-        let Some((data, end)) = rest.split_last_chunk_mut::<PLAIN_END_BYTES>() else {
+        let Some((mut data, end)) = rest.split_last_chunk_mut::<PLAIN_END_BYTES>() else {
             return head;
         };
+        if !options.is_empty() {
+            let (frame, place) = data.split_at_mut(data.len().saturating_sub(options.len()));
+            place.copy_from_slice(options);
+            data = frame;
+        }
         if let Some(padding) = data.last_chunk_mut::<4>() {
             *padding = [0; 4]; // of which the frame's end overwrites its part
         }
@@ -332,20 +351,10 @@ fn encode_options(
     packet: &Packet<'_>,
     context: &Context,
     plain: [u8; OPTIONS_PLAIN_BYTES],
-    mut out: &mut [u8],
+    out: &mut [u8],
 ) {
-    if packet.mark != 0 || !packet.prefix.is_empty() {
-        let length = comment_bytes(packet);
-        let (head, rest) = out.split_at_mut(4);
-        head[..2].copy_from_slice(&option::COMMENT.to_le_bytes());
-        head[2..].copy_from_slice(&u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes());
-        let (text, rest) = rest.split_at_mut(pad4(length));
-        if let Some(padding) = text.last_chunk_mut::<4>() {
-            *padding = [0; 4];
-        }
-        encode_comment(packet, text);
-        out = rest;
-    }
+    let (comment, mut out) = out.split_at_mut(comment_option_bytes(packet));
+    encode_comment_option(packet, comment);
     if context.lost_before != 0 {
         let (drop, rest) = out.split_at_mut(DROPCOUNT_BYTES);
         drop[..2].copy_from_slice(&option::EPB_DROPCOUNT.to_le_bytes());
@@ -354,6 +363,28 @@ fn encode_options(
         out = rest;
     }
     out.copy_from_slice(&plain);
+}
+
+/// Bytes of the option that [`encode_comment_option`] writes: 0 where there is nothing to say.
+#[inline]
+fn comment_option_bytes(packet: &Packet<'_>) -> usize {
+    match comment_bytes(packet) {
+        0 => 0,
+        text => 4 + pad4(text),
+    }
+}
+
+fn encode_comment_option(packet: &Packet<'_>, out: &mut [u8]) {
+    let Some((head, text)) = out.split_first_chunk_mut::<4>() else {
+        return;
+    };
+    let length = comment_bytes(packet);
+    head[..2].copy_from_slice(&option::COMMENT.to_le_bytes());
+    head[2..].copy_from_slice(&u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes());
+    if let Some(padding) = text.last_chunk_mut::<4>() {
+        *padding = [0; 4];
+    }
+    encode_comment(packet, text);
 }
 
 fn comment_bytes(packet: &Packet<'_>) -> usize {

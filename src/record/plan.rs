@@ -2,9 +2,9 @@
 //!
 //! What [`Format::encode`](super::Format::encode) finds out about a packet (its device's id, which
 //! link-layer header, which options) is the same for all packets of its shape. A [`Plan`] keeps it, and a
-//! record is then a few stores. Only plain records are planned: no mark, no prefix, nothing lost
-//! before. All others take the long way; the bytes are the same either way (a test holds the two
-//! against each other).
+//! record is then a few stores. What differs by more than its packet, such as a record behind lost
+//! packets, takes the long way; the bytes are the same either way (a test holds the two against each
+//! other).
 
 use super::LinkType;
 use super::frame::{SYNTHESIZED_HEADER, copy_short};
@@ -24,6 +24,31 @@ pub struct Plan {
     body_max_bytes: usize,
 }
 
+/// The options that stand in all of a plan's records, as the format writes them. Apart from the plan,
+/// which then fits into registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    bytes: [u8; OPTIONS_MAX_BYTES],
+    len: usize,
+}
+
+/// The longest are pcapng's comment with a mark and a prefix.
+const OPTIONS_MAX_BYTES: usize = 160;
+
+impl Options {
+    /// Has them written, `len` bytes. `None` where there is no room for so many.
+    pub(super) fn new(len: usize, write: impl FnOnce(&mut [u8])) -> Option<Options> {
+        let mut bytes = [0; OPTIONS_MAX_BYTES];
+        write(bytes.get_mut(..len)?);
+        Some(Options { bytes, len })
+    }
+
+    /// Their bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
 /// The link-layer header of a planned record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Header {
@@ -36,18 +61,14 @@ enum Header {
 }
 
 impl Plan {
-    /// The plan for this packet's twins. `None` where their records are not plain.
-    pub fn new(
+    /// The plan for this packet's twins. `None` where they differ in more than a plan knows of.
+    pub(super) fn new(
         packet: &Packet<'_>,
         link: LinkType,
         snaplen: u32,
         interface: usize,
     ) -> Option<Plan> {
-        let plain = packet.protocol == ETHERTYPE_IPV4
-            && packet.network_len.is_none()
-            && packet.mark == 0
-            && packet.prefix.is_empty();
-        if !plain {
+        if packet.protocol != ETHERTYPE_IPV4 || packet.network_len.is_some() {
             return None;
         }
         let header = match (link, packet.ethernet_header()) {

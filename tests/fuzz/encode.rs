@@ -12,7 +12,7 @@ use lwnflog::netlink::shape::Shapes;
 use lwnflog::packet::{Direction, Packet};
 use lwnflog::record::pcap::Pcap;
 use lwnflog::record::pcapng::PcapNg;
-use lwnflog::record::{Context, Format, Frame, HEAD_BYTES, Interfaces, LinkType, Plan};
+use lwnflog::record::{Context, Format, Frame, HEAD_BYTES, Interfaces, LinkType};
 use lwnflog::source::nflog::Batch;
 use lwnflog::source::{Item, Walk};
 
@@ -182,11 +182,11 @@ fn encode<F: Format>(
     // The fast way, where there is one, makes the same bytes.
     if context.lost_before == 0
         && let Some(twin) = common::datagrams::twin_of(packet)
-        && let Some(plan) = Plan::new(packet, link, snaplen, context.interface)
+        && let Some((plan, options)) = F::plan(packet, link, snaplen, context.interface)
     {
         let body = plan.body(&twin);
-        let mut planned = vec![0xee; F::planned_bytes(&plan, body)];
-        let head = F::encode_planned(&plan, &twin, body, &mut planned);
+        let mut planned = vec![0xee; F::planned_bytes(&plan, options.bytes(), body)];
+        let head = F::encode_planned(&plan, options.bytes(), &twin, body, &mut planned);
         planned[..HEAD_BYTES].copy_from_slice(&head);
         assert_eq!(planned, file[at..]);
     }
