@@ -114,7 +114,8 @@ pub fn repair(files: &[PathBuf]) -> Result<()> {
                 },
                 match done.orphans {
                     0 => String::new(),
-                    orphans => format!(", {orphans} packets of a device that is lost covered"),
+                    orphans =>
+                        format!(", {orphans} blocks of a device whose declaration is lost covered"),
                 },
             ),
             Err(error) => {

@@ -374,7 +374,7 @@ proptest! {
         for page in missing.iter().filter(|_| pages > 1).map(|at| 1 + at.index(pages - 1)) {
             bytes[page * 4096..(page + 1) * 4096].fill(0);
         }
-        let (repaired, end) = repair_bytes(&mut bytes).unwrap();
+        let (repaired, end) = repair_bytes(&mut bytes, None).unwrap();
         let after = parse(&bytes[..end]).unwrap();
         prop_assert_eq!(after.packets.len() as u64, repaired.packets);
         let mut originals = before.packets.iter();
@@ -383,7 +383,7 @@ proptest! {
         }
         // Once more finds nothing to do.
         let mut again = bytes[..end].to_vec();
-        prop_assert_eq!(repair_bytes(&mut again).unwrap().1, end);
+        prop_assert_eq!(repair_bytes(&mut again, None).unwrap().1, end);
         prop_assert_eq!(&again, &bytes[..end]);
     }
 
@@ -410,11 +410,11 @@ proptest! {
                 *byte = *value;
             }
         }
-        if let Ok((_, end)) = repair_bytes(&mut bytes) {
+        if let Ok((_, end)) = repair_bytes(&mut bytes, None) {
             prop_assert!(end <= bytes.len());
         }
         let mut random = random;
-        let _ = repair_bytes(&mut random);
+        let _ = repair_bytes(&mut random, None);
     }
 
     #[test]

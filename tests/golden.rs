@@ -149,6 +149,10 @@ fn section_header_block() {
     assert_eq!(version.len(), 5, "write this test's length anew");
     expected[76..81].copy_from_slice(version);
     assert_eq!(begin(&mut pcapng(LinkType::Ethernet, 128)), expected);
+
+    let mut noting = pcapng(LinkType::Ethernet, 128).with_boot_id(Some("0c5b".to_owned()));
+    let (noting, note) = (begin(&mut noting), b"lwnflog segment=65536 boot=0c5b\0\x03");
+    assert_eq!(noting[28..28 + note.len()], note[..]);
 }
 
 #[test]
@@ -160,13 +164,14 @@ fn interface_description_block() {
         128,
         0,
     );
-    let expected = hex("01000000 3c000000
+    let expected = hex("01000000 54000000
          0100 0000 80000000 ; Ethernet, snap length 128
          0200 0300 696633 00 ; name: if3
          0300 0d00 4e464c4f472067726f75702035 000000 ; description: NFLOG group 5
          0900 0100 06 000000 ; microseconds
+         0100 1300 6c776e666c6f6720 696e746572666163653d30 00 ; comment: lwnflog interface=0
          0000 0000
-         3c000000");
+         54000000");
     assert_eq!(declaration, expected);
 }
 

@@ -85,6 +85,7 @@ pub struct PcapNg {
     snaplen: u32,
     source: String,
     segment_bytes: usize,
+    boot_id: Option<String>,
     interfaces: Interfaces,
 }
 
@@ -103,18 +104,32 @@ impl PcapNg {
             snaplen,
             source,
             segment_bytes,
+            boot_id: None,
             interfaces,
         }
     }
 
-    fn interface_description(&self, name: &str) -> Vec<u8> {
+    /// Notes in each file which boot of the machine it is written in
+    /// ([`boot_id`](crate::ring::repair::boot_id)), so that repair knows whether pages of it may be missing.
+    pub fn with_boot_id(mut self, boot_id: Option<String>) -> Self {
+        self.boot_id = boot_id;
+        self
+    }
+
+    /// Says its own id, too: where an earlier one is lost with its page, repair has to know.
+    fn interface_description(&self, id: usize) -> Vec<u8> {
         let mut block = Block::new(block::INTERFACE_DESCRIPTION);
         block.u16(self.link.number());
         block.u16(0);
         block.u32(self.snaplen);
-        block.option(option::IF_NAME, name.as_bytes());
+        let name = self.interfaces.all().get(id).map(|device| &*device.name);
+        block.option(option::IF_NAME, name.unwrap_or_default().as_bytes());
         block.option(option::IF_DESCRIPTION, self.source.as_bytes());
         block.option(option::IF_TSRESOL, &[6]);
+        block.option(
+            option::COMMENT,
+            format!("lwnflog interface={id}").as_bytes(),
+        );
         block.finish()
     }
 
@@ -124,7 +139,11 @@ impl PcapNg {
         block.u16(1);
         block.u16(0);
         block.u64(u64::MAX); // section length: not said
-        let comment = format!("lwnflog segment={}", self.segment_bytes);
+        let mut comment = format!("lwnflog segment={}", self.segment_bytes);
+        if let Some(boot_id) = &self.boot_id {
+            comment.push_str(" boot=");
+            comment.push_str(boot_id);
+        }
         block.option(option::COMMENT, comment.as_bytes());
         block.option(option::SHB_OS, std::env::consts::OS.as_bytes());
         block.option(
@@ -164,8 +183,8 @@ impl Format for PcapNg {
 
     fn begin(&mut self, emit: &mut dyn FnMut(&[u8])) {
         emit(&self.section_header());
-        for interface in self.interfaces.all() {
-            emit(&self.interface_description(&interface.name));
+        for id in 0..self.interfaces.all().len() {
+            emit(&self.interface_description(id));
         }
     }
 
@@ -186,8 +205,8 @@ impl Format for PcapNg {
     }
 
     fn declare(&mut self, packet: &Packet<'_>) -> Vec<u8> {
-        let place = self.interfaces.add(packet.ifindex());
-        self.interface_description(&self.interfaces.all()[place].name)
+        let id = self.interfaces.add(packet.ifindex());
+        self.interface_description(id)
     }
 
     #[inline]

@@ -3,11 +3,14 @@
 //! After `kill -9` a pcapng file needs none but the cut; classic pcap needs its zero rest cut off
 //! to be readable. After a power failure any page may be missing: a pcapng segment is then read up
 //! to the first bytes that are no block, its rest is covered by a filler, and reading goes on with
-//! the next segment.
+//! the next segment. Where a page is missing of a file that was recycled, the disk still has the old
+//! file's: packets that are too old for this one tell. Where the machine has not been started anew
+//! since, no page is missing, and no packet is asked for its age.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::Path;
+use std::str::{self, FromStr};
 
 use crate::record::pcap::{FILE_HEADER_BYTES, RECORD_HEADER_BYTES};
 use crate::record::pcapng::{BLOCK_MIN_BYTES, block, fill};
@@ -44,7 +47,7 @@ pub fn repair(path: &Path) -> io::Result<Repaired> {
         return Err(invalid("too short for a capture file"));
     }
     let mut mapping = Mapping::new(&file, len)?;
-    let (mut repaired, end) = repair_bytes(mapping.bytes())?;
+    let (mut repaired, end) = repair_bytes(mapping.bytes(), boot_id().as_deref())?;
     if mapping.replaced_pages() != 0 {
         return Err(io::Error::other(
             "a page of the file could not be read or written",
@@ -81,13 +84,21 @@ fn cut(file: &File, repaired: Repaired) -> io::Result<()> {
     Ok(())
 }
 
-/// Repairs a file's bytes in place. Returns what was found, and the length that is to stay.
+/// Which boot of this machine goes on: a new id each time it is started (`random(4)`). `None` where `/proc`
+/// does not tell.
+pub fn boot_id() -> Option<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
+/// Repairs a file's bytes in place. Returns what was found, and the length that is to stay. `boot_id`
+/// is [`boot_id`]: a file that was written since is whole but for its end.
 ///
 /// # Errors
 /// `InvalidData` for what is neither pcapng nor pcap; nothing is changed then.
-pub fn repair_bytes(bytes: &mut [u8]) -> io::Result<(Repaired, usize)> {
+pub fn repair_bytes(bytes: &mut [u8], boot_id: Option<&str>) -> io::Result<(Repaired, usize)> {
     match u32_at(bytes, 0) {
-        Some(block::SECTION_HEADER) => repair_pcapng(bytes),
+        Some(block::SECTION_HEADER) => repair_pcapng(bytes, boot_id),
         Some(0xa1b2_c3d4 | 0xa1b2_3c4d) => Ok(repair_pcap(bytes)),
         _ => Err(invalid(
             "neither a pcapng nor a pcap file as lwnflog writes them",
@@ -103,12 +114,13 @@ fn invalid(what: &str) -> io::Error {
 /// than the file's first packet by more is left from the file that was recycled.
 const STALE_SLACK_US: u64 = 1_000_000;
 
-fn repair_pcapng(bytes: &mut [u8]) -> io::Result<(Repaired, usize)> {
+fn repair_pcapng(bytes: &mut [u8], boot_id: Option<&str>) -> io::Result<(Repaired, usize)> {
     let Some(header) = block_at(bytes, 0, bytes.len()) else {
         return Err(invalid("its section header is damaged"));
     };
     // Another program's file may hold blocks that this one does not know: to cut there is to lose them.
-    let Some(segment_bytes) = segment_note(&bytes[..header.len]) else {
+    let note = &bytes[..header.len];
+    let Some(segment_bytes) = segment_note(note) else {
         return Err(invalid(
             "a pcapng file of another program, or its section header is damaged",
         ));
@@ -116,6 +128,8 @@ fn repair_pcapng(bytes: &mut [u8]) -> io::Result<(Repaired, usize)> {
     if header.len + BLOCK_MIN_BYTES > segment_bytes {
         return Err(invalid("its section header is larger than its segments"));
     }
+    let same_boot =
+        boot_id.is_some_and(|boot_id| noted(note, "boot=").starts_with(boot_id.as_bytes()));
     let mut found = Repaired::default();
     let (mut at, mut end) = (0, 0);
     // Devices declared so far.
@@ -125,16 +139,21 @@ fn repair_pcapng(bytes: &mut [u8]) -> io::Result<(Repaired, usize)> {
             .saturating_add(1)
             .saturating_mul(segment_bytes)
             .min(bytes.len());
-        let readable =
-            block_at(bytes, at, segment_end).filter(|block| !is_stale(block, found.first_us));
+        let readable = block_at(bytes, at, segment_end)
+            .filter(|block| same_boot || !is_stale(block, found.first_us));
         if let Some(block) = readable {
-            if block.interface.is_some_and(|id| id >= interfaces) {
-                // What declared its device is gone: readers refuse a file that names an unknown one.
+            let declares = block.kind == block::INTERFACE_DESCRIPTION;
+            if block
+                .interface
+                .is_some_and(|id| id > interfaces || id == interfaces && !declares)
+            {
+                // What declared its device, or one before it, is gone: readers refuse a file that names
+                // an unknown one, and count those that are declared.
                 bytes[at..at + 4].copy_from_slice(&block::FILLER.to_le_bytes());
                 found.orphans += 1;
                 continue;
             }
-            interfaces += u32::from(block.kind == block::INTERFACE_DESCRIPTION);
+            interfaces += u32::from(declares);
             if let Some(stamp_us) = block.stamp_us {
                 found.packets += 1;
                 if found.first_us == 0 {
@@ -169,7 +188,7 @@ const PACKET_MIN_BYTES: usize = 32;
 struct BlockAt {
     kind: u32,
     len: usize,
-    /// The device it names, if it names one.
+    /// The device it names or declares, if it says which.
     interface: Option<u32>,
     /// Of a packet block.
     stamp_us: Option<u64>,
@@ -207,6 +226,7 @@ fn block_at(bytes: &[u8], at: usize, segment_end: usize) -> Option<BlockAt> {
     };
     let interface = match kind {
         block::ENHANCED_PACKET | block::INTERFACE_STATISTICS => Some(u32_at(bytes, at + 8)?),
+        block::INTERFACE_DESCRIPTION => noted_number(&bytes[at..end], "lwnflog interface="),
         _ => None,
     };
     Some(BlockAt {
@@ -223,21 +243,26 @@ fn is_stale(block: &BlockAt, first_us: u64) -> bool {
         .is_some_and(|stamp_us| stamp_us.saturating_add(STALE_SLACK_US) < first_us)
 }
 
+/// What stands behind `key` in a block's comment; nothing where it does not stand there.
+fn noted<'a>(block: &'a [u8], key: &str) -> &'a [u8] {
+    let mut places = block.windows(key.len());
+    match places.position(|window| window == key.as_bytes()) {
+        Some(at) => &block[at + key.len()..],
+        None => &[],
+    }
+}
+
+/// The number behind `key` in a block's comment.
+fn noted_number<T: FromStr>(block: &[u8], key: &str) -> Option<T> {
+    let digits = noted(block, key)
+        .split(|byte| !byte.is_ascii_digit())
+        .next()?;
+    str::from_utf8(digits).ok()?.parse().ok()
+}
+
 /// Reads `lwnflog segment=N` out of the section header's comment.
 fn segment_note(header: &[u8]) -> Option<usize> {
-    const NOTE: &[u8] = b"lwnflog segment=";
-    let at = header
-        .windows(NOTE.len())
-        .position(|window| window == NOTE)?
-        + NOTE.len();
-    let digits: String = header[at..]
-        .iter()
-        .take_while(|b| b.is_ascii_digit())
-        .map(|b| char::from(*b))
-        .collect();
-    digits
-        .parse()
-        .ok()
+    noted_number(header, "lwnflog segment=")
         .filter(|bytes: &usize| *bytes >= 4096 && bytes.is_multiple_of(4))
 }
 
@@ -284,7 +309,7 @@ mod tests {
         let words = section.iter().chain(&name_resolution);
         let mut bytes: Vec<u8> = words.flat_map(|word| word.to_le_bytes()).collect();
         let before = bytes.clone();
-        let refused = repair_bytes(&mut bytes).unwrap_err();
+        let refused = repair_bytes(&mut bytes, None).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
         assert_eq!(bytes, before);
     }
@@ -320,10 +345,29 @@ mod tests {
         for torn in 1..BLOCK_MIN_BYTES {
             let mut bytes = whole.clone();
             bytes.resize(whole.len() + torn, 6);
-            let (found, end) = repair_bytes(&mut bytes).unwrap();
+            let (found, end) = repair_bytes(&mut bytes, None).unwrap();
             assert_eq!((found.packets, end), (1, whole.len()), "{torn}");
             assert_eq!(bytes[..end], whole);
         }
+    }
+
+    /// The second of three devices is lost with its page: neither its packets nor the third's go to a
+    /// wrong device.
+    #[test]
+    fn devices_behind_a_lost_one_are_covered() {
+        let mut bytes = file();
+        bytes.resize(4096, 0); // where the second was declared
+        let declared = b"\x01\0\0\0\0\0\0\0\x01\0\x13\0lwnflog interface=2\0";
+        put(&mut bytes, block::INTERFACE_DESCRIPTION, declared);
+        for device in [1, 2, 0] {
+            let mut packet = packet(4);
+            packet[0] = device;
+            put(&mut bytes, block::ENHANCED_PACKET, &packet);
+        }
+        let (found, _) = repair_bytes(&mut bytes, None).unwrap();
+        assert_eq!((found.packets, found.orphans), (2, 3));
+        let mut again = bytes.clone();
+        assert_eq!(repair_bytes(&mut again, None).unwrap().0.orphans, 0);
     }
 
     #[test]
@@ -339,9 +383,28 @@ mod tests {
             let whole = file();
             let mut bytes = whole.clone();
             put(&mut bytes, kind, body);
-            let (found, end) = repair_bytes(&mut bytes).unwrap();
+            let (found, end) = repair_bytes(&mut bytes, None).unwrap();
             assert_eq!((found.packets, found.damaged_segments), (1, 1), "{kind}");
             assert_eq!(end, whole.len());
+        }
+    }
+
+    /// A clock that was set back makes packets look older than the file's first one.
+    #[test]
+    fn packets_are_old_only_if_the_machine_was_started_anew() {
+        let note = b"lwnflog segment=4096 boot=7f0c\0\0";
+        let mut whole = Vec::new();
+        put(&mut whole, block::SECTION_HEADER, note);
+        put(&mut whole, block::INTERFACE_DESCRIPTION, &[0; 8]);
+        put(&mut whole, block::ENHANCED_PACKET, &packet(4));
+        let mut older = packet(4);
+        older[8] = 0; // the clock's lower half ends in 0x1e32a580: back by some minutes
+        older[11] = 0;
+        put(&mut whole, block::ENHANCED_PACKET, &older);
+        for (boot_id, packets) in [(Some("7f0c"), 2), (Some("7f0d"), 1), (None, 1)] {
+            let mut bytes = whole.clone();
+            let (found, _) = repair_bytes(&mut bytes, boot_id).unwrap();
+            assert_eq!(found.packets, packets, "{boot_id:?}");
         }
     }
 
@@ -350,7 +413,7 @@ mod tests {
         let mut bytes = Vec::new();
         put(&mut bytes, block::SECTION_HEADER, &NOTE.repeat(300));
         let before = bytes.clone();
-        assert!(repair_bytes(&mut bytes).is_err());
+        assert!(repair_bytes(&mut bytes, None).is_err());
         assert_eq!(bytes, before);
     }
 }

@@ -4,6 +4,7 @@ use crate::config::{FileFormat, Output, Settings};
 use crate::record::pcap::Pcap;
 use crate::record::pcapng::PcapNg;
 use crate::record::{Format, Interfaces, LinkType};
+use crate::ring::repair::boot_id;
 use crate::ring::{RingConfig, segment_bytes_for};
 use crate::rules::Target;
 use crate::sys::netlink::device_name;
@@ -43,6 +44,7 @@ pub(super) fn pcapng(settings: &Settings, number: u16) -> PcapNg {
         segment_bytes(settings),
         interfaces,
     )
+    .with_boot_id(boot_id())
 }
 
 pub(super) fn ring_config(settings: &Settings, output: &Output, number: u16) -> RingConfig {

@@ -18,7 +18,8 @@ use lwnflog::source::{Item, Walk};
 
 common::target!(seeds, check);
 
-const SEGMENT_BYTES: usize = 1 << 18;
+/// Larger than anything that an input describes: a file of one segment.
+const SEGMENT_BYTES: usize = 1 << 22;
 /// Times of classic pcap end in 2106.
 const SECONDS_MAX: u64 = 0xffff_ffff;
 

@@ -20,7 +20,7 @@ const FIRST_US: u64 = 1_700_000_000_000_000;
 fn check(input: &[u8]) {
     let file = file(input);
     let mut repaired_file = file.clone();
-    let Ok((repaired, end)) = repair_bytes(&mut repaired_file) else {
+    let Ok((repaired, end)) = repair_bytes(&mut repaired_file, None) else {
         assert_eq!(repaired_file, file, "refused, but changed");
         return;
     };
@@ -29,7 +29,7 @@ fn check(input: &[u8]) {
     repaired_file.truncate(end);
 
     let mut again = repaired_file.clone();
-    let (found_again, end_again) = repair_bytes(&mut again).unwrap();
+    let (found_again, end_again) = repair_bytes(&mut again, None).unwrap();
     assert_eq!((end_again, &again), (end, &repaired_file));
     let nothing_to_do = Repaired {
         damaged_segments: 0,
