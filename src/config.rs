@@ -163,6 +163,14 @@ pub enum ConfigError {
         /// As given.
         ms: u64,
     },
+    /// Standard output, or a name that can only be meant for a file, as tcpdump's `-w` takes them.
+    #[error(
+        "-w {path}: this names the directory of a ring of mapped files, neither a file nor a pipe; name a directory, whose live file can be read at any moment"
+    )]
+    NotForARing {
+        /// As given.
+        path: String,
+    },
     /// One file that is recycled while it is written.
     #[error(
         "--files 1 would throw away each packet when the file is full: use at least 2, or 0 for no limit"
@@ -296,8 +304,18 @@ impl Output {
     /// Checks a ring's measures.
     ///
     /// # Errors
-    /// [`ConfigError::FileSize`], [`ConfigError::OneFile`].
+    /// [`ConfigError::FileSize`], [`ConfigError::OneFile`], [`ConfigError::NotForARing`].
     pub fn check(self) -> Result<Output, ConfigError> {
+        let extension = self
+            .dir
+            .extension()
+            .and_then(|extension| extension.to_str());
+        let names_a_file = matches!(extension, Some("pcap" | "pcapng")) && !self.dir.is_dir();
+        if names_a_file || self.dir.as_os_str() == "-" {
+            return Err(ConfigError::NotForARing {
+                path: self.dir.display().to_string(),
+            });
+        }
         if self.file_bytes < FILE_BYTES_MIN {
             return Err(ConfigError::FileSize {
                 bytes: self.file_bytes,

@@ -20,7 +20,8 @@ use crate::record::Format;
 use crate::record::pcap::Pcap;
 use crate::report::{Figures, Report};
 use crate::ring::store::Recovered;
-use crate::ring::{Notice, Ring, Store, StoreError};
+use crate::ring::swapper::Notices;
+use crate::ring::{Notice, Ring, Store, StoreError, check_space};
 use crate::rules::{self, InstalledTable, RuleError, RuleSpec, SpecError, Target};
 use crate::source::Source;
 use crate::source::nflog::{Group, GroupConfig, GroupError};
@@ -96,22 +97,7 @@ impl Session {
         let (notices_to, notices) = mpsc::channel();
         let mut recovered = Vec::new();
 
-        let mut rings = Vec::new();
-        for number in &settings.numbers {
-            rings.push(match &settings.output {
-                Some(output) => {
-                    let store =
-                        Store::open(&output.dir, &settings.ring_name(*number), extension(output))?;
-                    recovered.extend_from_slice(store.recovered());
-                    Some(Ring::open(
-                        ring_config(&settings, output, *number),
-                        store,
-                        notices_to.clone(),
-                    )?)
-                }
-                None => None,
-            });
-        }
+        let rings = open_rings(&settings, &notices_to, &mut recovered)?;
 
         let mut watch = Watch::before_bind(settings.target, &settings.numbers);
         let mut sources = Vec::new();
@@ -462,6 +448,31 @@ where
     thread::Builder::new()
         .name(format!("capture-{name}"))
         .spawn(move || capture.run())
+}
+
+/// The ring of each number; none of them with `--discard`. All of them have to fit the disk together.
+fn open_rings(
+    settings: &Settings,
+    notices: &Notices,
+    recovered: &mut Vec<Recovered>,
+) -> Result<Vec<Option<Ring>>, StoreError> {
+    let Some(output) = &settings.output else {
+        return Ok(settings.numbers.iter().map(|_| None).collect());
+    };
+    let mut stores = Vec::new();
+    for number in &settings.numbers {
+        let store = Store::open(&output.dir, &settings.ring_name(*number), extension(output))?;
+        recovered.extend_from_slice(store.recovered());
+        stores.push(store);
+    }
+    check_space(&stores, output.files, output.file_bytes)?;
+    let rings = settings.numbers.iter().zip(stores);
+    rings
+        .map(|(number, store)| {
+            let config = ring_config(settings, output, *number);
+            Ring::open(config, store, notices.clone()).map(Some)
+        })
+        .collect()
 }
 
 fn open_source(settings: &Settings, number: u16) -> Result<Opened, SessionError> {

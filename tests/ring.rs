@@ -627,16 +627,19 @@ fn a_disk_that_fills_up_shrinks_the_ring() {
 fn not_enough_space_is_said_at_the_start() {
     with_own_mounts("not_enough_space_is_said_at_the_start", || {
         let (namespace, dir) = (namespace(), Tmpfs::mount("size=4m"));
-        let mut command = namespace.command(LWNFLOG).unwrap();
-        let options = ["--group", "5", "--file-size", "2MiB", "--files", "4", "-w"];
-        let ended = Running::spawn(command.args(options).arg(dir.path())).wait_end();
-        assert_eq!(ended.status.code(), Some(1));
-        for part in [
-            "the ring takes 10485760 bytes",
-            "are free",
-            "--file-size or --files",
+        // One ring that is too large, and four that are too large together.
+        for (groups, file_size, takes) in [
+            ("5", "2MiB", "takes 10485760 bytes"),
+            ("5-8", "256KiB", "takes 5242880 bytes"),
         ] {
-            assert!(ended.said.contains(part), "{}", ended.said);
+            let mut command = namespace.command(LWNFLOG).unwrap();
+            command.args(["--group", groups, "--file-size", file_size]);
+            command.args(["--files", "4", "-w"]).arg(dir.path());
+            let ended = Running::spawn(&mut command).wait_end();
+            assert_eq!(ended.status.code(), Some(1));
+            for part in [takes, "are free", "--file-size or --files"] {
+                assert!(ended.said.contains(part), "{}", ended.said);
+            }
         }
     });
 }

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
-pub use store::{Store, StoreError};
+pub use store::{Store, StoreError, check_space};
 pub use swapper::Notice;
 
 use crate::record::pcapng::{self, BLOCK_MIN_BYTES};

@@ -38,12 +38,12 @@ pub enum StoreError {
     },
     /// The disk has not enough room.
     #[error(
-        "{path}: the ring takes {needed} bytes and {available} are free; make room, or ask for less with --file-size or --files"
+        "{path}: capturing here takes {needed} bytes and {available} are free; make room, or ask for less with --file-size or --files"
     )]
     Space {
         /// The directory.
         path: PathBuf,
-        /// Bytes that the ring may come to need beyond what it has.
+        /// Bytes that its rings may come to need beyond what they have.
         needed: u64,
         /// Bytes that are free for this user.
         available: u64,
@@ -213,18 +213,9 @@ impl Store {
         self.finished.iter().map(|file| file.path.clone()).collect()
     }
 
-    /// Says whether the disk can hold `files` files of `file_bytes` at one time, of which those
-    /// that are there count as used already. With `files` 0, two must fit.
-    ///
-    /// # Errors
-    /// [`StoreError::Space`], [`StoreError::Directory`].
-    pub fn check_space(&self, files: usize, file_bytes: u64) -> Result<(), StoreError> {
-        let path = self.dir.clone();
-        let stat = rustix::fs::statvfs(&self.dir).map_err(|error| StoreError::Directory {
-            path: path.clone(),
-            source: error.into(),
-        })?;
-        let available = stat.f_bavail.saturating_mul(stat.f_frsize);
+    /// Bytes that `files` files of `file_bytes` at one time, and one that is prepared, take beyond those
+    /// that are there and will be used again. With `files` 0, two must fit.
+    fn missing_bytes(&self, files: usize, file_bytes: u64) -> u64 {
         let wanted = (if files == 0 { 2 } else { files as u64 + 1 }).saturating_mul(file_bytes);
         let owned: u64 = match files {
             0 => 0,
@@ -235,15 +226,7 @@ impl Store {
                 .map(|m| m.len())
                 .sum(),
         };
-        let needed = wanted.saturating_sub(owned);
-        if needed > available {
-            return Err(StoreError::Space {
-                path,
-                needed,
-                available,
-            });
-        }
-        Ok(())
+        wanted.saturating_sub(owned)
     }
 
     pub(super) fn finished_count(&self) -> usize {
@@ -335,6 +318,37 @@ impl Store {
         (stamp.len() == "20261121T080000Z".len() && stamp.ends_with('Z')).then_some(())?;
         sequence.parse().ok().map(Name::Finished)
     }
+}
+
+/// Says whether the disk has room for all of these rings, which share a directory, each of `files` files of
+/// `file_bytes`.
+///
+/// # Errors
+/// [`StoreError::Space`], [`StoreError::Directory`].
+pub fn check_space(stores: &[Store], files: usize, file_bytes: u64) -> Result<(), StoreError> {
+    let Some(path) = stores.first().map(|store| store.dir.clone()) else {
+        return Ok(());
+    };
+    let stat = match rustix::fs::statvfs(&path) {
+        Ok(stat) => stat,
+        Err(error) => {
+            let source = error.into();
+            return Err(StoreError::Directory { path, source });
+        }
+    };
+    let available = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let missing = stores
+        .iter()
+        .map(|store| store.missing_bytes(files, file_bytes));
+    let needed = missing.fold(0, u64::saturating_add);
+    if needed > available {
+        return Err(StoreError::Space {
+            path,
+            needed,
+            available,
+        });
+    }
+    Ok(())
 }
 
 #[derive(Debug, PartialEq, Eq)]

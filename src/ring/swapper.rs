@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::slice;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::RingConfig;
 use super::prepare::{Layout, prepare};
-use super::store::{Store, StoreError};
+use super::store::{Store, StoreError, check_space};
 use crate::sys::mapping::Mapping;
 
 /// How long to wait before a failed preparation is tried again.
@@ -106,7 +107,8 @@ impl Swapper {
         store: Store,
         notices: Notices,
     ) -> Result<Swapper, StoreError> {
-        store.check_space(config.files, config.capacity_bytes() as u64)?;
+        let file_bytes = config.capacity_bytes() as u64;
+        check_space(slice::from_ref(&store), config.files, file_bytes)?;
         let dir = config.dir.clone();
         let problem = |source| StoreError::Directory { path: dir, source };
         let name = format!("swapper-{}", config.name);

@@ -166,9 +166,10 @@ fn take(contents: &mut Contents, found: &Block<'_>) -> Result<(), String> {
     match found {
         Block::SectionHeader(header) => {
             let comment = text(&header.options, OptionCode::Comment).unwrap_or_default();
-            let note = comment
+            let notes = comment
                 .strip_prefix("lwnflog segment=")
                 .ok_or("no segment size")?;
+            let note = notes.split(' ').next().unwrap_or_default();
             contents.segment_bytes = note.parse().map_err(|_| format!("segment size `{note}`"))?;
         }
         Block::InterfaceDescription(interface) => {
