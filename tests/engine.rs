@@ -11,6 +11,8 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use common::datagrams::twin_of;
 use common::files::{Contents, parse};
@@ -20,7 +22,7 @@ use lwnflog::capture::{Capture, Control, Outcome, Writer};
 use lwnflog::netlink::shape::SHAPES;
 use lwnflog::packet::{Packet, Twin};
 use lwnflog::record::pcap::Pcap;
-use lwnflog::record::pcapng::PcapNg;
+use lwnflog::record::pcapng::{PcapNg, fill};
 use lwnflog::record::{Format, Interfaces, LinkType};
 use lwnflog::ring::repair::repair_bytes;
 use lwnflog::ring::{Ring, RingConfig, Store, segment_bytes_for};
@@ -430,4 +432,59 @@ proptest! {
             prop_assert_eq!(found.len() as u64, written);
         }
     }
+}
+
+/// Minor and major faults of the calling thread (`proc(5)`, `stat`, fields 10 and 12).
+fn page_faults() -> u64 {
+    let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    fields[7].parse::<u64>().unwrap() + fields[9].parse::<u64>().unwrap()
+}
+
+/// What the kernel has written to disk faults at the next store, unless it was made ready again.
+#[test]
+fn pages_that_were_written_back_are_ready_again_before_they_are_needed() {
+    const MIB: usize = 1 << 20;
+    let dir = common::temp_dir();
+    let segment_bytes = 1 << 18;
+    let mut format = pcapng(segment_bytes);
+    let config = RingConfig {
+        dir: dir.path().to_owned(),
+        name: "g5".to_owned(),
+        extension: "pcapng",
+        file_bytes: 128 << 20,
+        files: FILES,
+        segment_bytes,
+        filler: true,
+    };
+    let store = Store::open(dir.path(), "g5", "pcapng").unwrap();
+    let mut ring = Ring::open(config, store, mpsc::channel().0).unwrap();
+    ring.keep_for_end(format.end_bytes());
+    assert!(ring.next_file());
+    format.begin(&mut |block| assert!(ring.append_block(block)));
+    ring.note_first(FIRST_STAMP_US);
+    // A filler block is as good as a packet.
+    let mut block = vec![0; 4096];
+    fill(&mut block);
+    let mut append = |bytes: usize| {
+        for _ in 0..bytes / block.len() {
+            assert!(ring.append_block(&block), "the file is full");
+        }
+        ring.commit();
+    };
+    append(MIB);
+    let live = until("the file has its name", || {
+        let names = fs::read_dir(dir.path()).unwrap();
+        let mut paths = names.map(|entry| entry.unwrap().path());
+        paths.find(|path| path.to_string_lossy().contains(".live."))
+    });
+    until("three megabytes are written without a fault", || {
+        fs::File::open(&live).unwrap().sync_all().unwrap();
+        append(MIB);
+        thread::sleep(Duration::from_millis(250)); // the swapper's look, and then some
+        let before = page_faults();
+        append(3 * MIB);
+        (page_faults() == before).then_some(())
+    });
 }

@@ -14,6 +14,7 @@
 //! the segment either before or after the batch. (Between the last two stores, two instructions
 //! apart, the lengths disagree: see `docs/FORMAT.md`.)
 
+mod ahead;
 pub mod prepare;
 pub mod repair;
 pub mod store;
@@ -348,6 +349,7 @@ impl Ring {
         fence(Ordering::Release);
         bytes[start..start + HEAD_BYTES].copy_from_slice(&head);
         live.committed = position;
+        self.swapper.advanced(position);
         if !live.begun && live.first_us != 0 {
             // Only now may readers find it: before its first record, with the device that record
             // names, it is no file that all of them take.
@@ -421,6 +423,7 @@ impl Ring {
         let Next::Ready(mapping) = next else {
             return false;
         };
+        self.swapper.advanced(0);
         self.figures.files_begun += 1;
         let segment_end = self.segment_bytes.min(self.capacity);
         self.live = Some(Live {

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::record::pcapng;
-use crate::sys::mapping::Mapping;
+use crate::sys::mapping::{Mapping, Pages};
 
 /// Zeros are written and pages are populated in steps of this size: large enough that the page
 /// cache takes them as large folios (the mapping then costs a fifth as much), small enough that
@@ -53,7 +53,7 @@ pub fn prepare(file: &File, layout: Layout) -> io::Result<Mapping> {
         && old_len > 0
         && mapping.resident_percent() >= RESIDENT_PERCENT_MIN * old_len / capacity;
     write_zeros(file, if recyclable { old_len } else { 0 }, capacity)?;
-    populate(&mapping, capacity)?;
+    populate(mapping.pages(), capacity)?;
     let mut mapping = mapping;
     if layout.filler {
         for segment in mapping.bytes().chunks_mut(layout.segment_bytes) {
@@ -75,11 +75,11 @@ fn write_zeros(file: &File, from: usize, to: usize) -> io::Result<()> {
     Ok(())
 }
 
-fn populate(mapping: &Mapping, capacity: usize) -> io::Result<()> {
+fn populate(pages: &Pages, capacity: usize) -> io::Result<()> {
     let mut at = 0;
     while at < capacity {
         let step = STEP_BYTES.min(capacity - at);
-        match mapping.populate(at..at + step) {
+        match pages.populate(at..at + step) {
             Ok(()) => {}
             // Linux before 5.14: the capturing thread then faults for itself.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(()),

@@ -8,18 +8,22 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::slice;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::RingConfig;
+use super::ahead::{Ahead, TICK};
 use super::prepare::{Layout, prepare};
 use super::store::{Store, StoreError, check_space};
-use crate::sys::mapping::Mapping;
+use crate::sys::mapping::{Mapping, Pages};
 
 /// How long to wait before a failed preparation is tried again.
 const RETRY: Duration = Duration::from_millis(250);
+/// How often to look for packets while there are none.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// What the swapper has to tell a person. Each is sent once, until its cause has gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +82,8 @@ struct Desk {
 struct Shared {
     desk: Mutex<Desk>,
     changed: Condvar,
+    /// How far the live file is written, as of the last commit.
+    position: AtomicUsize,
 }
 
 impl Shared {
@@ -149,6 +155,12 @@ impl Swapper {
         }
     }
 
+    /// Says how far the live file is written, for the swapper's next look.
+    #[inline]
+    pub(super) fn advanced(&self, position: usize) {
+        self.shared.position.store(position, Ordering::Relaxed);
+    }
+
     /// Says that the file taken holds its first record.
     pub(super) fn begun(&self) {
         let mut desk = self.shared.desk();
@@ -191,17 +203,25 @@ impl Drop for Swapper {
     }
 }
 
+/// A file that has its live name.
+struct Named {
+    sequence: u64,
+    path: PathBuf,
+    file: File,
+    pages: Pages,
+}
+
 /// The thread's own things.
 struct Worker {
     config: RingConfig,
     store: Store,
     notices: Notices,
-    /// The live file: its number, path and descriptor.
-    live: Option<(u64, PathBuf, File)>,
-    /// The one before, if it is full and not finished yet.
-    ending: Option<(u64, PathBuf, File)>,
-    /// The descriptor of the prepared file.
-    next: Option<File>,
+    live: Option<Named>,
+    /// The live one before, if it is full and not finished yet.
+    ending: Option<Named>,
+    /// The prepared file.
+    next: Option<(File, Pages)>,
+    ahead: Ahead,
     shrunk: bool,
 }
 
@@ -214,11 +234,13 @@ impl Worker {
             live: None,
             ending: None,
             next: None,
+            ahead: Ahead::default(),
             shrunk: false,
         }
     }
 
     fn run(mut self, shared: &Shared) -> Vec<PathBuf> {
+        let mut pause = TICK;
         let mut desk = shared.desk();
         loop {
             if let Some(work) = desk.work.pop_front() {
@@ -251,10 +273,15 @@ impl Worker {
                     }
                 }
             } else {
-                desk = shared
-                    .changed
-                    .wait(desk)
-                    .unwrap_or_else(PoisonError::into_inner);
+                let waited = shared.changed.wait_timeout(desk, pause);
+                let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                desk = woken;
+                if timeout.timed_out() {
+                    drop(desk);
+                    let advanced = self.keep_ready(shared.position.load(Ordering::Relaxed));
+                    pause = if advanced { TICK } else { IDLE };
+                    desk = shared.desk();
+                }
             }
         }
         desk.ready = None;
@@ -288,21 +315,40 @@ impl Worker {
     }
 
     fn begun(&mut self) -> io::Result<()> {
-        let Some(file) = self.next.take() else {
+        let Some((file, pages)) = self.next.take() else {
             return Ok(());
         };
         let (sequence, path) = self.store.begin()?;
-        self.ending = self.live.replace((sequence, path, file));
+        self.ending = self.live.replace(Named {
+            sequence,
+            path,
+            file,
+            pages,
+        });
         Ok(())
     }
 
+    /// Makes ready again what will be written next. False if nothing was written since the last time.
+    fn keep_ready(&mut self, position: usize) -> bool {
+        let Some(live) = &self.live else {
+            return false;
+        };
+        let Some(range) = self.ahead.range(position, self.config.capacity_bytes()) else {
+            return false;
+        };
+        // What cannot be made ready faults, and what then cannot be stored is counted (sys::bus).
+        let _ = live.pages.populate(range);
+        true
+    }
+
     fn full(&mut self, len: usize, first_us: u64) -> io::Result<()> {
-        let Some((sequence, path, file)) = self.ending.take().or_else(|| self.live.take()) else {
+        let Some(full) = self.ending.take().or_else(|| self.live.take()) else {
             return Ok(());
         };
-        file.set_len(len as u64)?;
-        drop(file);
-        self.store.finish(sequence, &path, first_us)
+        drop(full.pages);
+        full.file.set_len(len as u64)?;
+        drop(full.file);
+        self.store.finish(full.sequence, &full.path, first_us)
     }
 
     /// Makes the next file ready. On a full disk the ring gives up its oldest file for it.
@@ -327,7 +373,7 @@ impl Worker {
             });
             match prepared {
                 Ok((file, mapping)) => {
-                    self.next = Some(file);
+                    self.next = Some((file, mapping.pages().clone()));
                     return Ok(mapping);
                 }
                 Err(error) => {

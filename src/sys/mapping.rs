@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::slice;
+use std::sync::Arc;
 
-use memmap2::{Advice, MmapMut, MmapOptions};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use super::bus::Watch;
 
@@ -16,7 +18,24 @@ use super::bus::Watch;
 pub struct Mapping {
     // Field order is drop order: the watch ends before the mapping does.
     watch: Watch,
-    map: MmapMut,
+    pages: Pages,
+}
+
+/// The pages of a mapping, for a thread that makes them ready and does not touch what is in them. They stay
+/// mapped until this is dropped as well.
+#[derive(Debug, Clone)]
+pub struct Pages(Arc<MmapRaw>);
+
+impl Pages {
+    /// Makes pages present and writable, so that a store to them does not fault.
+    ///
+    /// # Errors
+    /// What `madvise(MADV_POPULATE_WRITE)` answers: `EFAULT` on a full disk, `EINVAL` before
+    /// Linux 5.14.
+    pub fn populate(&self, range: Range<usize>) -> io::Result<()> {
+        self.0
+            .advise_range(Advice::PopulateWrite, range.start, range.len())
+    }
 }
 
 impl Mapping {
@@ -25,46 +44,39 @@ impl Mapping {
     /// # Errors
     /// What `mmap` answers.
     pub fn new(file: &File, len: usize) -> io::Result<Mapping> {
-        // SAFETY: the caller's file is open for reading and writing. Its pages are shared with
-        // other processes, which are given no means to write to it; a file cut under the mapping
-        // raises SIGBUS, which `Watch` turns into a counted loss.
-        let map = unsafe { MmapOptions::new().len(len).map_mut(file)? };
+        let raw = MmapOptions::new().len(len).map_raw(file)?;
         Ok(Mapping {
-            watch: Watch::new(map.as_ptr() as usize, len),
-            map,
+            watch: Watch::new(raw.as_mut_ptr() as usize, len),
+            pages: Pages(Arc::new(raw)),
         })
     }
 
     /// The mapped bytes.
     #[inline]
     pub fn bytes(&mut self) -> &mut [u8] {
-        &mut self.map
+        let raw = &*self.pages.0;
+        // SAFETY: the range is one mapping, readable and writable, which lives as long as `pages` does. Its
+        // bytes are referred to through the one `Mapping` alone, which is borrowed for writing: `Pages`
+        // gives no access to them. Other processes may read the file and are given no means to write to
+        // it; a file cut under the mapping raises SIGBUS, which `Watch` turns into a counted loss.
+        unsafe { slice::from_raw_parts_mut(raw.as_mut_ptr(), raw.len()) }
     }
 
-    /// Makes pages present and writable, so that a store to them does not fault.
-    ///
-    /// # Errors
-    /// What `madvise(MADV_POPULATE_WRITE)` answers: `EFAULT` on a full disk, `EINVAL` before
-    /// Linux 5.14.
-    pub fn populate(&self, range: Range<usize>) -> io::Result<()> {
-        self.map
-            .advise_range(Advice::PopulateWrite, range.start, range.len())
+    /// Its pages.
+    pub fn pages(&self) -> &Pages {
+        &self.pages
     }
 
     /// How many of the mapped bytes are in memory, in per cent.
     pub fn resident_percent(&self) -> usize {
         let page = rustix::param::page_size();
-        let pages = self.map.len().div_ceil(page);
+        let raw = &*self.pages.0;
+        let pages = raw.len().div_ceil(page);
         let mut states = vec![0u8; pages];
         // SAFETY: the range is one mapping that `self` keeps alive, its start is page aligned, and
         // `states` has a byte for each of its pages.
-        let failed = unsafe {
-            libc::mincore(
-                self.map.as_ptr() as *mut libc::c_void,
-                self.map.len(),
-                states.as_mut_ptr(),
-            )
-        };
+        let failed =
+            unsafe { libc::mincore(raw.as_mut_ptr().cast(), raw.len(), states.as_mut_ptr()) };
         if failed != 0 || pages == 0 {
             return 0;
         }
