@@ -15,22 +15,21 @@
 //! apart, the lengths disagree: see `docs/FORMAT.md`.)
 
 mod ahead;
+mod live;
 pub mod prepare;
 pub mod repair;
 pub mod store;
 pub mod swapper;
 
 use std::path::PathBuf;
-use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
+pub use live::{Rest, Slot};
 pub use store::{Store, StoreError, check_space};
 pub use swapper::Notice;
 
-use crate::record::pcapng::{self, BLOCK_MIN_BYTES};
-use crate::record::{HEAD_BYTES, Head};
-use crate::sys::mapping::Mapping;
-use crate::sys::prefetch::prefetch;
+use crate::record::HEAD_BYTES;
+use live::{Committed, Live, Measures};
 use swapper::{Next, Swapper};
 
 /// Segment of files whose records are short.
@@ -78,53 +77,11 @@ impl RingConfig {
     }
 }
 
-/// The file that packets go to.
-#[derive(Debug)]
-struct Live {
-    mapping: Mapping,
-    /// Where the next record goes.
-    position: usize,
-    /// The end of the current segment.
-    segment_end: usize,
-    /// Up to where records may go in it: less than its end only in a file's last segment, where
-    /// the blocks that end the file need room.
-    record_end: usize,
-    /// The first record that is not committed yet: where it starts, and its head.
-    pending: Option<(usize, Head)>,
-    /// Records appended since the last commit.
-    uncommitted_records: u64,
-    /// Bytes of the file that are committed.
-    committed: usize,
-    /// A page could not be stored: nothing more goes to this file.
-    damaged: bool,
-    /// Time of the first record, microseconds since 1970.
-    first_us: u64,
-    /// It holds a record that is committed, and so has its live name.
-    begun: bool,
-}
-
-impl Live {
-    /// Bytes of the segment that records may still take.
-    ///
-    /// What is left in it always has room for a filler block. A record that ended just where the
-    /// segment does would, while it is written, overwrite the length at the end of the filler that
-    /// readers still see.
-    #[inline]
-    fn free_bytes(&self) -> usize {
-        self.record_end
-            .saturating_sub(self.position + BLOCK_MIN_BYTES)
-    }
-}
-
 /// The capturing thread's side of the ring.
 #[derive(Debug)]
 pub struct Ring {
     live: Option<Live>,
-    /// What [`Ring::slot`] checks, kept flat: zero where there is no live file.
-    segment_bytes: usize,
-    capacity: usize,
-    filler: bool,
-    tail_bytes: usize,
+    measures: Measures,
     swapper: Swapper,
     figures: Figures,
 }
@@ -142,93 +99,6 @@ pub struct Figures {
     pub bytes: u64,
     /// Records appended that did not get into a file, because a page of it could not be stored.
     pub lost_records: u64,
-}
-
-/// Space for one record.
-#[derive(Debug)]
-pub struct Slot<'a> {
-    live: &'a mut Live,
-    len: usize,
-}
-
-impl Slot<'_> {
-    /// The record's bytes. The first [`HEAD_BYTES`] are not to be written.
-    #[inline]
-    pub fn bytes(&mut self) -> &mut [u8] {
-        &mut self.live.mapping.bytes()[self.live.position..][..self.len]
-    }
-
-    /// Appends the record. It is in the file once [`Ring::commit`] is called.
-    #[inline]
-    pub fn append(self, head: Head) {
-        self.live.uncommitted_records += 1;
-        self.append_uncounted(head);
-    }
-
-    #[inline]
-    fn append_uncounted(self, head: Head) {
-        let Slot { live, len } = self;
-        let start = live.position;
-        if live.pending.is_some() {
-            live.mapping.bytes()[start..start + HEAD_BYTES].copy_from_slice(&head);
-        } else {
-            live.pending = Some((start, head));
-        }
-        live.position = start + len;
-    }
-}
-
-/// How far ahead of a record memory is asked for: a ring is larger than any cache, so each store is the
-/// first for long to where it goes.
-const SOON_BYTES: usize = 4096;
-
-/// Space for records that follow one another: what is left of the segment.
-#[derive(Debug)]
-pub struct Rest<'a> {
-    free: &'a mut [u8],
-    /// Where `free` ends in the file.
-    end: usize,
-    /// Records appended to it.
-    appended: u64,
-    position: &'a mut usize,
-    pending: &'a mut Option<(usize, Head)>,
-    uncommitted_records: &'a mut u64,
-}
-
-impl Rest<'_> {
-    /// Appends a record of `len` bytes, as `encode` writes it: all but the head, which it returns.
-    /// False where there is no room for it.
-    #[inline]
-    pub fn append(&mut self, len: usize, encode: impl FnOnce(&mut [u8]) -> Head) -> bool {
-        if len > self.free.len() {
-            return false;
-        }
-        let (record, free) = std::mem::take(&mut self.free).split_at_mut(len);
-        prefetch(free, SOON_BYTES);
-        let head = encode(record);
-        if self.pending.is_some() {
-            record[..HEAD_BYTES].copy_from_slice(&head);
-        } else {
-            *self.pending = Some((self.end - free.len() - len, head));
-        }
-        self.free = free;
-        self.appended += 1;
-        true
-    }
-
-    /// Records appended so far.
-    #[inline]
-    pub fn appended(&self) -> u64 {
-        self.appended
-    }
-}
-
-impl Drop for Rest<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        *self.position = self.end - self.free.len();
-        *self.uncommitted_records += self.appended;
-    }
 }
 
 /// Why there is no slot.
@@ -250,15 +120,21 @@ impl Ring {
         store: Store,
         notices: swapper::Notices,
     ) -> Result<Ring, StoreError> {
-        let (segment_bytes, filler) = (config.segment_bytes, config.filler);
         let capacity = config.capacity_bytes();
+        let measures = Measures {
+            capacity,
+            segment_bytes: if config.filler {
+                config.segment_bytes
+            } else {
+                capacity
+            },
+            filler: config.filler,
+            tail_bytes: 0,
+        };
         let swapper = Swapper::start(config, store, notices)?;
         Ok(Ring {
             live: None,
-            segment_bytes: if filler { segment_bytes } else { capacity },
-            capacity,
-            filler,
-            tail_bytes: 0,
+            measures,
             swapper,
             figures: Figures::default(),
         })
@@ -278,7 +154,7 @@ impl Ring {
             self.make_room(len)?;
         }
         match &mut self.live {
-            Some(live) => Ok(Slot { live, len }),
+            Some(live) => Ok(Slot::new(live, len)),
             None => Err(NoSlot::NoFile),
         }
     }
@@ -287,16 +163,7 @@ impl Ring {
     /// [`Ring::slot`] knows what to do.
     #[inline]
     pub fn rest(&mut self) -> Option<Rest<'_>> {
-        let live = self.live.as_mut().filter(|live| live.first_us != 0)?;
-        let end = live.position + live.free_bytes();
-        Some(Rest {
-            free: live.mapping.bytes().get_mut(live.position..end)?,
-            end,
-            appended: 0,
-            position: &mut live.position,
-            pending: &mut live.pending,
-            uncommitted_records: &mut live.uncommitted_records,
-        })
+        self.live.as_mut().filter(|live| live.first_us != 0)?.rest()
     }
 
     /// Goes on to the next segment that has room for a record of `len` bytes.
@@ -306,20 +173,12 @@ impl Ring {
     #[cold]
     pub fn make_room(&mut self, len: usize) -> Result<(), NoSlot> {
         self.commit();
-        let (segment_bytes, capacity, tail_bytes) =
-            (self.segment_bytes, self.capacity, self.tail_bytes);
-        let Some(live) = &mut self.live else {
-            return Err(NoSlot::NoFile);
-        };
-        while live.segment_end < capacity && !live.damaged {
-            live.position = live.segment_end;
-            live.segment_end += segment_bytes;
-            live.record_end = record_end(live.segment_end, capacity, tail_bytes);
-            if len <= live.free_bytes() {
-                return Ok(());
-            }
+        let live = self.live.as_mut().ok_or(NoSlot::NoFile)?;
+        if live.next_segment(len, self.measures) {
+            Ok(())
+        } else {
+            Err(NoSlot::FileFull)
         }
-        Err(NoSlot::FileFull)
     }
 
     /// Makes all records appended so far part of the file. If a page of the file could not be
@@ -328,56 +187,38 @@ impl Ring {
     #[inline]
     pub fn commit(&mut self) {
         let Some(live) = &mut self.live else { return };
-        let Some((start, head)) = live.pending.take() else {
-            return;
-        };
-        let (position, segment_end) = (live.position, live.segment_end);
-        let records = std::mem::take(&mut live.uncommitted_records);
-        if live.mapping.replaced_pages() != 0 {
-            self.figures.lost_records += records;
-            live.damaged = true;
-            (live.position, live.record_end) = (start, 0);
-            return;
+        match live.commit(self.measures) {
+            Committed::Nothing => {}
+            Committed::Lost { records } => self.figures.lost_records += records,
+            Committed::Bytes(bytes) => {
+                self.figures.bytes += bytes as u64;
+                self.swapper.advanced(live.committed);
+                if !live.begun && live.first_us != 0 {
+                    // Only now may readers find it: before its first record, with the device that
+                    // record names, it is no file that all of them take.
+                    live.begun = true;
+                    self.swapper.begun();
+                }
+            }
         }
-        let bytes = live.mapping.bytes();
-        if self.filler {
-            pcapng::fill(&mut bytes[position..segment_end]);
-        }
-        // All of the above is stored before the head that makes it visible. x86 and the page cache
-        // keep the order of stores; the fence keeps the compiler (and other processors) from
-        // changing it.
-        fence(Ordering::Release);
-        bytes[start..start + HEAD_BYTES].copy_from_slice(&head);
-        live.committed = position;
-        self.swapper.advanced(position);
-        if !live.begun && live.first_us != 0 {
-            // Only now may readers find it: before its first record, with the device that record
-            // names, it is no file that all of them take.
-            live.begun = true;
-            self.swapper.begun();
-        }
-        self.figures.bytes += (position - start) as u64;
     }
 
     /// Keeps room for the blocks that end a file: `bytes` of its last segment.
     pub fn keep_for_end(&mut self, bytes: usize) {
-        self.tail_bytes = bytes;
+        self.measures.tail_bytes = bytes;
         if let Some(live) = &mut self.live {
-            live.record_end = if live.damaged {
-                0
-            } else {
-                record_end(live.segment_end, self.capacity, bytes)
-            };
+            live.keep_for_end(self.measures);
         }
     }
 
     /// Appends one of the blocks that end a file, using the room kept for them. A block that does
     /// not fit is left out.
     pub fn append_end(&mut self, block: &[u8]) {
-        if let Some(live) = &mut self.live
-            && !live.damaged
-        {
-            live.record_end = live.segment_end;
+        if let Some(live) = &mut self.live {
+            live.keep_for_end(Measures {
+                tail_bytes: 0,
+                ..self.measures
+            });
         }
         self.append_block(block);
     }
@@ -425,19 +266,7 @@ impl Ring {
         };
         self.swapper.advanced(0);
         self.figures.files_begun += 1;
-        let segment_end = self.segment_bytes.min(self.capacity);
-        self.live = Some(Live {
-            mapping,
-            position: 0,
-            segment_end,
-            record_end: record_end(segment_end, self.capacity, self.tail_bytes),
-            pending: None,
-            uncommitted_records: 0,
-            damaged: false,
-            committed: 0,
-            first_us: 0,
-            begun: false,
-        });
+        self.live = Some(Live::new(mapping, self.measures));
         true
     }
 
@@ -459,13 +288,5 @@ impl Ring {
     /// What the ring has counted.
     pub fn figures(&self) -> Figures {
         self.figures
-    }
-}
-
-fn record_end(segment_end: usize, capacity: usize, tail_bytes: usize) -> usize {
-    if segment_end >= capacity {
-        segment_end.saturating_sub(tail_bytes)
-    } else {
-        segment_end
     }
 }

@@ -1,0 +1,256 @@
+//! The file that packets go to: records are reserved, written where they stay, and committed.
+
+use std::sync::atomic::{Ordering, fence};
+
+use crate::record::pcapng::{self, BLOCK_MIN_BYTES};
+use crate::record::{HEAD_BYTES, Head};
+use crate::sys::mapping::Mapping;
+use crate::sys::prefetch::prefetch;
+
+/// How a ring's files are laid out while they are written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Measures {
+    /// Bytes of a file.
+    pub(super) capacity: usize,
+    /// Bytes of a segment: the whole file where the format has no filler.
+    pub(super) segment_bytes: usize,
+    /// Whether what a segment does not use is covered by a filler block.
+    pub(super) filler: bool,
+    /// Bytes of a file's last segment that are kept for the blocks that end it.
+    pub(super) tail_bytes: usize,
+}
+
+impl Measures {
+    /// Up to where records may go in the segment that ends at `segment_end`.
+    fn record_end(&self, segment_end: usize) -> usize {
+        if segment_end >= self.capacity {
+            segment_end.saturating_sub(self.tail_bytes)
+        } else {
+            segment_end
+        }
+    }
+}
+
+/// The file that packets go to.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) mapping: Mapping,
+    /// Where the next record goes.
+    position: usize,
+    /// The end of the current segment.
+    segment_end: usize,
+    /// Up to where records may go in it: less than its end only in a file's last segment, where
+    /// the blocks that end the file need room.
+    record_end: usize,
+    /// The first record that is not committed yet: where it starts, and its head.
+    pending: Option<(usize, Head)>,
+    /// Records appended since the last commit.
+    uncommitted_records: u64,
+    /// Bytes of the file that are committed.
+    pub(super) committed: usize,
+    /// A page could not be stored: nothing more goes to this file.
+    damaged: bool,
+    /// Time of the first record, microseconds since 1970.
+    pub(super) first_us: u64,
+    /// It holds a record that is committed, and so has its live name.
+    pub(super) begun: bool,
+}
+
+impl Live {
+    /// A file that is ready and holds nothing.
+    pub(super) fn new(mapping: Mapping, measures: Measures) -> Live {
+        let segment_end = measures.segment_bytes.min(measures.capacity);
+        Live {
+            mapping,
+            position: 0,
+            segment_end,
+            record_end: measures.record_end(segment_end),
+            pending: None,
+            uncommitted_records: 0,
+            damaged: false,
+            committed: 0,
+            first_us: 0,
+            begun: false,
+        }
+    }
+
+    /// Bytes of the segment that records may still take.
+    ///
+    /// What is left in it always has room for a filler block. A record that ended just where the
+    /// segment does would, while it is written, overwrite the length at the end of the filler that
+    /// readers still see.
+    #[inline]
+    pub(super) fn free_bytes(&self) -> usize {
+        self.record_end
+            .saturating_sub(self.position + BLOCK_MIN_BYTES)
+    }
+
+    /// What is left of the segment.
+    #[inline]
+    pub(super) fn rest(&mut self) -> Option<Rest<'_>> {
+        let end = self.position + self.free_bytes();
+        Some(Rest {
+            free: self.mapping.bytes().get_mut(self.position..end)?,
+            end,
+            appended: 0,
+            position: &mut self.position,
+            pending: &mut self.pending,
+            uncommitted_records: &mut self.uncommitted_records,
+        })
+    }
+
+    /// Goes on to the next segment that has room for a record of `len` bytes; what was appended is
+    /// committed. False where there is none.
+    pub(super) fn next_segment(&mut self, len: usize, measures: Measures) -> bool {
+        while self.segment_end < measures.capacity && !self.damaged {
+            self.position = self.segment_end;
+            self.segment_end += measures.segment_bytes;
+            self.record_end = measures.record_end(self.segment_end);
+            if len <= self.free_bytes() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Sets apart what the measures keep for the end of the file, or lets the blocks that end it in.
+    pub(super) fn keep_for_end(&mut self, measures: Measures) {
+        if !self.damaged {
+            self.record_end = measures.record_end(self.segment_end);
+        }
+    }
+
+    /// Makes what was appended part of the file.
+    #[inline]
+    pub(super) fn commit(&mut self, measures: Measures) -> Committed {
+        let Some((start, head)) = self.pending.take() else {
+            return Committed::Nothing;
+        };
+        let (position, segment_end) = (self.position, self.segment_end);
+        let records = std::mem::take(&mut self.uncommitted_records);
+        if self.mapping.replaced_pages() != 0 {
+            self.damaged = true;
+            (self.position, self.record_end) = (start, 0);
+            return Committed::Lost { records };
+        }
+        let bytes = self.mapping.bytes();
+        if measures.filler {
+            pcapng::fill(&mut bytes[position..segment_end]);
+        }
+        // All of the above is stored before the head that makes it visible. x86 and the page cache
+        // keep the order of stores; the fence keeps the compiler (and other processors) from
+        // changing it.
+        fence(Ordering::Release);
+        bytes[start..start + HEAD_BYTES].copy_from_slice(&head);
+        self.committed = position;
+        Committed::Bytes(position - start)
+    }
+}
+
+/// What a commit did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Committed {
+    /// There was nothing to commit.
+    Nothing,
+    /// So many bytes are part of the file now.
+    Bytes(usize),
+    /// A page could not be stored: so many records are in no file, and this one is full.
+    Lost {
+        /// Records that were appended since the last commit.
+        records: u64,
+    },
+}
+
+/// Space for one record.
+#[derive(Debug)]
+pub struct Slot<'a> {
+    live: &'a mut Live,
+    len: usize,
+}
+
+impl<'a> Slot<'a> {
+    /// `len` bytes of the segment, which has room for them.
+    #[inline]
+    pub(super) fn new(live: &'a mut Live, len: usize) -> Slot<'a> {
+        Slot { live, len }
+    }
+
+    /// The record's bytes. The first [`HEAD_BYTES`] are not to be written.
+    #[inline]
+    pub fn bytes(&mut self) -> &mut [u8] {
+        &mut self.live.mapping.bytes()[self.live.position..][..self.len]
+    }
+
+    /// Appends the record. It is in the file once [`Ring::commit`](super::Ring::commit) is called.
+    #[inline]
+    pub fn append(self, head: Head) {
+        self.live.uncommitted_records += 1;
+        self.append_uncounted(head);
+    }
+
+    /// Appends what is no record.
+    #[inline]
+    pub(super) fn append_uncounted(self, head: Head) {
+        let Slot { live, len } = self;
+        let start = live.position;
+        if live.pending.is_some() {
+            live.mapping.bytes()[start..start + HEAD_BYTES].copy_from_slice(&head);
+        } else {
+            live.pending = Some((start, head));
+        }
+        live.position = start + len;
+    }
+}
+
+/// How far ahead of a record memory is asked for: a ring is larger than any cache, so each store is the
+/// first for long to where it goes.
+const SOON_BYTES: usize = 4096;
+
+/// Space for records that follow one another: what is left of the segment.
+#[derive(Debug)]
+pub struct Rest<'a> {
+    free: &'a mut [u8],
+    /// Where `free` ends in the file.
+    end: usize,
+    /// Records appended to it.
+    appended: u64,
+    position: &'a mut usize,
+    pending: &'a mut Option<(usize, Head)>,
+    uncommitted_records: &'a mut u64,
+}
+
+impl Rest<'_> {
+    /// Appends a record of `len` bytes, as `encode` writes it: all but the head, which it returns.
+    /// False where there is no room for it.
+    #[inline]
+    pub fn append(&mut self, len: usize, encode: impl FnOnce(&mut [u8]) -> Head) -> bool {
+        if len > self.free.len() {
+            return false;
+        }
+        let (record, free) = std::mem::take(&mut self.free).split_at_mut(len);
+        prefetch(free, SOON_BYTES);
+        let head = encode(record);
+        if self.pending.is_some() {
+            record[..HEAD_BYTES].copy_from_slice(&head);
+        } else {
+            *self.pending = Some((self.end - free.len() - len, head));
+        }
+        self.free = free;
+        self.appended += 1;
+        true
+    }
+
+    /// Records appended so far.
+    #[inline]
+    pub fn appended(&self) -> u64 {
+        self.appended
+    }
+}
+
+impl Drop for Rest<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        *self.position = self.end - self.free.len();
+        *self.uncommitted_records += self.appended;
+    }
+}
