@@ -9,8 +9,9 @@ use std::num::NonZeroU64;
 use common::datagrams::twin_of;
 use common::files::{Contents, Record, parse};
 use lwnflog::packet::Packet;
+use lwnflog::record::block::fill;
 use lwnflog::record::pcap::Pcap;
-use lwnflog::record::pcapng::{PcapNg, fill};
+use lwnflog::record::pcapng::PcapNg;
 use lwnflog::record::{Context, Format, Frame, HEAD_BYTES, Interfaces, LinkType};
 use proptest::prelude::*;
 

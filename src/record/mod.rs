@@ -1,6 +1,8 @@
 //! Bytes out: a packet becomes a record of a capture file. No I/O: records are written into space
 //! that the ring hands out.
 
+pub mod block;
+mod comment;
 pub mod frame;
 pub mod interfaces;
 pub mod pcap;

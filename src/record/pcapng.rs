@@ -5,43 +5,14 @@
 //! device. Unused space is covered by filler blocks, of a type from the local-use range, which
 //! readers skip (docs/FORMAT.md).
 
+use super::block::{self, Block, head, len_u32, option, pad4};
+use super::comment::{COMMENT_OPTION_BYTES_MAX, comment_option_bytes, encode_comment_option};
 use super::{Context, Format, Frame, HEAD_BYTES, Head, Interfaces, LinkType, Options, Plan};
 use crate::packet::{Direction, Packet, Twin};
 
-/// Block types (section 4 and 11.1 of the draft).
-pub mod block {
-    #![allow(missing_docs, reason = "the draft's names")]
-    pub const SECTION_HEADER: u32 = 0x0a0d_0d0a;
-    pub const INTERFACE_DESCRIPTION: u32 = 1;
-    pub const ENHANCED_PACKET: u32 = 6;
-    pub const INTERFACE_STATISTICS: u32 = 5;
-    /// Ours, from the local-use range: covers space that holds no record (yet).
-    pub const FILLER: u32 = 0x8000_6c77;
-}
-
-/// Type, total length, and total length again at the end.
-pub const BLOCK_MIN_BYTES: usize = 12;
 /// An Enhanced Packet Block's fields before the packet's data.
 const PACKET_FIXED_BYTES: usize = 28;
 const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
-
-/// Option codes (sections 3.5, 4.1 to 4.6).
-mod option {
-    pub(super) const END: u16 = 0;
-    pub(super) const COMMENT: u16 = 1;
-    pub(super) const SHB_OS: u16 = 3;
-    pub(super) const SHB_USERAPPL: u16 = 4;
-    pub(super) const IF_NAME: u16 = 2;
-    pub(super) const IF_DESCRIPTION: u16 = 3;
-    pub(super) const IF_TSRESOL: u16 = 9;
-    pub(super) const EPB_FLAGS: u16 = 2;
-    pub(super) const EPB_DROPCOUNT: u16 = 4;
-    pub(super) const ISB_STARTTIME: u16 = 2;
-    pub(super) const ISB_ENDTIME: u16 = 3;
-    pub(super) const ISB_FILTERACCEPT: u16 = 6;
-    pub(super) const ISB_OSDROP: u16 = 7;
-    pub(super) const ISB_USRDELIV: u16 = 8;
-}
 
 /// What a packet block ends in when nothing but its direction is to be said: `epb_flags`,
 /// `opt_endofopt`. The total length follows.
@@ -72,12 +43,6 @@ const fn options_plain(direction: Direction) -> [u8; OPTIONS_PLAIN_BYTES] {
 
 /// `epb_dropcount`: code, length, 64 bits.
 const DROPCOUNT_BYTES: usize = 12;
-const MARK_TEXT: &[u8] = b"mark=0x";
-const MARK_DIGITS: usize = 8;
-const PREFIX_TEXT: &[u8] = b"prefix=";
-/// A rule's prefix has at most 127 characters (`NF_LOG_PREFIXLEN`).
-const PREFIX_MAX_BYTES: usize = 127;
-
 /// The pcapng writer.
 #[derive(Debug)]
 pub struct PcapNg {
@@ -321,11 +286,9 @@ impl Format for PcapNg {
     }
 
     fn record_bytes_max(snaplen: usize) -> usize {
-        let comment = MARK_TEXT.len() + MARK_DIGITS + 1 + PREFIX_TEXT.len() + PREFIX_MAX_BYTES;
         PACKET_FIXED_BYTES
             + pad4(snaplen)
-            + 4
-            + pad4(comment)
+            + COMMENT_OPTION_BYTES_MAX
             + DROPCOUNT_BYTES
             + OPTIONS_PLAIN_BYTES
             + 4
@@ -340,29 +303,6 @@ fn put_fields(out: &mut [u8], interface: u32, stamp_us: u64, captured: usize, or
     out[4..12].copy_from_slice(&stamp_us.rotate_left(32).to_le_bytes());
     out[12..16].copy_from_slice(&len_u32(captured).to_le_bytes());
     out[16..20].copy_from_slice(&original_len.to_le_bytes());
-}
-
-/// The head of a block: type and total length.
-#[inline]
-fn head(kind: u32, total: [u8; 4]) -> Head {
-    let kind = kind.to_le_bytes();
-    [
-        kind[0], kind[1], kind[2], kind[3], total[0], total[1], total[2], total[3],
-    ]
-}
-
-/// Lays a filler block over all of `space` (0 bytes, or 12 and more, a multiple of 4): its length
-/// at the end first, its head last.
-#[inline]
-pub fn fill(space: &mut [u8]) {
-    if space.len() < BLOCK_MIN_BYTES {
-        return;
-    }
-    let total = len_u32(space.len()).to_le_bytes();
-    if let Some(trailer) = space.last_chunk_mut::<4>() {
-        *trailer = total;
-    }
-    space[..HEAD_BYTES].copy_from_slice(&head(block::FILLER, total));
 }
 
 /// The comment, the number of packets lost before, the direction.
@@ -382,139 +322,4 @@ fn encode_options(
         out = rest;
     }
     out.copy_from_slice(&plain);
-}
-
-/// Bytes of the option that [`encode_comment_option`] writes: 0 where there is nothing to say.
-#[inline]
-fn comment_option_bytes(packet: &Packet<'_>) -> usize {
-    match comment_bytes(packet) {
-        0 => 0,
-        text => 4 + pad4(text),
-    }
-}
-
-fn encode_comment_option(packet: &Packet<'_>, out: &mut [u8]) {
-    let Some((head, text)) = out.split_first_chunk_mut::<4>() else {
-        return;
-    };
-    let length = comment_bytes(packet);
-    head[..2].copy_from_slice(&option::COMMENT.to_le_bytes());
-    head[2..].copy_from_slice(&u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes());
-    if let Some(padding) = text.last_chunk_mut::<4>() {
-        *padding = [0; 4];
-    }
-    encode_comment(packet, text);
-}
-
-fn comment_bytes(packet: &Packet<'_>) -> usize {
-    let mark = if packet.mark == 0 {
-        0
-    } else {
-        MARK_TEXT.len() + MARK_DIGITS
-    };
-    let prefix = match packet.prefix.len().min(PREFIX_MAX_BYTES) {
-        0 => 0,
-        length => PREFIX_TEXT.len() + length,
-    };
-    mark + prefix + usize::from(mark != 0 && prefix != 0)
-}
-
-/// `mark=0x0000002a prefix=text`, what of it there is. Comments are UTF-8: a prefix byte that is
-/// not ASCII becomes a question mark.
-fn encode_comment(packet: &Packet<'_>, mut out: &mut [u8]) {
-    if packet.mark != 0 {
-        let (text, rest) = out.split_at_mut(MARK_TEXT.len());
-        text.copy_from_slice(MARK_TEXT);
-        let (digits, rest) = rest.split_at_mut(MARK_DIGITS);
-        for (place, digit) in digits.iter_mut().rev().enumerate() {
-            *digit = b"0123456789abcdef"[(packet.mark >> (4 * place)) as usize & 15];
-        }
-        out = rest;
-        if !packet.prefix.is_empty() {
-            out[0] = b' ';
-            out = &mut out[1..];
-        }
-    }
-    if !packet.prefix.is_empty() {
-        let (text, rest) = out.split_at_mut(PREFIX_TEXT.len());
-        text.copy_from_slice(PREFIX_TEXT);
-        for (to, from) in rest
-            .iter_mut()
-            .zip(&packet.prefix[..packet.prefix.len().min(PREFIX_MAX_BYTES)])
-        {
-            *to = if from.is_ascii() { *from } else { b'?' };
-        }
-    }
-}
-
-#[inline]
-const fn pad4(len: usize) -> usize {
-    (len + 3) & !3
-}
-
-#[inline]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "no block, nor what is in one, has 4 GiB: a packet has less than 64 KiB"
-)]
-const fn len_u32(len: usize) -> u32 {
-    len as u32
-}
-
-/// A block under construction, away from the hot path.
-struct Block {
-    bytes: Vec<u8>,
-    options: bool,
-}
-
-impl Block {
-    fn new(kind: u32) -> Self {
-        let mut bytes = Vec::with_capacity(128);
-        bytes.extend_from_slice(&kind.to_le_bytes());
-        bytes.extend_from_slice(&[0; 4]); // the total length, when it is known
-        Block {
-            bytes,
-            options: false,
-        }
-    }
-
-    fn u16(&mut self, value: u16) {
-        self.bytes.extend_from_slice(&value.to_le_bytes());
-    }
-
-    fn u32(&mut self, value: u32) {
-        self.bytes.extend_from_slice(&value.to_le_bytes());
-    }
-
-    fn u64(&mut self, value: u64) {
-        self.bytes.extend_from_slice(&value.to_le_bytes());
-    }
-
-    fn stamp(&mut self, stamp_us: u64) {
-        self.u64(stamp_us.rotate_left(32));
-    }
-
-    fn option(&mut self, code: u16, value: &[u8]) {
-        self.u16(code);
-        self.u16(u16::try_from(value.len()).unwrap_or(u16::MAX));
-        self.bytes
-            .extend_from_slice(&value[..value.len().min(u16::MAX.into())]);
-        self.bytes.resize(pad4(self.bytes.len()), 0);
-        self.options = true;
-    }
-
-    fn option_stamp(&mut self, code: u16, stamp_us: u64) {
-        self.option(code, &stamp_us.rotate_left(32).to_le_bytes());
-    }
-
-    fn finish(mut self) -> Vec<u8> {
-        if self.options {
-            self.u16(option::END);
-            self.u16(0);
-        }
-        let total = len_u32(self.bytes.len() + 4);
-        self.u32(total);
-        self.bytes[4..8].copy_from_slice(&total.to_le_bytes());
-        self.bytes
-    }
 }

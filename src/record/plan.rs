@@ -7,6 +7,7 @@
 //! other).
 
 use super::LinkType;
+use super::comment::COMMENT_OPTION_BYTES_MAX;
 use super::frame::{SYNTHESIZED_HEADER, copy_short};
 use crate::packet::{Direction, ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4, Packet, Twin};
 
@@ -33,7 +34,7 @@ pub struct Options {
 }
 
 /// The longest are pcapng's comment with a mark and a prefix.
-const OPTIONS_MAX_BYTES: usize = 160;
+const OPTIONS_MAX_BYTES: usize = COMMENT_OPTION_BYTES_MAX;
 
 impl Options {
     /// Has them written, `len` bytes. `None` where there is no room for so many.

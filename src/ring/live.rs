@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use crate::record::pcapng::{self, BLOCK_MIN_BYTES};
+use crate::record::block::{self, BLOCK_MIN_BYTES};
 use crate::record::{HEAD_BYTES, Head};
 use crate::sys::mapping::Mapping;
 use crate::sys::prefetch::prefetch;
@@ -135,7 +135,7 @@ impl Live {
         }
         let bytes = self.mapping.bytes();
         if measures.filler {
-            pcapng::fill(&mut bytes[position..segment_end]);
+            block::fill(&mut bytes[position..segment_end]);
         }
         // All of the above is stored before the head that makes it visible. x86 and the page cache
         // keep the order of stores; the fence keeps the compiler (and other processors) from

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::{FallocateFlags, fallocate};
 
-use crate::record::pcapng;
+use crate::record::block;
 use crate::sys::mapping::{Mapping, Pages};
 
 /// Zeros are written and pages are populated in steps of this size: large enough that the page
@@ -57,7 +57,7 @@ pub fn prepare(file: &File, layout: Layout) -> io::Result<Mapping> {
     let mut mapping = mapping;
     if layout.filler {
         for segment in mapping.bytes().chunks_mut(layout.segment_bytes) {
-            pcapng::fill(segment);
+            block::fill(segment);
         }
     }
     Ok(mapping)

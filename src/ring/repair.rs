@@ -12,8 +12,8 @@ use std::io;
 use std::path::Path;
 use std::str::{self, FromStr};
 
+use crate::record::block::{self, BLOCK_MIN_BYTES, fill};
 use crate::record::pcap::{FILE_HEADER_BYTES, RECORD_HEADER_BYTES};
-use crate::record::pcapng::{BLOCK_MIN_BYTES, block, fill};
 use crate::sys::file::is_open_only_here;
 use crate::sys::mapping::Mapping;
 

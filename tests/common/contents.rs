@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use lwnflog::lab::Marker;
-use lwnflog::record::pcapng::block;
+use lwnflog::record::block;
 use pcap_parser::pcapng::{Block, parse_block_le};
 use pcap_parser::traits::PcapNGPacketBlock;
 use pcap_parser::{OptionCode, PcapNGOption, parse_pcap};

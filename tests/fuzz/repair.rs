@@ -6,7 +6,8 @@
 mod common;
 
 use common::contents::parse;
-use lwnflog::record::pcapng::{PcapNg, block, fill};
+use lwnflog::record::block::{self, fill};
+use lwnflog::record::pcapng::PcapNg;
 use lwnflog::record::{Format, Interfaces, LinkType};
 use lwnflog::ring::repair::{Repaired, repair_bytes};
 
