@@ -3,31 +3,33 @@
 
 mod drops;
 mod files;
+mod finish;
+mod open;
 
 pub use files::disk_bound_bytes;
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::account::{Account, Tally};
 use crate::capture::{Capture, Control, Outcome, Writer};
 use crate::config::{FileFormat, Settings};
-use crate::detected::{Bounds, Watch};
+use crate::detected::Watch;
 use crate::record::Format;
 use crate::record::pcap::Pcap;
-use crate::report::{Figures, Report};
+use crate::report::Figures;
 use crate::ring::store::Recovered;
-use crate::ring::swapper::Notices;
-use crate::ring::{Notice, Ring, Store, StoreError, check_space};
-use crate::rules::{self, InstalledTable, RuleError, RuleSpec, SpecError, Target};
+use crate::ring::{Notice, Ring, StoreError};
+use crate::rules::{self, InstalledTable, RuleError, RuleSpec, SpecError};
 use crate::source::Source;
-use crate::source::nflog::{Group, GroupConfig, GroupError};
-use crate::source::nfqueue::{LastStatus, Queue, QueueConfig, QueueError, QueueStatus};
+use crate::source::nflog::GroupError;
+use crate::source::nfqueue::{LastStatus, QueueError};
 use drops::drops_before_hook;
-use files::{extension, file_snaplen, pcapng, ring_config};
+use files::{file_snaplen, pcapng};
+use open::{Opened, open_rings, open_source};
 
 /// Why a capture cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -50,12 +52,6 @@ pub enum SessionError {
     /// No thread could be started.
     #[error("cannot start a capturing thread: {0}")]
     Thread(io::Error),
-}
-
-/// An open source of either kind.
-enum Opened {
-    Group(Group),
-    Queue(Queue),
 }
 
 /// A capturing thread and what it publishes.
@@ -298,139 +294,6 @@ impl Session {
             .map(|bounds| bounds.least.max(sum.numbered));
         figures
     }
-
-    /// Stops the capture: the sources detach, what the kernel still holds is taken, files are
-    /// finished. Returns the report, and the error that ended a thread, if one did.
-    pub fn finish(mut self) -> (Report, Option<io::Error>) {
-        // With a rule of our own, nothing is counted any more when the groups are released.
-        if let Some(installed) = &mut self.installed
-            && let Err(error) = installed.stop_logging()
-        {
-            log::debug!("cannot take the rule back before the end: {error}");
-        }
-        // Counters are read before and after: what was counted in between is uncertain.
-        let total_before = self.watch.read();
-        let befores: Vec<_> = self
-            .running
-            .iter_mut()
-            .map(|running| running.watch.read())
-            .collect();
-        self.control.stop();
-        let mut groups = Vec::new();
-        let (mut sum, mut files, mut error) = (Tally::default(), Vec::new(), None);
-        let mut remarks = Vec::new();
-        let (mut tail, mut refused) = (false, 0);
-        let queues = self.settings.target == Target::Queue;
-        let fail_open = self.settings.queue.fail_open;
-        for (running, before) in self.running.into_iter().zip(befores) {
-            let Running {
-                number,
-                mut watch,
-                thread,
-                queue_status,
-                ..
-            } = running;
-            let Ok(mut outcome) = thread.join() else {
-                error.get_or_insert_with(|| io::Error::other("a capturing thread panicked"));
-                continue;
-            };
-            let bounds = both(before, watch.read());
-            let last = queue_status
-                .and_then(|status| *status.lock().unwrap_or_else(PoisonError::into_inner));
-            let dropped_by_kernel = last.map_or(0, |last| count_unseen_end(&mut outcome, last));
-            let tail_overrun = !queues && outcome.dropped_datagrams > outcome.explained_datagrams;
-            tail |= tail_overrun;
-            refused += dropped_by_kernel;
-            let figures = Figures::new(Some(number), &outcome.tally, bounds, tail_overrun);
-            groups.push(if queues {
-                figures.of_queue(fail_open, dropped_by_kernel)
-            } else {
-                figures
-            });
-            remarks.extend(remarks_on(&outcome, &watch, number));
-            sum += outcome.tally;
-            files.extend(outcome.files);
-            if let Some(cause) = outcome.error {
-                error.get_or_insert(cause);
-            }
-        }
-        let mut total = Figures::new(None, &sum, both(total_before, self.watch.read()), tail);
-        if queues {
-            total = total.of_queue(fail_open, refused);
-        }
-        add_up(&mut total, &groups);
-        let elapsed = self.begun.elapsed();
-        let before_hook = drops_before_hook().saturating_sub(self.drops_before);
-        let mut report = Report::new(groups, total, before_hook, files, elapsed);
-        report.remarks = remarks;
-        (report, error)
-    }
-}
-
-/// Where each group's losses are known, so is their sum, place by place.
-fn add_up(total: &mut Figures, groups: &[Figures]) {
-    if groups.iter().all(|group| group.detected.is_some()) {
-        total.detected = groups.iter().map(|group| group.detected).sum();
-        total.detected_uncertain = groups.iter().map(|group| group.detected_uncertain).sum();
-        total.dropped.overrun = groups.iter().map(|group| group.dropped.overrun).sum();
-        total.dropped.allocation = groups.iter().map(|group| group.dropped.allocation).sum();
-        total.dropped.queue = groups.iter().map(|group| group.dropped.queue).sum();
-        if let Some(sum) = &mut total.unrecorded {
-            sum.passed = groups
-                .iter()
-                .filter_map(|group| group.unrecorded)
-                .map(|group| group.passed)
-                .sum();
-        }
-    }
-}
-
-/// The last id that a queue gave tells what the socket lost behind the last packet that arrived.
-/// Returns how many packets the kernel dropped by its own count.
-fn count_unseen_end(outcome: &mut Outcome, last: QueueStatus) -> u64 {
-    // The account counts further than the kernel's 32 bits.
-    let unseen = last.last_id.wrapping_sub(low_half(outcome.tally.numbered));
-    let unseen = if unseen > u32::MAX / 2 {
-        0
-    } else {
-        u64::from(unseen)
-    };
-    outcome.tally.numbered += unseen;
-    outcome.tally.overrun += unseen;
-    u64::from(last.queue_dropped) + u64::from(last.user_dropped)
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the low half is what is meant"
-)]
-fn low_half(number: u64) -> u32 {
-    number as u32
-}
-
-/// What was counted by the time the group was released, between two readings.
-fn both(before: Option<Bounds>, after: Option<Bounds>) -> Option<Bounds> {
-    let (before, after) = (before?, after?);
-    Some(Bounds {
-        least: before.least,
-        most: after.most.max(before.most),
-    })
-}
-
-fn remarks_on(outcome: &Outcome, watch: &Watch, number: u16) -> Vec<String> {
-    let mut remarks = Vec::new();
-    if watch.is_broken() {
-        remarks.push(format!(
-            "the counter of {number} was reset or reloaded while capturing: detected may be too low"
-        ));
-    }
-    if outcome.truncated_datagrams != 0 {
-        remarks.push(format!(
-            "{} datagrams of {number} did not fit the receive buffer: please report this",
-            outcome.truncated_datagrams
-        ));
-    }
-    remarks
 }
 
 fn capture_thread<S, F>(
@@ -448,57 +311,4 @@ where
     thread::Builder::new()
         .name(format!("capture-{name}"))
         .spawn(move || capture.run())
-}
-
-/// The ring of each number; none of them with `--discard`. All of them have to fit the disk together.
-fn open_rings(
-    settings: &Settings,
-    notices: &Notices,
-    recovered: &mut Vec<Recovered>,
-) -> Result<Vec<Option<Ring>>, StoreError> {
-    let Some(output) = &settings.output else {
-        return Ok(settings.numbers.iter().map(|_| None).collect());
-    };
-    let mut stores = Vec::new();
-    for number in &settings.numbers {
-        let store = Store::open(&output.dir, &settings.ring_name(*number), extension(output))?;
-        recovered.extend_from_slice(store.recovered());
-        stores.push(store);
-    }
-    check_space(&stores, output.files, output.file_bytes)?;
-    let rings = settings.numbers.iter().zip(stores);
-    rings
-        .map(|(number, store)| {
-            let config = ring_config(settings, output, *number);
-            Ring::open(config, store, notices.clone()).map(Some)
-        })
-        .collect()
-}
-
-fn open_source(settings: &Settings, number: u16) -> Result<Opened, SessionError> {
-    let copy_range_bytes = settings.copy_range_bytes();
-    match settings.target {
-        Target::Group => {
-            let config = GroupConfig {
-                batch: settings.batch,
-                flush: settings.flush,
-                buffer_bytes: settings.buffer_bytes,
-                ..GroupConfig::new(number, copy_range_bytes)
-            };
-            Ok(Opened::Group(Group::open(config)?))
-        }
-        Target::Queue => {
-            let options = &settings.queue;
-            let config = QueueConfig {
-                queue: number,
-                copy_range_bytes,
-                len: options.len,
-                fail_open: options.fail_open,
-                verdict: options.verdict,
-                mark: options.mark,
-                buffer_bytes: settings.buffer_bytes,
-            };
-            Ok(Opened::Queue(Queue::open(config)?))
-        }
-    }
 }

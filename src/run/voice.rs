@@ -1,0 +1,213 @@
+//! What a capture says while it runs and at its end: to people on standard error, to programs on
+//! standard output.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Instant;
+
+use crate::report::{Figures, Report, Stats, grouped};
+use crate::ring::Notice;
+use crate::session::{Session, disk_bound_bytes};
+
+/// Tells people (standard error) and programs (standard output) what goes on.
+pub(super) struct Voice {
+    quiet: bool,
+    json: bool,
+    status_line: bool,
+    /// There is a status line on the terminal that the next line has to replace.
+    line_open: bool,
+    last: (Instant, u64),
+}
+
+impl Voice {
+    pub(super) fn new(quiet: bool, json: bool) -> Voice {
+        let status_line = !quiet && io::stderr().is_terminal();
+        Voice {
+            quiet,
+            json,
+            status_line,
+            line_open: false,
+            last: (Instant::now(), 0),
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        let clear = if std::mem::take(&mut self.line_open) {
+            "\r\x1b[K"
+        } else {
+            ""
+        };
+        // Nobody to tell is no reason to stop.
+        let _ = writeln!(io::stderr(), "{clear}lwnflog: {text}");
+    }
+
+    pub(super) fn greet(&mut self, session: &Session) {
+        for recovered in session.recovered() {
+            let text = match &recovered.path {
+                Some(path) => format!(
+                    "finished {} of a run that was killed: {} packets{}",
+                    path.display(),
+                    grouped(recovered.packets),
+                    if recovered.damaged_segments == 0 {
+                        ""
+                    } else {
+                        "; damaged parts were covered"
+                    },
+                ),
+                None => "removed an empty file of a run that was killed".to_owned(),
+            };
+            self.say(&text);
+        }
+        let settings = session.settings();
+        let granted = session.granted_buffer_bytes();
+        if granted < settings.buffer_bytes / 2 {
+            self.say(&format!(
+                "the kernel granted a receive buffer of {} bytes of the {} asked for: without CAP_NET_ADMIN in the \
+                 host's user namespace, net.core.rmem_max is the limit",
+                grouped(granted as u64),
+                grouped(settings.buffer_bytes as u64)
+            ));
+        }
+        if self.quiet {
+            return;
+        }
+        let numbers: Vec<_> = settings.numbers.iter().map(ToString::to_string).collect();
+        let place = match &settings.output {
+            None => "nowhere: packets are counted and thrown away".to_owned(),
+            Some(output) => format!(
+                "{}, {}",
+                output.dir.display(),
+                match disk_bound_bytes(settings) {
+                    Some(bound) => format!("at most {} bytes", grouped(bound)),
+                    None => "WITHOUT LIMIT".to_owned(),
+                }
+            ),
+        };
+        self.say(&format!(
+            "capturing {} {} to {place}",
+            settings.target,
+            numbers.join(",")
+        ));
+        for feed in session.feeds() {
+            self.say(&format!("fed by {feed}"));
+            if feed.snaplen.is_some() || feed.queue_threshold.is_some() {
+                self.say(&format!("{feed} sets a snaplen or queue-threshold of its own, which lowers ours: better leave it out"));
+            }
+        }
+    }
+
+    pub(super) fn notice(&mut self, notice: &Notice) {
+        self.say(&match notice {
+            Notice::RingShrunk { files } => format!(
+                "the disk is full: the ring goes on with {files} files, the oldest is overwritten early; make room"
+            ),
+            Notice::NoFile { error } => {
+                format!("no file to write to ({error}): packets count as dropped by the writer until there is room")
+            }
+            Notice::FilesAgain => "there is room again: writing goes on".to_owned(),
+            Notice::Finish { error } => format!("a full file could not be finished: {error}"),
+        });
+    }
+
+    pub(super) fn unfed(&mut self, session: &mut Session) {
+        let target = session.settings().target;
+        match session.unfed() {
+            Ok(unfed) if unfed.is_empty() => {}
+            Ok(unfed) => {
+                let list: Vec<_> = unfed.iter().map(ToString::to_string).collect();
+                let list = list.join(",");
+                self.say(&format!(
+                    "no nftables rule of this network namespace hands packets to {target} {list}: load one with \
+                     `lwnflog rules --{target} {list} | nft -f -`, or use --install-rule; capture goes on"
+                ));
+            }
+            Err(error) => self.say(&format!(
+                "cannot look whether a rule feeds the capture: {error}"
+            )),
+        }
+    }
+
+    fn rate(&mut self, received: u64) -> f64 {
+        let now = Instant::now();
+        let (before, count) = std::mem::replace(&mut self.last, (now, received));
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        let packets = received.saturating_sub(count) as f64;
+        packets / (now - before).as_secs_f64().max(1e-6)
+    }
+
+    pub(super) fn figures(&mut self, session: &mut Session) {
+        if !self.json && !self.status_line {
+            return;
+        }
+        let figures = session.figures();
+        let rate = self.rate(figures.received);
+        if self.json {
+            self.print_json(&Stats {
+                event: "stats",
+                elapsed_secs: session.elapsed().as_secs_f64(),
+                packets_per_sec: rate,
+                total: &figures,
+            });
+        }
+        if self.status_line {
+            self.line_open = true;
+            let _ = write!(io::stderr(), "\r\x1b[K{}", status(&figures, rate));
+            let _ = io::stderr().flush();
+        }
+    }
+
+    pub(super) fn figures_now(&mut self, session: &mut Session) {
+        let figures = session.figures();
+        let rate = self.rate(figures.received);
+        self.say(&status(&figures, rate));
+    }
+
+    pub(super) fn report(&mut self, report: &Report) {
+        if std::mem::take(&mut self.line_open) {
+            let _ = writeln!(io::stderr());
+        }
+        if self.json {
+            self.print_json(report);
+        }
+        if !(self.json && self.quiet) {
+            let _ = write!(io::stderr(), "{report}");
+        }
+    }
+
+    fn print_json(&mut self, object: &impl serde::Serialize) {
+        let mut line = serde_json::to_vec(object).unwrap_or_default();
+        line.push(b'\n');
+        let mut stdout = io::stdout().lock();
+        if stdout
+            .write_all(&line)
+            .and_then(|()| stdout.flush())
+            .is_err()
+        {
+            // The reader has gone; the capture has not.
+            self.json = false;
+            self.say("standard output is closed: no more JSON");
+        }
+    }
+}
+
+fn status(figures: &Figures, rate: f64) -> String {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rate is not negative"
+    )]
+    let rate = grouped(rate.round() as u64);
+    let kept = figures.written + figures.discarded;
+    format!(
+        "{rate} packets/s, {} {}, {} dropped, {} skipped, file {}, {} bytes",
+        grouped(kept),
+        if figures.discarded == 0 {
+            "written"
+        } else {
+            "counted"
+        },
+        grouped(figures.dropped.total()),
+        grouped(figures.skipped),
+        figures.files_begun,
+        grouped(figures.bytes),
+    )
+}
