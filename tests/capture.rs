@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use common::files::{Contents, assert_all_readers_find, read, read_all};
 use common::{
-    LWNFLOG, Running, detected, lab, load_capture_rules, load_rule, namespace, number, run, run_in,
-    temp_dir, under_traffic, until,
+    LWNFLOG, Running, detected, lab, load_capture_rules, load_rule, namespace, nft, number, run,
+    run_in, temp_dir, under_traffic, until,
 };
 use lwnflog::lab::{Marker, Namespace, Progress, RX, Traffic};
 use lwnflog::sys::tun::Tun;
@@ -414,6 +414,28 @@ fn discard_counts_and_writes_nothing() {
         (5000, 0)
     );
     assert!(!ring.exists());
+}
+
+/// A counter that begins anew cannot say what was detected before; if it has gone beyond where it was
+/// by the time somebody looks, only its table or the packets' numbers tell.
+#[test]
+fn a_counter_that_begins_anew_is_told() {
+    let reset = "reset counters table ip lwnflog\n";
+    for anew in [include_str!("../nft-rules/capture.nft"), reset] {
+        let (lab, dir) = (lab(), temp_dir());
+        load_capture_rules(lab.receiver());
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+        Traffic::new(64, 100).send(&lab, None).unwrap();
+        capture.wait_written(100);
+        nft(lab.receiver(), anew);
+        Traffic::new(64, 300).send(&lab, None).unwrap();
+        capture.wait_written(400);
+        let report = capture.end().report;
+        assert_eq!(number(&report, "/written"), 400);
+        assert_eq!(number(&report, "/detected"), 400, "{report:#}");
+        let remarks = report["remarks"].to_string();
+        assert!(remarks.contains("reset or reloaded"), "{report:#}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::{
+    Family,
     error::RuleError,
     expression::{Expression, expressions},
     inspect::{CounterPlace, Feed},
@@ -11,11 +12,19 @@ use super::{
     socket::{NftSocket, bad_message},
 };
 
-/// Reads the counters of a set of feeds: two system calls a counter.
+/// Reads the counters of a set of feeds: four system calls a counter.
 pub struct Detected {
     socket: NftSocket,
-    /// Each counter once, and what it last showed; `None` if the sum cannot be known.
-    counters: Option<Vec<(CounterPlace, u64)>>,
+    /// Each counter once; `None` if the sum cannot be known.
+    counters: Option<Vec<Watched>>,
+}
+
+/// A counter, and what was last seen of it.
+struct Watched {
+    place: CounterPlace,
+    packets: u64,
+    /// The kernel's number of its table: another one is another table, whatever its name.
+    table_handle: Option<u64>,
 }
 
 impl Detected {
@@ -39,27 +48,56 @@ impl Detected {
             return Ok(None);
         };
         let mut sum: u64 = 0;
-        for (place, before) in counters {
-            let now = read(&mut self.socket, place)?.ok_or_else(|| RuleError::CounterGone {
-                counter: place.to_string(),
-            })?;
-            if now < *before {
-                let (counter, before) = (place.to_string(), *before);
-                return Err(RuleError::CounterReset {
-                    counter,
-                    before,
-                    now,
-                });
-            }
-            *before = now;
+        for counter in counters {
+            let now = counter.look(&mut self.socket)?;
             sum = sum.saturating_add(now);
         }
         Ok(Some(sum))
     }
 }
 
+impl Watched {
+    /// What it shows. An error if it shows less than before, or is another one under the same name.
+    fn look(&mut self, socket: &mut NftSocket) -> Result<u64, RuleError> {
+        let gone = |place: &CounterPlace| RuleError::CounterGone {
+            counter: place.to_string(),
+        };
+        let now = read(socket, &self.place)?.ok_or_else(|| gone(&self.place))?;
+        // Asked after the counter: if it is still the same table, the counter was its.
+        let handle = table_handle(socket, self.place.table())?;
+        let handle_before = self
+            .table_handle
+            .replace(handle.ok_or_else(|| gone(&self.place))?);
+        if handle_before.is_some() && handle_before != self.table_handle {
+            return Err(gone(&self.place));
+        }
+        let before = std::mem::replace(&mut self.packets, now);
+        if now < before {
+            let counter = self.place.to_string();
+            return Err(RuleError::CounterReset {
+                counter,
+                before,
+                now,
+            });
+        }
+        Ok(now)
+    }
+}
+
+/// The kernel's number of a table; `None` if it is gone.
+fn table_handle(
+    socket: &mut NftSocket,
+    (family, table): (Family, &str),
+) -> Result<Option<u64>, RuleError> {
+    const REQUEST: &str = "look at a counter's table";
+    let key =
+        attrs([string(NFTA_TABLE_NAME, table)]).map_err(|error| bad_message(REQUEST, error))?;
+    let found = socket.get(REQUEST, NFT_MSG_GETTABLE, family.0, key)?;
+    Ok(found.and_then(|found| found.attrs.be64(NFTA_TABLE_HANDLE)))
+}
+
 /// The counters of all feeds, each once; `None` if one is missing or counts for others too.
-fn counters(feeds: &[Feed]) -> Option<Vec<(CounterPlace, u64)>> {
+fn counters(feeds: &[Feed]) -> Option<Vec<Watched>> {
     if feeds.is_empty() {
         return None;
     }
@@ -76,7 +114,12 @@ fn counters(feeds: &[Feed]) -> Option<Vec<(CounterPlace, u64)>> {
         }
         places.insert(counter.place.clone());
     }
-    Some(places.into_iter().map(|place| (place, 0)).collect())
+    let watched = places.into_iter().map(|place| Watched {
+        place,
+        packets: 0,
+        table_handle: None,
+    });
+    Some(watched.collect())
 }
 
 /// What a counter shows; `None` if it is gone.
@@ -125,7 +168,7 @@ fn read(socket: &mut NftSocket, place: &CounterPlace) -> Result<Option<u64>, Rul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::{CounterRef, Family, Target};
+    use crate::rules::{CounterRef, Target};
 
     fn feed(number: u16, counter: Option<(&str, &[u16])>) -> Feed {
         let family = Family(2);

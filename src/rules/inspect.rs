@@ -128,6 +128,16 @@ pub enum CounterPlace {
     },
 }
 
+impl CounterPlace {
+    /// The table it is in.
+    pub(super) fn table(&self) -> (Family, &str) {
+        match self {
+            CounterPlace::Named { family, table, .. }
+            | CounterPlace::InRule { family, table, .. } => (*family, table),
+        }
+    }
+}
+
 impl fmt::Display for CounterPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

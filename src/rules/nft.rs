@@ -27,6 +27,7 @@ pub(super) const NFT_RETURN: u32 = 0xffff_fffb;
 
 // enum nf_tables_msg_types
 pub(super) const NFT_MSG_NEWTABLE: u16 = 0;
+pub(super) const NFT_MSG_GETTABLE: u16 = 1;
 pub(super) const NFT_MSG_NEWCHAIN: u16 = 3;
 pub(super) const NFT_MSG_GETCHAIN: u16 = 4;
 pub(super) const NFT_MSG_NEWRULE: u16 = 6;
@@ -47,6 +48,7 @@ pub(super) const NFTA_HOOK_PRIORITY: u16 = 2;
 // enum nft_table_attributes, enum nft_table_flags
 pub(super) const NFTA_TABLE_NAME: u16 = 1;
 pub(super) const NFTA_TABLE_FLAGS: u16 = 2;
+pub(super) const NFTA_TABLE_HANDLE: u16 = 4;
 /// The table belongs to the netlink socket that made it, and goes when that socket closes.
 pub(super) const NFT_TABLE_F_OWNER: u32 = 0x2;
 

@@ -61,7 +61,7 @@ impl Session {
             } else {
                 figures
             });
-            remarks.extend(remarks_on(&outcome, &watch, number));
+            remarks.extend(remarks_on(&outcome, &watch, number, bounds));
             sum += outcome.tally;
             files.extend(outcome.files);
             if let Some(cause) = outcome.error {
@@ -131,9 +131,17 @@ fn both(before: Option<Bounds>, after: Option<Bounds>) -> Option<Bounds> {
     })
 }
 
-fn remarks_on(outcome: &Outcome, watch: &Watch, number: u16) -> Vec<String> {
+fn remarks_on(
+    outcome: &Outcome,
+    watch: &Watch,
+    number: u16,
+    counted: Option<Bounds>,
+) -> Vec<String> {
     let mut remarks = Vec::new();
-    if watch.is_broken() {
+    // More packets with numbers than were counted at the most: the counter was set back between two
+    // looks, and has gone beyond where it was.
+    let too_few = counted.is_some_and(|counted| counted.most < outcome.tally.numbered);
+    if watch.is_broken() || too_few {
         remarks.push(format!(
             "the counter of {number} was reset or reloaded while capturing: detected may be too low"
         ));
