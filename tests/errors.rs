@@ -67,6 +67,13 @@ fn a_failed_start_leaves_no_files() {
 }
 
 #[test]
+fn a_device_that_is_not_there_is_named() {
+    let args = "-g 5 --install-rule --iface eht0 --duration 0.3 -q";
+    let args: Vec<_> = args.split(' ').collect();
+    assert_says(&attempt(&namespace(), &args), 0, &["no device `eht0`"]);
+}
+
+#[test]
 fn option_values_that_make_no_sense_exit_with_2() {
     let namespace = namespace();
     for (args, part) in [

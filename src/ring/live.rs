@@ -50,7 +50,10 @@ pub(super) struct Live {
     pub(super) committed: usize,
     /// A page could not be stored: nothing more goes to this file.
     damaged: bool,
-    /// Time of the first record, microseconds since 1970.
+    /// Of them, those of blocks and records that [`Figures`](super::Figures) does not count yet: a file
+    /// without a record is thrown away.
+    pub(super) uncounted_bytes: u64,
+    /// Time of the first record, microseconds since 1970; 0 is none.
     pub(super) first_us: u64,
     /// It holds a record that is committed, and so has its live name.
     pub(super) begun: bool,
@@ -69,6 +72,7 @@ impl Live {
             uncommitted_records: 0,
             damaged: false,
             committed: 0,
+            uncounted_bytes: 0,
             first_us: 0,
             begun: false,
         }
@@ -143,7 +147,8 @@ impl Live {
         fence(Ordering::Release);
         bytes[start..start + HEAD_BYTES].copy_from_slice(&head);
         self.committed = position;
-        Committed::Bytes(position - start)
+        self.uncounted_bytes += (position - start) as u64;
+        Committed::Done
     }
 }
 
@@ -152,8 +157,8 @@ impl Live {
 pub(super) enum Committed {
     /// There was nothing to commit.
     Nothing,
-    /// So many bytes are part of the file now.
-    Bytes(usize),
+    /// All that was appended is part of the file now.
+    Done,
     /// A page could not be stored: so many records are in no file, and this one is full.
     Lost {
         /// Records that were appended since the last commit.

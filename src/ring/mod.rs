@@ -95,7 +95,7 @@ pub struct Figures {
     pub stalls: u64,
     /// How long it waited in sum.
     pub stalled: Duration,
-    /// Bytes of records and blocks committed, fillers excluded.
+    /// Bytes of records and blocks committed, fillers excluded, in files that hold records.
     pub bytes: u64,
     /// Records appended that did not get into a file, because a page of it could not be stored.
     pub lost_records: u64,
@@ -190,10 +190,13 @@ impl Ring {
         match live.commit(self.measures) {
             Committed::Nothing => {}
             Committed::Lost { records } => self.figures.lost_records += records,
-            Committed::Bytes(bytes) => {
-                self.figures.bytes += bytes as u64;
+            Committed::Done => {
                 self.swapper.advanced(live.committed);
-                if !live.begun && live.first_us != 0 {
+                if live.first_us == 0 {
+                    return;
+                }
+                self.figures.bytes += std::mem::take(&mut live.uncounted_bytes);
+                if !live.begun {
                     // Only now may readers find it: before its first record, with the device that
                     // record names, it is no file that all of them take.
                     live.begun = true;

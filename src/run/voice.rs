@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::report::{Figures, Report, Stats, grouped};
 use crate::ring::Notice;
 use crate::session::{Session, disk_bound_bytes};
+use crate::sys::netlink::device_index;
 
 /// Tells people (standard error) and programs (standard output) what goes on.
 pub(super) struct Voice {
@@ -65,6 +66,12 @@ impl Voice {
                  host's user namespace, net.core.rmem_max is the limit",
                 grouped(granted as u64),
                 grouped(settings.buffer_bytes as u64)
+            ));
+        }
+        let device = settings.rule.as_ref().and_then(|rule| rule.iface.as_ref());
+        if let Some(device) = device.filter(|device| device_index(device).is_err()) {
+            self.say(&format!(
+                "there is no device `{device}` in this network namespace: its packets are captured once there is"
             ));
         }
         if self.quiet {

@@ -1,9 +1,10 @@
 //! Sending link-layer frames past the queueing discipline, many in one system call.
 
-use std::ffi::CString;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use super::netlink::device_index;
 
 /// How many frames one call to [`FrameSocket::send`] hands to the kernel at most.
 pub const BATCH: usize = 64;
@@ -17,7 +18,7 @@ pub struct FrameSocket {
 impl FrameSocket {
     /// Opens a socket bound to `interface`, in the network namespace of the calling thread.
     pub fn open(interface: &str) -> io::Result<Self> {
-        let index = interface_index(interface)?;
+        let index = device_index(interface)?;
         // SAFETY: `socket` takes three numbers. Protocol 0 asks for no packet to be received.
         let raw = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
         if raw < 0 {
@@ -85,17 +86,6 @@ impl FrameSocket {
         };
         usize::try_from(sent).map_err(|_| io::Error::last_os_error())
     }
-}
-
-/// The index of an interface in the network namespace of the calling thread.
-pub fn interface_index(interface: &str) -> io::Result<i32> {
-    let name = CString::new(interface).map_err(io::Error::other)?;
-    // SAFETY: the pointer is to a live string that ends in NUL, and is only read.
-    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-    if index == 0 {
-        return Err(io::Error::last_os_error());
-    }
-    i32::try_from(index).map_err(io::Error::other)
 }
 
 fn socklen<T>() -> libc::socklen_t {

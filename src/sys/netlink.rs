@@ -1,5 +1,6 @@
 //! Receiving from a netlink socket, and the socket options that `neli` does not set.
 
+use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -171,6 +172,20 @@ pub fn device_name(ifindex: u32) -> Option<String> {
     if found.is_null() {
         return None;
     }
-    let name = std::ffi::CStr::from_bytes_until_nul(&name).ok()?;
+    let name = CStr::from_bytes_until_nul(&name).ok()?;
     name.to_str().ok().map(str::to_owned)
+}
+
+/// The index of a device in the calling thread's network namespace.
+///
+/// # Errors
+/// `ENODEV` if there is none of that name.
+pub fn device_index(name: &str) -> io::Result<i32> {
+    let name = CString::new(name).map_err(io::Error::other)?;
+    // SAFETY: the pointer is to a live string that ends in NUL, and is only read.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    if index == 0 {
+        return Err(io::Error::last_os_error());
+    }
+    i32::try_from(index).map_err(io::Error::other)
 }

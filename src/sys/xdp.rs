@@ -14,7 +14,7 @@ use libc::{xdp_desc, xdp_mmap_offsets, xdp_ring_offset, xdp_umem_reg};
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
 use super::bpf;
-use super::inject::interface_index;
+use super::netlink::device_index;
 use super::netlink::{Plain, get_option, len_of, set_option};
 use super::packet_ring::wait;
 
@@ -113,7 +113,7 @@ impl XdpSocket {
     /// # Errors
     /// What the system says: `EPERM` for all but root of the first user namespace.
     pub fn open(interface: &str) -> io::Result<XdpSocket> {
-        let index = u32::try_from(interface_index(interface)?).map_err(io::Error::other)?;
+        let index = u32::try_from(device_index(interface)?).map_err(io::Error::other)?;
         // SAFETY: `socket` takes three numbers.
         let raw = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
         if raw < 0 {
