@@ -24,9 +24,8 @@ use crate::report::Figures;
 use crate::ring::store::Recovered;
 use crate::ring::{Notice, Ring, StoreError};
 use crate::rules::{self, InstalledTable, RuleError, RuleSpec, SpecError};
-use crate::source::Source;
-use crate::source::nflog::GroupError;
-use crate::source::nfqueue::{LastStatus, QueueError};
+use crate::source::nfqueue::LastStatus;
+use crate::source::{Source, SourceError};
 use drops::drops_before_hook;
 use files::{file_snaplen, pcapng};
 use open::{Opened, open_rings, open_source};
@@ -34,12 +33,9 @@ use open::{Opened, open_rings, open_source};
 /// Why a capture cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// The group cannot be read.
+    /// The group or queue cannot be read.
     #[error(transparent)]
-    Group(#[from] GroupError),
-    /// The queue cannot be read.
-    #[error(transparent)]
-    Queue(#[from] QueueError),
+    Source(#[from] SourceError),
     /// The ring cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),

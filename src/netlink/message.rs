@@ -92,9 +92,14 @@ fn u32_at(header: &[u8; HEADER_BYTES], at: Range<usize>) -> u32 {
     u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
 }
 
-/// Reads the error number of an [`ERROR`] message's body: 0 is an acknowledgement.
-pub fn error_number(body: &[u8]) -> Option<i32> {
-    body.first_chunk::<4>().map(|n| -i32::from_ne_bytes(*n))
+/// The first acknowledgement or error in a datagram: the sequence number of its request, and the error
+/// number, which is 0 for an acknowledgement.
+pub fn answer(datagram: &[u8]) -> Option<(u32, i32)> {
+    let answer = Messages::new(datagram)
+        .flatten()
+        .find(|message| message.kind == ERROR)?;
+    let errno = i32::from_ne_bytes(*answer.body.first_chunk()?).wrapping_neg();
+    Some((answer.sequence, errno))
 }
 
 #[cfg(test)]

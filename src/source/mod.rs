@@ -1,11 +1,14 @@
 //! Where packets come from: an NFLOG group or an NFQUEUE queue, one engine for both.
 
+mod error;
 mod holder;
 pub mod nflog;
 pub mod nfqueue;
 mod pace;
 mod queue_status;
 mod socket;
+
+pub use error::{SourceError, Which};
 
 use std::io;
 

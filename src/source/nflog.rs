@@ -7,14 +7,15 @@ use neli::consts::netfilter::{LogCmd, LogCopyMode, NfLogCfg};
 use neli::consts::nl::NlmF;
 use neli::socket::NlSocket;
 
-use super::holder::holder;
+use super::error::{SourceError, Which};
 use super::socket as source_socket;
 use super::{Arrival, Count, Item, Source, Walk};
-use crate::netlink::message::{self, Messages};
+use crate::netlink::message::Messages;
 use crate::netlink::nflog;
 use crate::netlink::request::{AttrResult, be16, be32, bytes};
 use crate::netlink::shape::Shapes;
 use crate::packet::{Packet, Twin};
+use crate::rules::Target;
 use crate::sys::buffer::Buffer;
 use crate::sys::netlink as socket;
 
@@ -27,8 +28,6 @@ const NLBUFSIZ_MIN_BYTES: u32 = 4096;
 const DATAGRAMS_IN_BUFFER_MIN: usize = 16;
 /// `NFULNL_CFG_F_SEQ`: number the messages of this group.
 const FLAG_SEQUENCE: u16 = 1;
-/// How long the kernel gets to acknowledge a configuration.
-const ACKNOWLEDGE_TRIES: usize = 20;
 
 /// How a group is to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,47 +69,6 @@ impl GroupConfig {
     }
 }
 
-/// Why a group cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum GroupError {
-    /// Netfilter's log is not in this kernel.
-    #[error(
-        "group {group}: this kernel has no Netfilter log to netlink; load it with `modprobe nfnetlink_log` (CONFIG_NETFILTER_NETLINK_LOG)"
-    )]
-    NoNflog {
-        /// The group.
-        group: u16,
-    },
-    /// Somebody else holds the group.
-    #[error(
-        "group {group} is taken by {holder}; stop it, or capture another group (and change the rule's `log group`)"
-    )]
-    Taken {
-        /// The group.
-        group: u16,
-        /// The process, or what is known of it.
-        holder: String,
-    },
-    /// The caller may not.
-    #[error(
-        "group {group}: capturing needs CAP_NET_ADMIN in this network namespace; run as root, or `setcap cap_net_admin+ep` the program"
-    )]
-    NoRight {
-        /// The group.
-        group: u16,
-    },
-    /// Anything else.
-    #[error("group {group}: cannot {what}: {source}")]
-    System {
-        /// The group.
-        group: u16,
-        /// What was tried.
-        what: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
 /// One bound group: its socket and its receive buffer.
 pub struct Group {
     socket: NlSocket,
@@ -139,17 +97,15 @@ impl Group {
     /// so that no packet comes before the settings hold.
     ///
     /// # Errors
-    /// [`GroupError`], each with its remedy.
-    pub fn open(config: GroupConfig) -> Result<Group, GroupError> {
-        let group = config.group;
+    /// [`SourceError`], each with its remedy.
+    pub fn open(config: GroupConfig) -> Result<Group, SourceError> {
+        let which = Which {
+            target: Target::Group,
+            number: config.group,
+        };
+        let failed = |step| SourceError::system(which, step);
         let (socket, granted_buffer_bytes) =
-            source_socket::open(config.buffer_bytes).map_err(|(what, source)| {
-                GroupError::System {
-                    group,
-                    what,
-                    source,
-                }
-            })?;
+            source_socket::open(config.buffer_bytes).map_err(failed)?;
         // A buffer that cannot be had (no right to exceed net.core.rmem_max) must hold several
         // datagrams all the same: smaller ones then.
         let nlbufsiz_limit =
@@ -160,12 +116,8 @@ impl Group {
                 .min(nlbufsiz_limit.max(NLBUFSIZ_MIN_BYTES)),
             ..config
         };
-        let buffer =
-            Buffer::new(config.datagram_bytes_max()).map_err(|source| GroupError::System {
-                group,
-                what: "get memory for its receive buffer",
-                source,
-            })?;
+        let buffer = Buffer::new(config.datagram_bytes_max())
+            .map_err(|error| failed(("get memory for its receive buffer", error)))?;
         let mut this = Group {
             socket,
             buffer,
@@ -176,11 +128,12 @@ impl Group {
             granted_buffer_bytes,
             config,
         };
-        this.configure()?;
+        this.configure()
+            .map_err(|source| SourceError::of_bind(which, source))?;
         Ok(this)
     }
 
-    fn configure(&mut self) -> Result<(), GroupError> {
+    fn configure(&mut self) -> io::Result<()> {
         let config = self.config.clone();
         let mut copy_mode = config
             .copy_range_bytes
@@ -191,77 +144,41 @@ impl Group {
         let hundredths = u32::try_from(config.flush.as_millis() / 10)
             .unwrap_or(u32::MAX)
             .max(1);
-        let answer = self.request(
-            1,
-            [
-                bytes(NfLogCfg::Cmd.into(), &[LogCmd::Bind.into()]),
-                bytes(NfLogCfg::Mode.into(), &copy_mode),
-                be32(
-                    NfLogCfg::NlBufSize.into(),
-                    config.nlbufsiz_bytes.min(NLBUFSIZ_MAX_BYTES),
-                ),
-                be32(NfLogCfg::Timeout.into(), hundredths),
-                be32(NfLogCfg::QThresh.into(), config.batch.max(1)),
-                be16(NfLogCfg::Flags.into(), FLAG_SEQUENCE),
-            ],
-        );
-        let group = config.group;
-        answer.map_err(|source| match source.raw_os_error() {
-            // A group that another socket holds answers EPERM too: who holds it decides.
-            Some(libc::EPERM) => match holder("nfnetlink_log", group) {
-                Some(holder) => GroupError::Taken { group, holder },
-                None => GroupError::NoRight { group },
-            },
-            Some(libc::EBUSY) => GroupError::Taken {
-                group,
-                holder: "this process".to_owned(),
-            },
-            Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT) => {
-                GroupError::NoNflog { group }
-            }
-            _ => GroupError::System {
-                group,
-                what: "bind it",
-                source,
-            },
-        })
+        self.request([
+            bytes(NfLogCfg::Cmd.into(), &[LogCmd::Bind.into()]),
+            bytes(NfLogCfg::Mode.into(), &copy_mode),
+            be32(
+                NfLogCfg::NlBufSize.into(),
+                config.nlbufsiz_bytes.min(NLBUFSIZ_MAX_BYTES),
+            ),
+            be32(NfLogCfg::Timeout.into(), hundredths),
+            be32(NfLogCfg::QThresh.into(), config.batch.max(1)),
+            be16(NfLogCfg::Flags.into(), FLAG_SEQUENCE),
+        ])
     }
 
     /// Sends a configuration request and waits for the kernel's answer; packets that come before it
     /// are kept.
-    fn request<const N: usize>(
-        &mut self,
-        sequence: u32,
-        settings: [AttrResult; N],
-    ) -> io::Result<()> {
-        self.send(sequence, settings)?;
-        for _ in 0..ACKNOWLEDGE_TRIES {
+    fn request<const N: usize>(&mut self, settings: [AttrResult; N]) -> io::Result<()> {
+        self.send(NlmF::ACK, settings)?;
+        for _ in 0..source_socket::ANSWER_TRIES {
             if self.fill(true)? == Arrival::Nothing {
                 continue;
             }
             let datagram = &self.buffer[..self.filled];
-            let answer = Messages::new(datagram)
-                .flatten()
-                .find(|message| message.kind == message::ERROR && message.sequence == sequence);
-            match answer.map(|message| message::error_number(message.body)) {
-                Some(Some(0)) => return Ok(()),
-                Some(Some(errno)) => return Err(io::Error::from_raw_os_error(errno)),
-                Some(None) => return Err(io::Error::from(io::ErrorKind::InvalidData)),
+            match source_socket::answered(datagram) {
+                Some(answer) => return answer,
                 None => self.kept.push(datagram.to_vec()),
             }
         }
-        Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "the kernel did not acknowledge the configuration",
-        ))
+        Err(source_socket::unanswered())
     }
 
-    fn send<const N: usize>(&self, sequence: u32, settings: [AttrResult; N]) -> io::Result<()> {
+    fn send<const N: usize>(&self, flags: NlmF, settings: [AttrResult; N]) -> io::Result<()> {
         source_socket::configure(
             &self.socket,
             nflog::CONFIG,
-            NlmF::ACK,
-            sequence,
+            flags,
             self.config.group,
             settings,
         )
@@ -323,7 +240,10 @@ impl Source for Group {
     }
 
     fn detach(&mut self) -> io::Result<()> {
-        self.send(2, [bytes(NfLogCfg::Cmd.into(), &[LogCmd::Unbind.into()])])
+        self.send(
+            NlmF::empty(),
+            [bytes(NfLogCfg::Cmd.into(), &[LogCmd::Unbind.into()])],
+        )
     }
 
     fn dropped_datagrams(&self) -> u64 {

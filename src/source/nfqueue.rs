@@ -28,24 +28,21 @@ use neli::consts::socket::Msg;
 use neli::socket::NlSocket;
 pub use nfq::Verdict;
 
-use super::holder::holder;
+use super::error::{SourceError, Which};
 use super::pace::Pace;
 pub use super::queue_status::{LastStatus, QueueStatus};
 use super::socket as source_socket;
 use super::{Arrival, Count, Item, Source, Walk};
-use crate::netlink::message::{self, Messages};
+use crate::netlink::message::{Messages, answer};
 use crate::netlink::nfqueue::{self as wire, VerdictBatch, config as cfg, packet_id};
 use crate::netlink::request::{AttrResult, be32, bytes};
 use crate::packet::Packet;
+use crate::rules::Target;
 use crate::sys::mmsg::{self, Datagrams};
 use crate::sys::netlink as options;
 
-/// How many receive calls the kernel gets to acknowledge a configuration.
-const ACKNOWLEDGE_TRIES: usize = 100;
 /// More than all attributes of a message take beside the packet (about 200 bytes today).
 const ATTRIBUTES_BYTES_MAX: u32 = 1024;
-/// The sequence number of the request that is acknowledged.
-const BIND_SEQUENCE: u32 = 1;
 
 /// How a queue is to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,47 +61,6 @@ pub struct QueueConfig {
     pub mark: Option<u32>,
     /// The socket's receive buffer.
     pub buffer_bytes: usize,
-}
-
-/// Why a queue cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum QueueError {
-    /// NFQUEUE is not in this kernel.
-    #[error(
-        "queue {queue}: this kernel has no Netfilter queue to netlink; load it with `modprobe nfnetlink_queue` (CONFIG_NETFILTER_NETLINK_QUEUE)"
-    )]
-    NoNfqueue {
-        /// The queue.
-        queue: u16,
-    },
-    /// Somebody else holds the queue.
-    #[error(
-        "queue {queue} is taken by {holder}; stop it, or capture another queue (and change the rule's `queue num`)"
-    )]
-    Taken {
-        /// The queue.
-        queue: u16,
-        /// The process, or what is known of it.
-        holder: String,
-    },
-    /// The caller may not.
-    #[error(
-        "queue {queue}: capturing needs CAP_NET_ADMIN in this network namespace; run as root, or `setcap cap_net_admin+ep` the program"
-    )]
-    NoRight {
-        /// The queue.
-        queue: u16,
-    },
-    /// Anything else.
-    #[error("queue {queue}: cannot {what}: {source}")]
-    System {
-        /// The queue.
-        queue: u16,
-        /// What was tried.
-        what: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
 }
 
 /// How far the end has come.
@@ -145,23 +101,23 @@ impl Queue {
     /// Binds the queue in the calling thread's network namespace and configures it in one request.
     ///
     /// # Errors
-    /// [`QueueError`], each with its remedy.
-    pub fn open(config: QueueConfig) -> Result<Queue, QueueError> {
+    /// [`SourceError`], each with its remedy.
+    pub fn open(config: QueueConfig) -> Result<Queue, SourceError> {
         let queue = config.queue;
-        let system = |(what, source)| QueueError::System {
-            queue,
-            what,
-            source,
+        let which = Which {
+            target: Target::Queue,
+            number: queue,
         };
+        let failed = |step| SourceError::system(which, step);
         let (socket, granted_buffer_bytes) =
-            source_socket::open(config.buffer_bytes).map_err(system)?;
+            source_socket::open(config.buffer_bytes).map_err(failed)?;
         options::set_timestamps(options::borrow(&socket))
-            .map_err(|error| system(("have packets stamped", error)))?;
+            .map_err(|error| failed(("have packets stamped", error)))?;
         let copy_range_bytes = config.copy_range_bytes.clamp(1, wire::COPY_RANGE_MAX_BYTES);
         let mut this = Queue {
             socket,
             datagrams: Datagrams::new((copy_range_bytes + ATTRIBUTES_BYTES_MAX) as usize)
-                .map_err(|error| system(("get memory for its receive buffer", error)))?,
+                .map_err(|error| failed(("get memory for its receive buffer", error)))?,
             kept: Vec::new(),
             verdict: VerdictBatch::new(queue, verdict_number(config.verdict), config.mark),
             settled_id: 0,
@@ -176,7 +132,7 @@ impl Queue {
         };
         this.configure().map_err(|source| {
             this.stage = Stage::Released; // it is not ours to release
-            this.explain(source)
+            SourceError::of_bind(which, source)
         })?;
         Ok(this)
     }
@@ -203,49 +159,20 @@ impl Queue {
                 be32(cfg::MASK, every_flag),
             ],
         )?;
-        for _ in 0..ACKNOWLEDGE_TRIES {
+        for _ in 0..source_socket::ANSWER_TRIES {
             self.fill(true)?;
             let mut answer = None;
             for datagram in self.datagrams.iter() {
-                match error_number(datagram) {
-                    Some((BIND_SEQUENCE, errno)) => answer = Some(errno),
-                    Some(_) => {}
+                match source_socket::answered(datagram) {
                     None => self.kept.push(datagram.to_vec()),
+                    found => answer = found,
                 }
             }
-            match answer {
-                Some(0) => return Ok(()),
-                Some(errno) => return Err(io::Error::from_raw_os_error(errno)),
-                None => {}
+            if let Some(answer) = answer {
+                return answer;
             }
         }
-        Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "the kernel did not acknowledge the configuration",
-        ))
-    }
-
-    fn explain(&self, source: io::Error) -> QueueError {
-        let queue = self.config.queue;
-        match source.raw_os_error() {
-            // A queue that another socket holds answers EPERM too: who holds it decides.
-            Some(libc::EPERM) => match holder("nfnetlink_queue", queue) {
-                Some(holder) => QueueError::Taken { queue, holder },
-                None => QueueError::NoRight { queue },
-            },
-            Some(libc::EBUSY) => QueueError::Taken {
-                queue,
-                holder: "this process".to_owned(),
-            },
-            Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT) => {
-                QueueError::NoNfqueue { queue }
-            }
-            _ => QueueError::System {
-                queue,
-                what: "bind it",
-                source,
-            },
-        }
+        Err(source_socket::unanswered())
     }
 
     fn send<const N: usize>(&self, flags: NlmF, settings: [AttrResult; N]) -> io::Result<()> {
@@ -253,7 +180,6 @@ impl Queue {
             &self.socket,
             wire::CONFIG,
             flags,
-            BIND_SEQUENCE,
             self.config.queue,
             settings,
         )
@@ -398,19 +324,11 @@ fn verdict_number(verdict: Verdict) -> u32 {
     u32::from(verdict != Verdict::Drop)
 }
 
-/// The request and the error number of an acknowledgement or error.
-fn error_number(datagram: &[u8]) -> Option<(u32, i32)> {
-    let answer = Messages::new(datagram)
-        .flatten()
-        .find(|message| message.kind == message::ERROR)?;
-    Some((answer.sequence, message::error_number(answer.body)?))
-}
-
 /// What the kernel says against a verdict. That there is none such packet is nothing: those of a
 /// device that went down, or of a deleted rule, are dropped while they wait.
 #[cold]
 fn refusal(datagram: &[u8]) -> io::Result<()> {
-    match error_number(datagram) {
+    match answer(datagram) {
         None | Some((_, 0 | libc::ENOENT)) => Ok(()),
         Some((_, libc::EPERM)) => Err(io::Error::new(
             io::ErrorKind::PermissionDenied,

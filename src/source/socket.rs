@@ -10,11 +10,17 @@ use neli::consts::socket::{Msg, NlFamily};
 use neli::socket::NlSocket;
 use neli::utils::Groups;
 
+use crate::netlink::message::answer;
 use crate::netlink::request::{AttrResult, attrs, message};
 use crate::sys::netlink as options;
 
 /// How long a receive call waits before it gives the caller a chance to look around.
 const RECEIVE_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// How many receive calls the kernel's answer may take: packets may have come before it.
+pub(super) const ANSWER_TRIES: usize = 100;
+/// The sequence number of every request.
+const SEQUENCE: u32 = 1;
 
 /// What could not be done, and what the system said.
 pub(super) type Failed = (&'static str, io::Error);
@@ -41,16 +47,32 @@ pub(super) fn configure<const N: usize>(
     socket: &NlSocket,
     kind: u16,
     flags: NlmF,
-    sequence: u32,
     number: u16,
     settings: [AttrResult; N],
 ) -> io::Result<()> {
     let other = |error| io::Error::other(format!("{error}"));
     let settings = attrs(settings).map_err(other)?;
-    let request = message(kind, flags, sequence, 0, number, settings).map_err(other)?;
+    let request = message(kind, flags, SEQUENCE, 0, number, settings).map_err(other)?;
     let mut bytes = Cursor::new(Vec::new());
     request
         .to_bytes(&mut bytes)
         .map_err(|error| io::Error::other(error.to_string()))?;
     socket.send(bytes.get_ref(), Msg::empty()).map(drop)
+}
+
+/// The kernel's answer to a request, if it is in `datagram`.
+pub(super) fn answered(datagram: &[u8]) -> Option<io::Result<()>> {
+    match answer(datagram)? {
+        (SEQUENCE, 0) => Some(Ok(())),
+        (SEQUENCE, errno) => Some(Err(io::Error::from_raw_os_error(errno))),
+        _ => None,
+    }
+}
+
+/// The error where [`ANSWER_TRIES`] calls brought no answer.
+pub(super) fn unanswered() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::TimedOut,
+        "the kernel did not acknowledge the configuration",
+    )
 }
