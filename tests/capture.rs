@@ -462,12 +462,15 @@ fn signals_end_the_capture_with_nothing_lost() {
         let (lab, dir) = (lab(), temp_dir());
         load_capture_rules(lab.receiver());
         let capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
-        // Fewer than a batch: most are in the kernel when the signal comes.
+        // Stopped when they come and when it is told to end: what it has then is in the kernel.
+        capture.signal(Signal::STOP);
         Traffic::new(64, 700).send(&lab, None).unwrap();
         until("the rule has seen them", || {
             (detected(lab.receiver()) == 700).then_some(())
         });
-        let ended = capture.end_by(signal);
+        capture.signal(signal);
+        capture.signal(Signal::CONT);
+        let ended = capture.wait_end();
         assert!(ended.status.success(), "{}", ended.said);
         ended.assert_balanced();
         assert_eq!(
@@ -694,6 +697,147 @@ fn an_installed_rule_makes_the_account_exact_in_the_middle_of_traffic() {
     });
 }
 
+/// A rule that was there first counts on while its group is bound and released: how much, nobody can say, and
+/// the report gives the bounds.
+#[test]
+fn without_a_rule_of_its_own_the_report_says_how_far_it_is_uncertain() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    under_traffic(&lab, 60_000, || {
+        until("packets pass between two looks at the counter", || {
+            let before = detected(lab.receiver());
+            let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+            capture.wait_written(5_000);
+            let ended = capture.end();
+            let after = detected(lab.receiver());
+            let report = &ended.report;
+            let uncertain = ended.number("/detected_uncertain");
+            let (told, received) = (ended.number("/detected"), ended.number("/received"));
+            assert!(
+                received <= told && told + uncertain <= after - before,
+                "{before} {after} {report:#}"
+            );
+            assert_eq!(
+                told,
+                ended.number("/written") + common::dropped(report),
+                "{report:#}"
+            );
+            let text = format!("(up to {} more)", lwnflog::report::grouped(uncertain));
+            assert_eq!(ended.said.contains(&text), uncertain != 0, "{}", ended.said);
+            (uncertain != 0).then_some(())
+        });
+    });
+}
+
+/// The settings that make batches of a thousand hold in the kernel: what is handed over is full, or a tenth of a
+/// second old.
+#[test]
+fn the_kernel_hands_over_full_batches() {
+    const PACKETS: u64 = 200_000;
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5", "-s", "0"]);
+    let table = run_in(
+        lab.receiver(),
+        "cat",
+        &["/proc/thread-self/net/netfilter/nfnetlink_log"],
+    );
+    // Group, port id, packets waiting, mode (2: packets), bytes to copy, flush timeout in 1/100 s, users.
+    let columns: Vec<_> = table.split_whitespace().collect();
+    assert_eq!(
+        (columns[0], columns[3], columns[5]),
+        ("5", "2", "10"),
+        "{table}"
+    );
+    Traffic::new(64, PACKETS).send(&lab, None).unwrap();
+    capture.wait_written(PACKETS);
+    let ended = capture.end();
+    ended.assert_balanced();
+    // A message of 64 bytes takes some 200, so that the kernel's 128 KiB and more hold over 600.
+    let full = PACKETS / 600 + 1;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "tenths of a second"
+    )]
+    let timeouts = (ended.report["elapsed_secs"].as_f64().unwrap() * 10.0) as u64 + 1;
+    let batches = ended.number("/batches");
+    assert!(
+        batches <= full + timeouts,
+        "{batches} batches, {full} full ones and {timeouts} tenths of a second"
+    );
+}
+
+/// Another process may send to our socket, if it has the right. Nothing that it says counts, nor does it end
+/// anything.
+#[test]
+fn a_stranger_s_datagrams_are_passed_over() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    let table = run_in(
+        lab.receiver(),
+        "cat",
+        &["/proc/thread-self/net/netfilter/nfnetlink_log"],
+    );
+    let port: u32 = table.split_whitespace().nth(1).unwrap().parse().unwrap();
+    capture.signal(Signal::STOP);
+    // A packet message of group 5, as the kernel sent one; and what is no message at all.
+    let forged = common::datagrams::real_datagrams()[0];
+    lab.receiver()
+        .run(|| {
+            for datagram in [forged, b"nonsense", &forged[..forged.len() / 2]] {
+                common::send_netlink(port, datagram);
+            }
+        })
+        .unwrap();
+    Traffic::new(64, 700).send(&lab, None).unwrap();
+    until("the rule has seen them", || {
+        (detected(lab.receiver()) == 700).then_some(())
+    });
+    capture.signal(Signal::INT);
+    capture.signal(Signal::CONT);
+    let ended = capture.wait_end();
+    ended.assert_balanced();
+    assert_eq!(
+        (ended.number("/received"), ended.number("/written")),
+        (700, 700),
+        "{:#}",
+        ended.report
+    );
+}
+
+/// On a terminal: rate, packets, and the place in the ring, once a second.
+#[test]
+fn a_terminal_has_a_status_line() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let command = format!(
+        "{LWNFLOG} -g 5 -w {} -C 1MiB -W 3 --duration 2500ms",
+        dir.path().display()
+    );
+    let mut script = lab.receiver().command("script").unwrap();
+    script.args(["-qec", &command, "/dev/null"]);
+    let capture = Running::spawn(&mut script);
+    until("the group is bound", || {
+        let table = run_in(
+            lab.receiver(),
+            "cat",
+            &["/proc/thread-self/net/netfilter/nfnetlink_log"],
+        );
+        (!table.is_empty()).then_some(())
+    });
+    Traffic::new(64, 1_234).send(&lab, None).unwrap();
+    let ended = capture.wait_end();
+    assert!(ended.status.success(), "{ended:?}");
+    let shown = ended.shown.join("\n");
+    assert!(
+        shown.contains("1,234 written, 0 dropped, 0 skipped, file 1 of 3, "),
+        "{shown}"
+    );
+    assert!(shown.contains("\r\u{1b}[K"), "it is one line: {shown:?}");
+}
+
 #[test]
 fn one_group_a_processor() {
     const PACKETS: u64 = 20_000;
@@ -757,6 +901,32 @@ fn one_group_a_processor() {
     seen.sort_unstable();
     seen.dedup();
     assert_eq!(seen.len() as u64, PACKETS);
+}
+
+/// Oldest first, whichever group they are of.
+#[test]
+fn files_of_several_groups_are_listed_by_age() {
+    let (lab, dir) = (lab(), temp_dir());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5,6"]);
+    for (round, group) in ["group 6", "group 5", "group 6"].iter().enumerate() {
+        common::nft(
+            lab.receiver(),
+            "table ip lwnflog {}; delete table ip lwnflog;",
+        );
+        common::load_rule(lab.receiver(), "", group);
+        Traffic::new(64, 10).send(&lab, None).unwrap();
+        capture.wait_written(10 * (round as u64 + 1));
+        capture.signal(Signal::HUP);
+        // Names tell seconds.
+        std::thread::sleep(std::time::Duration::from_millis(1_100));
+    }
+    let ended = capture.end();
+    let files = ended.files();
+    let groups: Vec<_> = files
+        .iter()
+        .map(|file| file.file_name().unwrap().to_string_lossy()[..2].to_owned())
+        .collect();
+    assert_eq!(groups, ["g6", "g5", "g6"], "{files:?}");
 }
 
 /// The live file is whole at every moment that its writer rests.

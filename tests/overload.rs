@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use common::files::read_all;
 use common::{Ended, Running, detected, lab, load_capture_rules, number, temp_dir, until};
-use lwnflog::lab::{Lab, Traffic};
+use lwnflog::lab::{Lab, Marker, Traffic};
 use rustix::process::Signal;
+use serde_json::Value;
 
 /// Stops a capture with a small buffer, lets `while_stopped` packets come, goes on, and lets
 /// `afterwards` packets come. Returns how it ended, and the sum of `epb_dropcount`.
@@ -54,10 +55,15 @@ fn overrun(options: &[&str], while_stopped: u64, afterwards: u64) -> (Ended, u64
         ended.report
     );
     let all = read_all(&ended.files());
+    assert_eq!(
+        all.packets.len() as u64,
+        ended.number("/written"),
+        "packets in the files"
+    );
     let stopped = all
         .packets
         .iter()
-        .filter_map(|packet| lwnflog::lab::Marker::of_frame(&packet.data));
+        .filter_map(|packet| Marker::of_frame(&packet.data));
     let stopped = stopped
         .filter(|marker| marker.stream == 1)
         .map(|marker| marker.sequence)
@@ -114,29 +120,64 @@ fn counting_is_exact_under_overload_too() {
     );
 }
 
-/// As fast as the machine can, with a buffer for a few batches: whatever is lost, it is known.
+/// As fast as the machine can, with a buffer for a few batches, and stopped in between: whatever is lost, the
+/// account, the notes in the files and the numbers that the packets themselves carry say the same.
 #[test]
 fn the_account_is_exact_at_full_speed() {
     const PACKETS: u64 = 300_000;
     let (lab, dir) = (lab(), temp_dir());
     load_capture_rules(lab.receiver());
-    let options = [
-        "--group",
-        "5",
-        "--buffer-size",
-        "256KiB",
-        "--file-size",
-        "1MiB",
-        "--files",
-        "3",
-    ];
-    let capture = Running::capture(lab.receiver(), dir.path(), &options);
-    send(&lab, PACKETS, 0);
+    let options = ["-g", "5", "-B", "256KiB", "-C", "2MiB", "-W", "0"];
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+    capture.wait_stats("the first second", |_| true);
+    send(&lab, PACKETS / 2, 0);
+    capture.signal(Signal::STOP);
+    send(&lab, PACKETS / 2, 1);
+    let elapsed = |stats: &Value| stats["elapsed_secs"].as_f64().unwrap();
+    let stopped = elapsed(&capture.wait_stats("a line before the stop", |_| true));
+    capture.signal(Signal::CONT);
+    // What the last gap ends with has to find room.
+    capture.wait_stats("the buffer is read empty", |stats| {
+        elapsed(stats) > stopped && stats["packets_per_sec"] == 0.0
+    });
+    Traffic::new(64, 1_000)
+        .rate(Some(5_000))
+        .stream(2)
+        .send(&lab, None)
+        .unwrap();
+    let sum = PACKETS + 1_000;
     until("the rule has counted all", || {
-        (detected(lab.receiver()) == PACKETS).then_some(())
+        (detected(lab.receiver()) == sum).then_some(())
     });
     let ended = capture.end();
     ended.assert_balanced();
-    assert_eq!(ended.number("/detected"), PACKETS);
-    println!("{:#}", ended.report);
+    assert_eq!(ended.number("/detected"), sum);
+    let all = read_all(&ended.files());
+    assert_eq!(all.packets.len() as u64, ended.number("/written"));
+    let overrun = ended.number("/dropped/overrun");
+    assert!(overrun > 0, "this was to overrun: {:#}", ended.report);
+    assert_eq!(
+        all.dropcounts(),
+        overrun,
+        "the gaps in the files, summed up"
+    );
+    // By the numbers that were sent: what is in no file is what the account has lost.
+    let mut missing = 0;
+    for (stream, sent) in [(0, PACKETS / 2), (1, PACKETS / 2), (2, 1_000)] {
+        let markers = all
+            .packets
+            .iter()
+            .filter_map(|packet| Marker::of_frame(&packet.data));
+        let numbers: Vec<_> = markers
+            .filter(|marker| marker.stream == stream)
+            .map(|marker| marker.sequence)
+            .collect();
+        assert!(
+            numbers.windows(2).all(|pair| pair[0] < pair[1]),
+            "each once, in order"
+        );
+        missing += sent - numbers.len() as u64;
+    }
+    let allocation = ended.number("/dropped/allocation");
+    assert_eq!(missing, overrun + allocation, "{:#}", ended.report);
 }

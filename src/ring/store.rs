@@ -366,6 +366,16 @@ fn finished_name(name: &str, sequence: u64, first_us: u64, extension: &str) -> S
     format!("{name}-{sequence:06}-{stamp}.{extension}")
 }
 
+/// Puts finished files of several rings in order, oldest first, by the time in their names. Those of one ring
+/// that begin in the same second stay as they are.
+pub fn sort_by_age(files: &mut [PathBuf]) {
+    let stamp = |path: &PathBuf| {
+        let stem = path.file_stem()?.to_str()?;
+        stem.rsplit('-').next().map(str::to_owned)
+    };
+    files.sort_by_cached_key(stamp);
+}
+
 fn lock(path: &Path) -> Result<File, StoreError> {
     let problem = |source| StoreError::Directory {
         path: path.to_owned(),

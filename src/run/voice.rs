@@ -4,6 +4,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Instant;
 
+use crate::config::Settings;
 use crate::report::{Figures, Report, Stats, grouped};
 use crate::ring::Notice;
 use crate::session::{Session, disk_bound_bytes};
@@ -157,7 +158,8 @@ impl Voice {
         }
         if self.status_line {
             self.line_open = true;
-            let _ = write!(io::stderr(), "\r\x1b[K{}", status(&figures, rate));
+            let line = status(&figures, rate, session.settings());
+            let _ = write!(io::stderr(), "\r\x1b[K{line}");
             let _ = io::stderr().flush();
         }
     }
@@ -165,7 +167,7 @@ impl Voice {
     pub(super) fn figures_now(&mut self, session: &mut Session) {
         let figures = session.figures();
         let rate = self.rate(figures.received);
-        self.say(&status(&figures, rate));
+        self.say(&status(&figures, rate, session.settings()));
     }
 
     pub(super) fn report(&mut self, report: &Report) {
@@ -196,25 +198,65 @@ impl Voice {
     }
 }
 
-fn status(figures: &Figures, rate: f64) -> String {
+/// `12,000 packets/s, 36,000 written, 0 dropped, 0 skipped, file 3 of 8, 4,123,456 bytes`
+fn status(figures: &Figures, rate: f64, settings: &Settings) -> String {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "a rate is not negative"
     )]
     let rate = grouped(rate.round() as u64);
-    let kept = figures.written + figures.discarded;
-    format!(
-        "{rate} packets/s, {} {}, {} dropped, {} skipped, file {}, {} bytes",
+    let (kept, what) = match settings.output {
+        Some(_) => (figures.written, "written"),
+        None => (figures.discarded, "counted"),
+    };
+    let mut line = format!(
+        "{rate} packets/s, {} {what}, {} dropped, {} skipped",
         grouped(kept),
-        if figures.discarded == 0 {
-            "written"
-        } else {
-            "counted"
-        },
         grouped(figures.dropped.total()),
         grouped(figures.skipped),
-        figures.files_begun,
-        grouped(figures.bytes),
-    )
+    );
+    if let Some(output) = &settings.output {
+        let rings = settings.numbers.len();
+        let place = ring_place(figures.files_begun, output.files as u64, rings);
+        line += &format!(", {place}, {} bytes", grouped(figures.bytes));
+    }
+    line
+}
+
+/// Where in its ring a capture is that has begun so many files; of several rings, the sum.
+fn ring_place(begun: u64, files: u64, rings: usize) -> String {
+    if rings != 1 {
+        return format!("{} files in {rings} rings", grouped(begun));
+    }
+    match begun.checked_sub(1).zip((files != 0).then_some(files)) {
+        Some((before, files)) => {
+            let (turns, place) = (before / files, before % files + 1);
+            let turn = match turns {
+                0 => String::new(),
+                turns => format!(", turn {}", grouped(turns + 1)),
+            };
+            format!("file {place} of {files}{turn}")
+        }
+        None => format!("file {}", grouped(begun)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_in_the_ring() {
+        assert_eq!(ring_place(1, 8, 1), "file 1 of 8");
+        assert_eq!(ring_place(8, 8, 1), "file 8 of 8");
+        assert_eq!(ring_place(261, 4, 1), "file 1 of 4, turn 66");
+        assert_eq!(ring_place(1_000, 0, 1), "file 1,000");
+        assert_eq!(
+            ring_place(0, 8, 1),
+            "file 0",
+            "the disk was full from the start"
+        );
+        assert_eq!(ring_place(12, 8, 4), "12 files in 4 rings");
+    }
 }

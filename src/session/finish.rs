@@ -9,6 +9,7 @@ use crate::account::Tally;
 use crate::capture::Outcome;
 use crate::detected::{Bounds, Watch};
 use crate::report::{Figures, Report};
+use crate::ring::store::sort_by_age;
 use crate::rules::Target;
 use crate::source::nfqueue::QueueStatus;
 
@@ -73,6 +74,9 @@ impl Session {
             total = total.of_queue(fail_open, refused);
         }
         add_up(&mut total, &groups);
+        if groups.len() > 1 {
+            sort_by_age(&mut files);
+        }
         let elapsed = self.begun.elapsed();
         let before_hook = drops_before_hook().saturating_sub(self.drops_before);
         let mut report = Report::new(groups, total, before_hook, files, elapsed);

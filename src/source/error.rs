@@ -87,6 +87,10 @@ pub enum SourceError {
 impl SourceError {
     /// The error of a step before the bind: what was tried, and what the system said.
     pub(super) fn system(which: Which, (what, source): (&'static str, io::Error)) -> Self {
+        // Netfilter has no netlink at all here.
+        if source.raw_os_error() == Some(libc::EPROTONOSUPPORT) {
+            return SourceError::NotInKernel(which);
+        }
         SourceError::System {
             which,
             what,
@@ -106,9 +110,7 @@ impl SourceError {
                 which,
                 holder: "this process".to_owned(),
             },
-            Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT) => {
-                SourceError::NotInKernel(which)
-            }
+            Some(libc::EINVAL | libc::EOPNOTSUPP) => SourceError::NotInKernel(which),
             _ => SourceError::system(which, ("bind it", source)),
         }
     }
@@ -123,7 +125,11 @@ mod tests {
     fn what_this_kernel_lacks_is_named_with_its_module() {
         let says = |target| {
             let which = Which { target, number: 5 };
-            SourceError::of_bind(which, io::Error::from_raw_os_error(libc::EINVAL)).to_string()
+            let of_bind = SourceError::of_bind(which, io::Error::from_raw_os_error(libc::EINVAL));
+            let no_socket = io::Error::from_raw_os_error(libc::EPROTONOSUPPORT);
+            let of_open = SourceError::system(which, ("open a netlink socket", no_socket));
+            assert_eq!(of_bind.to_string(), of_open.to_string());
+            of_bind.to_string()
         };
         assert_eq!(
             says(Target::Group),

@@ -85,7 +85,8 @@ pub trait Source {
     /// Counts the batch without looking into its packets.
     fn count(&self) -> Count;
 
-    /// Called when the batch has been recorded: gives the verdict, where there is one to give.
+    /// Called when the batch has been recorded, for what is due then: the verdict, where there is one to
+    /// give.
     ///
     /// # Errors
     /// What the system says.

@@ -81,6 +81,8 @@ pub struct Group {
     /// What its messages look like.
     shapes: Box<Shapes>,
     truncated: u64,
+    /// It is known whether the kernel stamps packets by itself.
+    stamps_known: bool,
     granted_buffer_bytes: usize,
 }
 
@@ -125,6 +127,7 @@ impl Group {
             kept: Vec::new(),
             shapes: Box::default(),
             truncated: 0,
+            stamps_known: false,
             granted_buffer_bytes,
             config,
         };
@@ -189,8 +192,9 @@ impl Group {
     fn fill(&mut self, wait: bool) -> io::Result<Arrival> {
         self.filled = 0;
         match socket::receive(socket::borrow(&self.socket), &mut self.buffer, wait) {
-            // Only the kernel's word counts: any process may send to a netlink socket.
-            Ok(received) if received.port != 0 => Ok(Arrival::Nothing),
+            // Only the kernel's word counts; another process with CAP_NET_ADMIN may send here too. Its
+            // datagram is an empty batch, not the end of what is waiting.
+            Ok(received) if received.port != 0 => Ok(Arrival::Batch),
             Ok(received) => {
                 self.filled = received.bytes.min(self.buffer.len());
                 self.truncated += u64::from(received.bytes > self.buffer.len());
@@ -239,6 +243,21 @@ impl Source for Group {
         count(&self.buffer[..self.filled])
     }
 
+    /// Kernels before 6.6 hand over a stamp only if somebody has packets stamped as they arrive. Where
+    /// the first packet has none, we are somebody; the few until then carry the time of their arrival here.
+    #[inline]
+    fn settle(&mut self) -> io::Result<()> {
+        if !self.stamps_known
+            && let Some(stamped) = first_is_stamped(&self.buffer[..self.filled])
+        {
+            self.stamps_known = true;
+            if !stamped {
+                socket::set_timestamps(socket::borrow(&self.socket))?;
+            }
+        }
+        Ok(())
+    }
+
     fn detach(&mut self) -> io::Result<()> {
         self.send(
             NlmF::empty(),
@@ -253,6 +272,14 @@ impl Source for Group {
     fn truncated_datagrams(&self) -> u64 {
         self.truncated
     }
+}
+
+/// Whether the first packet of a datagram has the kernel's time stamp; none without a packet.
+#[cold]
+fn first_is_stamped(datagram: &[u8]) -> Option<bool> {
+    let mut messages = Messages::new(datagram).flatten();
+    let first = messages.find(|message| message.kind == nflog::PACKET)?;
+    Some(nflog::parse(&first).ok()?.stamp_us.is_some())
 }
 
 /// Counts the packets of a datagram without looking into them.

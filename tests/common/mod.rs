@@ -224,7 +224,9 @@ pub struct Ended {
     pub report: Value,
     /// All that was said on standard error.
     pub said: String,
-    /// All objects of standard output.
+    /// All lines of standard output.
+    pub shown: Vec<String>,
+    /// Those of them that are objects.
     pub json: Vec<Value>,
 }
 
@@ -245,13 +247,11 @@ impl Ended {
     pub fn assert_balanced(&self) {
         let report = &self.report;
         for figures in report["groups"].as_array().unwrap().iter().chain([report]) {
-            let dropped = ["overrun", "allocation", "writer"]
-                .map(|place| number(figures, &format!("/dropped/{place}")));
             assert_eq!(
                 number(figures, "/detected"),
                 number(figures, "/written")
                     + number(figures, "/discarded")
-                    + dropped.iter().sum::<u64>()
+                    + dropped(figures)
                     + number(figures, "/skipped"),
                 "{figures:#}"
             );
@@ -265,6 +265,28 @@ pub fn number(value: &Value, pointer: &str) -> u64 {
         .pointer(pointer)
         .and_then(Value::as_u64)
         .unwrap_or_else(|| panic!("no number {pointer} in {value:#}\n"))
+}
+
+/// Packets lost, at all places.
+pub fn dropped(figures: &Value) -> u64 {
+    ["overrun", "allocation", "writer"]
+        .map(|place| number(figures, &format!("/dropped/{place}")))
+        .iter()
+        .sum()
+}
+
+/// Sends a datagram to somebody's netlink socket to Netfilter, in the calling thread's network namespace.
+pub fn send_netlink(port: u32, datagram: &[u8]) {
+    use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
+    use rustix::net::{AddressFamily, SendFlags, SocketType, sendto, socket};
+    let socket = socket(AddressFamily::NETLINK, SocketType::RAW, Some(NETFILTER)).unwrap();
+    let sent = sendto(
+        &socket,
+        datagram,
+        SendFlags::empty(),
+        &SocketAddrNetlink::new(port, 0),
+    );
+    assert_eq!(sent, Ok(datagram.len()), "this needs CAP_NET_ADMIN");
 }
 
 impl Running {
@@ -369,9 +391,8 @@ impl Running {
     pub fn wait_end(mut self) -> Ended {
         let status = until("it ends", || self.child.try_wait().unwrap());
         self.ended = true;
-        let json: Vec<Value> = self
-            .out
-            .all()
+        let shown = self.out.all();
+        let json: Vec<Value> = shown
             .iter()
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect();
@@ -384,6 +405,7 @@ impl Running {
             status,
             report,
             said: self.err.all().join("\n"),
+            shown,
             json,
         }
     }
