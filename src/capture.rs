@@ -207,12 +207,14 @@ impl<S: Source, F: Format> Capture<S, F> {
             self.tally.malformed += 1;
         }
         self.tally.batches += u64::from(count.packets != 0);
+        self.tally.numbered += count.packets + u64::from(count.malformed);
         if let Some(first) = count.first_sequence {
+            let numbered = count.packets - count.unnumbered;
             let missing = self
                 .sequence
-                .take(first, u32::try_from(count.packets).unwrap_or(u32::MAX));
+                .take(first, u32::try_from(numbered).unwrap_or(u32::MAX));
             self.tally.overrun += missing;
-            self.tally.numbered += missing + count.packets + u64::from(count.malformed);
+            self.tally.numbered += missing;
             if count.malformed {
                 self.sequence.skip_one();
             }

@@ -14,12 +14,12 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use common::datagrams::twin_of;
+use common::datagrams::{real_datagrams, twin_of};
 use common::files::{Contents, parse};
 use common::until;
 use lwnflog::account::Account;
 use lwnflog::capture::{Capture, Control, Outcome, Writer};
-use lwnflog::netlink::shape::SHAPES;
+use lwnflog::netlink::shape::{SHAPES, Shapes};
 use lwnflog::packet::{Packet, Twin};
 use lwnflog::record::block::fill;
 use lwnflog::record::pcap::Pcap;
@@ -27,6 +27,7 @@ use lwnflog::record::pcapng::PcapNg;
 use lwnflog::record::{Format, Interfaces, LinkType};
 use lwnflog::ring::repair::repair_bytes;
 use lwnflog::ring::{Ring, RingConfig, Store, segment_bytes_for};
+use lwnflog::source::nflog::{self, count};
 use lwnflog::source::{Arrival, Count, Item, Source, Walk};
 use proptest::prelude::*;
 
@@ -177,7 +178,7 @@ impl Source for Script {
         Count {
             packets: self.batch.len() as u64,
             first_sequence: self.batch.first().map(|(_, _, number)| *number),
-            malformed: false,
+            ..Count::default()
         }
     }
 
@@ -235,13 +236,13 @@ fn assert_files_hold(dir: &Path, given: &[u32]) {
     });
 }
 
-fn capture<F: Format>(
+/// A writer of files in `dir`.
+fn writer<F: Format>(
     dir: &Path,
     format: F,
     file_bytes: u64,
     segment_bytes: usize,
-    steps: Vec<Step>,
-) -> Outcome {
+) -> Option<Writer<F>> {
     let config = RingConfig {
         dir: dir.to_owned(),
         name: "g5".to_owned(),
@@ -253,6 +254,22 @@ fn capture<F: Format>(
     };
     let store = Store::open(dir, "g5", F::EXTENSION).unwrap();
     let ring = Ring::open(config, store, mpsc::channel().0).unwrap();
+    let (link, snaplen) = (LinkType::Ethernet, SNAPLEN);
+    Some(Writer {
+        format,
+        ring,
+        link,
+        snaplen,
+    })
+}
+
+fn capture<F: Format>(
+    dir: &Path,
+    format: F,
+    file_bytes: u64,
+    segment_bytes: usize,
+    steps: Vec<Step>,
+) -> Outcome {
     let control = Arc::new(Control::new(None));
     let script = Script {
         steps: steps.into(),
@@ -264,13 +281,8 @@ fn capture<F: Format>(
         sequence: 0,
         given: Vec::new(),
     };
-    let writer = Writer {
-        format,
-        ring,
-        link: LinkType::Ethernet,
-        snaplen: SNAPLEN,
-    };
-    Capture::new(script, Some(writer), control, Arc::new(Account::default())).run()
+    let writer = writer(dir, format, file_bytes, segment_bytes);
+    Capture::new(script, writer, control, Arc::new(Account::default())).run()
 }
 
 fn pcapng(segment_bytes: usize) -> PcapNg {
@@ -431,6 +443,100 @@ proptest! {
         prop_assert!(found.is_sorted() && found.len() as u64 <= written);
         if outcome.tally.files_begun <= FILES as u64 {
             prop_assert_eq!(found.len() as u64, written);
+        }
+    }
+}
+
+/// A group's datagrams as the kernel sent them, changed or not.
+struct Recorded {
+    datagrams: VecDeque<Vec<u8>>,
+    now: Vec<u8>,
+    shapes: Shapes,
+    first_sequence: u32,
+    control: Arc<Control>,
+}
+
+impl Source for Recorded {
+    type Batch<'a> = nflog::Batch<'a>;
+
+    fn receive(&mut self, _wait: bool) -> io::Result<Arrival> {
+        match self.datagrams.pop_front() {
+            Some(datagram) => self.now = datagram,
+            None => {
+                self.control.stop();
+                return Ok(Arrival::Nothing);
+            }
+        }
+        Ok(Arrival::Batch)
+    }
+
+    fn batch(&mut self) -> nflog::Batch<'_> {
+        nflog::Batch::new(&self.now, &mut self.shapes)
+    }
+
+    fn count(&self) -> Count {
+        nflog::count(&self.now)
+    }
+
+    fn detach(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn dropped_datagrams(&self) -> u64 {
+        0
+    }
+
+    fn truncated_datagrams(&self) -> u64 {
+        0
+    }
+
+    fn first_sequence(&self) -> u32 {
+        self.first_sequence
+    }
+}
+
+/// The kernel creates a group and sets its flags one after the other: what comes in between has no number, and
+/// is a packet all the same.
+#[test]
+fn packets_without_a_number_are_in_the_account() {
+    let sequence_attribute = [8, 0, 12, 0]; // NFULA_SEQ, 8 bytes long
+    let datagrams = real_datagrams();
+    let whole = datagrams.iter().max_by_key(|d| count(d).packets).unwrap();
+    let Count {
+        packets,
+        first_sequence: Some(first),
+        ..
+    } = count(whole)
+    else {
+        panic!("a recorded datagram without numbers");
+    };
+    assert!(packets > 3);
+    for unnumbered in [1, 2, packets] {
+        let mut bytes = whole.to_vec();
+        for _ in 0..unnumbered {
+            let mut places = bytes.windows(4);
+            let at = places.position(|bytes| bytes == sequence_attribute);
+            bytes[at.unwrap() + 2] = 99; // an attribute that nobody knows
+        }
+        for discard in [false, true] {
+            let dir = common::temp_dir();
+            let control = Arc::new(Control::new(None));
+            let source = Recorded {
+                datagrams: [bytes.clone()].into(),
+                now: Vec::new(),
+                shapes: Shapes::default(),
+                first_sequence: first + u32::try_from(unnumbered).unwrap(),
+                control: Arc::clone(&control),
+            };
+            let writer = match discard {
+                true => None,
+                false => writer(dir.path(), pcapng(1 << 18), 1 << 20, 1 << 18),
+            };
+            let account = Arc::new(Account::default());
+            let tally = Capture::new(source, writer, control, account).run().tally;
+            assert_eq!(tally.received, packets);
+            assert_eq!((tally.numbered, tally.overrun), (packets, 0));
+            assert_eq!(tally.written + tally.discarded, packets);
         }
     }
 }

@@ -135,10 +135,11 @@ impl<F: Format> Recorder<'_, F> {
             *planned = None;
         }
         self.tally.received += 1;
+        self.tally.numbered += 1;
         if let Some(sequence) = packet.sequence {
             let missing = self.sequence.take(sequence, 1);
             self.tally.overrun += missing;
-            self.tally.numbered += missing + 1;
+            self.tally.numbered += missing;
             *self.lost_before += missing;
         }
         if !packet.is_ipv4() {

@@ -60,7 +60,9 @@ pub enum Arrival {
 pub struct Count {
     /// Packet messages.
     pub packets: u64,
-    /// The sequence number of the first.
+    /// Of them those before the first that has a number.
+    pub unnumbered: u64,
+    /// The sequence number of that one.
     pub first_sequence: Option<u32>,
     /// Whether the walk met something malformed.
     pub malformed: bool,

@@ -289,10 +289,11 @@ pub fn count(datagram: &[u8]) -> Count {
     for message in Messages::new(datagram) {
         match message {
             Ok(message) if message.kind == nflog::PACKET => {
-                if count.packets == 0 {
+                if count.first_sequence.is_none() {
                     count.first_sequence = nflog::parse(&message)
                         .ok()
                         .and_then(|packet| packet.sequence);
+                    count.unnumbered += u64::from(count.first_sequence.is_none());
                 }
                 count.packets += 1;
             }

@@ -29,12 +29,14 @@ fn check_walk<'a>(
     shapes: &mut Shapes,
     learned: &mut [Option<Packet<'a>>; SHAPES],
 ) {
-    let mut plain = Messages::new(datagram)
-        .filter(|message| !matches!(message, Ok(message) if message.kind != nflog::PACKET))
-        .map(|message| nflog::parse(&message?));
+    let walk = || {
+        Messages::new(datagram)
+            .filter(|message| !matches!(message, Ok(message) if message.kind != nflog::PACKET))
+            .map(|message| nflog::parse(&message?))
+    };
+    let mut plain = walk();
     let mut batch = Batch::new(datagram, shapes);
     let mut items = 0;
-    let mut first_sequence = None;
     loop {
         let mut room = items % 5;
         while let Some(shape) = batch.shape() {
@@ -59,9 +61,6 @@ fn check_walk<'a>(
         match item {
             Item::Packet(packet) => {
                 assert_same(packet, expected.unwrap(), datagram);
-                if items == 1 {
-                    first_sequence = packet.sequence;
-                }
                 if let Some(shape) = packet.shape {
                     learned[shape] = expected.ok();
                 }
@@ -72,7 +71,12 @@ fn check_walk<'a>(
     assert_eq!(plain.next(), None);
     let count = count(datagram);
     assert_eq!(count.packets + u64::from(count.malformed), items);
-    assert_eq!(count.first_sequence, first_sequence);
+    let numbers = walk().map(|packet| packet.ok()?.sequence);
+    let first = numbers.enumerate().find(|(_, number)| number.is_some());
+    assert_eq!(count.first_sequence, first.and_then(|(_, number)| number));
+    if let Some((unnumbered, _)) = first {
+        assert_eq!(count.unnumbered, unnumbered as u64);
+    }
 }
 
 fn assert_same(packet: &Packet<'_>, expected: Packet<'_>, datagram: &[u8]) {
