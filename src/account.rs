@@ -4,7 +4,7 @@
 //! [`Account`], from which anybody may read. What the thread cannot know — what the rule counted,
 //! what the kernel failed to allocate — is added by whoever reports ([`crate::report`]).
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 macro_rules! figures {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
@@ -20,6 +20,7 @@ macro_rules! figures {
         #[repr(align(128))] // cache lines of its own: two threads' accounts do not meet
         pub struct Account {
             $($name: AtomicU64,)*
+            detached: AtomicBool,
         }
 
         impl Account {
@@ -41,6 +42,18 @@ macro_rules! figures {
             }
         }
     };
+}
+
+impl Account {
+    /// Says that no packet comes to the source any more; some may be there still.
+    pub fn set_detached(&self) {
+        self.detached.store(true, Ordering::Release);
+    }
+
+    /// Whether the source is detached.
+    pub fn is_detached(&self) -> bool {
+        self.detached.load(Ordering::Acquire)
+    }
 }
 
 figures! {

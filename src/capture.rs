@@ -135,6 +135,7 @@ impl<S: Source, F: Format> Capture<S, F> {
             self.take_batch()?;
         }
         self.source.detach()?;
+        self.account.set_detached();
         // Nothing is added any more, so this ends.
         while self.source.receive(false)? == Arrival::Batch {
             self.take_batch()?;

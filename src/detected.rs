@@ -4,10 +4,12 @@
 //! both at one moment. So it is read on both sides of either: if nothing was counted in between,
 //! the difference is exact, and otherwise it is known within bounds.
 
-use crate::rules::{self, Detected, Feed, RuleError, Target};
+use std::collections::HashMap;
+
+use crate::rules::{self, CounterPlace, Detected, Feed, RuleError, Target};
 
 /// Packets that the rules counted, as far as it can be known: between `least` and `most`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bounds {
     /// So many at the least.
     pub least: u64,
@@ -15,18 +17,43 @@ pub struct Bounds {
     pub most: u64,
 }
 
+impl Bounds {
+    fn plus(self, more: Bounds) -> Bounds {
+        Bounds {
+            least: self.least + more.least,
+            most: self.most + more.most,
+        }
+    }
+}
+
+/// One counter, as it was seen.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counted {
+    /// What it showed at the beginning: read before and after the bind. A new one began at zero.
+    base: Bounds,
+    /// What it showed last.
+    last: u64,
+}
+
+impl Counted {
+    /// What it has counted since the beginning.
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            least: self.last.saturating_sub(self.base.most),
+            most: self.last.saturating_sub(self.base.least),
+        }
+    }
+}
+
 /// Watches the counters of the rules that feed some groups or queues.
 pub struct Watch {
     target: Target,
     numbers: Vec<u16>,
-    counters: Option<Detected>,
-    /// What the counters showed at the beginning: read before and after the bind.
-    base: Bounds,
-    /// The last reading.
-    last: u64,
-    /// Counted by counters that are gone now.
+    detected: Option<Detected>,
+    counters: HashMap<CounterPlace, Counted>,
+    /// Counted by counters that are gone, or by those of before a reset.
     carried: Bounds,
-    /// Counters were reset or replaced unobserved: no upper bound.
+    /// Counters were reset, replaced or removed unobserved: some of what they counted is unknown.
     broken: bool,
     feeds: Vec<Feed>,
 }
@@ -46,26 +73,26 @@ impl Watch {
         let mut watch = Watch {
             target,
             numbers: numbers.to_vec(),
-            counters: None,
-            base: Bounds { least: 0, most: 0 },
-            last: 0,
-            carried: Bounds { least: 0, most: 0 },
+            detected: None,
+            counters: HashMap::new(),
+            carried: Bounds::default(),
             broken: false,
             feeds: Vec::new(),
         };
-        if watch.look_up().is_ok()
-            && let Some(now) = watch.read_counters()
-        {
-            watch.base.least = now;
+        if watch.look_up().is_ok() && watch.look().is_some() {
+            for counter in watch.counters.values_mut() {
+                counter.base.least = counter.last;
+            }
         }
         watch
     }
 
     /// Looks again after the groups are bound.
     pub fn after_bind(&mut self) {
-        if let Some(now) = self.read_counters() {
-            self.base.most = now;
-            self.last = now;
+        if self.look().is_some() {
+            for counter in self.counters.values_mut() {
+                counter.base.most = counter.last;
+            }
         }
     }
 
@@ -83,7 +110,7 @@ impl Watch {
         for number in &self.numbers {
             feeds.extend(rules::feeds(self.target, *number)?);
         }
-        self.counters = if feeds.is_empty() {
+        self.detected = if feeds.is_empty() {
             None
         } else {
             Some(Detected::new(&feeds)?)
@@ -92,40 +119,50 @@ impl Watch {
         Ok(())
     }
 
-    fn read_counters(&mut self) -> Option<u64> {
-        self.counters.as_mut()?.read().ok().flatten()
-    }
-
     /// Packets counted so far; `None` where no counter says so.
     pub fn read(&mut self) -> Option<Bounds> {
-        let now = match self.counters.as_mut().map(Detected::read) {
-            Some(Ok(now)) => now?,
-            Some(Err(_)) => self.start_over()?,
-            // No rule so far: one that comes now is new, and counts from zero.
-            None => {
-                self.look_up().ok()?;
-                self.read_counters()?
+        // Rules that come now are new, and their counters began at zero.
+        let all_there = self.detected.is_some() && self.look()?;
+        if !all_there {
+            self.look_up().ok()?;
+            if self.detected.is_some() {
+                self.look()?;
+            } else if !self.broken {
+                return None; // no rule, and there was none
             }
-        };
-        self.last = now;
-        Some(Bounds {
-            least: self.carried.least + now.saturating_sub(self.base.most),
-            most: self.carried.most + now.saturating_sub(self.base.least),
-        })
+        }
+        let counters = self.counters.values().map(Counted::bounds);
+        Some(counters.fold(self.carried, Bounds::plus))
     }
 
-    /// The table was reloaded: what its counters showed last is kept, the new ones began at zero.
-    fn start_over(&mut self) -> Option<u64> {
-        self.carried.least += self.last.saturating_sub(self.base.most);
-        self.carried.most += self.last.saturating_sub(self.base.least);
-        self.base = Bounds { least: 0, most: 0 };
-        self.last = 0;
-        self.broken = true;
-        self.look_up().ok()?;
-        self.read_counters()
+    /// Reads the counters. False if one is gone; `None` where they cannot be read, or do not say what is
+    /// asked for.
+    fn look(&mut self) -> Option<bool> {
+        let mut all_there = true;
+        for (place, now) in self.detected.as_mut()?.look()? {
+            let counter = self.counters.entry(place.clone()).or_default();
+            match now {
+                Ok(now) => counter.last = now,
+                Err(RuleError::CounterReset { now, .. }) => {
+                    self.carried = self.carried.plus(counter.bounds());
+                    *counter = Counted {
+                        last: now,
+                        ..Counted::default()
+                    };
+                    self.broken = true;
+                }
+                Err(RuleError::CounterGone { .. }) => {
+                    self.carried = self.carried.plus(counter.bounds());
+                    self.counters.remove(&place);
+                    (self.broken, all_there) = (true, false);
+                }
+                Err(_) => return None,
+            }
+        }
+        Some(all_there)
     }
 
-    /// Whether counters were reset or replaced while they were watched, so that what they counted
+    /// Whether counters were reset, replaced or removed while they were watched, so that what they counted
     /// between the last look and then is unknown.
     pub fn is_broken(&self) -> bool {
         self.broken

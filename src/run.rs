@@ -1,22 +1,26 @@
 //! What the commands do: options become settings, a session runs, people and programs are told.
 
 mod options;
+mod speaker;
 mod voice;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 use crate::cli::{CaptureArgs, SourceArgs};
 use crate::config::{ConfigError, Settings};
 use crate::report::grouped;
-use crate::ring::repair as ring_repair;
+use crate::ring::{Notice, repair as ring_repair};
 use crate::rules::{RuleSpec, SpecError, iptables_queue_command, table_text};
 use crate::session::{Session, SessionError};
 pub(crate) use options::settings;
@@ -29,6 +33,8 @@ const TICK: Duration = Duration::from_millis(50);
 const FIGURES_EVERY: Duration = Duration::from_secs(1);
 /// A group that no rule feeds by then is said to be one.
 const UNFED_AFTER: Duration = Duration::from_secs(2);
+/// How often it is looked for rules while no packet comes: they may have been taken away.
+const UNFED_EVERY: Duration = Duration::from_secs(5);
 
 /// The exit status for an error: 2 for options, 1 for anything else.
 pub fn exit_status(error: &anyhow::Error) -> u8 {
@@ -133,6 +139,15 @@ pub fn repair(files: &[PathBuf]) -> Result<()> {
 
 /// Runs a capture until a signal, its count, its duration or an error ends it, and prints the report.
 pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result<()> {
+    // A second one does not wait, whatever goes on: files are valid as they are.
+    let asked = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, 130, Arc::clone(&asked))
+            .and_then(|_| flag::register(signal, Arc::clone(&asked)))
+            .context("watching signals")?;
+    }
+    // A file that grows beyond the limit for this process is an error, not its end.
+    flag::register(SIGXFSZ, Arc::default()).context("watching signals")?;
     // Signals are watched before anything is opened, so that none finds nobody at home.
     let mut signals =
         Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1]).context("watching signals")?;
@@ -146,10 +161,12 @@ pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result
         }
     });
     let mut session = Session::start(settings)?;
-    let mut voice = Voice::new(quiet, json);
+    let mut voice = Voice::new(quiet, json).context("starting a thread")?;
     voice.greet(&session);
     let (duration, rotate) = (session.settings().duration, session.settings().rotate);
-    let (mut rotations, mut unfed_checked, mut next_figures) = (1u32, false, FIGURES_EVERY);
+    let (mut rotations, mut next_figures) = (1u32, FIGURES_EVERY);
+    // The first look comes whatever arrives: one of several groups may be unfed.
+    let (mut next_unfed, mut received) = (UNFED_AFTER, None);
     loop {
         match from_signals.recv_timeout(TICK) {
             Ok(SIGHUP) => session.control().rotate(),
@@ -159,6 +176,9 @@ pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result
         }
         for notice in session.notices() {
             voice.notice(&notice);
+            if matches!(notice, Notice::Taken { .. }) {
+                session.control().rotate();
+            }
         }
         let elapsed = session.elapsed();
         if elapsed >= next_figures {
@@ -171,21 +191,18 @@ pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result
             rotations += 1;
             session.control().rotate();
         }
-        if !unfed_checked && elapsed >= UNFED_AFTER {
-            unfed_checked = true;
-            voice.unfed(&mut session);
+        if elapsed >= next_unfed {
+            next_unfed = elapsed + UNFED_EVERY;
+            let now = session.received();
+            if received.replace(now).is_none_or(|before| before == now) {
+                voice.unfed(&session);
+            }
         }
         let over = duration.is_some_and(|duration| elapsed >= duration);
         if over || session.control().count_reached() || session.has_ended() {
             break;
         }
     }
-    // A second signal does not wait: files are valid as they are.
-    thread::spawn(move || {
-        if let Ok(SIGINT | SIGTERM) = from_signals.recv() {
-            std::process::exit(130);
-        }
-    });
     let (report, error) = session.finish();
     handle.close();
     let _ = watcher.join();

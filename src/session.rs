@@ -26,7 +26,7 @@ use crate::ring::{Notice, Ring, StoreError};
 use crate::rules::{self, InstalledTable, RuleError, RuleSpec, SpecError};
 use crate::source::nfqueue::LastStatus;
 use crate::source::{Source, SourceError};
-use drops::drops_before_hook;
+use drops::Drops;
 use files::{file_snaplen, pcapng};
 use open::{Opened, open_rings, open_source};
 
@@ -72,7 +72,7 @@ pub struct Session {
     notices: Receiver<Notice>,
     recovered: Vec<Recovered>,
     begun: Instant,
-    drops_before: u64,
+    drops_before: Drops,
 }
 
 impl Session {
@@ -100,7 +100,7 @@ impl Session {
             sources.push((*number, source, watch));
         }
         watch.after_bind();
-        let drops_before = drops_before_hook();
+        let drops_before = Drops::now();
         let installed = match &settings.rule {
             Some(request) => {
                 let mut spec = RuleSpec::new(settings.target, &settings.numbers)?;
@@ -249,7 +249,7 @@ impl Session {
         self.begun.elapsed()
     }
 
-    /// True when a capturing thread has ended by itself: an error, or `--count` reached.
+    /// True when a capturing thread has ended by itself: an error.
     pub fn has_ended(&self) -> bool {
         self.running
             .iter()
@@ -260,7 +260,7 @@ impl Session {
     ///
     /// # Errors
     /// What reading the rules says.
-    pub fn unfed(&mut self) -> Result<Vec<u16>, RuleError> {
+    pub fn unfed(&self) -> Result<Vec<u16>, RuleError> {
         let target = self.settings.target;
         let mut unfed = Vec::new();
         for number in &self.settings.numbers {
@@ -276,8 +276,14 @@ impl Session {
         self.watch.feeds()
     }
 
+    /// Packets received so far.
+    pub fn received(&self) -> u64 {
+        let accounts = self.running.iter().map(|running| running.account.read());
+        accounts.map(|tally| tally.received).sum()
+    }
+
     /// The sum of the figures now. While it runs, what was counted and has not arrived yet counts
-    /// neither as detected nor as lost.
+    /// as detected, and not as lost.
     pub fn figures(&mut self) -> Figures {
         let mut sum = Tally::default();
         for running in &self.running {
@@ -289,6 +295,16 @@ impl Session {
             .read()
             .map(|bounds| bounds.least.max(sum.numbered));
         figures
+    }
+}
+
+/// A session that nobody finishes ends all the same: its threads detach, take what is left and end the files.
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.control.stop();
+        for running in self.running.drain(..) {
+            let _ = running.thread.join();
+        }
     }
 }
 

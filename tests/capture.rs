@@ -4,9 +4,10 @@
 
 mod common;
 
+use std::io::Write;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::files::{Contents, assert_all_readers_find, read, read_all};
@@ -16,7 +17,8 @@ use common::{
 };
 use lwnflog::lab::{Marker, Namespace, Progress, RX, Traffic};
 use lwnflog::sys::tun::Tun;
-use rustix::process::Signal;
+use rustix::fs::OFlags;
+use rustix::process::{Pid, Signal, kill_process};
 
 fn only_file(files: &[PathBuf]) -> Contents {
     assert_eq!(files.len(), 1, "{files:?}");
@@ -434,7 +436,7 @@ fn a_counter_that_begins_anew_is_told() {
         assert_eq!(number(&report, "/written"), 400);
         assert_eq!(number(&report, "/detected"), 400, "{report:#}");
         let remarks = report["remarks"].to_string();
-        assert!(remarks.contains("reset or reloaded"), "{report:#}");
+        assert!(remarks.contains("reset, reloaded or removed"), "{report:#}");
     }
 }
 
@@ -737,11 +739,7 @@ fn the_kernel_hands_over_full_batches() {
     let (lab, dir) = (lab(), temp_dir());
     load_capture_rules(lab.receiver());
     let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5", "-s", "0"]);
-    let table = run_in(
-        lab.receiver(),
-        "cat",
-        &["/proc/thread-self/net/netfilter/nfnetlink_log"],
-    );
+    let table = bound_groups(lab.receiver());
     // Group, port id, packets waiting, mode (2: packets), bytes to copy, flush timeout in 1/100 s, users.
     let columns: Vec<_> = table.split_whitespace().collect();
     assert_eq!(
@@ -775,11 +773,7 @@ fn a_stranger_s_datagrams_are_passed_over() {
     let (lab, dir) = (lab(), temp_dir());
     load_capture_rules(lab.receiver());
     let capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
-    let table = run_in(
-        lab.receiver(),
-        "cat",
-        &["/proc/thread-self/net/netfilter/nfnetlink_log"],
-    );
+    let table = bound_groups(lab.receiver());
     let port: u32 = table.split_whitespace().nth(1).unwrap().parse().unwrap();
     capture.signal(Signal::STOP);
     // A packet message of group 5, as the kernel sent one; and what is no message at all.
@@ -807,6 +801,130 @@ fn a_stranger_s_datagrams_are_passed_over() {
     );
 }
 
+/// Bound groups, as the kernel lists them.
+fn bound_groups(namespace: &Namespace) -> String {
+    run_in(
+        namespace,
+        "cat",
+        &["/proc/thread-self/net/netfilter/nfnetlink_log"],
+    )
+}
+
+/// Ends a process with the test.
+struct Ends(Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Nobody reads what is said: the capture ends all the same when it is told to, its files are whole, and a second
+/// signal ends the process as well.
+#[test]
+fn a_reader_that_sleeps_holds_nothing_up() {
+    for stream in ["stdout", "stderr"] {
+        let (lab, dir) = (lab(), temp_dir());
+        load_capture_rules(lab.receiver());
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        rustix::fs::fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+        while writer.write(&[b'x'; 512]).is_ok() {}
+        rustix::fs::fcntl_setfl(&writer, OFlags::empty()).unwrap();
+        let mut command = lab.receiver().command(LWNFLOG).unwrap();
+        command.args(["-g", "5", "--json", "-w"]).arg(dir.path());
+        let (out, err): (Stdio, Stdio) = match stream {
+            "stdout" => (writer.into(), Stdio::null()),
+            _ => (Stdio::null(), writer.into()),
+        };
+        let mut child = Ends(command.stdout(out).stderr(err).spawn().unwrap());
+        until("the group is bound", || {
+            (!bound_groups(lab.receiver()).is_empty()).then_some(())
+        });
+        Traffic::new(64, 700).send(&lab, None).unwrap();
+        let pid = Pid::from_child(&child.0);
+        let signal = |signal| kill_process(pid, signal).unwrap();
+        // More than the stream and its queue hold.
+        for _ in 0..300 {
+            signal(Signal::USR1);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        until("the rule has seen them", || {
+            (detected(lab.receiver()) == 700).then_some(())
+        });
+        signal(Signal::INT);
+        let finished = until("the capture has ended", || {
+            let mut names = std::fs::read_dir(dir.path()).unwrap();
+            names.find_map(|entry| {
+                let path = entry.unwrap().path();
+                let name = path.file_name()?.to_string_lossy().into_owned();
+                (name.ends_with("Z.pcapng")).then_some(path)
+            })
+        });
+        assert_eq!(bound_groups(lab.receiver()), "");
+        assert_all_readers_find(&finished, 700);
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(child.0.try_wait().unwrap(), None, "it has a report to tell");
+        signal(Signal::TERM);
+        let status = until("it ends", || child.0.try_wait().unwrap());
+        assert_eq!(status.code(), Some(130), "{status}");
+        drop(reader);
+    }
+}
+
+/// Rules come and go while a capture runs; that none is left is said within seconds, and what they have counted is
+/// kept.
+#[test]
+fn a_rule_that_goes_is_told() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    Traffic::new(64, 100).send(&lab, None).unwrap();
+    capture.wait_written(100);
+    capture.wait_stats("it has looked at the counter", |stats| {
+        stats["detected"] == 100
+    });
+    nft(lab.receiver(), "delete table ip lwnflog");
+    let said = capture.wait_said("no nftables rule");
+    assert!(said.contains("hands packets to group 5"), "{said}");
+    let report = capture.end().report;
+    assert_eq!(number(&report, "/detected"), 100, "{report:#}");
+    assert_eq!(number(&report, "/written"), 100, "{report:#}");
+    assert_eq!(report["lost_percent"], 0.0);
+    let remarks = report["remarks"].to_string();
+    assert!(remarks.contains("reset, reloaded or removed"), "{report:#}");
+}
+
+/// One of two tables is loaded anew: what the other's counter showed before the capture is still not of it.
+#[test]
+fn a_table_that_is_reloaded_leaves_other_counters_alone() {
+    let (lab, dir) = (lab(), temp_dir());
+    let table = |name: &str| {
+        format!(
+            "table ip {name} {{}}\n delete table ip {name}\n table ip {name} {{ chain prerouting {{\n \
+             type filter hook prerouting priority -300;\n counter log group 5;\n }}\n }}\n"
+        )
+    };
+    nft(lab.receiver(), &(table("one") + &table("two")));
+    Traffic::new(64, 1_000).send(&lab, None).unwrap();
+    until("the rules have seen them", || {
+        let rules = run_in(lab.receiver(), "nft", &["list", "ruleset"]);
+        (rules.matches("packets 1000 ").count() == 2).then_some(())
+    });
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    Traffic::new(64, 100).send(&lab, None).unwrap();
+    capture.wait_written(200);
+    capture.wait_stats("it has looked at the counters", |stats| {
+        stats["detected"] == 200
+    });
+    nft(lab.receiver(), &table("one"));
+    Traffic::new(64, 100).send(&lab, None).unwrap();
+    capture.wait_written(400);
+    let ended = capture.end();
+    ended.assert_balanced();
+    assert_eq!(ended.number("/detected"), 400, "{:#}", ended.report);
+}
+
 /// On a terminal: rate, packets, and the place in the ring, once a second.
 #[test]
 fn a_terminal_has_a_status_line() {
@@ -820,12 +938,7 @@ fn a_terminal_has_a_status_line() {
     script.args(["-qec", &command, "/dev/null"]);
     let capture = Running::spawn(&mut script);
     until("the group is bound", || {
-        let table = run_in(
-            lab.receiver(),
-            "cat",
-            &["/proc/thread-self/net/netfilter/nfnetlink_log"],
-        );
-        (!table.is_empty()).then_some(())
+        (!bound_groups(lab.receiver()).is_empty()).then_some(())
     });
     Traffic::new(64, 1_234).send(&lab, None).unwrap();
     let ended = capture.wait_end();

@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -261,6 +261,99 @@ fn a_reader_keeps_the_file_he_has_open() {
     open.read_exact_at(&mut after, 0).unwrap();
     assert_eq!(open.metadata().unwrap().len(), before.len() as u64);
     assert!(before == after, "not a byte of it was overwritten");
+}
+
+/// A file may have other names, and links may stand in the ring's directory: what they name is not overwritten.
+#[test]
+fn links_are_neither_followed_nor_recycled() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let ring = dir.path().join("ring");
+    fs::create_dir(&ring).unwrap();
+    let precious = dir.path().join("precious");
+    fs::write(&precious, "precious").unwrap();
+    for name in [
+        "g5-000001-20260101T000000Z.pcapng",
+        "g5-000002.live.pcapng",
+        ".g5-000003.next.pcapng",
+    ] {
+        symlink(&precious, ring.join(name)).unwrap();
+    }
+    let mut capture = Running::capture(lab.receiver(), &ring, &SMALL);
+    Traffic::new(64, 3_000)
+        .rate(Some(50_000))
+        .send(&lab, None)
+        .unwrap();
+    capture.wait_written(3_000);
+    let oldest = until("a file is finished", || {
+        let mut files = ring_files(&ring).into_iter();
+        files.find(|file| !is_live(file) && !file.is_symlink())
+    });
+    let saved = dir.path().join("saved.pcapng");
+    fs::hard_link(&oldest, &saved).unwrap();
+    let before = fs::read(&saved).unwrap();
+    Traffic::new(64, 30_000)
+        .rate(Some(50_000))
+        .stream(1)
+        .send(&lab, None)
+        .unwrap();
+    capture.wait_written(33_000);
+    capture.end().assert_balanced();
+    assert!(!oldest.exists(), "its place in the ring was taken");
+    assert_eq!(fs::read(&saved).unwrap(), before);
+    assert_eq!(fs::read(&precious).unwrap(), b"precious");
+    // Nor is the lock written to one.
+    fs::remove_file(ring.join(".g5.lock")).unwrap();
+    symlink(&precious, ring.join(".g5.lock")).unwrap();
+    let mut command = lab.receiver().command(LWNFLOG).unwrap();
+    let ended = Running::spawn(command.args(["-g", "5", "-w"]).arg(&ring)).wait_end();
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.said);
+    assert!(ended.said.contains(".g5.lock"), "{}", ended.said);
+    assert_eq!(fs::read(&precious).unwrap(), b"precious");
+}
+
+/// Somebody removes, moves or empties the file that is written: it is said, and the next one begins.
+#[test]
+fn a_live_file_that_is_taken_away_is_told() {
+    type Harm = fn(&Path);
+    let harms: [Harm; 4] = [
+        |live| fs::remove_file(live).unwrap(),
+        |live| fs::rename(live, live.with_extension("moved")).unwrap(),
+        |live| File::create(live).map(drop).unwrap(),
+        |live| fs::remove_dir_all(live.parent().unwrap()).unwrap(),
+    ];
+    for harm in harms {
+        let (lab, dir) = (lab(), temp_dir());
+        load_capture_rules(lab.receiver());
+        let ring = dir.path().join("ring");
+        let mut capture = Running::capture(lab.receiver(), &ring, &["--group", "5"]);
+        Traffic::new(64, 100).send(&lab, None).unwrap();
+        capture.wait_written(100);
+        let live = until("the live file is there", || ring_files(&ring).pop());
+        assert!(is_live(&live));
+        harm(&live);
+        let said = capture.wait_said("taken this file away");
+        assert!(said.contains(&*live.to_string_lossy()), "{said}");
+        let mut sent = 100;
+        let mut send = |capture: &mut Running| {
+            Traffic::new(64, 100).stream(1).send(&lab, None).unwrap();
+            sent += 100;
+            capture.wait_stats("they came", |stats| number(stats, "/received") == sent);
+        };
+        if !ring.exists() {
+            // The file that was prepared went with its directory.
+            send(&mut capture);
+            until("that is told as well", || {
+                let said = capture.said();
+                (said.matches("taken this file away").count() == 2).then_some(())
+            });
+        }
+        send(&mut capture);
+        let ended = capture.end();
+        let files = ended.files();
+        assert_eq!(files.len(), 1, "{files:?}\n{}", ended.said);
+        assert_all_readers_find(&files[0], 100);
+    }
 }
 
 /// A file system tells the holder of a lease who opens the file, by a signal that may not kill.
@@ -533,6 +626,78 @@ fn a_damaged_file_of_the_last_run_is_repaired_by_a_restart() {
     assert_all_readers_find(&files[0], read(&files[0]).packets.len() as u64);
 }
 
+/// Editors keep the comment that says how large our segments are, and write blocks across them.
+#[test]
+fn repair_leaves_files_of_editors_alone() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    Traffic::new(64, 3_000)
+        .rate(Some(50_000))
+        .send(&lab, None)
+        .unwrap();
+    capture.wait_written(3_000);
+    let ours = capture.end().files().remove(0);
+    let made = |name: &str| dir.path().join(name);
+    run(Command::new("editcap").arg(&ours).arg(made("editcap")), "");
+    run(
+        Command::new("mergecap")
+            .args(["-a", "-w"])
+            .arg(made("mergecap"))
+            .args([&ours, &ours]),
+        "",
+    );
+    run(
+        Command::new("tshark")
+            .args(["-Y", "frame.number < 2000", "-w"])
+            .arg(made("tshark"))
+            .arg("-r")
+            .arg(&ours),
+        "",
+    );
+    for (name, packets) in [("editcap", 3_000), ("mergecap", 6_000), ("tshark", 1_999)] {
+        let before = fs::read(made(name)).unwrap();
+        let repair = output(Command::new(LWNFLOG).arg("repair").arg(made(name)), "");
+        let told = String::from_utf8_lossy(&repair.stderr);
+        assert!(!repair.status.success(), "{name}: {told}");
+        assert!(told.contains("written this file anew"), "{name}: {told}");
+        assert_eq!(fs::read(made(name)).unwrap(), before, "{name}");
+        assert_eq!(count_by_capinfos(&made(name)), Ok(packets));
+    }
+    // One of its own that is whole has nothing to lose.
+    let told = run(Command::new(LWNFLOG).arg("repair").arg(&ours), "");
+    assert!(
+        told.contains("3,000 packets") && !told.contains("cut"),
+        "{told}"
+    );
+}
+
+/// A damaged file may say any time, also one that no calendar has.
+#[test]
+fn a_restart_survives_a_stamp_of_the_far_future() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    Traffic::new(64, 10).send(&lab, None).unwrap();
+    capture.wait_written(10);
+    let live = until("the live file is there", || ring_files(dir.path()).pop());
+    capture.kill();
+    let bytes = fs::read(&live).unwrap();
+    let first = &read(&live).packets[0];
+    let halves = first.stamp_us.rotate_left(32).to_le_bytes();
+    let at = bytes
+        .windows(8)
+        .position(|window| window == halves)
+        .unwrap();
+    let file = OpenOptions::new().write(true).open(&live).unwrap();
+    file.write_all_at(&[0xff; 8], at as u64).unwrap();
+    drop(file);
+    let capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    let said = capture.said();
+    assert!(said.contains("g5-000001-99991231T235959Z.pcapng"), "{said}");
+    capture.end();
+}
+
 #[test]
 fn repair_refuses_what_is_no_capture_file() {
     let dir = temp_dir();
@@ -627,7 +792,7 @@ fn with_full_disk<T>(dir: &Path, body: impl FnOnce() -> T) -> T {
 }
 
 /// The disk fills while capturing: the ring shrinks, then packets are dropped by the writer and
-/// counted, then there is room again and capture goes on. Never a SIGBUS.
+/// counted, then there is a file to write to again and capture goes on. Never a SIGBUS.
 #[test]
 fn a_disk_that_fills_up_shrinks_the_ring() {
     with_own_mounts("a_disk_that_fills_up_shrinks_the_ring", || {
@@ -656,7 +821,7 @@ fn a_disk_that_fills_up_shrinks_the_ring() {
                 assert!(!capture.has_ended(), "{}", capture.said());
                 full
             });
-            capture.wait_said("there is room again");
+            capture.wait_said("there is a file to write to again");
             let again = number(&full, "/written") + 5_000;
             capture.wait_stats("writing goes on", |stats| number(stats, "/written") > again);
             let said = capture.said();
@@ -693,6 +858,53 @@ fn a_disk_that_fills_up_shrinks_the_ring() {
             );
         });
     });
+}
+
+/// Room for two files and no more: one that is full is used again at once, for which a packet may wait, and nothing
+/// is lost to it.
+#[test]
+fn a_ring_that_the_disk_leaves_one_file_goes_on() {
+    with_own_mounts("a_ring_that_the_disk_leaves_one_file_goes_on", || {
+        let (lab, dir) = (lab(), Tmpfs::mount("size=3m"));
+        load_capture_rules(lab.receiver());
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
+        let mut hog = File::create(dir.path().join("hog")).unwrap();
+        while hog.write_all(&[1; 4096]).is_ok() {}
+        Traffic::new(64, 30_000)
+            .rate(Some(20_000))
+            .send(&lab, None)
+            .unwrap();
+        let received = |stats: &Value| number(stats, "/received") == 30_000;
+        capture.wait_stats("all have come", received);
+        let ended = capture.end();
+        ended.assert_balanced();
+        assert_eq!(ended.number("/written"), 30_000, "{:#}", ended.report);
+        let said = &ended.said;
+        assert_eq!(said.matches("the ring goes on with").count(), 1, "{said}");
+        assert!(!said.contains("no file to write to"), "{said}");
+        let last = read_all(&ended.files()).sequence_numbers();
+        assert_continuous(&last, 29_999);
+    });
+}
+
+/// A file that cannot have its live name goes on under the one it has.
+#[test]
+fn a_name_that_is_taken_costs_no_packet() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    fs::create_dir(dir.path().join("g5-000002.live.pcapng")).unwrap();
+    let options = ["-g", "5", "-C", "256KiB", "-W", "0"];
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+    Traffic::new(64, 10_000)
+        .rate(Some(50_000))
+        .send(&lab, None)
+        .unwrap();
+    capture.wait_written(10_000);
+    let ended = capture.end();
+    ended.assert_balanced();
+    assert!(ended.said.contains("keeps its name"), "{}", ended.said);
+    let all = read_all(&ended.files()).sequence_numbers();
+    assert_eq!(all, Vec::from_iter(0..10_000));
 }
 
 #[test]

@@ -18,21 +18,21 @@ pub const FILLER: u32 = 0x8000_6c77;
 pub const BLOCK_MIN_BYTES: usize = 12;
 
 /// Option codes (sections 3.5, 4.1 to 4.6).
-pub(super) mod option {
-    pub(in crate::record) const END: u16 = 0;
-    pub(in crate::record) const COMMENT: u16 = 1;
-    pub(in crate::record) const SHB_OS: u16 = 3;
-    pub(in crate::record) const SHB_USERAPPL: u16 = 4;
-    pub(in crate::record) const IF_NAME: u16 = 2;
-    pub(in crate::record) const IF_DESCRIPTION: u16 = 3;
-    pub(in crate::record) const IF_TSRESOL: u16 = 9;
-    pub(in crate::record) const EPB_FLAGS: u16 = 2;
-    pub(in crate::record) const EPB_DROPCOUNT: u16 = 4;
-    pub(in crate::record) const ISB_STARTTIME: u16 = 2;
-    pub(in crate::record) const ISB_ENDTIME: u16 = 3;
-    pub(in crate::record) const ISB_FILTERACCEPT: u16 = 6;
-    pub(in crate::record) const ISB_OSDROP: u16 = 7;
-    pub(in crate::record) const ISB_USRDELIV: u16 = 8;
+pub(crate) mod option {
+    pub(crate) const END: u16 = 0;
+    pub(crate) const COMMENT: u16 = 1;
+    pub(crate) const SHB_OS: u16 = 3;
+    pub(crate) const SHB_USERAPPL: u16 = 4;
+    pub(crate) const IF_NAME: u16 = 2;
+    pub(crate) const IF_DESCRIPTION: u16 = 3;
+    pub(crate) const IF_TSRESOL: u16 = 9;
+    pub(crate) const EPB_FLAGS: u16 = 2;
+    pub(crate) const EPB_DROPCOUNT: u16 = 4;
+    pub(crate) const ISB_STARTTIME: u16 = 2;
+    pub(crate) const ISB_ENDTIME: u16 = 3;
+    pub(crate) const ISB_FILTERACCEPT: u16 = 6;
+    pub(crate) const ISB_OSDROP: u16 = 7;
+    pub(crate) const ISB_USRDELIV: u16 = 8;
 }
 
 /// The head of a block: type and total length.

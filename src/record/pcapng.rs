@@ -154,7 +154,9 @@ impl Format for PcapNg {
     }
 
     fn end(&mut self, emit: &mut dyn FnMut(&[u8])) {
-        for (id, interface) in (0..).zip(self.interfaces.all()).take(STATISTICS_MAX) {
+        let devices = (0..).zip(self.interfaces.all()).take(STATISTICS_MAX);
+        // One that is to be declared in the next file has no packet yet.
+        for (id, interface) in devices.filter(|(_, device)| device.packets != 0) {
             emit(&Self::statistics(id, interface));
         }
     }

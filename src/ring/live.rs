@@ -49,7 +49,7 @@ pub(super) struct Live {
     /// Bytes of the file that are committed.
     pub(super) committed: usize,
     /// A page could not be stored: nothing more goes to this file.
-    damaged: bool,
+    pub(super) damaged: bool,
     /// Of them, those of blocks and records that [`Figures`](super::Figures) does not count yet: a file
     /// without a record is thrown away.
     pub(super) uncounted_bytes: u64,

@@ -30,7 +30,7 @@ pub use swapper::Notice;
 
 use crate::record::HEAD_BYTES;
 use live::{Committed, Live, Measures};
-use swapper::{Next, Swapper};
+use swapper::{Full, Next, Swapper};
 
 /// Segment of files whose records are short.
 pub const SEGMENT_BYTES_SMALL: usize = 64 << 10;
@@ -276,8 +276,12 @@ impl Ring {
     fn finish_live(&mut self) {
         self.commit();
         if let Some(live) = self.live.take() {
-            self.swapper
-                .finish(live.mapping, live.committed, live.first_us);
+            self.swapper.finish(Full {
+                mapping: live.mapping,
+                len: live.committed,
+                first_us: live.first_us,
+                damaged: live.damaged,
+            });
         }
     }
 

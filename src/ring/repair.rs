@@ -12,7 +12,7 @@ use std::io;
 use std::path::Path;
 use std::str::{self, FromStr};
 
-use crate::record::block::{self, BLOCK_MIN_BYTES, fill};
+use crate::record::block::{self, BLOCK_MIN_BYTES, fill, option};
 use crate::record::pcap::{FILE_HEADER_BYTES, RECORD_HEADER_BYTES};
 use crate::sys::file::is_open_only_here;
 use crate::sys::mapping::Mapping;
@@ -34,34 +34,20 @@ pub struct Repaired {
     pub bytes_after: u64,
 }
 
-/// Makes `path`, a pcapng or pcap file (little endian, as lwnflog writes them), readable as a
-/// whole and cuts it behind its last block.
+/// Makes `path`, a file of a ring (little endian, as lwnflog writes them), readable as a whole and cuts it
+/// behind its last block.
 ///
 /// # Errors
-/// `InvalidData` for anything else, which is left untouched; and what the file system answers.
+/// `InvalidData` for what is no such file, which is left untouched; and what the file system answers.
 pub fn repair(path: &Path) -> io::Result<Repaired> {
-    let file = OpenOptions::new().read(true).write(true).open(path)?;
-    let bytes_before = file.metadata()?.len();
-    let len = usize::try_from(bytes_before).unwrap_or(usize::MAX);
-    if len < FILE_HEADER_BYTES {
-        return Err(invalid("too short for a capture file"));
-    }
-    let mut mapping = Mapping::new(&file, len)?;
-    let (mut repaired, end) = repair_bytes(mapping.bytes(), boot_id().as_deref())?;
-    if mapping.replaced_pages() != 0 {
-        return Err(io::Error::other(
-            "a page of the file could not be read or written",
-        ));
-    }
-    drop(mapping);
-    repaired.bytes_before = bytes_before;
-    repaired.bytes_after = end as u64;
-    cut(&file, repaired)?;
-    Ok(repaired)
+    repair_file(
+        &OpenOptions::new().read(true).write(true).open(path)?,
+        false,
+    )
 }
 
-/// [`repair`], but not of a file that a running capture writes: it is refused while anybody else has
-/// it open.
+/// [`repair`], but of any file that somebody names: one that a running capture writes is refused, and so is
+/// one that another program made of lwnflog's.
 ///
 /// # Errors
 /// `ResourceBusy` for a file that is open elsewhere; see [`repair`].
@@ -73,15 +59,71 @@ pub fn repair_unowned(path: &Path) -> io::Result<Repaired> {
             "another process has it open: a running lwnflog's live file needs no repair; close other readers",
         ));
     }
-    drop(file);
-    repair(path)
+    repair_file(&file, true)
 }
 
-fn cut(file: &File, repaired: Repaired) -> io::Result<()> {
+fn repair_file(file: &File, anybodys: bool) -> io::Result<Repaired> {
+    let bytes_before = file.metadata()?.len();
+    let len = usize::try_from(bytes_before).unwrap_or(usize::MAX);
+    if len < FILE_HEADER_BYTES {
+        return Err(invalid("too short for a capture file"));
+    }
+    let mut mapping = Mapping::new(file, len)?;
+    if anybodys && is_rewritten(mapping.bytes()) {
+        return Err(invalid(
+            "another program has written this file anew: it is left as it is",
+        ));
+    }
+    let (mut repaired, end) = repair_bytes(mapping.bytes(), boot_id().as_deref())?;
+    if mapping.replaced_pages() != 0 {
+        return Err(io::Error::other(
+            "a page of the file could not be read or written",
+        ));
+    }
+    drop(mapping);
+    repaired.bytes_before = bytes_before;
+    repaired.bytes_after = end as u64;
     if repaired.bytes_after < repaired.bytes_before {
         file.set_len(repaired.bytes_after)?;
     }
-    Ok(())
+    Ok(repaired)
+}
+
+/// Whether a pcapng file has whole blocks, up to the first damage, that lwnflog would not have written. Editors
+/// (`editcap`, `mergecap`, `tshark -w`) keep its comment, but not its fillers and segments.
+fn is_rewritten(bytes: &[u8]) -> bool {
+    let note = u32_at(bytes, 4).and_then(|len| bytes.get(..len as usize));
+    let Some(segment_bytes) = note.and_then(segment_note) else {
+        return false;
+    };
+    let mut at = 0;
+    while let Some((kind, len)) = whole_block_at(bytes, at) {
+        let ours = matches!(
+            kind,
+            block::SECTION_HEADER
+                | block::INTERFACE_DESCRIPTION
+                | block::INTERFACE_STATISTICS
+                | block::ENHANCED_PACKET
+                | block::FILLER
+        );
+        if !ours || at / segment_bytes != (at + len - 1) / segment_bytes {
+            return true;
+        }
+        at += len;
+    }
+    false
+}
+
+/// The type and length of any block whose two lengths agree.
+fn whole_block_at(bytes: &[u8], at: usize) -> Option<(u32, usize)> {
+    let kind = u32_at(bytes, at)?;
+    let len = u32_at(bytes, at + 4)? as usize;
+    let end = at.checked_add(len)?;
+    let whole = len >= BLOCK_MIN_BYTES
+        && len.is_multiple_of(4)
+        && end <= bytes.len()
+        && u32_at(bytes, end - 4)? as usize == len;
+    whole.then_some((kind, len))
 }
 
 /// Which boot of this machine goes on: a new id each time it is started (`random(4)`). `None` where `/proc`
@@ -95,11 +137,12 @@ pub fn boot_id() -> Option<String> {
 /// is [`boot_id`]: a file that was written since is whole but for its end.
 ///
 /// # Errors
-/// `InvalidData` for what is neither pcapng nor pcap; nothing is changed then.
+/// `InvalidData` for what is neither pcapng nor pcap, and for pcap of which no packet would be left; nothing
+/// is changed then.
 pub fn repair_bytes(bytes: &mut [u8], boot_id: Option<&str>) -> io::Result<(Repaired, usize)> {
     match u32_at(bytes, 0) {
         Some(block::SECTION_HEADER) => repair_pcapng(bytes, boot_id),
-        Some(0xa1b2_c3d4 | 0xa1b2_3c4d) => Ok(repair_pcap(bytes)),
+        Some(0xa1b2_c3d4 | 0xa1b2_3c4d) => repair_pcap(bytes),
         _ => Err(invalid(
             "neither a pcapng nor a pcap file as lwnflog writes them",
         )),
@@ -195,28 +238,45 @@ struct BlockAt {
 }
 
 fn block_at(bytes: &[u8], at: usize, segment_end: usize) -> Option<BlockAt> {
-    let kind = u32_at(bytes, at)?;
-    let len = u32_at(bytes, at + 4)? as usize;
-    let end = at.checked_add(len)?;
-    if end > segment_end || !len.is_multiple_of(4) {
-        return None;
-    }
+    let (kind, len) = whole_block_at(bytes.get(..segment_end)?, at)?;
+    let end = at + len;
     // A page that was lost leaves heads without their bodies: every field has to be inside.
+    let options = |fixed: usize| bytes.get(at + fixed..end - 4);
     let fits = match kind {
         block::SECTION_HEADER => at == 0 && len >= SECTION_HEADER_MIN_BYTES,
-        block::INTERFACE_DESCRIPTION => len >= INTERFACE_MIN_BYTES,
-        block::INTERFACE_STATISTICS => len >= STATISTICS_MIN_BYTES,
+        block::INTERFACE_DESCRIPTION => {
+            len >= INTERFACE_MIN_BYTES
+                && options_fit(options(INTERFACE_MIN_BYTES - 4)?, |code| {
+                    (code == option::IF_TSRESOL).then_some(1)
+                })
+        }
+        block::INTERFACE_STATISTICS => {
+            len >= STATISTICS_MIN_BYTES
+                && options_fit(options(STATISTICS_MIN_BYTES - 4)?, |code| {
+                    (option::ISB_STARTTIME..=option::ISB_USRDELIV)
+                        .contains(&code)
+                        .then_some(8)
+                })
+        }
         block::ENHANCED_PACKET => {
             let captured = u32_at(bytes, at + 20)? as usize;
             len.checked_sub(PACKET_MIN_BYTES)? >= captured
+                && options_fit(
+                    options(PACKET_MIN_BYTES - 4 + captured.next_multiple_of(4))?,
+                    |code| match code {
+                        option::EPB_FLAGS => Some(4),
+                        option::EPB_DROPCOUNT => Some(8),
+                        _ => None,
+                    },
+                )
         }
-        block::FILLER => len >= BLOCK_MIN_BYTES,
+        block::FILLER => true,
         _ => false,
     };
     // Behind it there is room for a filler, unless the file ends.
     let left = segment_end - end;
     let room = left == 0 || left >= BLOCK_MIN_BYTES || segment_end == bytes.len();
-    if !fits || !room || u32_at(bytes, end - 4)? as usize != len {
+    if !fits || !room {
         return None;
     }
     let stamp_us = if kind == block::ENHANCED_PACKET {
@@ -235,6 +295,25 @@ fn block_at(bytes: &[u8], at: usize, segment_end: usize) -> Option<BlockAt> {
         interface,
         stamp_us,
     })
+}
+
+/// Whether options (section 3.5) are inside the block, each as long as `bytes` says where it is of one length.
+fn options_fit(mut rest: &[u8], bytes: impl Fn(u16) -> Option<usize>) -> bool {
+    while let Some(([code0, code1, len0, len1], behind)) = rest.split_first_chunk::<4>() {
+        let code = u16::from_le_bytes([*code0, *code1]);
+        let len = usize::from(u16::from_le_bytes([*len0, *len1]));
+        if code == option::END {
+            return len == 0;
+        }
+        if bytes(code).is_some_and(|bytes| bytes != len) {
+            return false;
+        }
+        match behind.get(len.next_multiple_of(4)..) {
+            Some(behind) => rest = behind,
+            None => return false,
+        }
+    }
+    rest.is_empty()
 }
 
 fn is_stale(block: &BlockAt, first_us: u64) -> bool {
@@ -266,7 +345,7 @@ fn segment_note(header: &[u8]) -> Option<usize> {
         .filter(|bytes: &usize| *bytes >= 4096 && bytes.is_multiple_of(4))
 }
 
-fn repair_pcap(bytes: &[u8]) -> (Repaired, usize) {
+fn repair_pcap(bytes: &[u8]) -> io::Result<(Repaired, usize)> {
     const FRAME_MAX_BYTES: u32 = 262_144;
     let mut found = Repaired::default();
     let mut at = FILE_HEADER_BYTES;
@@ -277,8 +356,8 @@ fn repair_pcap(bytes: &[u8]) -> (Repaired, usize) {
         u32_at(bytes, at + 12),
     ) {
         let end = at + RECORD_HEADER_BYTES + captured as usize;
-        let plausible =
-            seconds != 0 && fraction < 1_000_000_000 && (1..=FRAME_MAX_BYTES).contains(&captured);
+        // A live file is zero behind its last record.
+        let plausible = fraction < 1_000_000_000 && (1..=FRAME_MAX_BYTES).contains(&captured);
         if !plausible || captured > original || end > bytes.len() {
             break;
         }
@@ -288,7 +367,11 @@ fn repair_pcap(bytes: &[u8]) -> (Repaired, usize) {
         found.packets += 1;
         at = end;
     }
-    (found, at.min(bytes.len()))
+    let rest = bytes.get(at..).unwrap_or_default();
+    if found.packets == 0 && rest.iter().any(|byte| *byte != 0) {
+        return Err(invalid("a pcap file whose first record cannot be read"));
+    }
+    Ok((found, at.min(bytes.len())))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -406,6 +489,58 @@ mod tests {
             let (found, _) = repair_bytes(&mut bytes, boot_id).unwrap();
             assert_eq!(found.packets, packets, "{boot_id:?}");
         }
+    }
+
+    /// What editors make of a file: our comment is there, our segments are not.
+    #[test]
+    fn a_file_that_was_written_anew_is_told_from_a_damaged_one() {
+        let whole = file();
+        assert!(!is_rewritten(&whole));
+        let mut torn = whole.clone();
+        torn.extend([6; 5000]);
+        assert!(!is_rewritten(&torn), "what is no block may cross a segment");
+        let mut crossing = whole.clone();
+        while crossing.len() <= 4096 {
+            put(&mut crossing, block::ENHANCED_PACKET, &packet(4));
+        }
+        assert!(is_rewritten(&crossing));
+        let mut foreign = whole;
+        put(&mut foreign, 4, &[0; 4]); // a Name Resolution Block
+        assert!(is_rewritten(&foreign));
+    }
+
+    #[test]
+    fn a_block_whose_options_do_not_fit_is_covered() {
+        let flags = [2, 0, 4, 0, 1, 0, 0, 0];
+        let cases: [(&[u8], u64); 6] = [
+            (&flags, 2),
+            (&[2, 0, 3, 0, 1, 0, 0, 0], 1), // flags of three bytes
+            (&[4, 0, 4, 0, 1, 0, 0, 0], 1), // a drop count of four
+            (&[1, 0, 9, 0, 1, 0, 0, 0], 1), // a comment that ends behind the block
+            (&[1, 0, 3, 0, 0x61, 0, 0, 0], 2),
+            (&[0, 0, 1, 0], 1), // an end that is not empty
+        ];
+        for (options, packets) in cases {
+            let mut bytes = file();
+            let body = [&packet(4), options].concat();
+            put(&mut bytes, block::ENHANCED_PACKET, &body);
+            let (found, _) = repair_bytes(&mut bytes, None).unwrap();
+            assert_eq!(found.packets, packets, "{options:?}");
+        }
+    }
+
+    #[test]
+    fn a_classic_file_is_not_cut_to_nothing() {
+        let header = [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 0xffff, 1];
+        let record = [0u32, 7, 4, 4, 0x4545_4545]; // time begins at 0
+        let words = |words: &[u32]| -> Vec<u8> {
+            words.iter().flat_map(|word| word.to_le_bytes()).collect()
+        };
+        let mut whole = [words(&header), words(&record)].concat();
+        let (found, end) = repair_bytes(&mut whole.clone(), None).unwrap();
+        assert_eq!((found.packets, end), (1, whole.len()));
+        whole[24 + 8] = 9; // more bytes captured than there are
+        assert!(repair_bytes(&mut whole, None).is_err());
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! The ring's directory: which files are there, what they are called, which one is recycled.
 //!
 //! `g5-000042.live.pcapng` is being written, `g5-000042-20261121T080000Z.pcapng` is finished (the
-//! time is its first packet's), `.g5.next.pcapng` is being prepared, `.g5.lock` is held by the
-//! running capture.
+//! time is its first packet's), `.g5-000043.next.pcapng` is being prepared, `.g5.lock` is held by the
+//! running capture. What is no plain file is none of the ring's, whatever its name: a link would be followed.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -19,7 +19,7 @@ use crate::sys::file::is_open_only_here;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The directory cannot be made, read or written.
-    #[error("{path}: {source}; choose a directory that can be written with -w DIR")]
+    #[error("{path}: {source}{}", remedy(source))]
     Directory {
         /// The directory or a file in it.
         path: PathBuf,
@@ -50,6 +50,20 @@ pub enum StoreError {
     },
 }
 
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::OutOfMemory => "; ask for smaller files with --file-size",
+        io::ErrorKind::FileTooLarge => {
+            "; raise the limit (`ulimit -f`), or ask for smaller files with --file-size"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; make room, or ask for less with --file-size or --files"
+        }
+        _ if error.raw_os_error() == Some(libc::EMFILE) => "; raise the limit (`ulimit -n`)",
+        _ => "; choose a directory that can be written with -w DIR",
+    }
+}
+
 /// The extensions a ring's files may have: a ring that changes its format still counts the others.
 const EXTENSIONS: [&str; 2] = ["pcapng", "pcap"];
 
@@ -69,8 +83,10 @@ pub struct Store {
     /// Oldest first.
     finished: VecDeque<Finished>,
     next_sequence: u64,
+    /// The file being prepared.
+    next: Option<PathBuf>,
     recovered: Vec<Recovered>,
-    _lock: File,
+    lock: File,
 }
 
 /// What was found of a run that had no chance to finish.
@@ -95,30 +111,45 @@ impl Store {
             move |source| StoreError::Directory { path, source }
         };
         fs::create_dir_all(dir).map_err(problem(dir))?;
-        let lock = lock(&dir.join(format!(".{name}.lock")))?;
+        let lock = lock(&lock_path(dir, name))?;
         let mut store = Store {
             dir: dir.to_owned(),
             name: name.to_owned(),
             extension,
             finished: VecDeque::new(),
             next_sequence: 1,
+            next: None,
             recovered: Vec::new(),
-            _lock: lock,
+            lock,
         };
         store.scan().map_err(problem(dir))?;
         Ok(store)
     }
 
+    /// Takes up the finished files, and finishes the others.
     fn scan(&mut self) -> io::Result<()> {
+        for (name, path) in self.take_up()? {
+            self.recover(name, &path)?;
+        }
+        Ok(())
+    }
+
+    /// Takes up the finished files, and goes on behind the last number. Returns what is not finished, the
+    /// prepared ones last.
+    fn take_up(&mut self) -> io::Result<Vec<(Name, PathBuf)>> {
+        self.finished.clear();
         let mut unfinished = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
-            let path = entry?.path();
+            let entry = entry?;
+            if !entry.file_type()?.is_file() {
+                continue;
+            }
+            let path = entry.path();
             match self.parse_name(&path) {
                 Some(Name::Finished(sequence)) => {
                     self.finished.push_back(Finished { sequence, path })
                 }
-                Some(Name::Live(sequence)) => unfinished.push((sequence, path)),
-                Some(Name::Next) => unfinished.push((u64::MAX, path)),
+                Some(name) => unfinished.push((name, path)),
                 None => {}
             }
         }
@@ -126,34 +157,29 @@ impl Store {
             .make_contiguous()
             .sort_by_key(|file| file.sequence);
         unfinished.sort();
-        let last = self.finished.back().map_or(0, |file| file.sequence);
-        let last_live = unfinished
-            .iter()
-            .map(|(s, _)| *s)
-            .filter(|s| *s != u64::MAX)
-            .max()
-            .unwrap_or(0);
-        self.next_sequence = last.max(last_live) + 1;
-        for (sequence, path) in unfinished {
-            let sequence = if sequence == u64::MAX {
-                self.next_sequence
-            } else {
-                sequence
-            };
-            self.recover(sequence, &path)?;
-        }
-        Ok(())
+        let last_live = unfinished.iter().filter_map(|(name, _)| match name {
+            Name::Live(sequence) => Some(*sequence),
+            _ => None,
+        });
+        let last = self.finished.back().map(|file| file.sequence);
+        let last = last_live.chain(last).max().unwrap_or(0);
+        self.next_sequence = self.next_sequence.max(last + 1);
+        Ok(unfinished)
     }
 
     /// Finishes a file whose writer is gone.
-    fn recover(&mut self, sequence: u64, path: &Path) -> io::Result<()> {
+    fn recover(&mut self, name: Name, path: &Path) -> io::Result<()> {
+        let sequence = match name {
+            Name::Live(sequence) => sequence,
+            _ => self.next_sequence,
+        };
         let repaired = match repair::repair(path) {
             Ok(repaired) => repaired,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 // A prepared file that no packet was written to is no capture file yet. A live one
                 // whose beginning is lost may hold packets for somebody with patience: it is kept,
                 // under a name that is not the ring's.
-                if self.parse_name(path) != Some(Name::Next) {
+                if name != Name::Next {
                     let aside = path.with_extension("damaged");
                     fs::rename(path, &aside)?;
                     self.recovered.push(Recovered {
@@ -170,7 +196,7 @@ impl Store {
         if repaired.packets == 0 {
             fs::remove_file(path)?;
             // A prepared file is nothing to speak of; a live one is.
-            if self.parse_name(path) != Some(Name::Next) {
+            if name != Name::Next {
                 self.recovered.push(Recovered {
                     path: None,
                     packets: 0,
@@ -216,7 +242,12 @@ impl Store {
     /// Bytes that `files` files of `file_bytes` at one time, and one that is prepared, take beyond those
     /// that are there and will be used again. With `files` 0, two must fit.
     fn missing_bytes(&self, files: usize, file_bytes: u64) -> u64 {
-        let wanted = (if files == 0 { 2 } else { files as u64 + 1 }).saturating_mul(file_bytes);
+        let at_one_time = if files == 0 {
+            2
+        } else {
+            (files as u64).saturating_add(1)
+        };
+        let wanted = at_one_time.saturating_mul(file_bytes);
         let owned: u64 = match files {
             0 => 0,
             _ => self
@@ -233,19 +264,24 @@ impl Store {
         self.finished.len()
     }
 
-    /// The file to prepare: the oldest one where `recycle` says so and nobody reads it, else a new
+    /// The file to prepare: the oldest one where `recycle` says so and it is nobody else's, else a new
     /// one. It stands under a name that no reader looks for.
     pub(super) fn make_next(&mut self, recycle: bool) -> io::Result<File> {
-        let next = self.next_path();
+        self.hold()?;
+        let next = self.dir.join(format!(
+            ".{}-{:06}.next.{}",
+            self.name, self.next_sequence, self.extension
+        ));
+        self.next = Some(next.clone());
         if recycle && let Some(oldest) = self.finished.pop_front() {
             match fs::rename(&oldest.path, &next).and_then(|()| open_existing(&next)) {
-                Ok(file) if is_open_only_here(&file) => {
+                Ok(file) if is_only_ours(&file) => {
                     // No capture file any more: killed now, its old packets are not taken for
                     // those of the run that ended.
                     file.write_all_at(&[0; HEAD_BYTES], 0)?;
                     return Ok(file);
                 }
-                // Somebody reads it (and keeps what he has open), or it was taken away.
+                // Somebody reads it (and keeps what he has open), has another name for it, or took it away.
                 Ok(_) | Err(_) => remove_if_there(&next)?,
             }
         }
@@ -256,6 +292,18 @@ impl Store {
             .open(&next)
     }
 
+    /// Sees to it that the directory is there, and its lock ours: somebody may have taken it away.
+    fn hold(&mut self) -> io::Result<()> {
+        let path = lock_path(&self.dir, &self.name);
+        if is_at(&self.lock, &path) {
+            return Ok(());
+        }
+        fs::create_dir_all(&self.dir)?;
+        self.lock = lock(&path).map_err(io::Error::other)?;
+        // Whatever is not finished there is the live one, still, or a stranger's.
+        self.take_up().map(drop)
+    }
+
     /// Removes the oldest finished file. False if there is none.
     pub(super) fn remove_oldest(&mut self) -> io::Result<bool> {
         match self.finished.pop_front() {
@@ -264,22 +312,31 @@ impl Store {
         }
     }
 
-    /// Gives the prepared file its live name.
-    pub(super) fn begin(&mut self) -> io::Result<(u64, PathBuf)> {
+    /// Gives the prepared file its live name. Where that cannot be, it goes on under the one it has: the error
+    /// is in the answer.
+    pub(super) fn begin(&mut self) -> (u64, PathBuf, io::Result<()>) {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        let path = self.dir.join(format!(
+        let live = self.dir.join(format!(
             "{}-{sequence:06}.live.{}",
             self.name, self.extension
         ));
-        fs::rename(self.next_path(), &path)?;
-        Ok((sequence, path))
+        let next = self.next.take().unwrap_or_default();
+        match fs::rename(&next, &live) {
+            Ok(()) => (sequence, live, Ok(())),
+            Err(error) => (sequence, next, Err(error)),
+        }
     }
 
-    /// Gives the live file its finished name; one without packets is removed.
-    pub(super) fn finish(&mut self, sequence: u64, live: &Path, first_us: u64) -> io::Result<()> {
+    /// Gives the live file its finished name, and returns it; one without packets is removed.
+    pub(super) fn finish(
+        &mut self,
+        sequence: u64,
+        live: &Path,
+        first_us: u64,
+    ) -> io::Result<Option<PathBuf>> {
         if first_us == 0 {
-            return remove_if_there(live);
+            return remove_if_there(live).map(|()| None);
         }
         let path = self.dir.join(finished_name(
             &self.name,
@@ -288,17 +345,18 @@ impl Store {
             self.extension,
         ));
         fs::rename(live, &path)?;
-        self.finished.push_back(Finished { sequence, path });
-        Ok(())
+        self.finished.push_back(Finished {
+            sequence,
+            path: path.clone(),
+        });
+        Ok(Some(path))
     }
 
-    pub(super) fn remove_next(&self) -> io::Result<()> {
-        remove_if_there(&self.next_path())
-    }
-
-    fn next_path(&self) -> PathBuf {
-        self.dir
-            .join(format!(".{}.next.{}", self.name, self.extension))
+    /// Removes the file being prepared, if there is one.
+    pub(super) fn remove_next(&mut self) -> io::Result<()> {
+        self.next
+            .take()
+            .map_or(Ok(()), |next| remove_if_there(&next))
     }
 
     fn parse_name(&self, path: &Path) -> Option<Name> {
@@ -308,16 +366,24 @@ impl Store {
             return None;
         }
         if let Some(hidden) = stem.strip_prefix('.') {
-            return (hidden.strip_suffix(".next")? == self.name).then_some(Name::Next);
+            let hidden = hidden.strip_suffix(".next")?.strip_prefix(&self.name)?;
+            return sequence_number(hidden.strip_prefix('-')?).map(|_| Name::Next);
         }
         let rest = stem.strip_prefix(self.name.as_str())?.strip_prefix('-')?;
         if let Some(sequence) = rest.strip_suffix(".live") {
-            return sequence.parse().ok().map(Name::Live);
+            return sequence_number(sequence).map(Name::Live);
         }
         let (sequence, stamp) = rest.split_once('-')?;
         (stamp.len() == "20261121T080000Z".len() && stamp.ends_with('Z')).then_some(())?;
-        sequence.parse().ok().map(Name::Finished)
+        sequence_number(sequence).map(Name::Finished)
     }
+}
+
+/// A file's number. What no ring counts up to is none.
+fn sequence_number(digits: &str) -> Option<u64> {
+    const DIGITS_MAX: usize = 15;
+    let number = digits.len() <= DIGITS_MAX && digits.bytes().all(|byte| byte.is_ascii_digit());
+    number.then(|| digits.parse().ok())?
 }
 
 /// Says whether the disk has room for all of these rings, which share a directory, each of `files` files of
@@ -336,6 +402,9 @@ pub fn check_space(stores: &[Store], files: usize, file_bytes: u64) -> Result<()
             return Err(StoreError::Directory { path, source });
         }
     };
+    if stat.f_blocks == 0 {
+        return Ok(()); // ramfs and the like: they do not say
+    }
     let available = stat.f_bavail.saturating_mul(stat.f_frsize);
     let missing = stores
         .iter()
@@ -351,7 +420,7 @@ pub fn check_space(stores: &[Store], files: usize, file_bytes: u64) -> Result<()
     Ok(())
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Name {
     Finished(u64),
     Live(u64),
@@ -359,7 +428,9 @@ enum Name {
 }
 
 fn finished_name(name: &str, sequence: u64, first_us: u64, extension: &str) -> String {
-    let time = UNIX_EPOCH + Duration::from_micros(first_us);
+    /// The last second of the year 9999: a damaged file may say anything.
+    const LAST_US: u64 = 253_402_300_799_000_000;
+    let time = UNIX_EPOCH + Duration::from_micros(first_us.min(LAST_US));
     let stamp = humantime::format_rfc3339_seconds(time)
         .to_string()
         .replace(['-', ':'], "");
@@ -376,6 +447,10 @@ pub fn sort_by_age(files: &mut [PathBuf]) {
     files.sort_by_cached_key(stamp);
 }
 
+fn lock_path(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!(".{name}.lock"))
+}
+
 fn lock(path: &Path) -> Result<File, StoreError> {
     let problem = |source| StoreError::Directory {
         path: path.to_owned(),
@@ -386,6 +461,7 @@ fn lock(path: &Path) -> Result<File, StoreError> {
         .write(true)
         .create(true)
         .truncate(false)
+        .custom_flags(libc::O_NOFOLLOW)
         .open(path)
         .map_err(problem)?;
     match file.try_lock() {
@@ -417,7 +493,25 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 }
 
 fn open_existing(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).open(path)
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
+}
+
+/// True if nobody else has the file open, or another name for it.
+fn is_only_ours(file: &File) -> bool {
+    file.metadata().is_ok_and(|meta| meta.nlink() == 1) && is_open_only_here(file)
+}
+
+/// Whether `path` names this file, and not another or none.
+pub(super) fn is_at(file: &File, path: &Path) -> bool {
+    let id = |meta: fs::Metadata| (meta.dev(), meta.ino());
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(file), Ok(there)) => id(file) == id(there),
+        _ => false,
+    }
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {

@@ -4,6 +4,7 @@
 //! when the next file is late, and then the wait is counted.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use super::RingConfig;
 use super::ahead::{Ahead, TICK};
 use super::prepare::{Layout, prepare};
-use super::store::{Store, StoreError, check_space};
+use super::store::{Store, StoreError, check_space, is_at};
 use crate::sys::mapping::{Mapping, Pages};
 
 /// How long to wait before a failed preparation is tried again.
@@ -40,11 +41,54 @@ pub enum Notice {
     },
     /// Files can be had again.
     FilesAgain,
-    /// A finished file could not be cut or renamed.
-    Finish {
+    /// The live file was taken away, or cut: packets in it are lost to whoever did it.
+    Taken {
+        /// Where it was.
+        path: PathBuf,
+    },
+    /// A page of the live file could not be stored: an I/O error, or a disk that is full after all.
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file could not be cut, or renamed; it is there under the name it has.
+    Name {
+        /// The file.
+        path: PathBuf,
         /// What the system said.
         error: String,
     },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Notice::RingShrunk { files } => write!(
+                f,
+                "the disk is full: the ring goes on with {files} files, the oldest is overwritten early; make room"
+            ),
+            Notice::NoFile { error } => write!(
+                f,
+                "no file to write to ({error}): packets count as dropped by the writer until there is one"
+            ),
+            Notice::FilesAgain => f.write_str("there is a file to write to again: writing goes on"),
+            Notice::Taken { path } => write!(
+                f,
+                "{}: somebody has taken this file away, or cut it, and has the packets that were written to it; \
+                 the next file begins",
+                path.display()
+            ),
+            Notice::Damaged { path } => write!(
+                f,
+                "{}: a page of it could not be stored (an I/O error, or a full disk): it ends there, and what was to \
+                 be stored counts as dropped by the writer",
+                path.display()
+            ),
+            Notice::Name { path, error } => {
+                write!(f, "{}: this file keeps its name: {error}", path.display())
+            }
+        }
+    }
 }
 
 /// Where notices go.
@@ -61,18 +105,27 @@ enum Work {
     /// The prepared file that was taken holds its first record: it gets its live name.
     Begun,
     /// The live file is full.
-    Full {
-        mapping: Mapping,
-        len: usize,
-        first_us: u64,
-    },
+    Full(Full),
+}
+
+/// A file that packets go to no more.
+pub(super) struct Full {
+    pub(super) mapping: Mapping,
+    /// Bytes of it that are to stay.
+    pub(super) len: usize,
+    /// The time of its first record; 0 is none.
+    pub(super) first_us: u64,
+    /// A page of it could not be stored.
+    pub(super) damaged: bool,
 }
 
 #[derive(Default)]
 struct Desk {
     ready: Option<Mapping>,
-    /// The prepared file was taken, and still has the name that the next one needs.
+    /// The prepared file was taken, and is not begun yet: whether there will be a next one to prepare is not
+    /// known.
     taken: bool,
+    /// The last try to prepare a file failed, and nothing has changed since.
     failed: bool,
     work: VecDeque<Work>,
     stop: bool,
@@ -147,7 +200,7 @@ impl Swapper {
                 );
             }
             if desk.failed || self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
-                return (Next::Failed, None);
+                return (Next::Failed, since.map(|since: Instant| since.elapsed()));
             }
             since.get_or_insert_with(Instant::now);
             let waited = self.shared.changed.wait_timeout(desk, RETRY);
@@ -170,15 +223,12 @@ impl Swapper {
         self.shared.changed.notify_all();
     }
 
-    /// Hands over a full file, of which `len` bytes are to stay.
-    pub(super) fn finish(&self, mapping: Mapping, len: usize, first_us: u64) {
+    /// Hands over a full file.
+    pub(super) fn finish(&self, full: Full) {
         let mut desk = self.shared.desk();
         desk.taken = false; // one that held nothing is thrown away
-        desk.work.push_back(Work::Full {
-            mapping,
-            len,
-            first_us,
-        });
+        desk.failed = false; // it may be the one to be used again
+        desk.work.push_back(Work::Full(full));
         self.shared.changed.notify_all();
     }
 
@@ -209,6 +259,8 @@ struct Named {
     path: PathBuf,
     file: File,
     pages: Pages,
+    /// It was taken away, and that was said.
+    taken: bool,
 }
 
 /// The thread's own things.
@@ -222,7 +274,9 @@ struct Worker {
     /// The prepared file.
     next: Option<(File, Pages)>,
     ahead: Ahead,
+    /// What was said, and is still so.
     shrunk: bool,
+    no_file: bool,
 }
 
 impl Worker {
@@ -236,6 +290,7 @@ impl Worker {
             next: None,
             ahead: Ahead::default(),
             shrunk: false,
+            no_file: false,
         }
     }
 
@@ -256,18 +311,21 @@ impl Worker {
                 match prepared {
                     Ok(mapping) => {
                         desk.ready = Some(mapping);
-                        if std::mem::take(&mut desk.failed) {
+                        desk.failed = false;
+                        if std::mem::take(&mut self.no_file) {
                             self.tell(Notice::FilesAgain);
                         }
                         shared.changed.notify_all();
                     }
                     Err(error) => {
-                        if !std::mem::replace(&mut desk.failed, true) {
-                            self.tell(Notice::NoFile {
-                                error: error.to_string(),
-                            });
-                            shared.changed.notify_all();
+                        desk.failed = true;
+                        // While there is a live file nothing is lost yet.
+                        if self.live.is_none() && !std::mem::replace(&mut self.no_file, true) {
+                            let dir = self.config.dir.display();
+                            let error = format!("{dir}: {error}");
+                            self.tell(Notice::NoFile { error });
                         }
+                        shared.changed.notify_all();
                         let waited = shared.changed.wait_timeout(desk, RETRY);
                         desk = waited.unwrap_or_else(PoisonError::into_inner).0;
                     }
@@ -278,6 +336,10 @@ impl Worker {
                 desk = woken;
                 if timeout.timed_out() {
                     drop(desk);
+                    if let Some(mut live) = self.live.take() {
+                        self.look_after(&mut live);
+                        self.live = Some(live);
+                    }
                     let advanced = self.keep_ready(shared.position.load(Ordering::Relaxed));
                     pause = if advanced { TICK } else { IDLE };
                     desk = shared.desk();
@@ -288,44 +350,46 @@ impl Worker {
         drop(desk);
         let ended = self.store.remove_next();
         if let Err(error) = ended.and_then(|()| self.remove_surplus()) {
-            self.tell(Notice::Finish {
-                error: error.to_string(),
-            });
+            let path = self.config.dir.clone();
+            self.tell_name(path, &error);
         }
         self.store.files()
     }
 
     fn work(&mut self, work: Work) {
-        let done = match work {
+        match work {
             Work::Begun => self.begun(),
-            Work::Full {
-                mapping,
-                len,
-                first_us,
-            } => {
-                drop(mapping);
-                self.full(len, first_us)
-            }
-        };
-        if let Err(error) = done {
-            self.tell(Notice::Finish {
-                error: error.to_string(),
-            });
+            Work::Full(full) => self.full(full),
         }
     }
 
-    fn begun(&mut self) -> io::Result<()> {
+    fn begun(&mut self) {
         let Some((file, pages)) = self.next.take() else {
-            return Ok(());
+            return;
         };
-        let (sequence, path) = self.store.begin()?;
+        let (sequence, path, named) = self.store.begin();
+        if let Err(error) = named {
+            self.tell_name(path.clone(), &error);
+        }
         self.ending = self.live.replace(Named {
             sequence,
             path,
             file,
             pages,
+            taken: false,
         });
-        Ok(())
+    }
+
+    /// Says so, once, if a file was taken away or cut while packets went to it.
+    fn look_after(&self, named: &mut Named) {
+        let capacity = self.config.capacity_bytes() as u64;
+        let whole = named.file.metadata().map(|meta| meta.len()).ok() == Some(capacity);
+        if named.taken || whole && is_at(&named.file, &named.path) {
+            return;
+        }
+        named.taken = true;
+        let path = named.path.clone();
+        self.tell(Notice::Taken { path });
     }
 
     /// Makes ready again what will be written next. False if nothing was written since the last time.
@@ -341,14 +405,30 @@ impl Worker {
         true
     }
 
-    fn full(&mut self, len: usize, first_us: u64) -> io::Result<()> {
-        let Some(full) = self.ending.take().or_else(|| self.live.take()) else {
-            return Ok(());
+    fn full(&mut self, full: Full) {
+        let Full {
+            mapping,
+            len,
+            first_us,
+            damaged,
+        } = full;
+        drop(mapping);
+        let Some(mut ended) = self.ending.take().or_else(|| self.live.take()) else {
+            return;
         };
-        drop(full.pages);
-        full.file.set_len(len as u64)?;
-        drop(full.file);
-        self.store.finish(full.sequence, &full.path, first_us)
+        self.look_after(&mut ended);
+        if ended.taken {
+            return; // whoever took it may have it
+        }
+        drop(ended.pages);
+        let cut = ended.file.set_len(len as u64);
+        drop(ended.file);
+        let finished = cut.and_then(|()| self.store.finish(ended.sequence, &ended.path, first_us));
+        match finished {
+            Ok(Some(path)) if damaged => self.tell(Notice::Damaged { path }),
+            Ok(_) => {}
+            Err(error) => self.tell_name(ended.path, &error),
+        }
     }
 
     /// Makes the next file ready. On a full disk the ring gives up its oldest file for it.
@@ -378,9 +458,11 @@ impl Worker {
                 }
                 Err(error) => {
                     self.store.remove_next()?;
-                    if error.kind() != io::ErrorKind::StorageFull
-                        || self.store.finished_count() == 0
-                    {
+                    let full = matches!(
+                        error.kind(),
+                        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+                    );
+                    if !full || self.store.finished_count() == 0 {
                         return Err(error);
                     }
                     recycle = true;
@@ -402,6 +484,11 @@ impl Worker {
             self.store.remove_oldest()?;
         }
         Ok(())
+    }
+
+    fn tell_name(&self, path: PathBuf, error: &io::Error) {
+        let error = error.to_string();
+        self.tell(Notice::Name { path, error });
     }
 
     fn tell(&self, notice: Notice) {

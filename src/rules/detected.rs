@@ -44,15 +44,24 @@ impl Detected {
     /// read one after the other, so under traffic their sum is of no one moment. Rules loaded
     /// after [`feeds`](super::feeds) was called are not among them.
     pub fn read(&mut self) -> Result<Option<u64>, RuleError> {
-        let Some(counters) = &mut self.counters else {
+        let Some(looks) = self.look() else {
             return Ok(None);
         };
         let mut sum: u64 = 0;
-        for counter in counters {
-            let now = counter.look(&mut self.socket)?;
-            sum = sum.saturating_add(now);
+        for (_, now) in looks {
+            sum = sum.saturating_add(now?);
         }
         Ok(Some(sum))
+    }
+
+    /// What each counter shows, or why it does not; `None` as for [`Detected::read`].
+    pub fn look(&mut self) -> Option<Vec<(CounterPlace, Result<u64, RuleError>)>> {
+        let Detected { socket, counters } = self;
+        let looks = counters.as_mut()?.iter_mut().map(|counter| {
+            let now = counter.look(socket);
+            (counter.place.clone(), now)
+        });
+        Some(looks.collect())
     }
 }
 

@@ -1,9 +1,10 @@
 //! What a capture says while it runs and at its end: to people on standard error, to programs on
 //! standard output.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::time::Instant;
 
+use super::speaker::Speaker;
 use crate::config::Settings;
 use crate::report::{Figures, Report, Stats, grouped};
 use crate::ring::Notice;
@@ -12,34 +13,48 @@ use crate::sys::netlink::device_index;
 
 /// Tells people (standard error) and programs (standard output) what goes on.
 pub(super) struct Voice {
+    people: Speaker,
+    /// With `--json`.
+    programs: Option<Speaker>,
     quiet: bool,
-    json: bool,
     status_line: bool,
     /// There is a status line on the terminal that the next line has to replace.
     line_open: bool,
     last: (Instant, u64),
+    /// The groups that no rule feeds, or that it is not known, as it was said last.
+    unfed: Result<Vec<u16>, String>,
 }
 
 impl Voice {
-    pub(super) fn new(quiet: bool, json: bool) -> Voice {
+    pub(super) fn new(quiet: bool, json: bool) -> io::Result<Voice> {
         let status_line = !quiet && io::stderr().is_terminal();
-        Voice {
+        // The reader has gone; the capture has not.
+        let closed = || eprintln!("lwnflog: standard output is closed: no more JSON");
+        Ok(Voice {
+            people: Speaker::new(io::stderr(), || {})?,
+            programs: json
+                .then(|| Speaker::new(io::stdout(), closed))
+                .transpose()?,
             quiet,
-            json,
             status_line,
             line_open: false,
             last: (Instant::now(), 0),
-        }
+            unfed: Ok(Vec::new()),
+        })
     }
 
     fn say(&mut self, text: &str) {
-        let clear = if std::mem::take(&mut self.line_open) {
+        let clear = self.clear();
+        self.people
+            .say(format!("{clear}lwnflog: {text}\n").into_bytes());
+    }
+
+    fn clear(&mut self) -> &'static str {
+        if std::mem::take(&mut self.line_open) {
             "\r\x1b[K"
         } else {
             ""
-        };
-        // Nobody to tell is no reason to stop.
-        let _ = writeln!(io::stderr(), "{clear}lwnflog: {text}");
+        }
     }
 
     pub(super) fn greet(&mut self, session: &Session) {
@@ -63,8 +78,8 @@ impl Voice {
         let granted = session.granted_buffer_bytes();
         if granted < settings.buffer_bytes / 2 {
             self.say(&format!(
-                "the kernel granted a receive buffer of {} bytes of the {} asked for: without CAP_NET_ADMIN in the \
-                 host's user namespace, net.core.rmem_max is the limit",
+                "the kernel granted a receive buffer of {} bytes of the {} asked for: it grants 2 GiB at the most, and \
+                 net.core.rmem_max without CAP_NET_ADMIN in the host's user namespace",
                 grouped(granted as u64),
                 grouped(settings.buffer_bytes as u64)
             ));
@@ -104,22 +119,18 @@ impl Voice {
     }
 
     pub(super) fn notice(&mut self, notice: &Notice) {
-        self.say(&match notice {
-            Notice::RingShrunk { files } => format!(
-                "the disk is full: the ring goes on with {files} files, the oldest is overwritten early; make room"
-            ),
-            Notice::NoFile { error } => {
-                format!("no file to write to ({error}): packets count as dropped by the writer until there is room")
-            }
-            Notice::FilesAgain => "there is room again: writing goes on".to_owned(),
-            Notice::Finish { error } => format!("a full file could not be finished: {error}"),
-        });
+        self.say(&notice.to_string());
     }
 
-    pub(super) fn unfed(&mut self, session: &mut Session) {
+    /// Says which groups no rule feeds, if it is not what was said last.
+    pub(super) fn unfed(&mut self, session: &Session) {
         let target = session.settings().target;
-        match session.unfed() {
-            Ok(unfed) if unfed.is_empty() => {}
+        let unfed = session.unfed().map_err(|error| error.to_string());
+        if unfed == self.unfed {
+            return;
+        }
+        match &unfed {
+            Ok(fed) if fed.is_empty() => {}
             Ok(unfed) => {
                 let list: Vec<_> = unfed.iter().map(ToString::to_string).collect();
                 let list = list.join(",");
@@ -132,6 +143,7 @@ impl Voice {
                 "cannot look whether a rule feeds the capture: {error}"
             )),
         }
+        self.unfed = unfed;
     }
 
     fn rate(&mut self, received: u64) -> f64 {
@@ -143,24 +155,23 @@ impl Voice {
     }
 
     pub(super) fn figures(&mut self, session: &mut Session) {
-        if !self.json && !self.status_line {
+        if self.programs.is_none() && !self.status_line {
             return;
         }
         let figures = session.figures();
         let rate = self.rate(figures.received);
-        if self.json {
-            self.print_json(&Stats {
+        if let Some(programs) = &self.programs {
+            programs.say(json_line(&Stats {
                 event: "stats",
                 elapsed_secs: session.elapsed().as_secs_f64(),
                 packets_per_sec: rate,
                 total: &figures,
-            });
+            }));
         }
         if self.status_line {
             self.line_open = true;
             let line = status(&figures, rate, session.settings());
-            let _ = write!(io::stderr(), "\r\x1b[K{line}");
-            let _ = io::stderr().flush();
+            self.people.say(format!("\r\x1b[K{line}").into_bytes());
         }
     }
 
@@ -171,31 +182,21 @@ impl Voice {
     }
 
     pub(super) fn report(&mut self, report: &Report) {
-        if std::mem::take(&mut self.line_open) {
-            let _ = writeln!(io::stderr());
+        if let Some(programs) = &self.programs {
+            programs.insist(json_line(report));
         }
-        if self.json {
-            self.print_json(report);
-        }
-        if !(self.json && self.quiet) {
-            let _ = write!(io::stderr(), "{report}");
+        let told = self.programs.as_ref().is_some_and(Speaker::is_open);
+        if !(told && self.quiet) {
+            let open = if self.line_open { "\n" } else { "" };
+            self.people.insist(format!("{open}{report}").into_bytes());
         }
     }
+}
 
-    fn print_json(&mut self, object: &impl serde::Serialize) {
-        let mut line = serde_json::to_vec(object).unwrap_or_default();
-        line.push(b'\n');
-        let mut stdout = io::stdout().lock();
-        if stdout
-            .write_all(&line)
-            .and_then(|()| stdout.flush())
-            .is_err()
-        {
-            // The reader has gone; the capture has not.
-            self.json = false;
-            self.say("standard output is closed: no more JSON");
-        }
-    }
+fn json_line(object: &impl serde::Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(object).unwrap_or_default();
+    line.push(b'\n');
+    line
 }
 
 /// `12,000 packets/s, 36,000 written, 0 dropped, 0 skipped, file 3 of 8, 4,123,456 bytes`

@@ -70,7 +70,7 @@ pub fn disk_bound_bytes(settings: &Settings) -> Option<u64> {
     Some(
         output
             .file_bytes
-            .saturating_mul(output.files as u64 + 1)
+            .saturating_mul((output.files as u64).saturating_add(1))
             .saturating_mul(rings),
     )
 }

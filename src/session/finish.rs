@@ -2,8 +2,9 @@
 
 use std::io;
 use std::sync::PoisonError;
+use std::thread;
+use std::time::Duration;
 
-use super::drops::drops_before_hook;
 use super::{Running, Session};
 use crate::account::Tally;
 use crate::capture::Outcome;
@@ -31,16 +32,24 @@ impl Session {
             .map(|running| running.watch.read())
             .collect();
         self.control.stop();
+        self.wait_detached();
+        let afters: Vec<_> = self
+            .running
+            .iter_mut()
+            .map(|running| running.watch.read())
+            .collect();
+        let total_after = self.watch.read();
         let mut groups = Vec::new();
         let (mut sum, mut files, mut error) = (Tally::default(), Vec::new(), None);
         let mut remarks = Vec::new();
         let (mut tail, mut refused) = (false, 0);
         let queues = self.settings.target == Target::Queue;
         let fail_open = self.settings.queue.fail_open;
-        for (running, before) in self.running.into_iter().zip(befores) {
+        let running = std::mem::take(&mut self.running);
+        for (running, counted) in running.into_iter().zip(befores.into_iter().zip(afters)) {
             let Running {
                 number,
-                mut watch,
+                watch,
                 thread,
                 queue_status,
                 ..
@@ -49,7 +58,7 @@ impl Session {
                 error.get_or_insert_with(|| io::Error::other("a capturing thread panicked"));
                 continue;
             };
-            let bounds = both(before, watch.read());
+            let bounds = both(counted);
             let last = queue_status
                 .and_then(|status| *status.lock().unwrap_or_else(PoisonError::into_inner));
             let dropped_by_kernel = last.map_or(0, |last| count_unseen_end(&mut outcome, last));
@@ -69,7 +78,8 @@ impl Session {
                 error.get_or_insert(cause);
             }
         }
-        let mut total = Figures::new(None, &sum, both(total_before, self.watch.read()), tail);
+        let counted = both((total_before, total_after));
+        let mut total = Figures::new(None, &sum, counted, tail);
         if queues {
             total = total.of_queue(fail_open, refused);
         }
@@ -78,10 +88,24 @@ impl Session {
             sort_by_age(&mut files);
         }
         let elapsed = self.begun.elapsed();
-        let before_hook = drops_before_hook().saturating_sub(self.drops_before);
+        let before_hook = self.drops_before.since();
+        remarks.extend(self.notices.try_iter().map(|notice| notice.to_string()));
         let mut report = Report::new(groups, total, before_hook, files, elapsed);
         report.remarks = remarks;
         (report, error)
+    }
+}
+
+impl Session {
+    /// Waits until no packet comes to the sources any more. Their files are ended later, which takes longer: what
+    /// the rule counts meanwhile is not theirs.
+    fn wait_detached(&self) {
+        const LOOK: Duration = Duration::from_millis(1);
+        for running in &self.running {
+            while !running.account.is_detached() && !running.thread.is_finished() {
+                thread::sleep(LOOK);
+            }
+        }
     }
 }
 
@@ -127,7 +151,7 @@ fn low_half(number: u64) -> u32 {
 }
 
 /// What was counted by the time the group was released, between two readings.
-fn both(before: Option<Bounds>, after: Option<Bounds>) -> Option<Bounds> {
+fn both((before, after): (Option<Bounds>, Option<Bounds>)) -> Option<Bounds> {
     let (before, after) = (before?, after?);
     Some(Bounds {
         least: before.least,
@@ -147,7 +171,7 @@ fn remarks_on(
     let too_few = counted.is_some_and(|counted| counted.most < outcome.tally.numbered);
     if watch.is_broken() || too_few {
         remarks.push(format!(
-            "the counter of {number} was reset or reloaded while capturing: detected may be too low"
+            "the counter of {number} was reset, reloaded or removed while capturing: detected may be too low"
         ));
     }
     if outcome.truncated_datagrams != 0 {

@@ -32,8 +32,6 @@ pub(super) fn open(buffer_bytes: usize) -> Result<(NlSocket, usize), Failed> {
     let socket = NlSocket::connect(NlFamily::Netfilter, None, Groups::empty())
         .map_err(cannot("open a netlink socket"))?;
     let fd = options::borrow(&socket);
-    rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)
-        .map_err(|error| ("set close-on-exec", error.into()))?;
     socket.block().map_err(cannot("make the socket wait"))?;
     options::set_no_enobufs(fd).map_err(cannot("set NETLINK_NO_ENOBUFS"))?;
     let granted_bytes =

@@ -10,10 +10,12 @@ use std::io;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Mappings watched at one time: two a ring, and then some. A table, because the handler may
-/// neither lock nor allocate.
-const SLOTS: usize = 256;
-const PAGE_BYTES_MIN: usize = 4096;
+/// Mappings watched at one time: three a ring (live, ready, being finished), of 128 rings at the most
+/// ([`MAX_NUMBERS`](crate::rules::MAX_NUMBERS)), and then some. A table, because the handler may neither lock
+/// nor allocate.
+const SLOTS: usize = 512;
+/// Bytes of a page, once the handler is installed.
+static PAGE_BYTES: AtomicUsize = AtomicUsize::new(4096);
 
 struct Slot {
     /// 0: free.
@@ -73,6 +75,7 @@ impl Drop for Watch {
 }
 
 fn install() {
+    PAGE_BYTES.store(rustix::param::page_size(), Ordering::Relaxed);
     // SAFETY: an all-zero `sigaction` is a valid one: no flags, empty mask, default action.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = on_bus as *const () as usize;
@@ -100,14 +103,15 @@ extern "C" fn on_bus(_signal: i32, info: *mut libc::siginfo_t, _context: *mut li
             slot.end.load(Ordering::Acquire),
         );
         if start != 0 && address >= start && address < end {
-            let page = address & !(PAGE_BYTES_MIN - 1);
-            // SAFETY: [page, page + 4096) lies in a mapping that a live `Watch` vouches for, which
+            let page_bytes = PAGE_BYTES.load(Ordering::Relaxed);
+            let page = address & !(page_bytes - 1);
+            // SAFETY: [page, page + page_bytes) lies in a mapping that a live `Watch` vouches for, which
             // only its owner uses; replacing it by zeroed memory breaks no reference's validity
             // (the bytes stay mapped, readable and writable).
             let mapped = unsafe {
                 libc::mmap(
                     page as *mut libc::c_void,
-                    PAGE_BYTES_MIN,
+                    page_bytes,
                     libc::PROT_READ | libc::PROT_WRITE,
                     libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED,
                     -1,

@@ -2,9 +2,9 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
-use super::netlink::device_index;
+use super::netlink::{device_index, len_of, set_option};
 
 /// How many frames one call to [`FrameSocket::send`] hands to the kernel at most.
 pub const BATCH: usize = 64;
@@ -37,27 +37,18 @@ impl FrameSocket {
             libc::bind(
                 fd.as_raw_fd(),
                 (&raw const address).cast(),
-                socklen::<libc::sockaddr_ll>(),
+                len_of::<libc::sockaddr_ll>(),
             )
         };
         if result < 0 {
             return Err(io::Error::last_os_error());
         }
-        let on: libc::c_int = 1;
-        // SAFETY: the pointer is to a live int, the length is its size, and `setsockopt` only
-        // reads it.
-        let result = unsafe {
-            libc::setsockopt(
-                fd.as_raw_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_QDISC_BYPASS,
-                (&raw const on).cast(),
-                socklen::<libc::c_int>(),
-            )
-        };
-        if result < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        set_option(
+            fd.as_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_QDISC_BYPASS,
+            1i32,
+        )?;
         Ok(Self { fd })
     }
 
@@ -86,8 +77,4 @@ impl FrameSocket {
         };
         usize::try_from(sent).map_err(|_| io::Error::last_os_error())
     }
-}
-
-fn socklen<T>() -> libc::socklen_t {
-    libc::socklen_t::try_from(size_of::<T>()).unwrap_or_default()
 }

@@ -107,6 +107,9 @@ fn word(bytes: &[u8], place: usize) -> u32 {
     u32::from_le_bytes(bytes[4 * place..4 * place + 4].try_into().unwrap())
 }
 
+const STATISTICS_OPTIONS: [(u16, usize); 7] =
+    [(2, 8), (3, 8), (4, 8), (5, 8), (6, 8), (7, 8), (8, 8)];
+
 /// The length of the block that `bytes` begin with.
 fn whole_block(bytes: &[u8], first: bool) -> Option<usize> {
     if bytes.len() < 12 {
@@ -122,13 +125,39 @@ fn whole_block(bytes: &[u8], first: bool) -> Option<usize> {
     }
     let fits = match word(bytes, 0) {
         block::SECTION_HEADER => first && len >= 28,
-        block::INTERFACE_DESCRIPTION => len >= 20,
-        block::INTERFACE_STATISTICS => len >= 24,
-        block::ENHANCED_PACKET => len >= 32 && len - 32 >= word(bytes, 5) as usize,
+        block::INTERFACE_DESCRIPTION => len >= 20 && options_fit(&bytes[16..len - 4], &[(9, 1)]),
+        block::INTERFACE_STATISTICS => {
+            // Times and counters, all of 64 bits; of other codes nothing is known.
+            len >= 24 && options_fit(&bytes[20..len - 4], &STATISTICS_OPTIONS)
+        }
+        block::ENHANCED_PACKET => {
+            len >= 32 && len - 32 >= word(bytes, 5) as usize && {
+                let padded = (word(bytes, 5) as usize).div_ceil(4) * 4;
+                options_fit(&bytes[28 + padded..len - 4], &[(2, 4), (4, 8)])
+            }
+        }
         block::FILLER => true,
         _ => false,
     };
     fits.then_some(len)
+}
+
+/// Whether a block's options are inside it, those of `lengths` (code, bytes) as long as they have to be.
+fn options_fit(options: &[u8], lengths: &[(u16, usize)]) -> bool {
+    let half = |at: usize| u16::from_le_bytes([options[at], options[at + 1]]);
+    let mut at = 0;
+    while at + 4 <= options.len() {
+        let (code, len) = (half(at), usize::from(half(at + 2)));
+        if code == 0 {
+            return len == 0;
+        }
+        let wrong = |(of, bytes): &(u16, usize)| *of == code && *bytes != len;
+        at += 4 + len.div_ceil(4) * 4;
+        if at > options.len() || lengths.iter().any(wrong) {
+            return false;
+        }
+    }
+    at == options.len()
 }
 
 /// The segment's size as the file says it.
@@ -145,10 +174,9 @@ fn check_classic(before: &[u8], after: &[u8], repaired: &Repaired) {
     let mut at = 24;
     let mut packets = 0;
     while let Some(header) = before.get(at..at + 16) {
-        let [seconds, fraction, captured, original] = [0, 1, 2, 3].map(|place| word(header, place));
+        let [_, fraction, captured, original] = [0, 1, 2, 3].map(|place| word(header, place));
         let end = at + 16 + captured as usize;
-        let whole = seconds != 0
-            && fraction < 1_000_000_000
+        let whole = fraction < 1_000_000_000
             && (1..=1 << 18).contains(&captured)
             && captured <= original
             && end <= before.len();

@@ -375,7 +375,7 @@ fn a_full_disk_holds_no_traffic_up() {
     );
 }
 
-/// Somebody removes the directory: no file can be had any more.
+/// Somebody puts a file in the directory's place: no ring's file can be had any more.
 #[test]
 fn a_lost_disk_holds_no_traffic_up() {
     let scene = Scene::new(5);
@@ -383,6 +383,7 @@ fn a_lost_disk_holds_no_traffic_up() {
     scene.send(100);
     until("the first are through", || scene.passed() == 100);
     fs::remove_dir_all(scene.ring()).unwrap();
+    fs::write(scene.ring(), "").unwrap();
     scene.send_as(1, 30_000);
     until("all packets passed", || scene.passed() == 30_100);
     let report = capturer.finish();
