@@ -175,10 +175,10 @@ pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result
             Err(RecvTimeoutError::Timeout) => {}
         }
         for notice in session.notices() {
-            voice.notice(&notice);
             if matches!(notice, Notice::Taken { .. }) {
                 session.control().rotate();
             }
+            voice.notice(&notice);
         }
         let elapsed = session.elapsed();
         if elapsed >= next_figures {

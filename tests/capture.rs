@@ -731,20 +731,21 @@ fn without_a_rule_of_its_own_the_report_says_how_far_it_is_uncertain() {
     });
 }
 
-/// The settings that make batches of a thousand hold in the kernel: what is handed over is full, or a tenth of a
-/// second old.
+/// The settings that make batches of a thousand hold in the kernel: what is handed over is full, or as old as
+/// `--flush-ms` says.
 #[test]
 fn the_kernel_hands_over_full_batches() {
     const PACKETS: u64 = 200_000;
     let (lab, dir) = (lab(), temp_dir());
     load_capture_rules(lab.receiver());
-    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5", "-s", "0"]);
+    let options = ["--group", "5", "-s", "0", "--flush-ms", "50"];
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
     let table = bound_groups(lab.receiver());
     // Group, port id, packets waiting, mode (2: packets), bytes to copy, flush timeout in 1/100 s, users.
     let columns: Vec<_> = table.split_whitespace().collect();
     assert_eq!(
         (columns[0], columns[3], columns[5]),
-        ("5", "2", "10"),
+        ("5", "2", "5"),
         "{table}"
     );
     Traffic::new(64, PACKETS).send(&lab, None).unwrap();
@@ -756,13 +757,13 @@ fn the_kernel_hands_over_full_batches() {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "tenths of a second"
+        reason = "twentieths of a second"
     )]
-    let timeouts = (ended.report["elapsed_secs"].as_f64().unwrap() * 10.0) as u64 + 1;
+    let timeouts = (ended.report["elapsed_secs"].as_f64().unwrap() * 20.0) as u64 + 1;
     let batches = ended.number("/batches");
     assert!(
         batches <= full + timeouts,
-        "{batches} batches, {full} full ones and {timeouts} tenths of a second"
+        "{batches} batches, {full} full ones and {timeouts} times 50 ms"
     );
 }
 

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::datagrams::{real_datagrams, twin_of};
-use common::files::{Contents, parse};
+use common::files::{Contents, packet_places, parse};
 use common::until;
 use lwnflog::account::Account;
 use lwnflog::capture::{Capture, Control, Outcome, Writer};
@@ -383,11 +383,14 @@ proptest! {
         let Some(path) = outcome.files.first() else { return Ok(()) };
         let mut bytes = fs::read(path).unwrap();
         let before = parse(&bytes).unwrap();
+        let places = packet_places(&bytes);
         // Not cut yet, and the rest of it never written.
         bytes.resize((bytes.len() + tail) & !3, 0);
         let pages = bytes.len() / 4096;
+        let mut harmed = usize::MAX;
         for page in missing.iter().filter(|_| pages > 1).map(|at| 1 + at.index(pages - 1)) {
             bytes[page * 4096..(page + 1) * 4096].fill(0);
+            harmed = harmed.min(page * 4096 / 65_536);
         }
         let (repaired, end) = repair_bytes(&mut bytes, None).unwrap();
         let after = parse(&bytes[..end]).unwrap();
@@ -396,6 +399,9 @@ proptest! {
         for packet in &after.packets {
             prop_assert!(originals.any(|original| original.stamp_us == packet.stamp_us));
         }
+        // Up to the first segment that misses something, nothing is missing. (Behind it, devices may be.)
+        let kept = places.iter().filter(|(segment, _)| *segment < harmed);
+        prop_assert!(after.packets.len() >= kept.count());
         // Once more finds nothing to do.
         let mut again = bytes[..end].to_vec();
         prop_assert_eq!(repair_bytes(&mut again, None).unwrap().1, end);
@@ -549,38 +555,78 @@ fn page_faults() -> u64 {
     fields[7].parse::<u64>().unwrap() + fields[9].parse::<u64>().unwrap()
 }
 
+/// A ring of one writer, and a way to write to it: a filler block is as good as a packet.
+struct Pages {
+    ring: Ring,
+    format: PcapNg,
+    block: Vec<u8>,
+}
+
+const MIB: usize = 1 << 20;
+
+impl Pages {
+    fn new(dir: &Path, file_bytes: u64) -> Pages {
+        let writer = writer(dir, pcapng(1 << 18), file_bytes, 1 << 18).unwrap();
+        let mut block = vec![0; 4096];
+        fill(&mut block);
+        let Writer { format, ring, .. } = writer;
+        Pages {
+            ring,
+            format,
+            block,
+        }
+    }
+
+    fn next_file(&mut self) {
+        let Pages { ring, format, .. } = self;
+        ring.keep_for_end(format.end_bytes());
+        assert!(ring.next_file());
+        format.begin(&mut |block| assert!(ring.append_block(block)));
+        ring.note_first(FIRST_STAMP_US);
+    }
+
+    fn append(&mut self, bytes: usize) {
+        for _ in 0..bytes / self.block.len() {
+            assert!(self.ring.append_block(&self.block), "the file is full");
+        }
+        self.ring.commit();
+    }
+}
+
+/// Neither a new file nor one that is recycled faults where it is written, from its beginning to its end.
+#[test]
+fn no_page_of_a_file_faults() {
+    let dir = common::temp_dir();
+    let mut pages = Pages::new(dir.path(), 8 << 20);
+    // Twice round the ring: of the files that are new, and of those that are not.
+    let mut begun = 0;
+    let mut round = |pages: &mut Pages| {
+        until("a file without a fault", || {
+            pages.next_file();
+            begun += 1;
+            // The first megabyte pays for what the test itself needs.
+            pages.append(MIB);
+            let before = page_faults();
+            pages.append(6 * MIB);
+            (page_faults() == before).then_some(())
+        });
+    };
+    round(&mut pages);
+    (0..2 * FILES).for_each(|_| round(&mut pages));
+    assert!(
+        begun < 4 * FILES,
+        "{begun} files for {} without a fault",
+        2 * FILES + 1
+    );
+}
+
 /// What the kernel has written to disk faults at the next store, unless it was made ready again.
 #[test]
 fn pages_that_were_written_back_are_ready_again_before_they_are_needed() {
-    const MIB: usize = 1 << 20;
     let dir = common::temp_dir();
-    let segment_bytes = 1 << 18;
-    let mut format = pcapng(segment_bytes);
-    let config = RingConfig {
-        dir: dir.path().to_owned(),
-        name: "g5".to_owned(),
-        extension: "pcapng",
-        file_bytes: 128 << 20,
-        files: FILES,
-        segment_bytes,
-        filler: true,
-    };
-    let store = Store::open(dir.path(), "g5", "pcapng").unwrap();
-    let mut ring = Ring::open(config, store, mpsc::channel().0).unwrap();
-    ring.keep_for_end(format.end_bytes());
-    assert!(ring.next_file());
-    format.begin(&mut |block| assert!(ring.append_block(block)));
-    ring.note_first(FIRST_STAMP_US);
-    // A filler block is as good as a packet.
-    let mut block = vec![0; 4096];
-    fill(&mut block);
-    let mut append = |bytes: usize| {
-        for _ in 0..bytes / block.len() {
-            assert!(ring.append_block(&block), "the file is full");
-        }
-        ring.commit();
-    };
-    append(MIB);
+    let mut pages = Pages::new(dir.path(), 128 << 20);
+    pages.next_file();
+    pages.append(MIB);
     let live = until("the file has its name", || {
         let names = fs::read_dir(dir.path()).unwrap();
         let mut paths = names.map(|entry| entry.unwrap().path());
@@ -588,10 +634,10 @@ fn pages_that_were_written_back_are_ready_again_before_they_are_needed() {
     });
     until("three megabytes are written without a fault", || {
         fs::File::open(&live).unwrap().sync_all().unwrap();
-        append(MIB);
+        pages.append(MIB);
         thread::sleep(Duration::from_millis(250)); // the swapper's look, and then some
         let before = page_faults();
-        append(3 * MIB);
+        pages.append(3 * MIB);
         (page_faults() == before).then_some(())
     });
 }

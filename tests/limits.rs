@@ -245,13 +245,26 @@ fn fragments_are_one_packet_above_priority_400() {
     assert_eq!(packet.data[34..], datagram);
 }
 
-/// NFLOG's time stamps count microseconds, and the files say so.
+/// NFLOG's time stamps count microseconds, and the files say so; those of AF_PACKET count nanoseconds.
 #[test]
 fn stamps_are_microseconds() {
-    let lab = lab();
+    let (lab, dir) = (lab(), temp_dir());
     load_capture_rules(lab.receiver());
     let frames: Vec<_> = (0..50).map(|_| udp_frame(&lab, b"some packet")).collect();
+    let theirs = dir.path().join("nano.pcap");
+    let nano = ["-Q", "in", "--time-stamp-precision=nano"];
+    let tcpdump = Running::tcpdump(lab.receiver(), RX, &theirs, &nano);
     let sides = both(&lab, &[], &frames);
+    tcpdump.end_by(Signal::INT);
+    let bytes = std::fs::read(&theirs).unwrap();
+    assert_eq!(bytes[..4], 0xa1b2_3c4d_u32.to_le_bytes(), "nanoseconds");
+    let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let (mut at, mut finer) = (24, 0);
+    while at < bytes.len() {
+        finer += u32::from(word(at + 4) % 1000 != 0);
+        at += 16 + word(at + 8) as usize;
+    }
+    assert!(finer > 0, "tcpdump's stamps are as coarse as ours");
     let stamps: Vec<_> = sides
         .lwnflog
         .packets

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use common::files::{
-    assert_all_readers_find, count_by_capinfos, count_by_tcpdump, count_by_tshark, parse, read,
-    read_all,
+    assert_all_readers_find, count_by_capinfos, count_by_tcpdump, count_by_tshark, packet_places,
+    parse, read, read_all,
 };
 use common::{
     LWNFLOG, Running, lab, load_capture_rules, namespace, number, output, run, temp_dir,
@@ -334,6 +334,12 @@ fn a_live_file_that_is_taken_away_is_told() {
         harm(&live);
         let said = capture.wait_said("taken this file away");
         assert!(said.contains(&*live.to_string_lossy()), "{said}");
+        let next_begun = |capture: &mut Running, files: u64| {
+            capture.wait_stats("the next file begins", |stats| {
+                number(stats, "/files_begun") == files
+            });
+        };
+        next_begun(&mut capture, 2);
         let mut sent = 100;
         let mut send = |capture: &mut Running| {
             Traffic::new(64, 100).stream(1).send(&lab, None).unwrap();
@@ -347,6 +353,7 @@ fn a_live_file_that_is_taken_away_is_told() {
                 let said = capture.said();
                 (said.matches("taken this file away").count() == 2).then_some(())
             });
+            next_begun(&mut capture, 3);
         }
         send(&mut capture);
         let ended = capture.end();
@@ -548,6 +555,48 @@ fn repair_makes_a_killed_pcap_readable() {
     assert!(!again.contains("cut"), "{again}");
 }
 
+/// The next run cuts it, as it does with pcapng, and gives it its name.
+#[test]
+fn a_restart_finishes_a_killed_pcap() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let options = ["--group", "5", "--format", "pcap"];
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+    Traffic::new(64, 1_000).send(&lab, None).unwrap();
+    capture.wait_written(1_000);
+    capture.kill();
+    let capture = Running::capture(lab.receiver(), dir.path(), &options);
+    let said = capture.said();
+    assert!(
+        said.contains("of a run that was killed: 1,000 packets"),
+        "{said}"
+    );
+    capture.end();
+    let files = ring_files(dir.path());
+    assert_eq!(files.len(), 1, "{files:?}");
+    assert_all_readers_find(&files[0], 1_000);
+}
+
+/// Of a live file whose beginning is lost nothing can be said; somebody with patience may find packets in it.
+#[test]
+fn a_file_without_its_beginning_is_kept_aside() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
+    Traffic::new(64, 1_000).send(&lab, None).unwrap();
+    capture.wait_written(1_000);
+    let live = until("the live file is there", || ring_files(dir.path()).pop());
+    capture.kill();
+    let file = OpenOptions::new().write(true).open(&live).unwrap();
+    file.write_all_at(&[0; 4096], 0).unwrap();
+    let before = fs::read(&live).unwrap();
+    let capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
+    let said = capture.said();
+    assert!(said.contains("g5-000001.live.damaged"), "{said}");
+    capture.end();
+    assert_eq!(fs::read(live.with_extension("damaged")).unwrap(), before);
+}
+
 /// Power loss: any page may not have reached the disk, the length may be anything.
 #[test]
 fn repair_after_power_loss_keeps_what_is_left() {
@@ -564,13 +613,16 @@ fn repair_after_power_loss_keeps_what_is_left() {
     capture.kill();
     let whole = fs::read(&live).unwrap();
     let all = read(&live);
+    let places = packet_places(&whole);
     let mut dice = Dice(7);
     for round in 0..12 {
         let mut bytes = whole.clone();
+        let mut harmed = BTreeSet::new();
         for _ in 0..=dice.below(6) {
             // Not the first page: without a section header it is no capture file.
             let page = 1 + usize::try_from(dice.below(whole.len() as u64 / 4096 - 1)).unwrap();
             bytes[page * 4096..(page + 1) * 4096].fill(0);
+            harmed.insert(page * 4096 / all.segment_bytes);
         }
         let torn = dir.path().join("torn.pcapng");
         fs::write(&torn, &bytes).unwrap();
@@ -583,6 +635,14 @@ fn repair_after_power_loss_keeps_what_is_left() {
                 original.stamp_us == packet.stamp_us && original.data.len() == packet.data.len()
             };
             assert!(originals.any(|original| same(&original)), "{told}");
+        }
+        // Segments that miss nothing keep all.
+        let mut kept = repaired.packets.iter().map(|packet| packet.stamp_us);
+        for (_, stamp_us) in places
+            .iter()
+            .filter(|(segment, _)| !harmed.contains(segment))
+        {
+            assert!(kept.any(|kept| kept == *stamp_us), "{told}");
         }
         if round % 4 == 0 {
             assert_all_readers_find(&torn, repaired.packets.len() as u64);
@@ -749,22 +809,47 @@ fn a_ring_belongs_to_one_lwnflog() {
 }
 
 /// A file system of its own, seen by this process and its children only.
-struct Tmpfs(tempfile::TempDir);
+struct Mounted {
+    dir: tempfile::TempDir,
+    /// What is in it, of an ext4.
+    _image: Option<tempfile::NamedTempFile>,
+}
 
-impl Tmpfs {
-    fn mount(options: &str) -> Tmpfs {
+impl Mounted {
+    fn tmpfs(options: &str) -> Mounted {
         let dir = temp_dir();
         let mount = ["-t", "tmpfs", "-o", options, "none"];
         run(Command::new("mount").args(mount).arg(dir.path()), "");
-        Tmpfs(dir)
+        Mounted { dir, _image: None }
+    }
+
+    fn ext4(bytes: u64) -> Mounted {
+        let (dir, image) = (temp_dir(), tempfile::NamedTempFile::new().unwrap());
+        image.as_file().set_len(bytes).unwrap();
+        run(
+            Command::new("mkfs.ext4")
+                .args(["-q", "-m", "0"])
+                .arg(image.path()),
+            "",
+        );
+        run(
+            Command::new("mount")
+                .args(["-o", "loop"])
+                .args([image.path(), dir.path()]),
+            "",
+        );
+        Mounted {
+            dir,
+            _image: Some(image),
+        }
     }
 
     fn path(&self) -> &Path {
-        self.0.path()
+        self.dir.path()
     }
 }
 
-impl Drop for Tmpfs {
+impl Drop for Mounted {
     fn drop(&mut self) {
         // Where something is mounted the directory could not be removed.
         let _ = Command::new("umount").arg("-l").arg(self.path()).status();
@@ -796,67 +881,77 @@ fn with_full_disk<T>(dir: &Path, body: impl FnOnce() -> T) -> T {
 #[test]
 fn a_disk_that_fills_up_shrinks_the_ring() {
     with_own_mounts("a_disk_that_fills_up_shrinks_the_ring", || {
-        let (lab, dir) = (lab(), Tmpfs::mount("size=8m"));
-        load_capture_rules(lab.receiver());
-        under_traffic(&lab, 20_000, || {
-            let options = ["--group", "5", "--file-size", "1MiB", "--files", "4"];
-            let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
-            capture.wait_stats("the ring has two files", |stats| {
-                number(stats, "/files_begun") >= 2
-            });
-            let full = with_full_disk(dir.path(), || {
-                until("the disk is full, and said to be", || {
-                    capture
-                        .said()
-                        .contains("the ring goes on with")
-                        .then_some(())
-                });
-                // What a short file gives back when it is cut, others take: nothing is left.
-                until("no file can be had", || {
-                    capture.signal(Signal::HUP);
-                    capture.said().contains("no file to write to").then_some(())
-                });
-                let dropped = |stats: &Value| number(stats, "/dropped/writer") > 0;
-                let full = capture.wait_stats("packets are dropped", dropped);
-                assert!(!capture.has_ended(), "{}", capture.said());
-                full
-            });
-            capture.wait_said("there is a file to write to again");
-            let again = number(&full, "/written") + 5_000;
-            capture.wait_stats("writing goes on", |stats| number(stats, "/written") > again);
-            let said = capture.said();
-            assert_eq!(
-                said.matches("the ring goes on with").count(),
-                1,
-                "once: {said}"
-            );
-            let ended = capture.end();
-            let report = &ended.report;
-            assert_eq!(
-                number(report, "/received"),
-                number(report, "/written")
-                    + number(report, "/dropped/writer")
-                    + number(report, "/skipped"),
-                "{report:#}"
-            );
-            for file in ended.files() {
-                let contents = read(&file);
-                let sequence = contents.sequence_numbers();
-                // What is missing between two packets is what the later one says was lost.
-                for (place, pair) in sequence.windows(2).enumerate() {
-                    assert_eq!(
-                        pair[1] - pair[0] - 1,
-                        contents.packets[place + 1].dropcount,
-                        "{}",
-                        file.display()
-                    );
-                }
-            }
-            assert!(
-                read_all(&ended.files()).dropcounts() > 0,
-                "the gap is in the files"
-            );
+        shrinks_when_full(&Mounted::tmpfs("size=8m"));
+    });
+}
+
+/// The same on a file system that keeps its own books, and reserves half of what is asked for before it says no.
+#[test]
+fn an_ext4_that_fills_up_shrinks_the_ring() {
+    with_own_mounts("an_ext4_that_fills_up_shrinks_the_ring", || {
+        shrinks_when_full(&Mounted::ext4(12 << 20));
+    });
+}
+
+fn shrinks_when_full(dir: &Mounted) {
+    let lab = lab();
+    load_capture_rules(lab.receiver());
+    under_traffic(&lab, 20_000, || {
+        let options = ["--group", "5", "--file-size", "1MiB", "--files", "4"];
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+        capture.wait_stats("the ring has two files", |stats| {
+            number(stats, "/files_begun") >= 2
         });
+        let full = with_full_disk(dir.path(), || {
+            until("the disk is full, and said to be", || {
+                capture
+                    .said()
+                    .contains("the ring goes on with")
+                    .then_some(())
+            });
+            // What a short file gives back when it is cut, others take: nothing is left.
+            until("no file can be had", || {
+                capture.signal(Signal::HUP);
+                capture.said().contains("no file to write to").then_some(())
+            });
+            let dropped = |stats: &Value| number(stats, "/dropped/writer") > 0;
+            let full = capture.wait_stats("packets are dropped", dropped);
+            assert!(!capture.has_ended(), "{}", capture.said());
+            full
+        });
+        capture.wait_said("there is a file to write to again");
+        let again = number(&full, "/written") + 5_000;
+        capture.wait_stats("writing goes on", |stats| number(stats, "/written") > again);
+        let said = capture.said();
+        for once in ["the ring goes on with", "no file to write to"] {
+            assert_eq!(said.matches(once).count(), 1, "once: {said}");
+        }
+        let ended = capture.end();
+        let report = &ended.report;
+        assert_eq!(
+            number(report, "/received"),
+            number(report, "/written")
+                + number(report, "/dropped/writer")
+                + number(report, "/skipped"),
+            "{report:#}"
+        );
+        for file in ended.files() {
+            let contents = read(&file);
+            let sequence = contents.sequence_numbers();
+            // What is missing between two packets is what the later one says was lost.
+            for (place, pair) in sequence.windows(2).enumerate() {
+                assert_eq!(
+                    pair[1] - pair[0] - 1,
+                    contents.packets[place + 1].dropcount,
+                    "{}",
+                    file.display()
+                );
+            }
+        }
+        assert!(
+            read_all(&ended.files()).dropcounts() > 0,
+            "the gap is in the files"
+        );
     });
 }
 
@@ -865,7 +960,7 @@ fn a_disk_that_fills_up_shrinks_the_ring() {
 #[test]
 fn a_ring_that_the_disk_leaves_one_file_goes_on() {
     with_own_mounts("a_ring_that_the_disk_leaves_one_file_goes_on", || {
-        let (lab, dir) = (lab(), Tmpfs::mount("size=3m"));
+        let (lab, dir) = (lab(), Mounted::tmpfs("size=3m"));
         load_capture_rules(lab.receiver());
         let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
         let mut hog = File::create(dir.path().join("hog")).unwrap();
@@ -910,7 +1005,7 @@ fn a_name_that_is_taken_costs_no_packet() {
 #[test]
 fn not_enough_space_is_said_at_the_start() {
     with_own_mounts("not_enough_space_is_said_at_the_start", || {
-        let (namespace, dir) = (namespace(), Tmpfs::mount("size=4m"));
+        let (namespace, dir) = (namespace(), Mounted::tmpfs("size=4m"));
         // One ring that is too large, and four that are too large together.
         for (groups, file_size, takes) in [
             ("5", "2MiB", "takes 10485760 bytes"),
@@ -931,7 +1026,7 @@ fn not_enough_space_is_said_at_the_start() {
 #[test]
 fn a_directory_that_cannot_be_written_is_named() {
     with_own_mounts("a_directory_that_cannot_be_written_is_named", || {
-        let (namespace, dir) = (namespace(), Tmpfs::mount("ro"));
+        let (namespace, dir) = (namespace(), Mounted::tmpfs("ro"));
         for ring in [
             dir.path().to_owned(),
             dir.path().join("new"),

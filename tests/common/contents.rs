@@ -88,6 +88,21 @@ pub fn parse(bytes: &[u8]) -> Result<Contents, String> {
     }
 }
 
+/// The packets of a whole pcapng file: in which segment each stands, and its time stamp.
+pub fn packet_places(bytes: &[u8]) -> Vec<(usize, u64)> {
+    let segment_bytes = parse(bytes).unwrap().segment_bytes;
+    let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let (mut at, mut places) = (0, Vec::new());
+    while at < bytes.len() {
+        if word(at) == block::ENHANCED_PACKET {
+            let stamp_us = u64::from(word(at + 12)) << 32 | u64::from(word(at + 16));
+            places.push((at / segment_bytes, stamp_us));
+        }
+        at += word(at + 4) as usize;
+    }
+    places
+}
+
 fn parse_classic(bytes: &[u8]) -> Result<Contents, String> {
     let (rest, capture) = parse_pcap(bytes).map_err(|error| format!("pcap: {error:?}"))?;
     if !rest.is_empty() {
