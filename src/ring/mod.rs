@@ -15,7 +15,10 @@
 //! apart, the lengths disagree: see `docs/FORMAT.md`.)
 
 mod ahead;
+mod error;
 mod live;
+mod names;
+mod notice;
 pub mod prepare;
 pub mod repair;
 pub mod store;
@@ -24,9 +27,11 @@ pub mod swapper;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use error::StoreError;
 pub use live::{Rest, Slot};
-pub use store::{Store, StoreError, check_space};
-pub use swapper::Notice;
+pub use names::sort_by_age;
+pub use notice::{Notice, Notices};
+pub use store::{Store, check_space};
 
 use crate::record::HEAD_BYTES;
 use live::{Committed, Live, Measures};
@@ -115,11 +120,7 @@ impl Ring {
     ///
     /// # Errors
     /// When no file can be had: the directory, its space, or the system says no.
-    pub fn open(
-        config: RingConfig,
-        store: Store,
-        notices: swapper::Notices,
-    ) -> Result<Ring, StoreError> {
+    pub fn open(config: RingConfig, store: Store, notices: Notices) -> Result<Ring, StoreError> {
         let capacity = config.capacity_bytes();
         let measures = Measures {
             capacity,

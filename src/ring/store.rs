@@ -1,71 +1,18 @@
-//! The ring's directory: which files are there, what they are called, which one is recycled.
+//! The ring's directory: which files are there, which one is recycled.
 //!
-//! `g5-000042.live.pcapng` is being written, `g5-000042-20261121T080000Z.pcapng` is finished (the
-//! time is its first packet's), `.g5-000043.next.pcapng` is being prepared, `.g5.lock` is held by the
-//! running capture. What is no plain file is none of the ring's, whatever its name: a link would be followed.
+//! What is no plain file is none of the ring's, whatever its name (`ring/names.rs`): a link would be followed.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
 
+use super::error::StoreError;
+use super::names::{self, Name};
 use super::repair;
 use crate::record::HEAD_BYTES;
 use crate::sys::file::is_open_only_here;
-
-/// Why a ring cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The directory cannot be made, read or written.
-    #[error("{path}: {source}{}", remedy(source))]
-    Directory {
-        /// The directory or a file in it.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Another process captures into this ring.
-    #[error(
-        "{path}: this ring belongs to a running lwnflog (process {holder}); choose another directory with -w DIR, or stop that one"
-    )]
-    Locked {
-        /// The lock file.
-        path: PathBuf,
-        /// The process id it holds, or "unknown".
-        holder: String,
-    },
-    /// The disk has not enough room.
-    #[error(
-        "{path}: capturing here takes {needed} bytes and {available} are free; make room, or ask for less with --file-size or --files"
-    )]
-    Space {
-        /// The directory.
-        path: PathBuf,
-        /// Bytes that its rings may come to need beyond what they have.
-        needed: u64,
-        /// Bytes that are free for this user.
-        available: u64,
-    },
-}
-
-fn remedy(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::OutOfMemory => "; ask for smaller files with --file-size",
-        io::ErrorKind::FileTooLarge => {
-            "; raise the limit (`ulimit -f`), or ask for smaller files with --file-size"
-        }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; make room, or ask for less with --file-size or --files"
-        }
-        _ if error.raw_os_error() == Some(libc::EMFILE) => "; raise the limit (`ulimit -n`)",
-        _ => "; choose a directory that can be written with -w DIR",
-    }
-}
-
-/// The extensions a ring's files may have: a ring that changes its format still counts the others.
-const EXTENSIONS: [&str; 2] = ["pcapng", "pcap"];
 
 /// A finished file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,7 +58,7 @@ impl Store {
             move |source| StoreError::Directory { path, source }
         };
         fs::create_dir_all(dir).map_err(problem(dir))?;
-        let lock = lock(&lock_path(dir, name))?;
+        let lock = lock(&dir.join(names::lock(name)))?;
         let mut store = Store {
             dir: dir.to_owned(),
             name: name.to_owned(),
@@ -145,7 +92,7 @@ impl Store {
                 continue;
             }
             let path = entry.path();
-            match self.parse_name(&path) {
+            match Name::parse(&self.name, &path) {
                 Some(Name::Finished(sequence)) => {
                     self.finished.push_back(Finished { sequence, path })
                 }
@@ -209,7 +156,7 @@ impl Store {
             .extension()
             .and_then(|e| e.to_str())
             .unwrap_or(self.extension);
-        let finished = self.dir.join(finished_name(
+        let finished = self.dir.join(names::finished(
             &self.name,
             sequence,
             repaired.first_us,
@@ -268,10 +215,8 @@ impl Store {
     /// one. It stands under a name that no reader looks for.
     pub(super) fn make_next(&mut self, recycle: bool) -> io::Result<File> {
         self.hold()?;
-        let next = self.dir.join(format!(
-            ".{}-{:06}.next.{}",
-            self.name, self.next_sequence, self.extension
-        ));
+        let name = names::next(&self.name, self.next_sequence, self.extension);
+        let next = self.dir.join(name);
         self.next = Some(next.clone());
         if recycle && let Some(oldest) = self.finished.pop_front() {
             match fs::rename(&oldest.path, &next).and_then(|()| open_existing(&next)) {
@@ -294,7 +239,7 @@ impl Store {
 
     /// Sees to it that the directory is there, and its lock ours: somebody may have taken it away.
     fn hold(&mut self) -> io::Result<()> {
-        let path = lock_path(&self.dir, &self.name);
+        let path = self.dir.join(names::lock(&self.name));
         if is_at(&self.lock, &path) {
             return Ok(());
         }
@@ -317,10 +262,8 @@ impl Store {
     pub(super) fn begin(&mut self) -> (u64, PathBuf, io::Result<()>) {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        let live = self.dir.join(format!(
-            "{}-{sequence:06}.live.{}",
-            self.name, self.extension
-        ));
+        let live = names::live(&self.name, sequence, self.extension);
+        let live = self.dir.join(live);
         let next = self.next.take().unwrap_or_default();
         match fs::rename(&next, &live) {
             Ok(()) => (sequence, live, Ok(())),
@@ -338,7 +281,7 @@ impl Store {
         if first_us == 0 {
             return remove_if_there(live).map(|()| None);
         }
-        let path = self.dir.join(finished_name(
+        let path = self.dir.join(names::finished(
             &self.name,
             sequence,
             first_us,
@@ -358,32 +301,6 @@ impl Store {
             .take()
             .map_or(Ok(()), |next| remove_if_there(&next))
     }
-
-    fn parse_name(&self, path: &Path) -> Option<Name> {
-        let name = path.file_name()?.to_str()?;
-        let (stem, extension) = name.rsplit_once('.')?;
-        if !EXTENSIONS.contains(&extension) {
-            return None;
-        }
-        if let Some(hidden) = stem.strip_prefix('.') {
-            let hidden = hidden.strip_suffix(".next")?.strip_prefix(&self.name)?;
-            return sequence_number(hidden.strip_prefix('-')?).map(|_| Name::Next);
-        }
-        let rest = stem.strip_prefix(self.name.as_str())?.strip_prefix('-')?;
-        if let Some(sequence) = rest.strip_suffix(".live") {
-            return sequence_number(sequence).map(Name::Live);
-        }
-        let (sequence, stamp) = rest.split_once('-')?;
-        (stamp.len() == "20261121T080000Z".len() && stamp.ends_with('Z')).then_some(())?;
-        sequence_number(sequence).map(Name::Finished)
-    }
-}
-
-/// A file's number. What no ring counts up to is none.
-fn sequence_number(digits: &str) -> Option<u64> {
-    const DIGITS_MAX: usize = 15;
-    let number = digits.len() <= DIGITS_MAX && digits.bytes().all(|byte| byte.is_ascii_digit());
-    number.then(|| digits.parse().ok())?
 }
 
 /// Says whether the disk has room for all of these rings, which share a directory, each of `files` files of
@@ -418,37 +335,6 @@ pub fn check_space(stores: &[Store], files: usize, file_bytes: u64) -> Result<()
         });
     }
     Ok(())
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Name {
-    Finished(u64),
-    Live(u64),
-    Next,
-}
-
-fn finished_name(name: &str, sequence: u64, first_us: u64, extension: &str) -> String {
-    /// The last second of the year 9999: a damaged file may say anything.
-    const LAST_US: u64 = 253_402_300_799_000_000;
-    let time = UNIX_EPOCH + Duration::from_micros(first_us.min(LAST_US));
-    let stamp = humantime::format_rfc3339_seconds(time)
-        .to_string()
-        .replace(['-', ':'], "");
-    format!("{name}-{sequence:06}-{stamp}.{extension}")
-}
-
-/// Puts finished files of several rings in order, oldest first, by the time in their names. Those of one ring
-/// that begin in the same second stay as they are.
-pub fn sort_by_age(files: &mut [PathBuf]) {
-    let stamp = |path: &PathBuf| {
-        let stem = path.file_stem()?.to_str()?;
-        stem.rsplit('-').next().map(str::to_owned)
-    };
-    files.sort_by_cached_key(stamp);
-}
-
-fn lock_path(dir: &Path, name: &str) -> PathBuf {
-    dir.join(format!(".{name}.lock"))
 }
 
 fn lock(path: &Path) -> Result<File, StoreError> {

@@ -4,95 +4,27 @@
 //! when the next file is late, and then the wait is counted.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::slice;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::RingConfig;
 use super::ahead::{Ahead, TICK};
+use super::error::StoreError;
+use super::notice::{Notice, Notices};
 use super::prepare::{Layout, prepare};
-use super::store::{Store, StoreError, check_space, is_at};
+use super::store::{Store, check_space, is_at};
 use crate::sys::mapping::{Mapping, Pages};
 
 /// How long to wait before a failed preparation is tried again.
 const RETRY: Duration = Duration::from_millis(250);
 /// How often to look for packets while there are none.
 const IDLE: Duration = Duration::from_secs(1);
-
-/// What the swapper has to tell a person. Each is sent once, until its cause has gone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
-    /// The disk is full: the ring lives with fewer files than asked for.
-    RingShrunk {
-        /// Files with packets that are left, the live one included.
-        files: usize,
-    },
-    /// No file can be had: packets are lost to the writer.
-    NoFile {
-        /// What the system said.
-        error: String,
-    },
-    /// Files can be had again.
-    FilesAgain,
-    /// The live file was taken away, or cut: packets in it are lost to whoever did it.
-    Taken {
-        /// Where it was.
-        path: PathBuf,
-    },
-    /// A page of the live file could not be stored: an I/O error, or a disk that is full after all.
-    Damaged {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A file could not be cut, or renamed; it is there under the name it has.
-    Name {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        error: String,
-    },
-}
-
-impl fmt::Display for Notice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Notice::RingShrunk { files } => write!(
-                f,
-                "the disk is full: the ring goes on with {files} files, the oldest is overwritten early; make room"
-            ),
-            Notice::NoFile { error } => write!(
-                f,
-                "no file to write to ({error}): packets count as dropped by the writer until there is one"
-            ),
-            Notice::FilesAgain => f.write_str("there is a file to write to again: writing goes on"),
-            Notice::Taken { path } => write!(
-                f,
-                "{}: somebody has taken this file away, or cut it, and has the packets that were written to it; \
-                 the next file begins",
-                path.display()
-            ),
-            Notice::Damaged { path } => write!(
-                f,
-                "{}: a page of it could not be stored (an I/O error, or a full disk): it ends there, and what was to \
-                 be stored counts as dropped by the writer",
-                path.display()
-            ),
-            Notice::Name { path, error } => {
-                write!(f, "{}: this file keeps its name: {error}", path.display())
-            }
-        }
-    }
-}
-
-/// Where notices go.
-pub type Notices = Sender<Notice>;
 
 /// What [`Swapper::take_next`] found.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use crate::account::Tally;
 use crate::capture::Outcome;
 use crate::detected::{Bounds, Watch};
 use crate::report::{Figures, Report};
-use crate::ring::store::sort_by_age;
+use crate::ring::sort_by_age;
 use crate::rules::Target;
 use crate::source::nfqueue::QueueStatus;
 

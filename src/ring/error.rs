@@ -1,0 +1,53 @@
+//! Why a ring cannot be opened: each error names the thing, the cause and the remedy.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a ring cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The directory cannot be made, read or written.
+    #[error("{path}: {source}{}", remedy(source))]
+    Directory {
+        /// The directory or a file in it.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process captures into this ring.
+    #[error(
+        "{path}: this ring belongs to a running lwnflog (process {holder}); choose another directory with -w DIR, or stop that one"
+    )]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// The process id it holds, or "unknown".
+        holder: String,
+    },
+    /// The disk has not enough room.
+    #[error(
+        "{path}: capturing here takes {needed} bytes and {available} are free; make room, or ask for less with --file-size or --files"
+    )]
+    Space {
+        /// The directory.
+        path: PathBuf,
+        /// Bytes that its rings may come to need beyond what they have.
+        needed: u64,
+        /// Bytes that are free for this user.
+        available: u64,
+    },
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::OutOfMemory => "; ask for smaller files with --file-size",
+        io::ErrorKind::FileTooLarge => {
+            "; raise the limit (`ulimit -f`), or ask for smaller files with --file-size"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; make room, or ask for less with --file-size or --files"
+        }
+        _ if error.raw_os_error() == Some(libc::EMFILE) => "; raise the limit (`ulimit -n`)",
+        _ => "; choose a directory that can be written with -w DIR",
+    }
+}
