@@ -1,7 +1,7 @@
 //! The capturing thread's loop: receive, walk, encode, append; commit once a batch.
 //!
 //! Between two receive calls it allocates nothing, takes no lock, logs nothing and makes no other
-//! system call, but where a device is met for the first time or a file is changed.
+//! system call, but where a device is met for the first time, a file is changed, or packets were lost.
 
 mod control;
 mod recorder;

@@ -68,7 +68,7 @@ pub struct CaptureArgs {
     /// What a record starts with
     #[arg(long, value_enum, default_value_t = LinkArg::Ethernet, help_heading = "Files")]
     pub link_type: LinkArg,
-    /// Bytes of each frame to write; 0: whole packets
+    /// Bytes of each frame to write (with --link-type nflog, of its packet); 0: whole packets
     #[arg(short = 's', long, value_name = "BYTES", default_value_t = config::SNAPLEN_DEFAULT, help_heading = "Capture")]
     pub snaplen: u32,
     /// End after so many packets

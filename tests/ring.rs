@@ -997,7 +997,7 @@ fn a_name_that_is_taken_costs_no_packet() {
     capture.wait_written(10_000);
     let ended = capture.end();
     ended.assert_balanced();
-    assert!(ended.said.contains("keeps its name"), "{}", ended.said);
+    assert!(ended.said.contains("stays as it is"), "{}", ended.said);
     let all = read_all(&ended.files()).sequence_numbers();
     assert_eq!(all, Vec::from_iter(0..10_000));
 }

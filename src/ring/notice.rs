@@ -29,8 +29,8 @@ pub enum Notice {
         /// The file.
         path: PathBuf,
     },
-    /// A file could not be cut, or renamed; it is there under the name it has.
-    Name {
+    /// A file could not be cut, renamed or removed; it is there under the name it has.
+    Stays {
         /// The file.
         path: PathBuf,
         /// What the system said.
@@ -62,8 +62,12 @@ impl fmt::Display for Notice {
                  be stored counts as dropped by the writer",
                 path.display()
             ),
-            Notice::Name { path, error } => {
-                write!(f, "{}: this file keeps its name: {error}", path.display())
+            Notice::Stays { path, error } => {
+                write!(
+                    f,
+                    "{}: it cannot be cut, renamed or removed, and stays as it is: {error}",
+                    path.display()
+                )
             }
         }
     }

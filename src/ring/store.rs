@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::process;
 
 use super::error::StoreError;
 use super::names::{self, Name};
@@ -244,7 +245,14 @@ impl Store {
             return Ok(());
         }
         fs::create_dir_all(&self.dir)?;
-        self.lock = lock(&path).map_err(io::Error::other)?;
+        match lock(&path) {
+            Ok(lock) => self.lock = lock,
+            // It is ours, and the file system has given it another number.
+            Err(StoreError::Locked { holder, .. }) if holder == process::id().to_string() => {
+                return Ok(());
+            }
+            Err(error) => return Err(io::Error::other(error)),
+        }
         // Whatever is not finished there is the live one, still, or a stranger's.
         self.take_up().map(drop)
     }
@@ -371,7 +379,7 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     let note = |file: &mut File| -> io::Result<()> {
         file.set_len(0)?;
         file.rewind()?;
-        writeln!(file, "{}", std::process::id())
+        writeln!(file, "{}", process::id())
     };
     // The lock holds without the note; on a full disk the note may not fit.
     let _ = note(&mut file);
@@ -392,7 +400,7 @@ fn is_only_ours(file: &File) -> bool {
 }
 
 /// Whether `path` names this file, and not another or none.
-pub(super) fn is_at(file: &File, path: &Path) -> bool {
+fn is_at(file: &File, path: &Path) -> bool {
     let id = |meta: fs::Metadata| (meta.dev(), meta.ino());
     match (file.metadata(), fs::symlink_metadata(path)) {
         (Ok(file), Ok(there)) => id(file) == id(there),

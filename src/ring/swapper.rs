@@ -4,8 +4,9 @@
 //! when the next file is late, and then the wait is counted.
 
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::slice;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +19,7 @@ use super::ahead::{Ahead, TICK};
 use super::error::StoreError;
 use super::notice::{Notice, Notices};
 use super::prepare::{Layout, prepare};
-use super::store::{Store, check_space, is_at};
+use super::store::{Store, check_space};
 use crate::sys::mapping::{Mapping, Pages};
 
 /// How long to wait before a failed preparation is tried again.
@@ -155,7 +156,7 @@ impl Swapper {
         self.shared.changed.notify_all();
     }
 
-    /// Hands over a full file.
+    /// Hands over a file that packets go to no more.
     pub(super) fn finish(&self, full: Full) {
         let mut desk = self.shared.desk();
         desk.taken = false; // one that held nothing is thrown away
@@ -283,7 +284,7 @@ impl Worker {
         let ended = self.store.remove_next();
         if let Err(error) = ended.and_then(|()| self.remove_surplus()) {
             let path = self.config.dir.clone();
-            self.tell_name(path, &error);
+            self.tell_stays(path, &error);
         }
         self.store.files()
     }
@@ -301,7 +302,7 @@ impl Worker {
         };
         let (sequence, path, named) = self.store.begin();
         if let Err(error) = named {
-            self.tell_name(path.clone(), &error);
+            self.tell_stays(path.clone(), &error);
         }
         self.ending = self.live.replace(Named {
             sequence,
@@ -315,8 +316,8 @@ impl Worker {
     /// Says so, once, if a file was taken away or cut while packets went to it.
     fn look_after(&self, named: &mut Named) {
         let capacity = self.config.capacity_bytes() as u64;
-        let whole = named.file.metadata().map(|meta| meta.len()).ok() == Some(capacity);
-        if named.taken || whole && is_at(&named.file, &named.path) {
+        let whole = |meta: Metadata| meta.nlink() != 0 && meta.len() == capacity;
+        if named.taken || named.path.exists() && named.file.metadata().is_ok_and(whole) {
             return;
         }
         named.taken = true;
@@ -359,7 +360,7 @@ impl Worker {
         match finished {
             Ok(Some(path)) if damaged => self.tell(Notice::Damaged { path }),
             Ok(_) => {}
-            Err(error) => self.tell_name(ended.path, &error),
+            Err(error) => self.tell_stays(ended.path, &error),
         }
     }
 
@@ -418,9 +419,9 @@ impl Worker {
         Ok(())
     }
 
-    fn tell_name(&self, path: PathBuf, error: &io::Error) {
+    fn tell_stays(&self, path: PathBuf, error: &io::Error) {
         let error = error.to_string();
-        self.tell(Notice::Name { path, error });
+        self.tell(Notice::Stays { path, error });
     }
 
     fn tell(&self, notice: Notice) {
