@@ -17,8 +17,8 @@ use common::files::{
     parse, read, read_all,
 };
 use common::{
-    LWNFLOG, Running, lab, load_capture_rules, namespace, number, output, run, temp_dir,
-    under_traffic, until, with_own_mounts,
+    LWNFLOG, Running, lab, load_capture_rules, namespace, number, output, run, send_paced,
+    temp_dir, under_traffic, until, with_own_mounts,
 };
 use lwnflog::lab::Traffic;
 use lwnflog::sys::file::is_open_only_here;
@@ -62,10 +62,7 @@ fn rotation_keeps_so_many_files_and_loses_nothing_between_them() {
     let (lab, dir) = (lab(), temp_dir());
     load_capture_rules(lab.receiver());
     let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
-    Traffic::new(64, PACKETS)
-        .rate(Some(50_000))
-        .send(&lab, None)
-        .unwrap();
+    send_paced(&lab, PACKETS);
     capture.wait_written(PACKETS);
     let ended = capture.end();
     ended.assert_balanced();
@@ -102,10 +99,7 @@ fn without_a_limit_all_files_stay() {
     load_capture_rules(lab.receiver());
     let options = ["--group", "5", "--file-size", "256KiB", "--files", "0"];
     let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
-    Traffic::new(64, 12_000)
-        .rate(Some(50_000))
-        .send(&lab, None)
-        .unwrap();
+    send_paced(&lab, 12_000);
     capture.wait_written(12_000);
     let ended = capture.end();
     assert!(ended.files().len() >= 5);
@@ -121,10 +115,7 @@ fn classic_pcap_rotates_too() {
     load_capture_rules(lab.receiver());
     let options = [&SMALL[..], &["--format", "pcap"]].concat();
     let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
-    Traffic::new(64, 20_000)
-        .rate(Some(50_000))
-        .send(&lab, None)
-        .unwrap();
+    send_paced(&lab, 20_000);
     capture.wait_written(20_000);
     let files = capture.end().files();
     assert_eq!(files.len(), 4);
@@ -177,10 +168,7 @@ fn a_ring_of_smaller_files_takes_over() {
     load_capture_rules(lab.receiver());
     let large = ["--group", "5", "--file-size", "1MiB", "--files", "2"];
     let mut capture = Running::capture(lab.receiver(), dir.path(), &large);
-    Traffic::new(64, 15_000)
-        .rate(Some(50_000))
-        .send(&lab, None)
-        .unwrap();
+    send_paced(&lab, 15_000);
     capture.wait_written(15_000);
     capture.end();
     let small = ["--group", "5", "--file-size", "256KiB", "--files", "2"];
@@ -215,10 +203,7 @@ fn files_that_nobody_reads_are_recycled_in_place() {
     let mut sent = 0;
     let mut turn = |capture: &mut Running| {
         // Five files full, and the sixth begun.
-        Traffic::new(64, 13_000)
-            .rate(Some(50_000))
-            .send(&lab, None)
-            .unwrap();
+        send_paced(&lab, 13_000);
         sent += 13_000;
         capture.wait_written(sent);
         until("the next file is prepared", || {
@@ -238,10 +223,7 @@ fn a_reader_keeps_the_file_he_has_open() {
     let (lab, dir) = (lab(), temp_dir());
     load_capture_rules(lab.receiver());
     let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
-    Traffic::new(64, 3_000)
-        .rate(Some(50_000))
-        .send(&lab, None)
-        .unwrap();
+    send_paced(&lab, 3_000);
     capture.wait_written(3_000);
     let oldest = until("a file is finished", || {
         ring_files(dir.path())
@@ -280,10 +262,7 @@ fn links_are_neither_followed_nor_recycled() {
         symlink(&precious, ring.join(name)).unwrap();
     }
     let mut capture = Running::capture(lab.receiver(), &ring, &SMALL);
-    Traffic::new(64, 3_000)
-        .rate(Some(50_000))
-        .send(&lab, None)
-        .unwrap();
+    send_paced(&lab, 3_000);
     capture.wait_written(3_000);
     let oldest = until("a file is finished", || {
         let mut files = ring_files(&ring).into_iter();
@@ -528,10 +507,7 @@ fn repair_makes_a_killed_pcap_readable() {
     load_capture_rules(lab.receiver());
     let options = ["--group", "5", "--format", "pcap", "--file-size", "2MiB"];
     let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
-    Traffic::new(64, 5_000)
-        .rate(Some(50_000))
-        .send(&lab, None)
-        .unwrap();
+    send_paced(&lab, 5_000);
     capture.wait_written(5_000);
     let live = until("the live file is there", || ring_files(dir.path()).pop());
     let refused = output(Command::new(LWNFLOG).arg("repair").arg(&live), "");
@@ -659,10 +635,7 @@ fn a_damaged_file_of_the_last_run_is_repaired_by_a_restart() {
         dir.path(),
         &["--group", "5", "--file-size", "1MiB"],
     );
-    Traffic::new(64, 4_000)
-        .rate(Some(50_000))
-        .send(&lab, None)
-        .unwrap();
+    send_paced(&lab, 4_000);
     capture.wait_written(4_000);
     let live = until("the live file is there", || ring_files(dir.path()).pop());
     capture.kill();
@@ -692,10 +665,7 @@ fn repair_leaves_files_of_editors_alone() {
     let (lab, dir) = (lab(), temp_dir());
     load_capture_rules(lab.receiver());
     let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
-    Traffic::new(64, 3_000)
-        .rate(Some(50_000))
-        .send(&lab, None)
-        .unwrap();
+    send_paced(&lab, 3_000);
     capture.wait_written(3_000);
     let ours = capture.end().files().remove(0);
     let made = |name: &str| dir.path().join(name);
@@ -990,10 +960,7 @@ fn a_name_that_is_taken_costs_no_packet() {
     fs::create_dir(dir.path().join("g5-000002.live.pcapng")).unwrap();
     let options = ["-g", "5", "-C", "256KiB", "-W", "0"];
     let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
-    Traffic::new(64, 10_000)
-        .rate(Some(50_000))
-        .send(&lab, None)
-        .unwrap();
+    send_paced(&lab, 10_000);
     capture.wait_written(10_000);
     let ended = capture.end();
     ended.assert_balanced();
@@ -1050,10 +1017,7 @@ fn a_killed_ring_is_read_by_each_tool_alone() {
     let (lab, dir) = (lab(), temp_dir());
     load_capture_rules(lab.receiver());
     let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
-    Traffic::new(64, 1_000)
-        .rate(Some(50_000))
-        .send(&lab, None)
-        .unwrap();
+    send_paced(&lab, 1_000);
     capture.wait_written(1_000);
     capture.kill();
     let live = ring_files(dir.path()).pop().unwrap();

@@ -158,6 +158,12 @@ pub fn send_frames(namespace: &Namespace, interface: &str, frames: &[Vec<u8>]) {
     namespace.run(send).unwrap();
 }
 
+/// Frames of 64 bytes, no faster than a debug build writes them.
+pub fn send_paced(lab: &Lab, packets: u64) {
+    let traffic = Traffic::new(64, packets).rate(Some(50_000));
+    traffic.send(lab, None).unwrap();
+}
+
 /// Traffic without an end while `body` runs.
 pub fn under_traffic(lab: &Lab, rate: u64, body: impl FnOnce()) {
     let progress = Progress::default();
