@@ -26,6 +26,8 @@ const NLBUFSIZ_MIN_BYTES: u32 = 4096;
 /// So many datagrams at least have to fit the receive buffer, at twice their size: the kernel rounds
 /// allocations up.
 const DATAGRAMS_IN_BUFFER_MIN: usize = 16;
+/// `NF_INET_FORWARD` (`linux/netfilter.h`): the last hook at which packets are stamped.
+const HOOK_FORWARD: u8 = 2;
 /// `NFULNL_CFG_F_SEQ`: number the messages of this group.
 const FLAG_SEQUENCE: u16 = 1;
 
@@ -243,8 +245,8 @@ impl Source for Group {
         count(&self.buffer[..self.filled])
     }
 
-    /// Kernels before 6.6 hand over a stamp only if somebody has packets stamped as they arrive. Where
-    /// the first packet has none, we are somebody; the few until then carry the time of their arrival here.
+    /// Older kernels (before about 6.6) hand over a stamp only if somebody has packets stamped as they arrive.
+    /// Where the first packet has none, we are somebody; the few until then carry the time of their arrival here.
     #[inline]
     fn settle(&mut self) -> io::Result<()> {
         if !self.stamps_known
@@ -274,12 +276,14 @@ impl Source for Group {
     }
 }
 
-/// Whether the first packet of a datagram has the kernel's time stamp; none without a packet.
+/// Whether the first packet of a datagram has the kernel's time stamp. `None` without a packet, or where its hook
+/// is one behind which no kernel gives a stamp.
 #[cold]
 fn first_is_stamped(datagram: &[u8]) -> Option<bool> {
     let mut messages = Messages::new(datagram).flatten();
     let first = messages.find(|message| message.kind == nflog::PACKET)?;
-    Some(nflog::parse(&first).ok()?.stamp_us.is_some())
+    let packet = nflog::parse(&first).ok()?;
+    (packet.hook <= HOOK_FORWARD).then_some(packet.stamp_us.is_some())
 }
 
 /// Counts the packets of a datagram without looking into them.
@@ -374,5 +378,45 @@ impl Walk for Batch<'_> {
             rest = behind;
         }
         self.messages = Messages::new(rest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::nflog::attribute;
+
+    /// A packet message: its header (IPv4, at `hook`), a payload, and a time stamp or not.
+    fn datagram(hook: u8, stamp: Option<[u8; 16]>) -> Vec<u8> {
+        let put = |out: &mut Vec<u8>, kind: u16, value: &[u8]| {
+            let len = u16::try_from(value.len() + 4).unwrap();
+            out.extend(len.to_ne_bytes());
+            out.extend(kind.to_ne_bytes());
+            out.extend(value);
+        };
+        let mut body = vec![2, 0, 0, 5];
+        put(&mut body, attribute::PACKET_HDR, &[8, 0, hook, 0]);
+        if let Some(stamp) = stamp {
+            put(&mut body, attribute::TIMESTAMP, &stamp);
+        }
+        put(&mut body, attribute::PAYLOAD, &[0x45; 20]);
+        let mut message = u32::try_from(16 + body.len())
+            .unwrap()
+            .to_ne_bytes()
+            .to_vec();
+        message.extend(nflog::PACKET.to_ne_bytes());
+        message.extend([0; 10]);
+        message.extend(body);
+        message
+    }
+
+    #[test]
+    fn a_kernel_that_stamps_by_itself_is_told_from_one_that_is_to_be_asked() {
+        // Seconds and microseconds.
+        let stamp = [0, 0, 0, 0, 0x65, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7];
+        assert_eq!(first_is_stamped(&datagram(0, Some(stamp))), Some(true));
+        assert_eq!(first_is_stamped(&datagram(0, None)), Some(false));
+        assert_eq!(first_is_stamped(&datagram(HOOK_FORWARD + 1, None)), None);
+        assert_eq!(first_is_stamped(b""), None);
     }
 }
