@@ -106,10 +106,7 @@ impl Watch {
     /// # Errors
     /// What reading them says.
     pub fn look_up(&mut self) -> Result<(), RuleError> {
-        let mut feeds = Vec::new();
-        for number in &self.numbers {
-            feeds.extend(rules::feeds(self.target, *number)?);
-        }
+        let feeds = rules::feeds_of_all(self.target, &self.numbers)?;
         self.detected = if feeds.is_empty() {
             None
         } else {

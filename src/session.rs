@@ -8,6 +8,7 @@ mod open;
 
 pub use files::disk_bound_bytes;
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
@@ -261,14 +262,11 @@ impl Session {
     /// # Errors
     /// What reading the rules says.
     pub fn unfed(&self) -> Result<Vec<u16>, RuleError> {
-        let target = self.settings.target;
-        let mut unfed = Vec::new();
-        for number in &self.settings.numbers {
-            if rules::feeds(target, *number)?.is_empty() {
-                unfed.push(*number);
-            }
-        }
-        Ok(unfed)
+        let numbers = &self.settings.numbers;
+        let feeds = rules::feeds_of_all(self.settings.target, numbers)?;
+        let fed: HashSet<u16> = feeds.iter().map(|feed| feed.number).collect();
+        let unfed = numbers.iter().filter(|number| !fed.contains(number));
+        Ok(unfed.copied().collect())
     }
 
     /// The rules that feed the capture, as they were read last.

@@ -164,12 +164,20 @@ impl fmt::Display for CounterPlace {
 /// Rules in chains that nothing calls are among them: whether packets arrive is for the
 /// counters to say. A queue whose number comes from a map is not found.
 pub fn feeds(target: Target, number: u16) -> Result<Vec<Feed>, RuleError> {
+    feeds_of_all(target, &[number])
+}
+
+/// The same for several groups or queues, one after the other, from one look at the rules.
+pub fn feeds_of_all(target: Target, numbers: &[u16]) -> Result<Vec<Feed>, RuleError> {
     let mut socket = NftSocket::open()?;
     let chains = socket.dump("list the chains", NFT_MSG_GETCHAIN)?;
     let hooks = chains.iter().filter_map(base_chain).collect();
     let rules = socket.dump("list the rules", NFT_MSG_GETRULE)?;
     let rules: Vec<Rule> = rules.iter().filter_map(Rule::read).collect();
-    Ok(find(&rules, &hooks, target, number))
+    let found = numbers
+        .iter()
+        .flat_map(|number| find(&rules, &hooks, target, *number));
+    Ok(found.collect())
 }
 
 /// Family, table and chain.

@@ -38,7 +38,7 @@ use std::fmt;
 
 pub use detected::Detected;
 pub use error::{RuleError, SpecError};
-pub use inspect::{CounterPlace, CounterRef, Family, Feed, Hook, feeds};
+pub use inspect::{CounterPlace, CounterRef, Family, Feed, Hook, feeds, feeds_of_all};
 pub use install::{InstalledTable, install};
 pub use text::{iptables_queue_command, table_text};
 

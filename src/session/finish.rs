@@ -94,9 +94,7 @@ impl Session {
         report.remarks = remarks;
         (report, error)
     }
-}
 
-impl Session {
     /// Waits until no packet comes to the sources any more. Their files are ended later, which takes longer: what
     /// the rule counts meanwhile is not theirs.
     fn wait_detached(&self) {
