@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +21,7 @@ use common::{
     LWNFLOG, Running, lab, load_capture_rules, namespace, number, output, run, send_paced,
     temp_dir, under_traffic, until, with_own_mounts,
 };
-use lwnflog::lab::Traffic;
+use lwnflog::lab::{Lab, Traffic};
 use lwnflog::sys::file::is_open_only_here;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -373,6 +374,36 @@ impl Dice {
     }
 }
 
+/// What a killed run left, as it is: few enough files of [`SMALL`]'s ring, one after the other though most of
+/// them were left by runs that were killed, each whole to its last packet.
+fn assert_readable_after_kill(dir: &Path, killed: &str) -> Vec<PathBuf> {
+    let files = ring_files(dir);
+    assert!(files.len() <= 5, "{killed}: {files:?}");
+    let all = read_all(&files).sequence_numbers();
+    let back = all.windows(2).find(|pair| pair[0] >= pair[1]);
+    assert!(back.is_none(), "{killed}: {back:?} in {files:?}");
+    for file in &files {
+        let sequence = read(file).sequence_numbers();
+        assert!(!sequence.is_empty(), "{killed}: {}", file.display());
+        assert_continuous(&sequence, *sequence.last().unwrap());
+    }
+    files
+}
+
+/// The next start finishes what is left.
+fn assert_finished_by_a_restart(lab: &Lab, dir: &Path) {
+    let ended = Running::capture(lab.receiver(), dir, &SMALL).end();
+    assert!(
+        ended.said.contains("of a run that was killed"),
+        "{}",
+        ended.said
+    );
+    for file in ended.files() {
+        assert!(!is_live(&file));
+        assert_all_readers_find(&file, read(&file).packets.len() as u64);
+    }
+}
+
 /// Killed at any moment, all that is visible is readable as it is; a restart goes on from there.
 #[test]
 fn kill_9_at_random_moments_leaves_files_that_every_reader_takes() {
@@ -391,20 +422,7 @@ fn kill_9_at_random_moments_leaves_files_that_every_reader_takes() {
             thread::sleep(std::time::Duration::from_millis(dice.below(200)));
             assert!(!capture.has_ended());
             capture.kill();
-            let files = ring_files(dir.path());
-            assert!(files.len() <= 5, "{files:?}");
-            // One after the other, though most of them were left by processes that were killed.
-            let all = read_all(&files).sequence_numbers();
-            assert!(
-                all.windows(2).all(|pair| pair[0] < pair[1]),
-                "round {round}"
-            );
-            for file in &files {
-                let contents = read(file);
-                assert!(!contents.packets.is_empty(), "{}", file.display());
-                let sequence = contents.sequence_numbers();
-                assert_continuous(&sequence, *sequence.last().unwrap());
-            }
+            let files = assert_readable_after_kill(dir.path(), &format!("round {round}"));
             // The tools take a second a file: they look at the one that was live.
             let live = files.last().unwrap();
             if round % 3 == 0 {
@@ -417,18 +435,41 @@ fn kill_9_at_random_moments_leaves_files_that_every_reader_takes() {
         numbers.is_sorted() && numbers.iter().all(|number| *number > 0),
         "{numbers:?}"
     );
-    // The next start finishes what is left.
-    let capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
-    assert!(
-        capture.said().contains("of a run that was killed"),
-        "{}",
-        capture.said()
-    );
-    let ended = capture.end();
-    for file in ended.files() {
-        assert!(!is_live(&file));
-        assert_all_readers_find(&file, read(&file).packets.len() as u64);
-    }
+    assert_finished_by_a_restart(&lab, dir.path());
+}
+
+/// The same at the moments that chance seldom meets: before each system call that changes a file or its name, the
+/// first few times that a thread makes it: at the start, then over several files.
+#[test]
+fn kill_9_at_every_step_leaves_files_that_every_reader_takes() {
+    // What each change of files calls, and how often a run may do so before it is killed. `?`: not every
+    // processor's Linux has it.
+    const CALLS: [(&str, usize); 4] = [
+        ("?rename,?renameat,?renameat2", 16),
+        ("ftruncate", 5),
+        ("fallocate", 5),
+        ("pwrite64", 5),
+    ];
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    under_traffic(&lab, 40_000, || {
+        for (call, times) in CALLS {
+            for time in 1..=times {
+                let mut command = lab.receiver().command("strace").unwrap();
+                command
+                    .args(["-f", "-o", "/dev/null"])
+                    .args(["-e", &format!("inject={call}:signal=KILL:when={time}")])
+                    .args([LWNFLOG, "-w"])
+                    .arg(dir.path())
+                    .args(SMALL);
+                let ended = Running::spawn(&mut command).wait_end();
+                assert_eq!(ended.status.signal(), Some(9), "{}", ended.said);
+                assert_readable_after_kill(dir.path(), &format!("{call}, time {time}"));
+            }
+        }
+    });
+    assert!(file_number(ring_files(dir.path()).last().unwrap()) > 16);
+    assert_finished_by_a_restart(&lab, dir.path());
 }
 
 /// Whether a complaint about a file that was read while it grew is one of the two that may be: the reader looked

@@ -1,8 +1,8 @@
 //! What a ring's files are called.
 //!
 //! `g5-000042.live.pcapng` is being written, `g5-000042-20261121T080000Z.pcapng` is finished (the
-//! time is its first packet's), `.g5-000043.next.pcapng` is being prepared, `.g5.lock` is held by the
-//! running capture.
+//! time is its first packet's), `.g5-000043.new.pcapng` is being prepared, `.g5-000043.next.pcapng` is
+//! prepared, `.g5.lock` is held by the running capture.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -16,6 +16,7 @@ pub(super) enum Name {
     Finished(u64),
     Live(u64),
     Next,
+    New,
 }
 
 impl Name {
@@ -27,8 +28,16 @@ impl Name {
             return None;
         }
         if let Some(hidden) = stem.strip_prefix('.') {
-            let hidden = hidden.strip_suffix(".next")?.strip_prefix(ring)?;
-            return sequence_number(hidden.strip_prefix('-')?).map(|_| Name::Next);
+            let (sequence, state) = hidden
+                .strip_prefix(ring)?
+                .strip_prefix('-')?
+                .split_once('.')?;
+            sequence_number(sequence)?;
+            return match state {
+                "new" => Some(Name::New),
+                "next" => Some(Name::Next),
+                _ => None,
+            };
         }
         let rest = stem.strip_prefix(ring)?.strip_prefix('-')?;
         if let Some(sequence) = rest.strip_suffix(".live") {
@@ -49,6 +58,10 @@ fn sequence_number(digits: &str) -> Option<u64> {
 
 pub(super) fn lock(ring: &str) -> String {
     format!(".{ring}.lock")
+}
+
+pub(super) fn new(ring: &str, sequence: u64, extension: &str) -> String {
+    format!(".{ring}-{sequence:06}.new.{extension}")
 }
 
 pub(super) fn next(ring: &str, sequence: u64, extension: &str) -> String {
@@ -101,6 +114,7 @@ mod tests {
             Some(Name::Live(1_000_000))
         );
         assert_eq!(read(&next("g5", 7, "pcapng")), Some(Name::Next));
+        assert_eq!(read(&new("g5", 7, "pcap")), Some(Name::New));
         for other in [
             &*lock("g5"),
             &*live("g50", 1, "pcapng"),

@@ -5,14 +5,13 @@
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 
 use super::error::StoreError;
 use super::names::{self, Name};
 use super::repair;
-use crate::record::HEAD_BYTES;
 use crate::sys::file::is_open_only_here;
 
 /// A finished file.
@@ -118,6 +117,7 @@ impl Store {
     /// Finishes a file whose writer is gone.
     fn recover(&mut self, name: Name, path: &Path) -> io::Result<()> {
         let sequence = match name {
+            Name::New => return fs::remove_file(path),
             Name::Live(sequence) => sequence,
             _ => self.next_sequence,
         };
@@ -213,29 +213,36 @@ impl Store {
     }
 
     /// The file to prepare: the oldest one where `recycle` says so and it is nobody else's, else a new
-    /// one. It stands under a name that no reader looks for.
+    /// one. It stands under a name that no reader looks for, and that a restart throws away: what is in it are
+    /// an old file's packets.
     pub(super) fn make_next(&mut self, recycle: bool) -> io::Result<File> {
         self.hold()?;
-        let name = names::next(&self.name, self.next_sequence, self.extension);
-        let next = self.dir.join(name);
-        self.next = Some(next.clone());
+        let name = names::new(&self.name, self.next_sequence, self.extension);
+        let new = self.dir.join(name);
+        self.next = Some(new.clone());
         if recycle && let Some(oldest) = self.finished.pop_front() {
-            match fs::rename(&oldest.path, &next).and_then(|()| open_existing(&next)) {
-                Ok(file) if is_only_ours(&file) => {
-                    // No capture file any more: killed now, its old packets are not taken for
-                    // those of the run that ended.
-                    file.write_all_at(&[0; HEAD_BYTES], 0)?;
-                    return Ok(file);
-                }
+            match fs::rename(&oldest.path, &new).and_then(|()| open_existing(&new)) {
+                Ok(file) if is_only_ours(&file) => return Ok(file),
                 // Somebody reads it (and keeps what he has open), has another name for it, or took it away.
-                Ok(_) | Err(_) => remove_if_there(&next)?,
+                Ok(_) | Err(_) => remove_if_there(&new)?,
             }
         }
         OpenOptions::new()
             .read(true)
             .write(true)
             .create_new(true)
-            .open(&next)
+            .open(&new)
+    }
+
+    /// Says that the file of [`Store::make_next`] is prepared: what is in it from now on are packets of this run.
+    pub(super) fn ready(&mut self) -> io::Result<()> {
+        let name = names::next(&self.name, self.next_sequence, self.extension);
+        let next = self.dir.join(name);
+        if let Some(new) = &mut self.next {
+            fs::rename(&*new, &next)?;
+            *new = next;
+        }
+        Ok(())
     }
 
     /// Sees to it that the directory is there, and its lock ours: somebody may have taken it away.

@@ -382,6 +382,7 @@ impl Worker {
             self.store.remove_next()?;
             let prepared = self.store.make_next(recycle).and_then(|file| {
                 let mapping = prepare(&file, layout)?;
+                self.store.ready()?;
                 Ok((file, mapping))
             });
             match prepared {
