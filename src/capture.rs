@@ -80,7 +80,9 @@ impl<S: Source, F: Format> Capture<S, F> {
             account,
         };
         // The first file is there, and valid, before the first packet is.
-        capture.next_file();
+        if let Some(writer) = &mut capture.writer {
+            writer.next_file();
+        }
         capture.commit();
         capture
     }
@@ -93,9 +95,10 @@ impl<S: Source, F: Format> Capture<S, F> {
         }
         let dropped_datagrams = self.source.dropped_datagrams();
         let truncated_datagrams = self.source.truncated_datagrams();
-        self.end_file();
         let files = match self.writer.take() {
-            Some(writer) => {
+            Some(mut writer) => {
+                writer.append_end();
+                writer.ring.commit();
                 self.note_ring(writer.ring.figures());
                 writer.ring.close()
             }
@@ -252,28 +255,11 @@ impl<S: Source, F: Format> Capture<S, F> {
         let asked = self.control.rotations();
         if asked != self.rotations {
             self.rotations = asked;
-            if self
-                .writer
-                .as_ref()
-                .is_some_and(|writer| writer.ring.has_records())
-            {
-                self.next_file();
+            if let Some(writer) = &mut self.writer {
+                writer.rotate();
                 self.commit();
                 self.account.publish(&self.tally);
             }
         }
-    }
-
-    fn next_file(&mut self) {
-        if let Some(writer) = &mut self.writer {
-            writer.next_file();
-        }
-    }
-
-    fn end_file(&mut self) {
-        if let Some(writer) = &mut self.writer {
-            writer.end_file();
-        }
-        self.commit();
     }
 }

@@ -11,6 +11,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
 
 use common::files::{
@@ -22,6 +23,7 @@ use common::{
     temp_dir, under_traffic, until, with_own_mounts,
 };
 use lwnflog::lab::{Lab, Traffic};
+use lwnflog::ring::{Ring, RingConfig, Store};
 use lwnflog::sys::file::is_open_only_here;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -982,6 +984,12 @@ fn a_ring_that_the_disk_leaves_one_file_goes_on() {
             .unwrap();
         let received = |stats: &Value| number(stats, "/received") == 30_000;
         capture.wait_stats("all have come", received);
+        // What is finished stays until a packet needs its room.
+        capture.signal(Signal::HUP);
+        until("the file is finished", || {
+            let files = ring_files(dir.path());
+            (files.len() == 1 && !is_live(&files[0])).then_some(())
+        });
         let ended = capture.end();
         ended.assert_balanced();
         assert_eq!(ended.number("/written"), 30_000, "{:#}", ended.report);
@@ -990,6 +998,51 @@ fn a_ring_that_the_disk_leaves_one_file_goes_on() {
         assert!(!said.contains("no file to write to"), "{said}");
         let last = read_all(&ended.files()).sequence_numbers();
         assert_continuous(&last, 29_999);
+    });
+}
+
+/// The same ring, its files ended at any moment: there is always a next one, and what the last one holds stays.
+#[test]
+fn a_ring_of_one_file_never_lacks_one() {
+    const FILE_BYTES: usize = 64 << 10;
+    with_own_mounts("a_ring_of_one_file_never_lacks_one", || {
+        let dir = Mounted::tmpfs("size=300k");
+        let mut dice = Dice(2026);
+        for last in 100..120u64 {
+            let config = RingConfig {
+                dir: dir.path().to_owned(),
+                name: "one".into(),
+                extension: "pcapng",
+                file_bytes: FILE_BYTES as u64,
+                files: 2,
+                segment_bytes: FILE_BYTES,
+                filler: true,
+            };
+            let store = Store::open(dir.path(), "one", "pcapng").unwrap();
+            let (notices, said) = mpsc::channel();
+            let mut ring = Ring::open(config, store, notices).unwrap();
+            fs::write(dir.path().join("hog"), [1; 300 << 10]).unwrap_err();
+            for record in 1..=last {
+                if record % 3 == 0 || ring.slot(16).is_err() {
+                    assert!(ring.next_file(), "{record}: {:?}", said.try_recv());
+                }
+                let mut slot = ring.slot(16).unwrap();
+                slot.bytes()[8..].copy_from_slice(&record.to_le_bytes());
+                slot.append([0; 8]);
+                ring.note_first(record);
+                ring.commit();
+                (0..dice.below(100_000)).for_each(|_| std::hint::spin_loop());
+                if record % 3 == 1 {
+                    ring.rotate();
+                }
+            }
+            let files = ring.close();
+            assert_eq!(files.len(), 1, "{last}: {files:?}");
+            let bytes = fs::read(&files[0]).unwrap();
+            assert_eq!(bytes[bytes.len() - 8..], last.to_le_bytes());
+            fs::remove_file(&files[0]).unwrap();
+            fs::remove_file(dir.path().join("hog")).unwrap();
+        }
     });
 }
 

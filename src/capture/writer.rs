@@ -32,8 +32,20 @@ impl<F: Format> Writer<F> {
     /// Ends the live file, if there is one, and begins the next.
     #[cold]
     pub(super) fn next_file(&mut self) -> bool {
-        self.end_file();
+        self.append_end();
         self.ring.next_file() && self.begin_file()
+    }
+
+    /// Ends the live file, if it holds a packet, and begins the next. Where that is not there yet, the next packet
+    /// waits for it.
+    #[cold]
+    pub(super) fn rotate(&mut self) {
+        if self.ring.has_records() {
+            self.append_end();
+            if self.ring.rotate() {
+                self.begin_file();
+            }
+        }
     }
 
     fn begin_file(&mut self) -> bool {
@@ -44,7 +56,8 @@ impl<F: Format> Writer<F> {
         fits
     }
 
-    pub(super) fn end_file(&mut self) {
+    /// Appends the blocks that end a file.
+    pub(super) fn append_end(&mut self) {
         let Writer { format, ring, .. } = self;
         if ring.has_records() {
             format.end(&mut |block| ring.append_end(block));

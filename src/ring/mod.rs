@@ -34,6 +34,7 @@ pub use notice::{Notice, Notices};
 pub use store::{Store, check_space};
 
 use crate::record::HEAD_BYTES;
+use crate::sys::mapping::Mapping;
 use live::{Committed, Live, Measures};
 use swapper::{Full, Next, Swapper};
 
@@ -259,38 +260,57 @@ impl Ring {
     /// still at it, and counts that as a stall. Returns false if no file can be had now: packets
     /// are then lost to the writer, and the next call tries again.
     pub fn next_file(&mut self) -> bool {
-        self.finish_live();
+        self.end_file();
         let (next, waited) = self.swapper.take_next();
         if let Some(waited) = waited {
             self.figures.stalls += 1;
             self.figures.stalled += waited;
         }
-        let Next::Ready(mapping) = next else {
-            return false;
-        };
-        self.swapper.advanced(0);
-        self.figures.files_begun += 1;
-        self.live = Some(Live::new(mapping, self.measures));
+        match next {
+            Next::Ready(mapping) => self.begin(mapping),
+            Next::Failed => return false,
+        }
         true
     }
 
-    fn finish_live(&mut self) {
-        self.commit();
-        if let Some(live) = self.live.take() {
-            self.swapper.finish(Full {
-                mapping: live.mapping,
-                len: live.committed,
-                first_us: live.first_us,
-                damaged: live.damaged,
-            });
+    /// Hands the live file to the swapper, though it is not full, and takes the next one if it is there. Returns
+    /// false if it is not: [`Ring::next_file`] waits for it.
+    pub fn rotate(&mut self) -> bool {
+        self.end_file();
+        self.swapper
+            .take_ready()
+            .map(|mapping| self.begin(mapping))
+            .is_some()
+    }
+
+    fn begin(&mut self, mapping: Mapping) {
+        self.swapper.advanced(0);
+        self.figures.files_begun += 1;
+        self.live = Some(Live::new(mapping, self.measures));
+    }
+
+    fn end_file(&mut self) {
+        if let Some(full) = self.take_live() {
+            self.swapper.finish(full);
         }
+    }
+
+    fn take_live(&mut self) -> Option<Full> {
+        self.commit();
+        let live = self.live.take()?;
+        Some(Full {
+            mapping: live.mapping,
+            len: live.committed,
+            first_us: live.first_us,
+            damaged: live.damaged,
+        })
     }
 
     /// Ends the ring: the live file is finished, the prepared one removed, the swapper joined.
     /// Returns the ring's files, oldest first.
     pub fn close(mut self) -> Vec<PathBuf> {
-        self.finish_live();
-        self.swapper.stop()
+        let last = self.take_live();
+        self.swapper.stop(last)
     }
 
     /// What the ring has counted.

@@ -60,6 +60,8 @@ struct Desk {
     taken: bool,
     /// The last try to prepare a file failed, and nothing has changed since.
     failed: bool,
+    /// The capturing thread waits for the next file.
+    wanted: bool,
     work: VecDeque<Work>,
     stop: bool,
 }
@@ -105,9 +107,9 @@ impl Swapper {
         let problem = |source| StoreError::Directory { path: dir, source };
         let name = format!("swapper-{}", config.name);
         let mut worker = Worker::new(config, store, notices);
-        let first = worker.prepare_next().map_err(problem.clone())?;
+        let first = worker.prepare_next(true).map_err(problem.clone())?;
         let shared = Arc::new(Shared::default());
-        shared.desk().ready = Some(first);
+        shared.desk().ready = first;
         shared.desk().work.reserve(8);
         let theirs = Arc::clone(&shared);
         let thread = thread::Builder::new()
@@ -120,25 +122,35 @@ impl Swapper {
         })
     }
 
+    /// Takes the next file if it is there.
+    pub(super) fn take_ready(&self) -> Option<Mapping> {
+        let mut desk = self.shared.desk();
+        let mapping = desk.ready.take()?;
+        desk.taken = true;
+        Some(mapping)
+    }
+
     /// Takes the next file; waits while it is being made, and says how long.
     pub(super) fn take_next(&self) -> (Next, Option<Duration>) {
         let mut desk = self.shared.desk();
         let mut since = None;
-        loop {
+        let next = loop {
             if let Some(mapping) = desk.ready.take() {
                 desk.taken = true;
-                return (
-                    Next::Ready(mapping),
-                    since.map(|since: Instant| since.elapsed()),
-                );
+                break Next::Ready(mapping);
             }
             if desk.failed || self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
-                return (Next::Failed, since.map(|since: Instant| since.elapsed()));
+                break Next::Failed;
             }
-            since.get_or_insert_with(Instant::now);
+            if !std::mem::replace(&mut desk.wanted, true) {
+                since = Some(Instant::now());
+                self.shared.changed.notify_all();
+            }
             let waited = self.shared.changed.wait_timeout(desk, RETRY);
             desk = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
+        };
+        desk.wanted = false;
+        (next, since.map(|since| since.elapsed()))
     }
 
     /// Says how far the live file is written, for the swapper's next look.
@@ -165,9 +177,14 @@ impl Swapper {
         self.shared.changed.notify_all();
     }
 
-    /// Lets the thread finish its work and end. Returns the ring's files, oldest first.
-    pub(super) fn stop(mut self) -> Vec<PathBuf> {
-        self.shared.desk().stop = true;
+    /// Hands over the last file, if there is one, and lets the thread finish its work and end: in one step,
+    /// or it would prepare another in between, if need be of what was just written. Returns the ring's files,
+    /// oldest first.
+    pub(super) fn stop(mut self, last: Option<Full>) -> Vec<PathBuf> {
+        let mut desk = self.shared.desk();
+        desk.work.extend(last.map(Work::Full));
+        desk.stop = true;
+        drop(desk);
         self.shared.changed.notify_all();
         self.thread
             .take()
@@ -238,12 +255,21 @@ impl Worker {
             } else if desk.stop {
                 break;
             } else if desk.ready.is_none() && !desk.taken {
+                let wanted = desk.wanted;
                 drop(desk);
-                let prepared = self.prepare_next();
+                let prepared = self.prepare_next(wanted);
                 desk = shared.desk();
+                // What changed meanwhile may let it be made.
+                let again = desk.stop || !desk.work.is_empty();
                 match prepared {
-                    Ok(mapping) => {
-                        desk.ready = Some(mapping);
+                    Err(_) if again => {}
+                    Ok(None) if again || desk.wanted => {}
+                    Ok(None) => {
+                        let waited = shared.changed.wait_timeout(desk, RETRY);
+                        desk = waited.unwrap_or_else(PoisonError::into_inner).0;
+                    }
+                    Ok(ready) => {
+                        desk.ready = ready;
                         desk.failed = false;
                         if std::mem::take(&mut self.no_file) {
                             self.tell(Notice::FilesAgain);
@@ -364,8 +390,9 @@ impl Worker {
         }
     }
 
-    /// Makes the next file ready. On a full disk the ring gives up its oldest file for it.
-    fn prepare_next(&mut self) -> io::Result<Mapping> {
+    /// Makes the next file ready. On a full disk the ring gives up its oldest file for it; its last one only
+    /// where packets wait for the next: else `None`.
+    fn prepare_next(&mut self, wanted: bool) -> io::Result<Option<Mapping>> {
         let layout = Layout {
             capacity: self.config.capacity_bytes(),
             segment_bytes: self.config.segment_bytes,
@@ -388,7 +415,7 @@ impl Worker {
             match prepared {
                 Ok((file, mapping)) => {
                     self.next = Some((file, mapping.pages().clone()));
-                    return Ok(mapping);
+                    return Ok(Some(mapping));
                 }
                 Err(error) => {
                     self.store.remove_next()?;
@@ -396,8 +423,10 @@ impl Worker {
                         error.kind(),
                         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
                     );
-                    if !full || self.store.finished_count() == 0 {
-                        return Err(error);
+                    match self.store.finished_count() {
+                        1 if full && self.live.is_none() && !wanted => return Ok(None),
+                        1.. if full => {}
+                        _ => return Err(error),
                     }
                     recycle = true;
                     if !std::mem::replace(&mut self.shrunk, true) {
