@@ -394,12 +394,10 @@ fn assert_readable_after_kill(dir: &Path, killed: &str) -> Vec<PathBuf> {
 
 /// The next start finishes what is left.
 fn assert_finished_by_a_restart(lab: &Lab, dir: &Path) {
+    let was_live = ring_files(dir).iter().any(|file| is_live(file));
     let ended = Running::capture(lab.receiver(), dir, &SMALL).end();
-    assert!(
-        ended.said.contains("of a run that was killed"),
-        "{}",
-        ended.said
-    );
+    let said = ended.said.contains("of a run that was killed");
+    assert!(said || !was_live, "{}", ended.said);
     for file in ended.files() {
         assert!(!is_live(&file));
         assert_all_readers_find(&file, read(&file).packets.len() as u64);
@@ -524,7 +522,8 @@ fn tools_read_the_live_file_under_traffic() {
     const LOOKS_MAX: usize = 5;
     let (lab, dir) = (lab(), temp_dir());
     load_capture_rules(lab.receiver());
-    under_traffic(&lab, 10_000, || {
+    // So slow that the file is not full while slow machines read it.
+    under_traffic(&lab, 2_000, || {
         let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
         capture.wait_written(1);
         let live = until("the live file is there", || ring_files(dir.path()).pop());
