@@ -36,6 +36,32 @@ const UNFED_AFTER: Duration = Duration::from_secs(2);
 /// How often it is looked for rules while no packet comes: they may have been taken away.
 const UNFED_EVERY: Duration = Duration::from_secs(5);
 
+/// What is due every so often, counted from the beginning of the capture. However many times went by
+/// unseen (a stopped process, a suspended machine), it is due once, and keeps its phase.
+#[derive(Debug)]
+struct Every {
+    every: Duration,
+    next: Duration,
+}
+
+impl Every {
+    fn new(every: Duration) -> Every {
+        Every { every, next: every }
+    }
+
+    /// Whether it is due at `elapsed`.
+    fn due(&mut self, elapsed: Duration) -> bool {
+        if elapsed < self.next {
+            return false;
+        }
+        let nanos = self.every.as_nanos().max(1);
+        let passed = elapsed.as_nanos() % nanos;
+        let left = u64::try_from(nanos - passed).unwrap_or(u64::MAX);
+        self.next = elapsed.saturating_add(Duration::from_nanos(left));
+        true
+    }
+}
+
 /// The exit status for an error: 2 for options, 1 for anything else.
 pub fn exit_status(error: &anyhow::Error) -> u8 {
     let bad_spec = matches!(error.downcast_ref(), Some(SessionError::Spec(_)));
@@ -163,8 +189,9 @@ pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result
     let mut session = Session::start(settings)?;
     let mut voice = Voice::new(quiet, json).context("starting a thread")?;
     voice.greet(&session);
-    let (duration, rotate) = (session.settings().duration, session.settings().rotate);
-    let (mut rotations, mut next_figures) = (1u32, FIGURES_EVERY);
+    let duration = session.settings().duration;
+    let mut rotate = session.settings().rotate.map(Every::new);
+    let mut figures = Every::new(FIGURES_EVERY);
     // The first look comes whatever arrives: one of several groups may be unfed.
     let (mut next_unfed, mut received) = (UNFED_AFTER, None);
     loop {
@@ -174,21 +201,16 @@ pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result
             Ok(_) | Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {}
         }
+        let mut taken = false;
         for notice in session.notices() {
-            if matches!(notice, Notice::Taken { .. }) {
-                session.control().rotate();
-            }
+            taken |= matches!(notice, Notice::Taken { .. });
             voice.notice(&notice);
         }
         let elapsed = session.elapsed();
-        if elapsed >= next_figures {
-            next_figures = elapsed + FIGURES_EVERY;
+        if figures.due(elapsed) {
             voice.figures(&mut session);
         }
-        if let Some(every) = rotate
-            && elapsed >= every * rotations
-        {
-            rotations += 1;
+        if taken || rotate.as_mut().is_some_and(|rotate| rotate.due(elapsed)) {
             session.control().rotate();
         }
         if elapsed >= next_unfed {
@@ -210,5 +232,25 @@ pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result
     match error {
         Some(error) => Err(error).context("the capture ended early"),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_long_nobody_looked_it_is_due_once() {
+        let at = Duration::from_millis;
+        let mut second = Every::new(at(1000));
+        assert!(!second.due(at(999)));
+        assert!(second.due(at(1010)));
+        assert!(!second.due(at(1060)));
+        assert!(second.due(at(2000)));
+        // Stopped for an hour: one, and the next at the next whole second.
+        assert!(second.due(at(3_600_500)));
+        assert!(!second.due(at(3_600_550)));
+        assert!(!second.due(at(3_600_999)));
+        assert!(second.due(at(3_601_000)));
     }
 }

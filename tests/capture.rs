@@ -19,6 +19,7 @@ use lwnflog::lab::{Marker, Namespace, Progress, RX, Traffic};
 use lwnflog::sys::tun::Tun;
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 fn only_file(files: &[PathBuf]) -> Contents {
     assert_eq!(files.len(), 1, "{files:?}");
@@ -564,6 +565,32 @@ fn rotate_secs_fires_when_idle_too() {
     );
 }
 
+/// However long a capture was stopped (a signal, a frozen container, a suspended machine), what passed is
+/// one rotation: one for each second missed would throw the whole ring away.
+#[test]
+fn a_capture_that_was_stopped_rotates_once() {
+    const MISSED_SECS: f64 = 8.0;
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5", "-G", "1"]);
+    let elapsed = |stats: &Value| stats["elapsed_secs"].as_f64().unwrap();
+    under_traffic(&lab, 1000, || {
+        let before = capture.wait_stats("packets arrive", |stats| number(stats, "/written") > 0);
+        capture.signal(Signal::STOP);
+        std::thread::sleep(Duration::from_secs_f64(MISSED_SECS + 1.0));
+        capture.signal(Signal::CONT);
+        let missed = elapsed(&before) + MISSED_SECS;
+        let again = capture.wait_stats("it goes on", |stats| elapsed(stats) > missed);
+        let seen_until = elapsed(&again) + 2.0;
+        let after = capture.wait_stats("seconds pass", |stats| elapsed(stats) > seen_until);
+        let files = number(&after, "/files_begun") - number(&before, "/files_begun");
+        // Those of the seconds that it saw, the one for what it missed, and two at the edges.
+        let seen_secs = elapsed(&after) - elapsed(&again);
+        assert!(files as f64 <= seen_secs + 3.0, "{files} files, {seen_secs} s");
+    });
+    capture.end().assert_balanced();
+}
+
 #[test]
 fn json_has_the_fields_that_are_promised() {
     let (lab, dir) = (lab(), temp_dir());
@@ -1032,7 +1059,7 @@ fn files_of_several_groups_are_listed_by_age() {
         capture.wait_written(10 * (round as u64 + 1));
         capture.signal(Signal::HUP);
         // Names tell seconds.
-        std::thread::sleep(std::time::Duration::from_millis(1_100));
+        std::thread::sleep(Duration::from_millis(1_100));
     }
     let ended = capture.end();
     let files = ended.files();
