@@ -65,7 +65,7 @@ impl<S: Source, F: Format> Capture<S, F> {
         account: Arc<Account>,
     ) -> Self {
         let sequence = Sequence::new(source.first_sequence());
-        let mut capture = Capture {
+        Capture {
             source,
             writer,
             sequence,
@@ -78,17 +78,17 @@ impl<S: Source, F: Format> Capture<S, F> {
             rotations: 0,
             control,
             account,
-        };
-        // The first file is there, and valid, before the first packet is.
-        if let Some(writer) = &mut capture.writer {
-            writer.next_file();
         }
-        capture.commit();
-        capture
     }
 
     /// Captures until it is asked to stop, then detaches, takes what is left and ends the files.
     pub fn run(mut self) -> Outcome {
+        // The first file is there, and valid, before the first packet is.
+        if let Some(writer) = &mut self.writer {
+            writer.ring.take_over();
+            writer.next_file();
+        }
+        self.commit();
         let mut error = self.until_stopped().err();
         if error.is_none() {
             error = self.drain().err();

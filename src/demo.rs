@@ -20,7 +20,8 @@ use signal_hook::flag;
 use crate::cli::Cli;
 use crate::config::Settings;
 use crate::lab::{self, Lab, RX, Traffic};
-use crate::report::{Report, grouped};
+use crate::numbers::grouped;
+use crate::report::Report;
 use crate::run;
 use crate::session::Session;
 
@@ -81,7 +82,7 @@ fn capture(
     secs: u64,
     interrupted: &AtomicBool,
 ) -> Result<(Report, u64)> {
-    let mut session = Session::start(settings)?;
+    let mut session = Session::start(settings, &mut |_| {})?;
     let sent = thread::scope(|scope| {
         let sender = scope.spawn(|| send(lab, secs, interrupted));
         let mut next = Duration::from_secs(1);

@@ -162,6 +162,7 @@ pub mod demo;
 pub mod detected;
 pub mod lab;
 pub mod netlink;
+pub mod numbers;
 pub mod packet;
 pub mod record;
 pub mod report;

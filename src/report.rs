@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::account::Tally;
 use crate::detected::Bounds;
+use crate::numbers::grouped;
 
 /// Packets lost, by place. `None`: cannot be known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -223,19 +224,6 @@ fn percent(part: u64, whole: u64) -> f64 {
     } else {
         part as f64 * 100.0 / whole as f64
     }
-}
-
-/// A number with its thousands set apart.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place != 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn known(number: Option<u64>) -> String {
@@ -458,12 +446,5 @@ mod tests {
             (unknown.dropped.queue, unknown.dropped.allocation),
             (None, None)
         );
-    }
-
-    #[test]
-    fn thousands() {
-        assert_eq!(grouped(0), "0");
-        assert_eq!(grouped(999), "999");
-        assert_eq!(grouped(1_052_783_600), "1,052,783,600");
     }
 }

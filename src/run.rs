@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
@@ -19,7 +19,7 @@ use signal_hook::iterator::Signals;
 
 use crate::cli::{CaptureArgs, SourceArgs};
 use crate::config::{ConfigError, Settings};
-use crate::report::grouped;
+use crate::numbers::grouped;
 use crate::ring::{Notice, repair as ring_repair};
 use crate::rules::{RuleSpec, SpecError, iptables_queue_command, table_text};
 use crate::session::{Session, SessionError};
@@ -31,6 +31,8 @@ use voice::Voice;
 const TICK: Duration = Duration::from_millis(50);
 /// Figures are shown so often.
 const FIGURES_EVERY: Duration = Duration::from_secs(1);
+/// A start that takes longer says what it is doing.
+const SLOW_START: Duration = Duration::from_secs(1);
 /// A group that no rule feeds by then is said to be one.
 const UNFED_AFTER: Duration = Duration::from_secs(2);
 /// How often it is looked for rules while no packet comes: they may have been taken away.
@@ -163,6 +165,48 @@ pub fn repair(files: &[PathBuf]) -> Result<()> {
     failed.map_or(Ok(()), Err)
 }
 
+/// Starts a capture, and says what it is doing where that takes more than a second.
+fn start(settings: Settings, quiet: bool) -> Result<Session> {
+    if quiet {
+        return Ok(Session::start(settings, &mut |_| {})?);
+    }
+    let (doing, steps) = mpsc::channel::<String>();
+    let tell = move || {
+        let begun = Instant::now();
+        let mut now = None;
+        loop {
+            let left = SLOW_START.saturating_sub(begun.elapsed());
+            match (steps.recv_timeout(left), &now) {
+                (Ok(step), _) if left.is_zero() => eprintln!("lwnflog: still starting: {step}"),
+                (Ok(step), _) => now = Some(step),
+                (Err(RecvTimeoutError::Disconnected), _) => break,
+                (Err(RecvTimeoutError::Timeout), Some(step)) => {
+                    eprintln!("lwnflog: still starting: {step}");
+                    now = None;
+                }
+                (Err(RecvTimeoutError::Timeout), None) => match steps.recv() {
+                    Ok(step) => eprintln!("lwnflog: still starting: {step}"),
+                    Err(_) => break,
+                },
+            }
+        }
+    };
+    let teller = thread(tell).context(NO_THREAD)?;
+    let session = Session::start(settings, &mut |step| {
+        let _ = doing.send(step.to_string());
+    });
+    drop(doing);
+    let _ = teller.join();
+    Ok(session?)
+}
+
+/// What is wrong where a thread cannot be started, and what helps.
+const NO_THREAD: &str = "cannot start a thread: raise the limit of processes and threads (`ulimit -u`, the cgroup's pids.max)";
+
+fn thread(body: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().spawn(body)
+}
+
 /// Runs a capture until a signal, its count, its duration or an error ends it, and prints the report.
 pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result<()> {
     // A second one does not wait, whatever goes on: files are valid as they are.
@@ -179,15 +223,16 @@ pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result
         Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1]).context("watching signals")?;
     let handle = signals.handle();
     let (to_main, from_signals) = mpsc::channel();
-    let watcher = thread::spawn(move || {
+    let watch = move || {
         for signal in signals.forever() {
             if to_main.send(signal).is_err() {
                 break;
             }
         }
-    });
-    let mut session = Session::start(settings)?;
-    let mut voice = Voice::new(quiet, json).context("starting a thread")?;
+    };
+    let watcher = thread(watch).context(NO_THREAD)?;
+    let mut voice = Voice::new(quiet, json).context(NO_THREAD)?;
+    let mut session = start(settings, quiet)?;
     voice.greet(&session);
     let duration = session.settings().duration;
     let mut rotate = session.settings().rotate.map(Every::new);

@@ -9,20 +9,20 @@ mod open;
 pub use files::disk_bound_bytes;
 
 use std::collections::HashSet;
-use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use crate::account::{Account, Tally};
 use crate::capture::{Capture, Control, Outcome, Writer};
 use crate::config::{FileFormat, Settings};
 use crate::detected::Watch;
+use crate::numbers::grouped;
 use crate::record::Format;
 use crate::record::pcap::Pcap;
 use crate::report::Figures;
-use crate::ring::store::Recovered;
 use crate::ring::{Notice, Ring, StoreError};
 use crate::rules::{self, InstalledTable, RuleError, RuleSpec, SpecError};
 use crate::source::nfqueue::LastStatus;
@@ -47,8 +47,43 @@ pub enum SessionError {
     #[error(transparent)]
     Spec(#[from] SpecError),
     /// No thread could be started.
-    #[error("cannot start a capturing thread: {0}")]
+    #[error(
+        "cannot start a capturing thread: {0}; raise the limit of processes and threads (`ulimit -u`, the cgroup's \
+         pids.max)"
+    )]
     Thread(io::Error),
+}
+
+/// What a start is about.
+#[derive(Debug, Clone, Copy)]
+pub enum Step<'a> {
+    /// The first file of each ring is made ready.
+    Files(&'a Settings),
+    /// Groups are bound, the rules that log to them are read.
+    Rules,
+    /// A rule is installed.
+    Install,
+}
+
+impl fmt::Display for Step<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Files(Settings {
+                output: Some(output),
+                numbers,
+                ..
+            }) => write!(
+                f,
+                "making the first of the files ready, {} of {} bytes each in {}",
+                numbers.len(),
+                grouped(output.file_bytes),
+                output.dir.display()
+            ),
+            Step::Files(_) => f.write_str("beginning"),
+            Step::Rules => f.write_str("reading the rules"),
+            Step::Install => f.write_str("installing the rule"),
+        }
+    }
 }
 
 /// A capturing thread and what it publishes.
@@ -56,7 +91,7 @@ struct Running {
     number: u16,
     account: Arc<Account>,
     watch: Watch,
-    thread: JoinHandle<Outcome>,
+    thread: JoinHandle<Option<Outcome>>,
     granted_buffer_bytes: usize,
     /// Where a queue leaves the kernel's figures at its end; none for a group.
     queue_status: Option<LastStatus>,
@@ -71,7 +106,6 @@ pub struct Session {
     watch: Watch,
     installed: Option<InstalledTable>,
     notices: Receiver<Notice>,
-    recovered: Vec<Recovered>,
     begun: Instant,
     drops_before: Drops,
 }
@@ -80,18 +114,23 @@ impl Session {
     /// Opens everything and starts capturing. What is there when it returns captures.
     ///
     /// Rings come first, so that no packet waits for a disk; then the groups; a rule to install
-    /// comes last, so that its counter counts nothing that no group was bound for.
+    /// comes last, so that its counter counts nothing that no group was bound for. Only when nothing can
+    /// fail any more are files touched that were there before ([`Ring::take_over`]). `step` is told what
+    /// is done, before it is.
     ///
     /// # Errors
-    /// [`SessionError`]; nothing is left behind then.
-    pub fn start(settings: Settings) -> Result<Session, SessionError> {
+    /// [`SessionError`]; nothing is left behind then, and the rings are as they were.
+    pub fn start(
+        settings: Settings,
+        step: &mut dyn FnMut(Step<'_>),
+    ) -> Result<Session, SessionError> {
         // The rule's counter is to be read before the capture ends.
         let control = Arc::new(Control::watched(settings.count));
         let (notices_to, notices) = mpsc::channel();
-        let mut recovered = Vec::new();
+        step(Step::Files(&settings));
+        let rings = open_rings(&settings, &notices_to)?;
 
-        let rings = open_rings(&settings, &notices_to, &mut recovered)?;
-
+        step(Step::Rules);
         let mut watch = Watch::before_bind(settings.target, &settings.numbers);
         let mut sources = Vec::new();
         for number in &settings.numbers {
@@ -102,6 +141,7 @@ impl Session {
         }
         watch.after_bind();
         let drops_before = Drops::now();
+        step(Step::Install);
         let installed = match &settings.rule {
             Some(request) => {
                 let mut spec = RuleSpec::new(settings.target, &settings.numbers)?;
@@ -130,15 +170,21 @@ impl Session {
             watch,
             installed,
             notices,
-            recovered,
             begun: Instant::now(),
             drops_before,
         };
+        // The threads wait until all of them are there.
+        let mut gates = Vec::new();
         for ((number, source, watch), ring) in sources.into_iter().zip(rings) {
+            let (gate, opened) = mpsc::channel();
             let running = session
-                .spawn(number, source, watch, ring)
+                .spawn(number, source, watch, ring, opened)
                 .map_err(SessionError::Thread)?;
             session.running.push(running);
+            gates.push(gate);
+        }
+        for gate in gates {
+            let _ = gate.send(());
         }
         Ok(session)
     }
@@ -149,6 +195,7 @@ impl Session {
         source: Opened,
         watch: Watch,
         ring: Option<Ring>,
+        gate: Receiver<()>,
     ) -> io::Result<Running> {
         let account = Arc::new(Account::default());
         let published = Arc::clone(&account);
@@ -156,7 +203,7 @@ impl Session {
             Opened::Group(group) => {
                 let granted = group.granted_buffer_bytes();
                 (
-                    self.spawn_thread(number, group, ring, published)?,
+                    self.spawn_thread(number, group, ring, published, gate)?,
                     granted,
                     None,
                 )
@@ -164,7 +211,7 @@ impl Session {
             Opened::Queue(queue) => {
                 let (granted, status) = (queue.granted_buffer_bytes(), queue.last_status());
                 (
-                    self.spawn_thread(number, queue, ring, published)?,
+                    self.spawn_thread(number, queue, ring, published, gate)?,
                     granted,
                     Some(status),
                 )
@@ -186,7 +233,8 @@ impl Session {
         source: S,
         ring: Option<Ring>,
         account: Arc<Account>,
-    ) -> io::Result<JoinHandle<Outcome>> {
+        gate: Receiver<()>,
+    ) -> io::Result<JoinHandle<Option<Outcome>>> {
         let name = self.settings.ring_name(number);
         let control = Arc::clone(&self.control);
         let format = self
@@ -197,11 +245,13 @@ impl Session {
         match format {
             FileFormat::PcapNg => {
                 let format = pcapng(&self.settings, number);
-                capture_thread(&name, source, self.writer(format, ring), control, account)
+                let capture = Capture::new(source, self.writer(format, ring), control, account);
+                capture_thread(&name, capture, gate)
             }
             FileFormat::Pcap => {
                 let format = Pcap::new(self.settings.link, file_snaplen(&self.settings));
-                capture_thread(&name, source, self.writer(format, ring), control, account)
+                let capture = Capture::new(source, self.writer(format, ring), control, account);
+                capture_thread(&name, capture, gate)
             }
         }
     }
@@ -224,11 +274,6 @@ impl Session {
     /// Its settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
-    }
-
-    /// Files of a killed run that were finished on opening.
-    pub fn recovered(&self) -> &[Recovered] {
-        &self.recovered
     }
 
     /// The smallest receive buffer granted.
@@ -306,19 +351,17 @@ impl Drop for Session {
     }
 }
 
+/// A thread that captures once `gate` is opened. Where it is closed instead, the start has failed.
 fn capture_thread<S, F>(
     name: &str,
-    source: S,
-    writer: Option<Writer<F>>,
-    control: Arc<Control>,
-    account: Arc<Account>,
-) -> io::Result<JoinHandle<Outcome>>
+    capture: Capture<S, F>,
+    gate: Receiver<()>,
+) -> io::Result<JoinHandle<Option<Outcome>>>
 where
     S: Source + Send + 'static,
     F: Format + Send + 'static,
 {
-    let capture = Capture::new(source, writer, control, account);
     thread::Builder::new()
         .name(format!("capture-{name}"))
-        .spawn(move || capture.run())
+        .spawn(move || gate.recv().is_ok().then(|| capture.run()))
 }

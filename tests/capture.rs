@@ -586,7 +586,10 @@ fn a_capture_that_was_stopped_rotates_once() {
         let files = number(&after, "/files_begun") - number(&before, "/files_begun");
         // Those of the seconds that it saw, the one for what it missed, and two at the edges.
         let seen_secs = elapsed(&after) - elapsed(&again);
-        assert!(files as f64 <= seen_secs + 3.0, "{files} files, {seen_secs} s");
+        assert!(
+            files as f64 <= seen_secs + 3.0,
+            "{files} files, {seen_secs} s"
+        );
     });
     capture.end().assert_balanced();
 }
@@ -751,7 +754,7 @@ fn without_a_rule_of_its_own_the_report_says_how_far_it_is_uncertain() {
                 ended.number("/written") + common::dropped(report),
                 "{report:#}"
             );
-            let text = format!("(up to {} more)", lwnflog::report::grouped(uncertain));
+            let text = format!("(up to {} more)", lwnflog::numbers::grouped(uncertain));
             assert_eq!(ended.said.contains(&text), uncertain != 0, "{}", ended.said);
             (uncertain != 0).then_some(())
         });

@@ -7,7 +7,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use common::{Ended, LWNFLOG, Running, lab, load_capture_rules, namespace, nft, output, temp_dir};
+use common::{
+    Ended, LWNFLOG, Running, copy_for_anybody, lab, load_capture_rules, namespace, nft, output,
+    temp_dir,
+};
 use lwnflog::lab::{Namespace, Traffic};
 
 /// Runs lwnflog to its end.
@@ -176,17 +179,9 @@ fn a_rule_that_lowers_our_settings_is_said() {
 #[test]
 fn no_right_is_said_with_its_remedy() {
     let namespace = namespace();
-    // The user `nobody` has no way into the directory of the build.
     let dir = temp_dir();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    let copy = dir.path().join("lwnflog");
-    // `cp`, not `fs::copy`: a test beside this one that starts a program meanwhile would inherit the
-    // copy's descriptor, and a file that is open for writing cannot be started ("Text file busy").
-    let copied = Command::new("cp")
-        .args([LWNFLOG.as_ref(), copy.as_os_str()])
-        .status()
-        .unwrap();
-    assert!(copied.success());
+    let copy = copy_for_anybody(dir.path());
     for without in [
         &["--reuid=65534", "--regid=65534", "--clear-groups"][..],
         &["--bounding-set", "-net_admin", "--inh-caps", "-net_admin"],

@@ -19,7 +19,7 @@ use common::files::{
     parse, read, read_all,
 };
 use common::{
-    LWNFLOG, Running, lab, load_capture_rules, namespace, number, output, run, send_paced,
+    LWNFLOG, Mounted, Running, lab, load_capture_rules, namespace, number, output, run, send_paced,
     temp_dir, under_traffic, until, with_own_mounts,
 };
 use lwnflog::lab::{Lab, Traffic};
@@ -583,12 +583,8 @@ fn a_restart_finishes_a_killed_pcap() {
     Traffic::new(64, 1_000).send(&lab, None).unwrap();
     capture.wait_written(1_000);
     capture.kill();
-    let capture = Running::capture(lab.receiver(), dir.path(), &options);
-    let said = capture.said();
-    assert!(
-        said.contains("of a run that was killed: 1,000 packets"),
-        "{said}"
-    );
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+    capture.wait_said("of a run that was killed: 1,000 packets");
     capture.end();
     let files = ring_files(dir.path());
     assert_eq!(files.len(), 1, "{files:?}");
@@ -608,9 +604,8 @@ fn a_file_without_its_beginning_is_kept_aside() {
     let file = OpenOptions::new().write(true).open(&live).unwrap();
     file.write_all_at(&[0; 4096], 0).unwrap();
     let before = fs::read(&live).unwrap();
-    let capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
-    let said = capture.said();
-    assert!(said.contains("g5-000001.live.damaged"), "{said}");
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
+    capture.wait_said("g5-000001.live.damaged");
     capture.end();
     assert_eq!(fs::read(live.with_extension("damaged")).unwrap(), before);
 }
@@ -687,16 +682,12 @@ fn a_damaged_file_of_the_last_run_is_repaired_by_a_restart() {
         .unwrap()
         .write_all_at(&[0; 8192], 70 * 4096)
         .unwrap();
-    let capture = Running::capture(
+    let mut capture = Running::capture(
         lab.receiver(),
         dir.path(),
         &["--group", "5", "--file-size", "1MiB"],
     );
-    assert!(
-        capture.said().contains("damaged parts were covered"),
-        "{}",
-        capture.said()
-    );
+    capture.wait_said("damaged parts were covered");
     let files = capture.end().files();
     assert_all_readers_find(&files[0], read(&files[0]).packets.len() as u64);
 }
@@ -764,9 +755,8 @@ fn a_restart_survives_a_stamp_of_the_far_future() {
     let file = OpenOptions::new().write(true).open(&live).unwrap();
     file.write_all_at(&[0xff; 8], at as u64).unwrap();
     drop(file);
-    let capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
-    let said = capture.said();
-    assert!(said.contains("g5-000001-99991231T235959Z.pcapng"), "{said}");
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    capture.wait_said("g5-000001-99991231T235959Z.pcapng");
     capture.end();
 }
 
@@ -818,54 +808,6 @@ fn a_ring_belongs_to_one_lwnflog() {
     let other = Running::capture(&namespace, dir.path(), &["--group", "6"]);
     other.end();
     first.end();
-}
-
-/// A file system of its own, seen by this process and its children only.
-struct Mounted {
-    dir: tempfile::TempDir,
-    /// What is in it, of an ext4.
-    _image: Option<tempfile::NamedTempFile>,
-}
-
-impl Mounted {
-    fn tmpfs(options: &str) -> Mounted {
-        let dir = temp_dir();
-        let mount = ["-t", "tmpfs", "-o", options, "none"];
-        run(Command::new("mount").args(mount).arg(dir.path()), "");
-        Mounted { dir, _image: None }
-    }
-
-    fn ext4(bytes: u64) -> Mounted {
-        let (dir, image) = (temp_dir(), tempfile::NamedTempFile::new().unwrap());
-        image.as_file().set_len(bytes).unwrap();
-        run(
-            Command::new("mkfs.ext4")
-                .args(["-q", "-m", "0"])
-                .arg(image.path()),
-            "",
-        );
-        run(
-            Command::new("mount")
-                .args(["-o", "loop"])
-                .args([image.path(), dir.path()]),
-            "",
-        );
-        Mounted {
-            dir,
-            _image: Some(image),
-        }
-    }
-
-    fn path(&self) -> &Path {
-        self.dir.path()
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        // Where something is mounted the directory could not be removed.
-        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
-    }
 }
 
 /// Takes all space that there is, and what becomes free, while `body` runs.

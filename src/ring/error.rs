@@ -24,6 +24,12 @@ pub enum StoreError {
         /// The process id it holds, or "unknown".
         holder: String,
     },
+    /// No thread could be started.
+    #[error(
+        "cannot start a thread for the ring's files: {0}; raise the limit of processes and threads (`ulimit -u`, the \
+         cgroup's pids.max)"
+    )]
+    Thread(io::Error),
     /// The disk has not enough room.
     #[error(
         "{path}: capturing here takes {needed} bytes and {available} are free; make room, or ask for less with --file-size or --files"

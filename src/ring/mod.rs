@@ -117,7 +117,8 @@ pub enum NoSlot {
 }
 
 impl Ring {
-    /// Starts the swapper and waits for the first file.
+    /// Starts the swapper and waits for the first file. No file is touched that was there before, until
+    /// [`Ring::take_over`].
     ///
     /// # Errors
     /// When no file can be had: the directory, its space, or the system says no.
@@ -140,6 +141,12 @@ impl Ring {
             swapper,
             figures: Figures::default(),
         })
+    }
+
+    /// Says that all has succeeded that may fail when a capture starts: from now on what a killed run left
+    /// is finished, and files beyond the limit are removed. A first record says the same.
+    pub fn take_over(&self) {
+        self.swapper.take_over();
     }
 
     /// Space for a record of `len` bytes (at least [`HEAD_BYTES`]; a multiple of 4 in pcapng).

@@ -15,11 +15,21 @@ const EXTENSIONS: [&str; 2] = ["pcapng", "pcap"];
 pub(super) enum Name {
     Finished(u64),
     Live(u64),
-    Next,
-    New,
+    Next(u64),
+    New(u64),
 }
 
 impl Name {
+    /// The file's number.
+    pub(super) fn sequence(self) -> u64 {
+        match self {
+            Name::Finished(sequence)
+            | Name::Live(sequence)
+            | Name::Next(sequence)
+            | Name::New(sequence) => sequence,
+        }
+    }
+
     /// Reads a name of the ring `ring`; `None` for a file that is none of its.
     pub(super) fn parse(ring: &str, path: &Path) -> Option<Name> {
         let name = path.file_name()?.to_str()?;
@@ -32,10 +42,10 @@ impl Name {
                 .strip_prefix(ring)?
                 .strip_prefix('-')?
                 .split_once('.')?;
-            sequence_number(sequence)?;
+            let sequence = sequence_number(sequence)?;
             return match state {
-                "new" => Some(Name::New),
-                "next" => Some(Name::Next),
+                "new" => Some(Name::New(sequence)),
+                "next" => Some(Name::Next(sequence)),
                 _ => None,
             };
         }
@@ -113,8 +123,8 @@ mod tests {
             read(&live("g5", 1_000_000, "pcapng")),
             Some(Name::Live(1_000_000))
         );
-        assert_eq!(read(&next("g5", 7, "pcapng")), Some(Name::Next));
-        assert_eq!(read(&new("g5", 7, "pcap")), Some(Name::New));
+        assert_eq!(read(&next("g5", 7, "pcapng")), Some(Name::Next(7)));
+        assert_eq!(read(&new("g5", 7, "pcap")), Some(Name::New(7)));
         for other in [
             &*lock("g5"),
             &*live("g50", 1, "pcapng"),

@@ -4,9 +4,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 
+use super::store::Recovered;
+use crate::numbers::grouped;
+
 /// What the swapper has to tell a person. Each is sent once, until its cause has gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
+    /// A file of a run that was killed is finished, or it was empty and is removed.
+    Recovered(Recovered),
     /// The disk is full: the ring lives with fewer files than asked for.
     RingShrunk {
         /// Files with packets that are left, the live one included.
@@ -41,6 +46,22 @@ pub enum Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Notice::Recovered(Recovered {
+                path: Some(path),
+                packets,
+                damaged_segments,
+            }) => write!(
+                f,
+                "finished {} of a run that was killed: {} packets{}",
+                path.display(),
+                grouped(*packets),
+                if *damaged_segments == 0 {
+                    ""
+                } else {
+                    "; damaged parts were covered"
+                },
+            ),
+            Notice::Recovered(_) => f.write_str("removed an empty file of a run that was killed"),
             Notice::RingShrunk { files } => write!(
                 f,
                 "the disk is full: the ring goes on with {files} files, the oldest is overwritten early; make room"

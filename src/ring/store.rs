@@ -32,7 +32,8 @@ pub struct Store {
     next_sequence: u64,
     /// The file being prepared.
     next: Option<PathBuf>,
-    recovered: Vec<Recovered>,
+    /// What a killed run left, until [`Store::recover`] has looked at it; the prepared ones last.
+    unfinished: Vec<(Name, PathBuf)>,
     lock: File,
 }
 
@@ -48,7 +49,8 @@ pub struct Recovered {
 }
 
 impl Store {
-    /// Opens (or makes) the ring's directory, takes its lock, and finishes what a killed run left.
+    /// Opens (or makes) the ring's directory, takes its lock, and looks which files are there. It changes
+    /// none of them: a start may still fail.
     ///
     /// # Errors
     /// [`StoreError::Directory`], [`StoreError::Locked`].
@@ -66,19 +68,33 @@ impl Store {
             finished: VecDeque::new(),
             next_sequence: 1,
             next: None,
-            recovered: Vec::new(),
+            unfinished: Vec::new(),
             lock,
         };
-        store.scan().map_err(problem(dir))?;
+        store.unfinished = store.take_up().map_err(problem(dir))?;
         Ok(store)
     }
 
-    /// Takes up the finished files, and finishes the others.
-    fn scan(&mut self) -> io::Result<()> {
-        for (name, path) in self.take_up()? {
-            self.recover(name, &path)?;
-        }
-        Ok(())
+    /// Finishes what a killed run left. One result for each file of which there is something to say: a
+    /// file that cannot be finished stays as it is.
+    pub fn recover(&mut self) -> Vec<Result<Recovered, (PathBuf, io::Error)>> {
+        let unfinished = std::mem::take(&mut self.unfinished);
+        let recovered =
+            unfinished
+                .into_iter()
+                .filter_map(|(name, path)| match self.recover_one(name, &path) {
+                    Ok(recovered) => recovered.map(Ok),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                    Err(error) => Some(Err((path, error))),
+                });
+        let recovered = recovered.collect();
+        self.sort();
+        recovered
+    }
+
+    fn sort(&mut self) {
+        let files = self.finished.make_contiguous();
+        files.sort_by_key(|file| file.sequence);
     }
 
     /// Takes up the finished files, and goes on behind the last number. Returns what is not finished, the
@@ -100,26 +116,21 @@ impl Store {
                 None => {}
             }
         }
-        self.finished
-            .make_contiguous()
-            .sort_by_key(|file| file.sequence);
+        self.sort();
         unfinished.sort();
-        let last_live = unfinished.iter().filter_map(|(name, _)| match name {
-            Name::Live(sequence) => Some(*sequence),
-            _ => None,
-        });
         let last = self.finished.back().map(|file| file.sequence);
-        let last = last_live.chain(last).max().unwrap_or(0);
+        let unfinished_numbers = unfinished.iter().map(|(name, _)| name.sequence());
+        let last = unfinished_numbers.chain(last).max().unwrap_or(0);
         self.next_sequence = self.next_sequence.max(last + 1);
         Ok(unfinished)
     }
 
-    /// Finishes a file whose writer is gone.
-    fn recover(&mut self, name: Name, path: &Path) -> io::Result<()> {
-        let sequence = match name {
-            Name::New => return fs::remove_file(path),
-            Name::Live(sequence) => sequence,
-            _ => self.next_sequence,
+    /// Finishes a file whose writer is gone. `None` where there is nothing to say of it.
+    fn recover_one(&mut self, name: Name, path: &Path) -> io::Result<Option<Recovered>> {
+        let (sequence, prepared) = match name {
+            Name::New(_) => return fs::remove_file(path).map(|()| None),
+            Name::Next(sequence) => (sequence, true),
+            Name::Live(sequence) | Name::Finished(sequence) => (sequence, false),
         };
         let repaired = match repair::repair(path) {
             Ok(repaired) => repaired,
@@ -127,15 +138,14 @@ impl Store {
                 // A prepared file that no packet was written to is no capture file yet. A live one
                 // whose beginning is lost may hold packets for somebody with patience: it is kept,
                 // under a name that is not the ring's.
-                if name != Name::Next {
+                if !prepared {
                     let aside = path.with_extension("damaged");
                     fs::rename(path, &aside)?;
-                    self.recovered.push(Recovered {
+                    return Ok(Some(Recovered {
                         path: Some(aside),
                         packets: 0,
                         damaged_segments: 1,
-                    });
-                    return Ok(());
+                    }));
                 }
                 repair::Repaired::default()
             }
@@ -144,14 +154,11 @@ impl Store {
         if repaired.packets == 0 {
             fs::remove_file(path)?;
             // A prepared file is nothing to speak of; a live one is.
-            if name != Name::Next {
-                self.recovered.push(Recovered {
-                    path: None,
-                    packets: 0,
-                    damaged_segments: 0,
-                });
-            }
-            return Ok(());
+            return Ok((!prepared).then_some(Recovered {
+                path: None,
+                packets: 0,
+                damaged_segments: 0,
+            }));
         }
         let extension = path
             .extension()
@@ -164,22 +171,15 @@ impl Store {
             extension,
         ));
         fs::rename(path, &finished)?;
-        self.recovered.push(Recovered {
-            path: Some(finished.clone()),
-            packets: repaired.packets,
-            damaged_segments: repaired.damaged_segments,
-        });
         self.finished.push_back(Finished {
             sequence,
-            path: finished,
+            path: finished.clone(),
         });
-        self.next_sequence = self.next_sequence.max(sequence + 1);
-        Ok(())
-    }
-
-    /// What the last run left unfinished and this one finished.
-    pub fn recovered(&self) -> &[Recovered] {
-        &self.recovered
+        Ok(Some(Recovered {
+            path: Some(finished),
+            packets: repaired.packets,
+            damaged_segments: repaired.damaged_segments,
+        }))
     }
 
     /// Finished files, oldest first.
@@ -198,12 +198,15 @@ impl Store {
         let wanted = at_one_time.saturating_mul(file_bytes);
         let owned: u64 = match files {
             0 => 0,
-            _ => self
-                .finished
-                .iter()
-                .filter_map(|file| fs::metadata(&file.path).ok())
-                .map(|m| m.len())
-                .sum(),
+            _ => {
+                let unfinished = self.unfinished.iter().map(|(_, path)| path);
+                let finished = self.finished.iter().map(|file| &file.path);
+                finished
+                    .chain(unfinished)
+                    .filter_map(|path| fs::metadata(path).ok())
+                    .map(|meta| meta.len())
+                    .sum()
+            }
         };
         wanted.saturating_sub(owned)
     }
@@ -315,6 +318,13 @@ impl Store {
         self.next
             .take()
             .map_or(Ok(()), |next| remove_if_there(&next))
+    }
+}
+
+/// A file that was being prepared holds nothing: it goes, however the ring ends.
+impl Drop for Store {
+    fn drop(&mut self) {
+        let _ = self.remove_next();
     }
 }
 

@@ -62,6 +62,8 @@ struct Desk {
     failed: bool,
     /// The capturing thread waits for the next file.
     wanted: bool,
+    /// The start has succeeded: older files are this run's now.
+    taken_over: bool,
     work: VecDeque<Work>,
     stop: bool,
 }
@@ -104,10 +106,13 @@ impl Swapper {
         let file_bytes = config.capacity_bytes() as u64;
         check_space(slice::from_ref(&store), config.files, file_bytes)?;
         let dir = config.dir.clone();
-        let problem = |source| StoreError::Directory { path: dir, source };
         let name = format!("swapper-{}", config.name);
         let mut worker = Worker::new(config, store, notices);
-        let first = worker.prepare_next(true).map_err(problem.clone())?;
+        let first = match worker.prepare_next(true) {
+            // An older file may be given up for it, once nothing can fail any more.
+            Err(error) if is_full(&error) && worker.store.finished_count() != 0 => None,
+            first => first.map_err(|source| StoreError::Directory { path: dir, source })?,
+        };
         let shared = Arc::new(Shared::default());
         shared.desk().ready = first;
         shared.desk().work.reserve(8);
@@ -115,7 +120,7 @@ impl Swapper {
         let thread = thread::Builder::new()
             .name(name)
             .spawn(move || worker.run(&theirs))
-            .map_err(problem)?;
+            .map_err(StoreError::Thread)?;
         Ok(Swapper {
             shared,
             thread: Some(thread),
@@ -159,10 +164,18 @@ impl Swapper {
         self.shared.position.store(position, Ordering::Relaxed);
     }
 
+    /// Says that the start has succeeded: what a killed run left is finished, files beyond the limit are
+    /// removed. Until then no file is touched that was there before.
+    pub(super) fn take_over(&self) {
+        self.shared.desk().taken_over = true;
+        self.shared.changed.notify_all();
+    }
+
     /// Says that the file taken holds its first record.
     pub(super) fn begun(&self) {
         let mut desk = self.shared.desk();
         desk.taken = false;
+        desk.taken_over = true;
         // Before the last one is finished: what is written is to be seen at once.
         desk.work.push_front(Work::Begun);
         self.shared.changed.notify_all();
@@ -227,6 +240,8 @@ struct Worker {
     /// What was said, and is still so.
     shrunk: bool,
     no_file: bool,
+    /// Older files are this run's: they may be finished, recycled and removed.
+    taken_over: bool,
 }
 
 impl Worker {
@@ -241,6 +256,7 @@ impl Worker {
             ahead: Ahead::default(),
             shrunk: false,
             no_file: false,
+            taken_over: false,
         }
     }
 
@@ -248,7 +264,11 @@ impl Worker {
         let mut pause = TICK;
         let mut desk = shared.desk();
         loop {
-            if let Some(work) = desk.work.pop_front() {
+            if desk.taken_over && !self.taken_over {
+                drop(desk);
+                self.take_over();
+                desk = shared.desk();
+            } else if let Some(work) = desk.work.pop_front() {
                 drop(desk);
                 self.work(work);
                 desk = shared.desk();
@@ -278,8 +298,12 @@ impl Worker {
                     }
                     Err(error) => {
                         desk.failed = true;
-                        // While there is a live file nothing is lost yet.
-                        if self.live.is_none() && !std::mem::replace(&mut self.no_file, true) {
+                        // While there is a live file nothing is lost yet; before the start has succeeded
+                        // there are no packets.
+                        if self.taken_over
+                            && self.live.is_none()
+                            && !std::mem::replace(&mut self.no_file, true)
+                        {
                             let dir = self.config.dir.display();
                             let error = format!("{dir}: {error}");
                             self.tell(Notice::NoFile { error });
@@ -313,6 +337,20 @@ impl Worker {
             self.tell_stays(path, &error);
         }
         self.store.files()
+    }
+
+    fn take_over(&mut self) {
+        self.taken_over = true;
+        for recovered in self.store.recover() {
+            match recovered {
+                Ok(recovered) => self.tell(Notice::Recovered(recovered)),
+                Err((path, error)) => self.tell_stays(path, &error),
+            }
+        }
+        if let Err(error) = self.remove_surplus() {
+            let path = self.config.dir.clone();
+            self.tell_stays(path, &error);
+        }
     }
 
     fn work(&mut self, work: Work) {
@@ -403,7 +441,8 @@ impl Worker {
         // Beside the finished files there is the live one, once it holds a packet: a full ring is
         // left alone until then.
         let live = usize::from(self.live.is_some());
-        let mut recycle = limit != 0 && self.store.finished_count() + live > limit;
+        let mut recycle =
+            self.taken_over && limit != 0 && self.store.finished_count() + live > limit;
         loop {
             // A preparation that failed half-way must not keep the space it took.
             self.store.remove_next()?;
@@ -419,10 +458,7 @@ impl Worker {
                 }
                 Err(error) => {
                     self.store.remove_next()?;
-                    let full = matches!(
-                        error.kind(),
-                        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-                    );
+                    let full = is_full(&error) && self.taken_over;
                     match self.store.finished_count() {
                         1 if full && self.live.is_none() && !wanted => return Ok(None),
                         1.. if full => {}
@@ -443,7 +479,7 @@ impl Worker {
     /// before a file was recycled for the live one.
     fn remove_surplus(&mut self) -> io::Result<()> {
         let limit = self.config.files;
-        while limit != 0 && self.store.finished_count() > limit {
+        while self.taken_over && limit != 0 && self.store.finished_count() > limit {
             self.store.remove_oldest()?;
         }
         Ok(())
@@ -458,4 +494,11 @@ impl Worker {
         // Nobody listening is no reason to stop writing.
         let _ = self.notices.send(notice);
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }

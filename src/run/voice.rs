@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use super::speaker::Speaker;
 use crate::config::Settings;
-use crate::report::{Figures, Report, Stats, grouped};
+use crate::numbers::grouped;
+use crate::report::{Figures, Report, Stats};
 use crate::ring::Notice;
 use crate::session::{Session, disk_bound_bytes};
 use crate::sys::netlink::device_index;
@@ -58,22 +59,6 @@ impl Voice {
     }
 
     pub(super) fn greet(&mut self, session: &Session) {
-        for recovered in session.recovered() {
-            let text = match &recovered.path {
-                Some(path) => format!(
-                    "finished {} of a run that was killed: {} packets{}",
-                    path.display(),
-                    grouped(recovered.packets),
-                    if recovered.damaged_segments == 0 {
-                        ""
-                    } else {
-                        "; damaged parts were covered"
-                    },
-                ),
-                None => "removed an empty file of a run that was killed".to_owned(),
-            };
-            self.say(&text);
-        }
         let settings = session.settings();
         let granted = session.granted_buffer_bytes();
         if granted < settings.buffer_bytes / 2 {

@@ -54,7 +54,7 @@ impl Session {
                 queue_status,
                 ..
             } = running;
-            let Ok(mut outcome) = thread.join() else {
+            let Ok(Some(mut outcome)) = thread.join() else {
                 error.get_or_insert_with(|| io::Error::other("a capturing thread panicked"));
                 continue;
             };

@@ -3,7 +3,6 @@
 use super::SessionError;
 use super::files::{extension, ring_config};
 use crate::config::Settings;
-use crate::ring::store::Recovered;
 use crate::ring::{Notices, Ring, Store, StoreError, check_space};
 use crate::rules::Target;
 use crate::source::nflog::{Group, GroupConfig};
@@ -15,11 +14,11 @@ pub(super) enum Opened {
     Queue(Queue),
 }
 
-/// The ring of each number; none of them with `--discard`. All of them have to fit the disk together.
+/// The ring of each number; none of them with `--discard`. All of them have to fit the disk together. No file
+/// that is there already is touched.
 pub(super) fn open_rings(
     settings: &Settings,
     notices: &Notices,
-    recovered: &mut Vec<Recovered>,
 ) -> Result<Vec<Option<Ring>>, StoreError> {
     let Some(output) = &settings.output else {
         return Ok(settings.numbers.iter().map(|_| None).collect());
@@ -27,7 +26,6 @@ pub(super) fn open_rings(
     let mut stores = Vec::new();
     for number in &settings.numbers {
         let store = Store::open(&output.dir, &settings.ring_name(*number), extension(output))?;
-        recovered.extend_from_slice(store.recovered());
         stores.push(store);
     }
     check_space(&stores, output.files, output.file_bytes)?;

@@ -27,6 +27,15 @@ pub const LWNFLOG: &str = env!("CARGO_BIN_EXE_lwnflog");
 /// Longer than anything takes on the slowest machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// A copy of the program in `dir`: the user `nobody` may have no way into the directory of the build.
+pub fn copy_for_anybody(dir: &Path) -> PathBuf {
+    let copy = dir.join("lwnflog");
+    // `cp`, not `fs::copy`: a test beside this one that starts a program meanwhile would inherit the
+    // copy's descriptor, and a file that is open for writing cannot be started ("Text file busy").
+    run(Command::new("cp").arg(LWNFLOG).arg(&copy), "");
+    copy
+}
+
 pub fn lab() -> Lab {
     Lab::new()
         .expect("these tests need root (and tcpdump refuses a user namespace): run them as root")
@@ -477,4 +486,52 @@ pub fn with_own_mounts(test: &str, body: impl FnOnce()) {
         "{test} in its own process: {}\n{stdout}{stderr}",
         output.status
     );
+}
+
+/// A file system of its own, seen by this process and its children only.
+pub struct Mounted {
+    dir: tempfile::TempDir,
+    /// What is in it, of an ext4.
+    _image: Option<tempfile::NamedTempFile>,
+}
+
+impl Mounted {
+    pub fn tmpfs(options: &str) -> Mounted {
+        let dir = temp_dir();
+        let mount = ["-t", "tmpfs", "-o", options, "none"];
+        run(Command::new("mount").args(mount).arg(dir.path()), "");
+        Mounted { dir, _image: None }
+    }
+
+    pub fn ext4(bytes: u64) -> Mounted {
+        let (dir, image) = (temp_dir(), tempfile::NamedTempFile::new().unwrap());
+        image.as_file().set_len(bytes).unwrap();
+        run(
+            Command::new("mkfs.ext4")
+                .args(["-q", "-m", "0"])
+                .arg(image.path()),
+            "",
+        );
+        run(
+            Command::new("mount")
+                .args(["-o", "loop"])
+                .args([image.path(), dir.path()]),
+            "",
+        );
+        Mounted {
+            dir,
+            _image: Some(image),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Where something is mounted the directory could not be removed.
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
 }

@@ -1,0 +1,207 @@
+//! A start that fails has touched no file of the ring: every error that can be made here, with a full
+//! ring in place, of which a start with `--files 2` would throw most away.
+#![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::Command;
+use std::time::SystemTime;
+
+use common::{
+    Ended, LWNFLOG, Mounted, Running, copy_for_anybody, lab, load_capture_rules, number, run,
+    temp_dir, with_own_mounts,
+};
+use lwnflog::lab::{Lab, Namespace, Traffic};
+use rustix::process::Signal;
+
+/// The user without rights that some starts run as.
+const NOBODY: u32 = 65_534;
+
+/// Five finished files and the live one of a capture that was killed.
+fn full_ring(lab: &Lab, dir: &Path) {
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir, &["--group", "5", "-C", "1"]);
+    for round in 1..=6 {
+        Traffic::new(64, 10).send(lab, None).unwrap();
+        capture.wait_written(10 * round);
+        if round < 6 {
+            capture.signal(Signal::HUP);
+            capture.wait_stats("the file has changed", |stats| {
+                number(stats, "/files_begun") == round + 1
+            });
+        }
+    }
+    capture.kill();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    std::os::unix::fs::chown(dir, Some(NOBODY), Some(NOBODY)).unwrap();
+}
+
+/// Each file's bytes and when it was changed, but for the lock, which says who holds it.
+fn state(dir: &Path) -> BTreeMap<OsString, (SystemTime, u64, Vec<u8>)> {
+    let files = fs::read_dir(dir).unwrap().map(|entry| {
+        let entry = entry.unwrap();
+        let meta = entry.metadata().unwrap();
+        let bytes = fs::read(entry.path()).unwrap();
+        (
+            entry.file_name(),
+            (meta.modified().unwrap(), meta.ino(), bytes),
+        )
+    });
+    files
+        .filter(|(name, _)| !name.to_string_lossy().ends_with(".lock"))
+        .collect()
+}
+
+fn start(namespace: &Namespace, through: &[&str], dir: &Path, args: &[&str]) -> Ended {
+    let (program, before) = match through.split_first() {
+        Some((program, before)) => (*program, before),
+        None => (LWNFLOG, &[][..]),
+    };
+    let mut command = namespace.command(program).unwrap();
+    command.args(before);
+    if program != LWNFLOG {
+        command.arg(LWNFLOG);
+    }
+    let command = command
+        .args(["--json", "--files", "2", "-w"])
+        .arg(dir)
+        .args(args);
+    if !args.contains(&"--file-size") {
+        command.args(["--file-size", "1"]);
+    }
+    Running::spawn(command).wait_end()
+}
+
+#[test]
+fn a_start_that_fails_leaves_the_ring_as_it_was() {
+    let (lab, dir, elsewhere) = (lab(), temp_dir(), temp_dir());
+    full_ring(&lab, dir.path());
+    let before = state(dir.path());
+    assert!(before.len() >= 6, "{:?}", before.keys());
+    let namespace = lab.receiver();
+    let other = Running::capture(namespace, elsewhere.path(), &["--group", "5"]);
+    let mut queues = namespace.command(LWNFLOG).unwrap();
+    let mut queues = Running::spawn(queues.args(["--queue", "5", "--discard"]));
+    queues.wait_said("capturing queue");
+    let without_right = [
+        "setpriv",
+        "--bounding-set=-net_admin",
+        "--inh-caps=-net_admin",
+    ];
+    let open_files: Vec<_> = (4..24).map(|limit| format!("--nofile={limit}")).collect();
+    let mut starts: Vec<(&[&str], &[&str])> = vec![
+        (&[], &["--group", "5"]),
+        (&[], &["--group", "5-7"]),
+        (&[], &["--queue", "5"]),
+        (&[], &["--group", "6", "--install-rule"]), // the table is there
+        (&without_right, &["--group", "6"]),
+        (&[], &["--group", "5", "--file-size", "100T"]),
+        (&[], &["--group", "5", "--file-size", "1"]),
+    ];
+    // A ring of the name must not be in the way of what is tried with another one's group.
+    let limited: Vec<[&str; 2]> = open_files
+        .iter()
+        .map(|limit| ["prlimit", limit.as_str()])
+        .collect();
+    starts.extend(
+        limited
+            .iter()
+            .map(|through| (&through[..], &["--group", "5,8"][..])),
+    );
+    for (through, args) in starts {
+        let ended = start(namespace, through, dir.path(), args);
+        assert!(
+            !ended.status.success(),
+            "{through:?} {args:?}: {}",
+            ended.said
+        );
+        assert!(
+            !ended.said.contains("panicked"),
+            "{through:?} {args:?}: {}",
+            ended.said
+        );
+        assert_eq!(
+            state(dir.path()),
+            before,
+            "{through:?} {args:?}: {}",
+            ended.said
+        );
+    }
+    queues.end();
+    other.end();
+    // Now that it can be had, it is: the killed file is finished, and two are left.
+    let mut capture = namespace.command(LWNFLOG).unwrap();
+    let capture = capture.args(["--json", "-g", "5", "--files", "2", "-C", "1", "-w"]);
+    let mut capture = Running::spawn(capture.arg(dir.path()));
+    capture.wait_said("of a run that was killed: 10 packets");
+    capture.end();
+    assert_eq!(state(dir.path()).len(), 2);
+}
+
+/// Whichever thread is the one too many: said as what it is, and nothing is touched.
+#[test]
+fn a_limit_of_threads_is_said_as_one() {
+    let (lab, dir, programs) = (lab(), temp_dir(), temp_dir());
+    fs::set_permissions(programs.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = copy_for_anybody(programs.path());
+    full_ring(&lab, dir.path());
+    let before = state(dir.path());
+    let mut refused = 0;
+    for limit in 1.. {
+        let mut command = lab.receiver().command("setpriv").unwrap();
+        let nproc = format!("--nproc={limit}");
+        command.args([
+            "--reuid=65534",
+            "--clear-groups",
+            "--inh-caps=+net_admin",
+            "--ambient-caps=+net_admin",
+            "prlimit",
+            &nproc,
+        ]);
+        command.arg(&program);
+        let command = command.args(["-g", "5-6", "--json", "-q", "--files", "2", "-C", "1", "-w"]);
+        let ended = Running::spawn(command.arg(dir.path()).args(["--duration", "0.1"])).wait_end();
+        if ended.status.success() {
+            break;
+        }
+        assert!(limit < 64, "{}", ended.said);
+        refused += 1;
+        assert_eq!(ended.status.code(), Some(1), "{limit}: {}", ended.said);
+        assert!(ended.said.contains("ulimit -u"), "{limit}: {}", ended.said);
+        assert!(!ended.said.contains("panicked"), "{limit}: {}", ended.said);
+        assert_eq!(state(dir.path()), before, "{limit}: {}", ended.said);
+    }
+    assert!(
+        refused >= 6,
+        "main, signals, speakers, swappers and captures: {refused}"
+    );
+}
+
+/// A start that waits for a disk is not silent.
+#[test]
+fn a_slow_start_says_what_it_is_doing() {
+    with_own_mounts("a_slow_start_says_what_it_is_doing", || {
+        let (lab, disk) = (lab(), Mounted::ext4(16 << 20));
+        let freeze = |how: &str| run(Command::new("fsfreeze").arg(how).arg(disk.path()), "");
+        freeze("-f");
+        let mut command = lab.receiver().command(LWNFLOG).unwrap();
+        let command = command.args(["-g", "5", "-C", "1", "-W", "2", "-w"]);
+        let mut capture = Running::spawn(command.arg(disk.path()));
+        let line = capture.wait_said("still starting");
+        freeze("-u");
+        assert!(
+            line.contains("making the first of the files ready"),
+            "{line}"
+        );
+        capture.wait_said("capturing group");
+        capture.end();
+    });
+}
