@@ -929,7 +929,7 @@ fn a_ring_that_the_disk_leaves_one_file_goes_on() {
         capture.signal(Signal::HUP);
         until("the file is finished", || {
             let files = ring_files(dir.path());
-            (files.len() == 1 && !is_live(&files[0])).then_some(())
+            (!files.is_empty() && !files.iter().any(|file| is_live(file))).then_some(())
         });
         let ended = capture.end();
         ended.assert_balanced();
@@ -939,6 +939,122 @@ fn a_ring_that_the_disk_leaves_one_file_goes_on() {
         assert!(!said.contains("no file to write to"), "{said}");
         let last = read_all(&ended.files()).sequence_numbers();
         assert_continuous(&last, 29_999);
+    });
+}
+
+/// `count` finished files of ten packets each.
+fn short_files(lab: &Lab, dir: &Path, count: u32) {
+    let mut capture = Running::capture(lab.receiver(), dir, &["-g", "5", "-C", "256KiB"]);
+    Traffic::new(64, 10).send(lab, None).unwrap();
+    capture.wait_written(10);
+    let first = capture.end().files().remove(0);
+    for number in 2..=count {
+        let name = first.file_name().unwrap().to_string_lossy();
+        let name = name.replace("g5-000001", &format!("g5-{number:06}"));
+        fs::copy(&first, dir.join(name)).unwrap();
+    }
+}
+
+fn fill_disk(dir: &Path) {
+    let mut hog = File::create(dir.join("hog")).unwrap();
+    while hog.write_all(&[1; 4096]).is_ok() {}
+}
+
+/// A full disk takes no more from a ring of short files than it needs: not file after file until a whole one
+/// fits.
+#[test]
+fn a_full_disk_leaves_a_ring_of_short_files_alone() {
+    with_own_mounts("a_full_disk_leaves_a_ring_of_short_files_alone", || {
+        let (lab, dir) = (lab(), Mounted::tmpfs("size=80m"));
+        load_capture_rules(lab.receiver());
+        let options = ["-g", "5", "-C", "512KiB", "-W", "120"];
+        short_files(&lab, dir.path(), 100);
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+        fill_disk(dir.path());
+        send_paced(&lab, 4_200); // more than the prepared file takes
+        capture.wait_stats("all have come", |stats| number(stats, "/received") == 4_200);
+        let ended = capture.end();
+        ended.assert_balanced();
+        assert_eq!(ended.number("/written"), 4_200, "{}", ended.said);
+        assert!(ended.said.contains("the disk is full"), "{}", ended.said);
+        let short = ended
+            .files()
+            .into_iter()
+            .filter(|file| read(file).packets.len() == 10);
+        // A segment of 64 KiB is 16 of them.
+        assert!(short.count() >= 60, "{:?}\n{}", ended.files(), ended.said);
+    });
+}
+
+/// What is left of the disk is used, though it is less than a whole file.
+#[test]
+fn a_file_gets_what_the_disk_has_left() {
+    with_own_mounts("a_file_gets_what_the_disk_has_left", || {
+        let (lab, dir) = (lab(), Mounted::tmpfs("size=10m"));
+        load_capture_rules(lab.receiver());
+        let options = ["-g", "5", "-C", "2MiB", "-W", "3"];
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+        fs::write(dir.path().join("other"), vec![1; 7 << 20]).unwrap();
+        send_paced(&lab, 20_000);
+        capture.wait_stats("all have come", |stats| {
+            number(stats, "/received") == 20_000
+        });
+        let ended = capture.end();
+        ended.assert_balanced();
+        assert_eq!(ended.number("/written"), 20_000, "{}", ended.said);
+        assert!(ended.said.contains("the next file gets"), "{}", ended.said);
+        assert!(!ended.said.contains("overwritten early"), "{}", ended.said);
+        assert_eq!(read_all(&ended.files()).packets.len(), 20_000);
+    });
+}
+
+/// A ring without limit throws nothing away: on a full disk packets are dropped, and counted.
+#[test]
+fn a_full_disk_takes_nothing_from_a_ring_without_limit() {
+    with_own_mounts(
+        "a_full_disk_takes_nothing_from_a_ring_without_limit",
+        || {
+            let (lab, dir) = (lab(), Mounted::tmpfs("size=4m"));
+            load_capture_rules(lab.receiver());
+            let options = ["-g", "5", "-C", "256KiB", "-W", "0"];
+            let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+            send_paced(&lab, 60_000);
+            capture.wait_said("no file to write to");
+            capture.wait_stats("all have come", |stats| {
+                number(stats, "/received") == 60_000
+            });
+            let ended = capture.end();
+            ended.assert_balanced();
+            assert!(ended.number("/dropped/writer") > 0);
+            let numbers = read_all(&ended.files()).sequence_numbers();
+            assert_continuous(&numbers, ended.number("/written") - 1);
+        },
+    );
+}
+
+/// What has run out is named: there is room for bytes, and none for another file.
+#[test]
+fn inodes_that_run_out_are_named() {
+    with_own_mounts("inodes_that_run_out_are_named", || {
+        let (lab, dir) = (lab(), Mounted::tmpfs("size=64m,nr_inodes=8"));
+        load_capture_rules(lab.receiver());
+        let options = ["-g", "5", "-C", "256KiB", "-W", "0"];
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+        send_paced(&lab, 60_000);
+        let said = capture.wait_said("no file to write to");
+        assert!(said.contains("no inodes are left"), "{said}");
+        capture.end().assert_balanced();
+        while File::create(
+            dir.path()
+                .join(format!("{}", fs::read_dir(dir.path()).unwrap().count())),
+        )
+        .is_ok()
+        {}
+        let mut command = lab.receiver().command(LWNFLOG).unwrap();
+        let command = command.args(["-g", "6", "-C", "256KiB", "-W", "0", "-w"]);
+        let ended = Running::spawn(command.arg(dir.path())).wait_end();
+        assert!(ended.said.contains("no inodes are left"), "{}", ended.said);
+        assert!(!ended.said.contains("--file-size"), "{}", ended.said);
     });
 }
 

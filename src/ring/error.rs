@@ -1,7 +1,7 @@
 //! Why a ring cannot be opened: each error names the thing, the cause and the remedy.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a ring cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +44,29 @@ pub enum StoreError {
     },
 }
 
+/// `ENOSPC` without a block too few: files themselves have run out (`statvfs(3)`, `f_favail`).
+#[derive(Debug, thiserror::Error)]
+#[error("no inodes are left on this file system (`df -i` shows it): remove files from it")]
+struct NoInodes;
+
+/// Names what has run out where the system says that no space is left.
+pub(super) fn name_full(path: &Path, error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::StorageFull {
+        return error;
+    }
+    match rustix::fs::statvfs(path) {
+        // Some file systems make inodes as they need them, and have none to count.
+        Ok(stat) if stat.f_files != 0 && stat.f_favail == 0 => {
+            io::Error::new(io::ErrorKind::StorageFull, NoInodes)
+        }
+        _ => error,
+    }
+}
+
 fn remedy(error: &io::Error) -> &'static str {
+    if error.get_ref().is_some_and(|inner| inner.is::<NoInodes>()) {
+        return "";
+    }
     match error.kind() {
         io::ErrorKind::OutOfMemory => "; ask for smaller files with --file-size",
         io::ErrorKind::FileTooLarge => {

@@ -21,6 +21,19 @@ pub(super) struct Measures {
 }
 
 impl Measures {
+    /// The same for a file of `capacity` bytes: not all of a ring's have the same.
+    pub(super) fn of_file(self, capacity: usize) -> Measures {
+        Measures {
+            capacity,
+            segment_bytes: if self.filler {
+                self.segment_bytes
+            } else {
+                capacity
+            },
+            ..self
+        }
+    }
+
     /// Up to where records may go in the segment that ends at `segment_end`.
     fn record_end(&self, segment_end: usize) -> usize {
         if segment_end >= self.capacity {

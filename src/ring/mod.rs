@@ -75,10 +75,24 @@ impl RingConfig {
     /// Bytes that a file of this ring takes on disk until it is cut.
     pub fn capacity_bytes(&self) -> usize {
         let bytes = usize::try_from(self.file_bytes).unwrap_or(usize::MAX / 2);
+        self.whole_segments(bytes).max(self.least_bytes())
+    }
+
+    /// What of `bytes` makes a file.
+    fn whole_segments(&self, bytes: usize) -> usize {
         if self.filler {
-            (bytes / self.segment_bytes).max(1) * self.segment_bytes
+            bytes / self.segment_bytes * self.segment_bytes
         } else {
             bytes & !3
+        }
+    }
+
+    /// Bytes of the smallest file: a full disk may leave no more.
+    fn least_bytes(&self) -> usize {
+        if self.filler {
+            self.segment_bytes
+        } else {
+            SEGMENT_BYTES_SMALL
         }
     }
 }
@@ -126,14 +140,11 @@ impl Ring {
         let capacity = config.capacity_bytes();
         let measures = Measures {
             capacity,
-            segment_bytes: if config.filler {
-                config.segment_bytes
-            } else {
-                capacity
-            },
+            segment_bytes: config.segment_bytes,
             filler: config.filler,
             tail_bytes: 0,
-        };
+        }
+        .of_file(capacity);
         let swapper = Swapper::start(config, store, notices)?;
         Ok(Ring {
             live: None,
@@ -293,6 +304,7 @@ impl Ring {
     fn begin(&mut self, mapping: Mapping) {
         self.swapper.advanced(0);
         self.figures.files_begun += 1;
+        self.measures = self.measures.of_file(mapping.pages().len());
         self.live = Some(Live::new(mapping, self.measures));
     }
 

@@ -17,6 +17,11 @@ pub enum Notice {
         /// Files with packets that are left, the live one included.
         files: usize,
     },
+    /// The disk is full: a file gets less than was asked for.
+    SmallerFile {
+        /// Bytes that it gets.
+        bytes: u64,
+    },
     /// No file can be had: packets are lost to the writer.
     NoFile {
         /// What the system said.
@@ -65,6 +70,11 @@ impl fmt::Display for Notice {
             Notice::RingShrunk { files } => write!(
                 f,
                 "the disk is full: the ring goes on with {files} files, the oldest is overwritten early; make room"
+            ),
+            Notice::SmallerFile { bytes } => write!(
+                f,
+                "the disk is full: the next file gets the {} bytes that are left; make room",
+                grouped(*bytes)
             ),
             Notice::NoFile { error } => write!(
                 f,

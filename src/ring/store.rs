@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 
-use super::error::StoreError;
+use super::error::{StoreError, name_full};
 use super::names::{self, Name};
 use super::repair;
 use crate::sys::file::is_open_only_here;
@@ -211,6 +211,13 @@ impl Store {
         wanted.saturating_sub(owned)
     }
 
+    /// Bytes of the oldest finished file; `None` if there is none.
+    pub(super) fn oldest_bytes(&self) -> Option<usize> {
+        let oldest = self.finished.front()?;
+        let bytes = fs::symlink_metadata(&oldest.path).map_or(0, |meta| meta.len());
+        Some(usize::try_from(bytes).unwrap_or(usize::MAX))
+    }
+
     pub(super) fn finished_count(&self) -> usize {
         self.finished.len()
     }
@@ -364,8 +371,8 @@ pub fn check_space(stores: &[Store], files: usize, file_bytes: u64) -> Result<()
 
 fn lock(path: &Path) -> Result<File, StoreError> {
     let problem = |source| StoreError::Directory {
+        source: name_full(path.parent().unwrap_or(path), source),
         path: path.to_owned(),
-        source,
     };
     let mut file = OpenOptions::new()
         .read(true)

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::slice;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::RingConfig;
 use super::ahead::{Ahead, TICK};
-use super::error::StoreError;
+use super::error::{StoreError, name_full};
 use super::notice::{Notice, Notices};
 use super::prepare::{Layout, prepare};
 use super::store::{Store, check_space};
@@ -26,6 +26,9 @@ use crate::sys::mapping::{Mapping, Pages};
 const RETRY: Duration = Duration::from_millis(250);
 /// How often to look for packets while there are none.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// After so many whole files the disk is not full any more, and what is said of a full one may be said again.
+const WHOLE_AGAIN: usize = 4;
 
 /// What [`Swapper::take_next`] found.
 #[derive(Debug)]
@@ -239,6 +242,9 @@ struct Worker {
     ahead: Ahead,
     /// What was said, and is still so.
     shrunk: bool,
+    smaller: bool,
+    /// New files of the whole size since the disk was full.
+    whole_files: usize,
     no_file: bool,
     /// Older files are this run's: they may be finished, recycled and removed.
     taken_over: bool,
@@ -255,6 +261,8 @@ impl Worker {
             next: None,
             ahead: Ahead::default(),
             shrunk: false,
+            smaller: false,
+            whole_files: 0,
             no_file: false,
             taken_over: false,
         }
@@ -275,9 +283,9 @@ impl Worker {
             } else if desk.stop {
                 break;
             } else if desk.ready.is_none() && !desk.taken {
-                let wanted = desk.wanted;
+                let soon = desk.wanted || self.is_needed_soon(shared);
                 drop(desk);
-                let prepared = self.prepare_next(wanted);
+                let prepared = self.prepare_next(soon);
                 desk = shared.desk();
                 // What changed meanwhile may let it be made.
                 let again = desk.stop || !desk.work.is_empty();
@@ -339,6 +347,13 @@ impl Worker {
         self.store.files()
     }
 
+    /// Whether the live file is half full.
+    fn is_needed_soon(&self, shared: &Shared) -> bool {
+        let position = shared.position.load(Ordering::Relaxed);
+        let live = self.live.as_ref();
+        live.is_some_and(|live| position >= live.pages.len() / 2)
+    }
+
     fn take_over(&mut self) {
         self.taken_over = true;
         for recovered in self.store.recover() {
@@ -379,7 +394,7 @@ impl Worker {
 
     /// Says so, once, if a file was taken away or cut while packets went to it.
     fn look_after(&self, named: &mut Named) {
-        let capacity = self.config.capacity_bytes() as u64;
+        let capacity = named.pages.len() as u64;
         let whole = |meta: Metadata| meta.nlink() != 0 && meta.len() == capacity;
         if named.taken || named.path.exists() && named.file.metadata().is_ok_and(whole) {
             return;
@@ -394,7 +409,7 @@ impl Worker {
         let Some(live) = &self.live else {
             return false;
         };
-        let Some(range) = self.ahead.range(position, self.config.capacity_bytes()) else {
+        let Some(range) = self.ahead.range(position, live.pages.len()) else {
             return false;
         };
         // What cannot be made ready faults, and what then cannot be stored is counted (sys::bus).
@@ -428,49 +443,106 @@ impl Worker {
         }
     }
 
-    /// Makes the next file ready. On a full disk the ring gives up its oldest file for it; its last one only
-    /// where packets wait for the next: else `None`.
-    fn prepare_next(&mut self, wanted: bool) -> io::Result<Option<Mapping>> {
-        let layout = Layout {
-            capacity: self.config.capacity_bytes(),
-            segment_bytes: self.config.segment_bytes,
-            filler: self.config.filler,
-        };
+    /// Makes the next file ready. On a full disk it gets what is left, if that is worth a file; else the ring
+    /// gives up its oldest one for it, once packets need it `soon`: else `None`. A ring without limit gives
+    /// up none.
+    fn prepare_next(&mut self, soon: bool) -> io::Result<Option<Mapping>> {
+        let whole = self.config.capacity_bytes();
         let limit = self.config.files;
         self.remove_surplus()?;
         // Beside the finished files there is the live one, once it holds a packet: a full ring is
         // left alone until then.
         let live = usize::from(self.live.is_some());
-        let mut recycle =
-            self.taken_over && limit != 0 && self.store.finished_count() + live > limit;
+        let recycle = self.taken_over && limit != 0 && self.store.finished_count() + live > limit;
+        let full = match self.prepare_one(recycle, whole) {
+            Ok(mapping) => {
+                self.whole_files += usize::from(!recycle);
+                if self.whole_files >= WHOLE_AGAIN {
+                    (self.shrunk, self.smaller) = (false, false);
+                }
+                return Ok(Some(mapping));
+            }
+            Err(error) if is_full(&error) => error,
+            Err(error) => return Err(error),
+        };
+        self.whole_files = 0;
+        let gives_up = self.taken_over && limit != 0;
+        let mut bytes = available_bytes(&self.config.dir).min(whole.saturating_sub(1));
         loop {
-            // A preparation that failed half-way must not keep the space it took.
-            self.store.remove_next()?;
-            let prepared = self.store.make_next(recycle).and_then(|file| {
-                let mapping = prepare(&file, layout)?;
-                self.store.ready()?;
-                Ok((file, mapping))
-            });
-            match prepared {
-                Ok((file, mapping)) => {
-                    self.next = Some((file, mapping.pages().clone()));
+            bytes = self.config.whole_segments(bytes);
+            if bytes < self.worth_bytes(gives_up) {
+                break;
+            }
+            match self.prepare_one(false, bytes) {
+                Ok(mapping) => {
+                    if !std::mem::replace(&mut self.smaller, true) {
+                        let bytes = bytes as u64;
+                        self.tell(Notice::SmallerFile { bytes });
+                    }
                     return Ok(Some(mapping));
                 }
-                Err(error) => {
-                    self.store.remove_next()?;
-                    let full = is_full(&error) && self.taken_over;
-                    match self.store.finished_count() {
-                        1 if full && self.live.is_none() && !wanted => return Ok(None),
-                        1.. if full => {}
-                        _ => return Err(error),
-                    }
-                    recycle = true;
-                    if !std::mem::replace(&mut self.shrunk, true) {
-                        self.tell(Notice::RingShrunk {
-                            files: self.store.finished_count(),
-                        });
-                    }
-                }
+                // The file system needs some of it for itself.
+                Err(error) if is_full(&error) => bytes /= 2,
+                Err(error) => return Err(error),
+            }
+        }
+        while let Some(oldest_bytes) = self.store.oldest_bytes().filter(|_| gives_up) {
+            if !soon {
+                return Ok(None);
+            }
+            if !std::mem::replace(&mut self.shrunk, true) {
+                self.tell(Notice::RingShrunk {
+                    files: self.store.finished_count(),
+                });
+            }
+            // In its own place, where nobody else can take it.
+            let bytes = self.config.whole_segments(oldest_bytes.min(whole));
+            match self.prepare_one(true, bytes.max(self.config.least_bytes())) {
+                Ok(mapping) => return Ok(Some(mapping)),
+                Err(error) if is_full(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(full)
+    }
+
+    /// Bytes below which a file is not made of what a full disk has left: each new file is one old file
+    /// less in a ring of a number of them. Where nothing is given up, any file is better than none.
+    fn worth_bytes(&self, gives_up: bool) -> usize {
+        /// Of a whole file.
+        const WORTH_PART: usize = 8;
+        let least = self.config.least_bytes();
+        match self.store.oldest_bytes().filter(|_| gives_up) {
+            Some(oldest) => least.max(oldest.min(self.config.capacity_bytes() / WORTH_PART)),
+            None => least,
+        }
+    }
+
+    fn prepare_one(&mut self, recycle: bool, capacity: usize) -> io::Result<Mapping> {
+        let layout = Layout {
+            capacity,
+            segment_bytes: if self.config.filler {
+                self.config.segment_bytes
+            } else {
+                capacity
+            },
+            filler: self.config.filler,
+        };
+        // A preparation that failed half-way must not keep the space it took.
+        self.store.remove_next()?;
+        let prepared = self.store.make_next(recycle).and_then(|file| {
+            let mapping = prepare(&file, layout)?;
+            self.store.ready()?;
+            Ok((file, mapping))
+        });
+        match prepared {
+            Ok((file, mapping)) => {
+                self.next = Some((file, mapping.pages().clone()));
+                Ok(mapping)
+            }
+            Err(error) => {
+                self.store.remove_next()?;
+                Err(name_full(&self.config.dir, error))
             }
         }
     }
@@ -501,4 +573,11 @@ fn is_full(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
     )
+}
+
+/// Bytes that are free for this user; 0 where the file system does not say.
+fn available_bytes(dir: &Path) -> usize {
+    let bytes =
+        rustix::fs::statvfs(dir).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }

@@ -27,6 +27,12 @@ pub struct Mapping {
 pub struct Pages(Arc<MmapRaw>);
 
 impl Pages {
+    /// Bytes that are mapped.
+    #[expect(clippy::len_without_is_empty, reason = "a mapping is never empty")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Makes pages present and writable, so that a store to them does not fault.
     ///
     /// # Errors
