@@ -59,6 +59,9 @@ pub struct CaptureArgs {
     /// Go on to the next file every so many seconds too, if there are packets, traffic or not
     #[arg(short = 'G', long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Files")]
     pub rotate_secs: Option<u64>,
+    /// Group of users that may read the directory (if it is made) and the files: a name or a number
+    #[arg(long, value_name = "GROUP", help_heading = "Files")]
+    pub group_owner: Option<String>,
     /// Format of the files
     ///
     /// pcapng files are valid at every moment, also while they grow and after kill -9. pcap files are

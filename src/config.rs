@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::netlink::nflog::COPY_RANGE_MAX_BYTES;
 use crate::record::LinkType;
+use crate::ring::Access;
 use crate::rules::Target;
 use crate::source::nfqueue::Verdict;
 
@@ -43,6 +44,8 @@ pub struct Output {
     pub files: usize,
     /// The file format.
     pub format: FileFormat,
+    /// Who may read the files.
+    pub access: Access,
 }
 
 /// A rule to install for as long as the capture lasts.
@@ -176,6 +179,14 @@ pub enum ConfigError {
         "--files 1 would throw away each packet when the file is full: use at least 2, or 0 for no limit"
     )]
     OneFile,
+    /// A group of users that is not there.
+    #[error("--group-owner {name}: {cause}; name a group of /etc/group, or give its number")]
+    GroupOwner {
+        /// As given.
+        name: String,
+        /// That there is none, or what the system says.
+        cause: String,
+    },
     /// A mark that cannot be read.
     #[error(
         "`{text}` is no mark: write a number from 0 to 4294967295, or 0x and up to eight hexadecimal digits"

@@ -67,7 +67,7 @@
 //! use lwnflog::packet::{ETHERTYPE_IPV4, Packet};
 //! use lwnflog::record::pcapng::PcapNg;
 //! use lwnflog::record::{Context, Format, Frame, Interfaces, LinkType};
-//! use lwnflog::ring::{NoSlot, Ring, RingConfig, Store, segment_bytes_for};
+//! use lwnflog::ring::{Access, NoSlot, Ring, RingConfig, Store, segment_bytes_for};
 //!
 //! const SNAPLEN: u32 = 128;
 //!
@@ -85,7 +85,7 @@
 //!     segment_bytes,
 //!     filler: PcapNg::SKIPPABLE,
 //! };
-//! let store = Store::open(&dir, "example", PcapNg::EXTENSION)?; // takes the ring's lock
+//! let store = Store::open(&dir, "example", PcapNg::EXTENSION, Access::default())?; // takes the ring's lock
 //! let (to_me, notices) = mpsc::channel(); // what the swapper has to say: a full disk
 //! let mut ring = Ring::open(config, store, to_me)?;
 //!

@@ -26,7 +26,7 @@ use lwnflog::record::pcap::Pcap;
 use lwnflog::record::pcapng::PcapNg;
 use lwnflog::record::{Format, Interfaces, LinkType};
 use lwnflog::ring::repair::repair_bytes;
-use lwnflog::ring::{Ring, RingConfig, Store, segment_bytes_for};
+use lwnflog::ring::{Access, Ring, RingConfig, Store, segment_bytes_for};
 use lwnflog::source::nflog::{self, count};
 use lwnflog::source::{Arrival, Count, Item, Source, Walk};
 use proptest::prelude::*;
@@ -252,7 +252,7 @@ fn writer<F: Format>(
         segment_bytes,
         filler: F::SKIPPABLE,
     };
-    let store = Store::open(dir, "g5", F::EXTENSION).unwrap();
+    let store = Store::open(dir, "g5", F::EXTENSION, Access::default()).unwrap();
     let ring = Ring::open(config, store, mpsc::channel().0).unwrap();
     let (link, snaplen) = (LinkType::Ethernet, SNAPLEN);
     Some(Writer {

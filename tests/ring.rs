@@ -23,7 +23,7 @@ use common::{
     temp_dir, under_traffic, until, with_own_mounts,
 };
 use lwnflog::lab::{Lab, Traffic};
-use lwnflog::ring::{Ring, RingConfig, Store};
+use lwnflog::ring::{Access, Ring, RingConfig, Store};
 use lwnflog::sys::file::is_open_only_here;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -603,6 +603,7 @@ fn a_file_without_its_beginning_is_kept_aside() {
     capture.kill();
     let file = OpenOptions::new().write(true).open(&live).unwrap();
     file.write_all_at(&[0; 4096], 0).unwrap();
+    drop(file); // or it would count as written by somebody
     let before = fs::read(&live).unwrap();
     let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
     capture.wait_said("g5-000001.live.damaged");
@@ -1075,7 +1076,7 @@ fn a_ring_of_one_file_never_lacks_one() {
                 segment_bytes: FILE_BYTES,
                 filler: true,
             };
-            let store = Store::open(dir.path(), "one", "pcapng").unwrap();
+            let store = Store::open(dir.path(), "one", "pcapng", Access::default()).unwrap();
             let (notices, said) = mpsc::channel();
             let mut ring = Ring::open(config, store, notices).unwrap();
             fs::write(dir.path().join("hog"), [1; 300 << 10]).unwrap_err();
@@ -1108,9 +1109,9 @@ fn a_ring_of_one_file_never_lacks_one() {
 fn a_name_that_is_taken_costs_no_packet() {
     let (lab, dir) = (lab(), temp_dir());
     load_capture_rules(lab.receiver());
-    fs::create_dir(dir.path().join("g5-000002.live.pcapng")).unwrap();
     let options = ["-g", "5", "-C", "256KiB", "-W", "0"];
     let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+    fs::create_dir(dir.path().join("g5-000002.live.pcapng")).unwrap();
     send_paced(&lab, 10_000);
     capture.wait_written(10_000);
     let ended = capture.end();

@@ -14,6 +14,15 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// Everybody may write to the directory, and so put other files in the place of the ring's.
+    #[error(
+        "{path}: everybody may write to this directory, and so take or replace what is captured: `chmod o-w {path}`, or \
+         name another one (it may be below this one) with -w DIR"
+    )]
+    AnybodyWrites {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Another process captures into this ring.
     #[error(
         "{path}: this ring belongs to a running lwnflog (process {holder}); choose another directory with -w DIR, or stop that one"

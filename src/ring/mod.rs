@@ -14,6 +14,7 @@
 //! the segment either before or after the batch. (Between the last two stores, two instructions
 //! apart, the lengths disagree: see `docs/FORMAT.md`.)
 
+mod access;
 mod ahead;
 mod error;
 mod live;
@@ -27,6 +28,7 @@ pub mod swapper;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use access::Access;
 pub use error::StoreError;
 pub use live::{Rest, Slot};
 pub use names::sort_by_age;

@@ -22,6 +22,11 @@ pub enum Notice {
         /// Bytes that it gets.
         bytes: u64,
     },
+    /// Readers have files open that are removed: they take space beyond the ring's limit.
+    Held {
+        /// Bytes that such files have taken at one time, so far.
+        bytes: u64,
+    },
     /// No file can be had: packets are lost to the writer.
     NoFile {
         /// What the system said.
@@ -74,6 +79,12 @@ impl fmt::Display for Notice {
             Notice::SmallerFile { bytes } => write!(
                 f,
                 "the disk is full: the next file gets the {} bytes that are left; make room",
+                grouped(*bytes)
+            ),
+            Notice::Held { bytes } => write!(
+                f,
+                "readers have had removed files of {} bytes open: until they close them, the ring takes so much more \
+                 than its limit",
                 grouped(*bytes)
             ),
             Notice::NoFile { error } => write!(

@@ -62,7 +62,7 @@ pub fn repair_unowned(path: &Path) -> io::Result<Repaired> {
     repair_file(&file, true)
 }
 
-fn repair_file(file: &File, anybodys: bool) -> io::Result<Repaired> {
+pub(super) fn repair_file(file: &File, anybodys: bool) -> io::Result<Repaired> {
     let bytes_before = file.metadata()?.len();
     let len = usize::try_from(bytes_before).unwrap_or(usize::MAX);
     if len < FILE_HEADER_BYTES {

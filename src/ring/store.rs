@@ -9,6 +9,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+use super::access::{Access, open_only_ours, open_unwritten};
 use super::error::{StoreError, name_full};
 use super::names::{self, Name};
 use super::repair;
@@ -34,6 +38,10 @@ pub struct Store {
     next: Option<PathBuf>,
     /// What a killed run left, until [`Store::recover`] has looked at it; the prepared ones last.
     unfinished: Vec<(Name, PathBuf)>,
+    access: Access,
+    /// Removed files that readers have open still: they take space until then.
+    held: Vec<File>,
+    held_bytes_max: u64,
     lock: File,
 }
 
@@ -53,14 +61,19 @@ impl Store {
     /// none of them: a start may still fail.
     ///
     /// # Errors
-    /// [`StoreError::Directory`], [`StoreError::Locked`].
-    pub fn open(dir: &Path, name: &str, extension: &'static str) -> Result<Store, StoreError> {
+    /// [`StoreError::Directory`], [`StoreError::AnybodyWrites`], [`StoreError::Locked`].
+    pub fn open(
+        dir: &Path,
+        name: &str,
+        extension: &'static str,
+        access: Access,
+    ) -> Result<Store, StoreError> {
         let problem = |path: &Path| {
             let path = path.to_owned();
             move |source| StoreError::Directory { path, source }
         };
-        fs::create_dir_all(dir).map_err(problem(dir))?;
-        let lock = lock(&dir.join(names::lock(name)))?;
+        access.make_dir(dir)?;
+        let lock = lock(&dir.join(names::lock(name)), access)?;
         let mut store = Store {
             dir: dir.to_owned(),
             name: name.to_owned(),
@@ -69,6 +82,9 @@ impl Store {
             next_sequence: 1,
             next: None,
             unfinished: Vec::new(),
+            access,
+            held: Vec::new(),
+            held_bytes_max: 0,
             lock,
         };
         store.unfinished = store.take_up().map_err(problem(dir))?;
@@ -104,35 +120,32 @@ impl Store {
         let mut unfinished = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
-            if !entry.file_type()?.is_file() {
-                continue;
-            }
             let path = entry.path();
-            match Name::parse(&self.name, &path) {
-                Some(Name::Finished(sequence)) => {
-                    self.finished.push_back(Finished { sequence, path })
-                }
-                Some(name) => unfinished.push((name, path)),
-                None => {}
+            let Some(name) = Name::parse(&self.name, &path) else {
+                continue;
+            };
+            // Whatever has a number, none of ours gets it.
+            self.next_sequence = self.next_sequence.max(name.sequence() + 1);
+            match name {
+                _ if !entry.file_type()?.is_file() => {}
+                Name::Finished(sequence) => self.finished.push_back(Finished { sequence, path }),
+                _ => unfinished.push((name, path)),
             }
         }
         self.sort();
         unfinished.sort();
-        let last = self.finished.back().map(|file| file.sequence);
-        let unfinished_numbers = unfinished.iter().map(|(name, _)| name.sequence());
-        let last = unfinished_numbers.chain(last).max().unwrap_or(0);
-        self.next_sequence = self.next_sequence.max(last + 1);
         Ok(unfinished)
     }
 
     /// Finishes a file whose writer is gone. `None` where there is nothing to say of it.
     fn recover_one(&mut self, name: Name, path: &Path) -> io::Result<Option<Recovered>> {
+        let file = open_unwritten(path)?;
         let (sequence, prepared) = match name {
             Name::New(_) => return fs::remove_file(path).map(|()| None),
             Name::Next(sequence) => (sequence, true),
             Name::Live(sequence) | Name::Finished(sequence) => (sequence, false),
         };
-        let repaired = match repair::repair(path) {
+        let repaired = match repair::repair_file(&file, false) {
             Ok(repaired) => repaired,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 // A prepared file that no packet was written to is no capture file yet. A live one
@@ -140,7 +153,7 @@ impl Store {
                 // under a name that is not the ring's.
                 if !prepared {
                     let aside = path.with_extension("damaged");
-                    fs::rename(path, &aside)?;
+                    rename(path, &aside)?;
                     return Ok(Some(Recovered {
                         path: Some(aside),
                         packets: 0,
@@ -170,7 +183,7 @@ impl Store {
             repaired.first_us,
             extension,
         ));
-        fs::rename(path, &finished)?;
+        rename(path, &finished)?;
         self.finished.push_back(Finished {
             sequence,
             path: finished.clone(),
@@ -230,29 +243,76 @@ impl Store {
         let name = names::new(&self.name, self.next_sequence, self.extension);
         let new = self.dir.join(name);
         self.next = Some(new.clone());
+        self.let_go();
         if recycle && let Some(oldest) = self.finished.pop_front() {
-            match fs::rename(&oldest.path, &new).and_then(|()| open_existing(&new)) {
-                Ok(file) if is_only_ours(&file) => return Ok(file),
-                // Somebody reads it (and keeps what he has open), has another name for it, or took it away.
-                Ok(_) | Err(_) => remove_if_there(&new)?,
+            match open_only_ours(&oldest.path) {
+                Ok(file) => match rename(&oldest.path, &new) {
+                    Ok(()) => return Ok(file),
+                    Err(_) => remove_if_there(&oldest.path)?,
+                },
+                // Somebody reads it (and keeps what he has open), or has another name for it.
+                Err(_) => self.remove_read(&oldest.path)?,
             }
         }
-        OpenOptions::new()
+        loop {
+            let new = self.next.as_deref().unwrap_or(&new);
+            match self.access.create(new) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => return made,
+            }
+            // Somebody has put something there meanwhile.
+            self.next_sequence += 1;
+            let name = names::new(&self.name, self.next_sequence, self.extension);
+            self.next = Some(self.dir.join(name));
+        }
+    }
+
+    /// Removes a file that somebody has open. Until he closes it, it takes space beyond the ring's.
+    fn remove_read(&mut self, path: &Path) -> io::Result<()> {
+        let plain = OpenOptions::new()
             .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&new)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(path);
+        remove_if_there(path)?;
+        self.held.extend(plain);
+        self.let_go();
+        Ok(())
+    }
+
+    /// Lets go of removed files that nobody else has open any more, and of those that have another name.
+    fn let_go(&mut self) {
+        self.held.retain(|file| {
+            let gone = |meta: fs::Metadata| meta.is_file() && meta.nlink() == 0;
+            file.metadata().is_ok_and(gone) && !is_open_only_here(file)
+        });
+        let bytes = self.held.iter().filter_map(|file| file.metadata().ok());
+        let bytes = bytes.map(|meta| meta.blocks() * 512).sum();
+        self.held_bytes_max = self.held_bytes_max.max(bytes);
+    }
+
+    /// The most bytes that removed files took at one time, because readers had them open.
+    pub(super) fn held_bytes_max(&self) -> u64 {
+        self.held_bytes_max
     }
 
     /// Says that the file of [`Store::make_next`] is prepared: what is in it from now on are packets of this run.
     pub(super) fn ready(&mut self) -> io::Result<()> {
-        let name = names::next(&self.name, self.next_sequence, self.extension);
-        let next = self.dir.join(name);
-        if let Some(new) = &mut self.next {
-            fs::rename(&*new, &next)?;
-            *new = next;
+        let Some(new) = &mut self.next else {
+            return Ok(());
+        };
+        loop {
+            let name = names::next(&self.name, self.next_sequence, self.extension);
+            let next = self.dir.join(name);
+            match rename(new, &next) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    self.next_sequence += 1;
+                }
+                renamed => {
+                    *new = next;
+                    return renamed;
+                }
+            }
         }
-        Ok(())
     }
 
     /// Sees to it that the directory is there, and its lock ours: somebody may have taken it away.
@@ -261,8 +321,8 @@ impl Store {
         if is_at(&self.lock, &path) {
             return Ok(());
         }
-        fs::create_dir_all(&self.dir)?;
-        match lock(&path) {
+        self.access.make_dir(&self.dir).map_err(io::Error::other)?;
+        match lock(&path, self.access) {
             Ok(lock) => self.lock = lock,
             // It is ours, and the file system has given it another number.
             Err(StoreError::Locked { holder, .. }) if holder == process::id().to_string() => {
@@ -277,7 +337,7 @@ impl Store {
     /// Removes the oldest finished file. False if there is none.
     pub(super) fn remove_oldest(&mut self) -> io::Result<bool> {
         match self.finished.pop_front() {
-            Some(oldest) => remove_if_there(&oldest.path).map(|()| true),
+            Some(oldest) => self.remove_read(&oldest.path).map(|()| true),
             None => Ok(false),
         }
     }
@@ -290,7 +350,7 @@ impl Store {
         let live = names::live(&self.name, sequence, self.extension);
         let live = self.dir.join(live);
         let next = self.next.take().unwrap_or_default();
-        match fs::rename(&next, &live) {
+        match rename(&next, &live) {
             Ok(()) => (sequence, live, Ok(())),
             Err(error) => (sequence, next, Err(error)),
         }
@@ -312,7 +372,7 @@ impl Store {
             first_us,
             self.extension,
         ));
-        fs::rename(live, &path)?;
+        rename(live, &path)?;
         self.finished.push_back(Finished {
             sequence,
             path: path.clone(),
@@ -369,19 +429,12 @@ pub fn check_space(stores: &[Store], files: usize, file_bytes: u64) -> Result<()
     Ok(())
 }
 
-fn lock(path: &Path) -> Result<File, StoreError> {
+fn lock(path: &Path, access: Access) -> Result<File, StoreError> {
     let problem = |source| StoreError::Directory {
         source: name_full(path.parent().unwrap_or(path), source),
         path: path.to_owned(),
     };
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path)
-        .map_err(problem)?;
+    let mut file = access.open_lock(path).map_err(problem)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -410,17 +463,16 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     Ok(file)
 }
 
-fn open_existing(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path)
-}
-
-/// True if nobody else has the file open, or another name for it.
-fn is_only_ours(file: &File) -> bool {
-    file.metadata().is_ok_and(|meta| meta.nlink() == 1) && is_open_only_here(file)
+/// Renames a file; what has the new name already stays, and is an error.
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // A file system that does not know how.
+        Err(Errno::INVAL | Errno::NOSYS) if fs::symlink_metadata(to).is_err() => {
+            fs::rename(from, to)
+        }
+        Err(Errno::INVAL | Errno::NOSYS) => Err(io::ErrorKind::AlreadyExists.into()),
+        done => Ok(done?),
+    }
 }
 
 /// Whether `path` names this file, and not another or none.

@@ -243,6 +243,7 @@ struct Worker {
     /// What was said, and is still so.
     shrunk: bool,
     smaller: bool,
+    held: bool,
     /// New files of the whole size since the disk was full.
     whole_files: usize,
     no_file: bool,
@@ -262,6 +263,7 @@ impl Worker {
             ahead: Ahead::default(),
             shrunk: false,
             smaller: false,
+            held: false,
             whole_files: 0,
             no_file: false,
             taken_over: false,
@@ -339,6 +341,10 @@ impl Worker {
         }
         desk.ready = None;
         drop(desk);
+        let bytes = self.store.held_bytes_max();
+        if bytes != 0 {
+            self.tell(Notice::Held { bytes });
+        }
         let ended = self.store.remove_next();
         if let Err(error) = ended.and_then(|()| self.remove_surplus()) {
             let path = self.config.dir.clone();
@@ -537,6 +543,10 @@ impl Worker {
         });
         match prepared {
             Ok((file, mapping)) => {
+                let bytes = self.store.held_bytes_max();
+                if bytes != 0 && !std::mem::replace(&mut self.held, true) {
+                    self.tell(Notice::Held { bytes });
+                }
                 self.next = Some((file, mapping.pages().clone()));
                 Ok(mapping)
             }

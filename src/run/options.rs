@@ -5,8 +5,10 @@ use std::time::Duration;
 use crate::cli::{CaptureArgs, FormatArg, LinkArg, SourceArgs, VerdictArg};
 use crate::config::{self, ConfigError, FileFormat, Output, QueueOptions, RuleRequest, Settings};
 use crate::record::LinkType;
+use crate::ring::Access;
 use crate::rules::Target;
 use crate::source::nfqueue::Verdict;
+use crate::sys::group::gid_of;
 
 /// The groups or queues asked for.
 pub(super) fn source_numbers(source: &SourceArgs) -> Result<(Target, Vec<u16>), ConfigError> {
@@ -15,6 +17,22 @@ pub(super) fn source_numbers(source: &SourceArgs) -> Result<(Target, Vec<u16>), 
     }
     let list = source.group.as_deref().unwrap_or_default();
     Ok((Target::Group, config::parse_numbers(list, "groups")?))
+}
+
+/// A group of users, by number or by name.
+fn gid(name: &str) -> Result<u32, ConfigError> {
+    if let Ok(gid) = name.parse() {
+        return Ok(gid);
+    }
+    let unknown = |cause: String| ConfigError::GroupOwner {
+        name: name.to_owned(),
+        cause,
+    };
+    match gid_of(name) {
+        Ok(Some(gid)) => Ok(gid),
+        Ok(None) => Err(unknown("there is no such group".to_owned())),
+        Err(error) => Err(unknown(error.to_string())),
+    }
 }
 
 /// The settings of a capture.
@@ -27,6 +45,9 @@ pub(crate) fn settings(args: &CaptureArgs) -> Result<Settings, ConfigError> {
         format: match args.format {
             FormatArg::Pcapng => FileFormat::PcapNg,
             FormatArg::Pcap => FileFormat::Pcap,
+        },
+        access: Access {
+            gid: args.group_owner.as_deref().map(gid).transpose()?,
         },
     };
     let buffer_bytes = config::parse_size(&args.buffer_size, 1024)?;

@@ -25,7 +25,12 @@ pub(super) fn open_rings(
     };
     let mut stores = Vec::new();
     for number in &settings.numbers {
-        let store = Store::open(&output.dir, &settings.ring_name(*number), extension(output))?;
+        let store = Store::open(
+            &output.dir,
+            &settings.ring_name(*number),
+            extension(output),
+            output.access,
+        )?;
         stores.push(store);
     }
     check_space(&stores, output.files, output.file_bytes)?;

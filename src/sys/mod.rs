@@ -13,6 +13,7 @@ pub mod buffer;
 pub mod bus;
 pub mod cpu;
 pub mod file;
+pub mod group;
 pub mod inject;
 pub mod mapping;
 pub mod mmsg;

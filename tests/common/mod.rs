@@ -498,7 +498,8 @@ pub struct Mounted {
 impl Mounted {
     pub fn tmpfs(options: &str) -> Mounted {
         let dir = temp_dir();
-        let mount = ["-t", "tmpfs", "-o", options, "none"];
+        let options = format!("mode=0755,{options}");
+        let mount = ["-t", "tmpfs", "-o", &options, "none"];
         run(Command::new("mount").args(mount).arg(dir.path()), "");
         Mounted { dir, _image: None }
     }

@@ -14,7 +14,7 @@ use lwnflog::capture::{Capture, Control, Outcome, Writer};
 use lwnflog::config::parse_size;
 use lwnflog::record::pcapng::PcapNg;
 use lwnflog::record::{Format, Interfaces, LinkType};
-use lwnflog::ring::{Ring, RingConfig, Store, segment_bytes_for};
+use lwnflog::ring::{Access, Ring, RingConfig, Store, segment_bytes_for};
 use lwnflog::source::Source;
 use lwnflog::sys::netlink::device_name;
 use serde_json::json;
@@ -114,7 +114,7 @@ fn writer(options: &Options) -> Result<Option<Writer<PcapNg>>> {
         filler: true,
     };
     let (notices, heard) = mpsc::channel();
-    let store = Store::open(dir, NAME, PcapNg::EXTENSION)?;
+    let store = Store::open(dir, NAME, PcapNg::EXTENSION, Access::default())?;
     let ring = Ring::open(config, store, notices)?;
     thread::spawn(move || heard.into_iter().for_each(|notice| tell!("{notice:?}")));
     let source = format!("{:?} of {}", options.hook, options.interface);
