@@ -185,7 +185,13 @@ pub enum Command {
         prefix: Option<String>,
     },
     /// Make capture files readable whose writer was killed or lost power, and cut them to their length
+    ///
+    /// What can be read stays as it is. Where more than unused space is lost, the file is copied to FILE.orig before it
+    /// is changed.
     Repair {
+        /// Change nothing, say what would be done
+        #[arg(short = 'n', long)]
+        dry_run: bool,
         /// The files, changed in place
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,

@@ -17,12 +17,12 @@ fn main() -> ExitCode {
             drop,
             prefix,
         }) => run::print_rules(&source, iface.as_deref(), drop, prefix.as_deref()),
-        Some(Command::Repair { files }) => run::repair(&files),
+        Some(Command::Repair { dry_run, files }) => run::repair(&files, dry_run),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("lwnflog: {}", run::error_text(&error));
+            run::complain(&run::error_text(&error));
             ExitCode::from(run::exit_status(&error))
         }
     }

@@ -1,10 +1,11 @@
 //! What a person or a program reads: figures while it runs, the report at the end.
 
 use std::fmt::{self, Write as _};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::account::Tally;
 use crate::detected::Bounds;
@@ -184,12 +185,32 @@ pub struct Report {
     pub before_hook: u64,
     /// (before the hook + dropped) / (before the hook + detected), the thesis's definition.
     pub lost_percent: Option<f64>,
-    /// The ring's files, oldest first.
+    /// The ring's files, oldest first. What of a name is not UTF-8 is shown as U+FFFD.
+    #[serde(serialize_with = "shown")]
     pub files: Vec<PathBuf>,
+    /// The same names byte for byte, in hexadecimal digits, where one of them is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files_hex: Option<Vec<String>>,
     /// How long the capture lasted.
     pub elapsed_secs: f64,
     /// Why the account is not exact, or what else is to be said.
     pub remarks: Vec<String>,
+}
+
+fn shown<S: Serializer>(files: &[PathBuf], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(files.iter().map(|file| file.to_string_lossy()))
+}
+
+fn hex(files: &[PathBuf]) -> Option<Vec<String>> {
+    let digits = |file: &PathBuf| {
+        let bytes = file.as_os_str().as_bytes().iter();
+        bytes.fold(String::new(), |mut all, byte| {
+            let _ = write!(all, "{byte:02x}");
+            all
+        })
+    };
+    let readable = files.iter().all(|file| file.to_str().is_some());
+    (!readable).then(|| files.iter().map(digits).collect())
 }
 
 impl Report {
@@ -210,6 +231,7 @@ impl Report {
             total,
             before_hook,
             lost_percent,
+            files_hex: hex(&files),
             files,
             elapsed_secs: elapsed.as_secs_f64(),
             remarks: Vec::new(),

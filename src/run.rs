@@ -5,7 +5,7 @@ mod speaker;
 mod voice;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -20,7 +20,8 @@ use signal_hook::iterator::Signals;
 use crate::cli::{CaptureArgs, SourceArgs};
 use crate::config::{ConfigError, Settings};
 use crate::numbers::grouped;
-use crate::ring::{Notice, repair as ring_repair};
+use crate::ring::Notice;
+use crate::ring::repair::{self as ring_repair, Repaired};
 use crate::rules::{RuleSpec, SpecError, iptables_queue_command, table_text};
 use crate::session::{Session, SessionError};
 pub(crate) use options::settings;
@@ -132,37 +133,71 @@ pub fn print_rules(
 /// `lwnflog repair …`
 ///
 /// # Errors
-/// The first file that could not be repaired; the others are tried all the same.
-pub fn repair(files: &[PathBuf]) -> Result<()> {
-    let mut failed = None;
+/// The first file that could not be repaired, or that it could not be told; the others are tried all the same.
+pub fn repair(files: &[PathBuf], dry_run: bool) -> Result<()> {
+    let (mut failed, mut untold) = (false, None);
+    let mut out = io::stdout().lock();
     for file in files {
-        match ring_repair::repair_unowned(file) {
-            Ok(done) => println!(
-                "{}: {} packets, {} bytes{}{}{}",
-                file.display(),
-                grouped(done.packets),
-                grouped(done.bytes_after),
-                match done.bytes_before - done.bytes_after {
-                    0 => String::new(),
-                    cut => format!(" ({} cut)", grouped(cut)),
-                },
-                match done.damaged_segments {
-                    0 => String::new(),
-                    damaged => format!(", {damaged} damaged segments covered"),
-                },
-                match done.orphans {
-                    0 => String::new(),
-                    orphans =>
-                        format!(", {orphans} blocks of a device whose declaration is lost covered"),
-                },
-            ),
+        match ring_repair::repair_unowned(file, dry_run) {
+            Ok((done, copy)) => {
+                let text = repaired_text(file, &done, copy.as_deref(), dry_run);
+                if untold.is_none() {
+                    untold = writeln!(out, "{text}").and_then(|()| out.flush()).err();
+                }
+            }
             Err(error) => {
-                eprintln!("lwnflog: {}: {error}", file.display());
-                failed = Some(anyhow!("not all files could be repaired"));
+                complain(&format!("{}: {error}", file.display()));
+                failed = true;
             }
         }
     }
-    failed.map_or(Ok(()), Err)
+    if failed {
+        return Err(anyhow!("not all files could be repaired"));
+    }
+    match untold {
+        Some(error) => Err(error).context("all is done, but standard output cannot be written"),
+        None => Ok(()),
+    }
+}
+
+fn repaired_text(file: &Path, done: &Repaired, copy: Option<&Path>, dry_run: bool) -> String {
+    let mut text = format!(
+        "{}: {} packets, {} bytes",
+        file.display(),
+        grouped(done.packets),
+        grouped(done.bytes_after)
+    );
+    let (cut, covered) = if dry_run {
+        ("would be cut", "would be covered")
+    } else {
+        ("cut", "covered")
+    };
+    match done.bytes_before - done.bytes_after {
+        0 => {}
+        bytes => text += &format!(" ({} {cut})", grouped(bytes)),
+    }
+    match done.damaged_segments {
+        0 => {}
+        damaged => text += &format!(", {damaged} damaged segments {covered}"),
+    }
+    match done.orphans {
+        0 => {}
+        orphans => {
+            text += &format!(", {orphans} blocks of a device whose declaration is lost {covered}");
+        }
+    }
+    if let Some(loss) = done.loss {
+        text += &format!("; at byte {} there is {}", grouped(loss.offset), loss.why);
+    }
+    if let Some(copy) = copy {
+        text += &format!("; as it was: {}", copy.display());
+    }
+    text
+}
+
+/// Says what is wrong on standard error, if anybody listens there.
+pub fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "lwnflog: {text}");
 }
 
 /// Starts a capture, and says what it is doing where that takes more than a second.
@@ -177,15 +212,15 @@ fn start(settings: Settings, quiet: bool) -> Result<Session> {
         loop {
             let left = SLOW_START.saturating_sub(begun.elapsed());
             match (steps.recv_timeout(left), &now) {
-                (Ok(step), _) if left.is_zero() => eprintln!("lwnflog: still starting: {step}"),
+                (Ok(step), _) if left.is_zero() => complain(&format!("still starting: {step}")),
                 (Ok(step), _) => now = Some(step),
                 (Err(RecvTimeoutError::Disconnected), _) => break,
                 (Err(RecvTimeoutError::Timeout), Some(step)) => {
-                    eprintln!("lwnflog: still starting: {step}");
+                    complain(&format!("still starting: {step}"));
                     now = None;
                 }
                 (Err(RecvTimeoutError::Timeout), None) => match steps.recv() {
-                    Ok(step) => eprintln!("lwnflog: still starting: {step}"),
+                    Ok(step) => complain(&format!("still starting: {step}")),
                     Err(_) => break,
                 },
             }
@@ -273,10 +308,10 @@ pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result
     let (report, error) = session.finish();
     handle.close();
     let _ = watcher.join();
-    voice.report(&report);
+    let told = voice.report(&report);
     match error {
         Some(error) => Err(error).context("the capture ended early"),
-        None => Ok(()),
+        None => told.context("the report could not be written to standard output"),
     }
 }
 

@@ -3,7 +3,9 @@
 
 mod common;
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
@@ -222,4 +224,38 @@ fn standard_output_may_be_closed() {
         said.contains("standard output is closed") && said.contains("elapsed"),
         "{said}"
     );
+}
+
+/// A directory whose name is not UTF-8 has a report like any other, and each name can be had byte for byte.
+#[test]
+fn a_name_that_is_not_utf_8_is_reported() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let ring = dir.path().join(OsStr::from_bytes(b"ring-\xff"));
+    let mut capture = Running::capture(lab.receiver(), &ring, &["--group", "5"]);
+    Traffic::new(64, 10).send(&lab, None).unwrap();
+    capture.wait_written(10);
+    let ended = capture.end();
+    assert_eq!(ended.number("/written"), 10);
+    let shown = ended.report["files"][0].as_str().unwrap();
+    assert!(shown.contains("ring-\u{fffd}/g5-000001"), "{shown}");
+    let hex = ended.report["files_hex"][0].as_str().unwrap();
+    let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+    let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+    assert!(std::path::Path::new(OsStr::from_bytes(&bytes)).is_file());
+}
+
+/// A report that a program was to have and has not is an error.
+#[test]
+fn a_report_that_cannot_be_written_is_an_error() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut command = lab.receiver().command("sh").unwrap();
+    let script = format!("{LWNFLOG} --group 5 -q --json --duration 100ms -w \"$0\" > /dev/full");
+    let told = output(command.arg("-c").arg(script).arg(dir.path()), "");
+    let said = String::from_utf8_lossy(&told.stderr);
+    assert_eq!(told.status.code(), Some(1), "{said}");
+    for part in ["the report could not be written", "detected"] {
+        assert!(said.contains(part), "{said}");
+    }
 }

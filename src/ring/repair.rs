@@ -8,8 +8,9 @@
 //! since, no page is missing, and no packet is asked for its age.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::path::Path;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::str::{self, FromStr};
 
 use crate::record::block::{self, BLOCK_MIN_BYTES, fill, option};
@@ -28,58 +29,47 @@ pub struct Repaired {
     pub damaged_segments: u64,
     /// Blocks that name a device whose declaration was lost: they were covered, too.
     pub orphans: u64,
+    /// The first thing that is lost, if anything but unused space is.
+    pub loss: Option<Loss>,
     /// The file's length before.
     pub bytes_before: u64,
     /// Its length now.
     pub bytes_after: u64,
 }
 
-/// Makes `path`, a file of a ring (little endian, as lwnflog writes them), readable as a whole and cuts it
-/// behind its last block.
-///
-/// # Errors
-/// `InvalidData` for what is no such file, which is left untouched; and what the file system answers.
-pub fn repair(path: &Path) -> io::Result<Repaired> {
-    repair_file(
-        &OpenOptions::new().read(true).write(true).open(path)?,
-        false,
-    )
-}
-
-/// [`repair`], but of any file that somebody names: one that a running capture writes is refused, and so is
-/// one that another program made of lwnflog's.
-///
-/// # Errors
-/// `ResourceBusy` for a file that is open elsewhere; see [`repair`].
-pub fn repair_unowned(path: &Path) -> io::Result<Repaired> {
-    let file = OpenOptions::new().read(true).write(true).open(path)?;
-    if !is_open_only_here(&file) {
-        return Err(io::Error::new(
-            io::ErrorKind::ResourceBusy,
-            "another process has it open: a running lwnflog's live file needs no repair; close other readers",
-        ));
+impl Repaired {
+    fn lose(&mut self, at: usize, why: &'static str) {
+        let offset = at as u64;
+        self.loss.get_or_insert(Loss { offset, why });
     }
-    repair_file(&file, true)
 }
 
-pub(super) fn repair_file(file: &File, anybodys: bool) -> io::Result<Repaired> {
+/// What of a file cannot be read, and is covered or cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loss {
+    /// Where it begins, bytes from the start of the file.
+    pub offset: u64,
+    /// What stands there.
+    pub why: &'static str,
+}
+
+/// Makes a file of this ring readable as a whole, and cuts it behind its last block.
+pub(super) fn repair_own(file: &File) -> io::Result<Repaired> {
     let bytes_before = file.metadata()?.len();
     let len = usize::try_from(bytes_before).unwrap_or(usize::MAX);
     if len < FILE_HEADER_BYTES {
         return Err(invalid("too short for a capture file"));
     }
     let mut mapping = Mapping::new(file, len)?;
-    if anybodys && is_rewritten(mapping.bytes()) {
-        return Err(invalid(
-            "another program has written this file anew: it is left as it is",
-        ));
-    }
-    let (mut repaired, end) = repair_bytes(mapping.bytes(), boot_id().as_deref())?;
-    if mapping.replaced_pages() != 0 {
-        return Err(io::Error::other(
-            "a page of the file could not be read or written",
-        ));
-    }
+    let (mut repaired, end) = match repair_bytes_of(mapping.bytes(), boot_id().as_deref(), true) {
+        // What was read is not what is there.
+        _ if mapping.replaced_pages() != 0 => {
+            return Err(io::Error::other(
+                "a page of the file could not be read or written",
+            ));
+        }
+        repaired => repaired?,
+    };
     drop(mapping);
     repaired.bytes_before = bytes_before;
     repaired.bytes_after = end as u64;
@@ -87,6 +77,86 @@ pub(super) fn repair_file(file: &File, anybodys: bool) -> io::Result<Repaired> {
         file.set_len(repaired.bytes_after)?;
     }
     Ok(repaired)
+}
+
+/// Makes any file readable that somebody names, and cuts it behind its last block. What libpcap reads stays
+/// as it is. Where more than unused space is lost, the file is copied first: the copy's name is returned, too. A
+/// file that a running capture writes is refused, and so is a pcapng file that another program made. With
+/// `dry_run` nothing is changed.
+///
+/// # Errors
+/// `ResourceBusy` for a file that is open elsewhere; `InvalidData` for what is no such file, which is left
+/// untouched; and what the file system answers.
+pub fn repair_unowned(path: &Path, dry_run: bool) -> io::Result<(Repaired, Option<PathBuf>)> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(!dry_run)
+        .custom_flags(libc::O_NONBLOCK) // a pipe is not waited for
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(invalid("not a plain file"));
+    }
+    if !is_open_only_here(&file) {
+        return Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "another process has it open: a running lwnflog's live file needs no repair; close other readers",
+        ));
+    }
+    let mut before = Vec::new();
+    (&file).read_to_end(&mut before)?;
+    if before.len() < FILE_HEADER_BYTES {
+        return Err(invalid("too short for a capture file"));
+    }
+    if is_rewritten(&before) {
+        return Err(invalid(
+            "another program has written this file anew: it is left as it is",
+        ));
+    }
+    let mut after = before.clone();
+    let (mut repaired, end) = repair_bytes(&mut after, boot_id().as_deref())?;
+    repaired.bytes_before = before.len() as u64;
+    repaired.bytes_after = end as u64;
+    if dry_run {
+        return Ok((repaired, None));
+    }
+    let copy = match repaired.loss {
+        Some(_) => Some(keep_copy(&file, path, &before)?),
+        None => None,
+    };
+    if before[..end] != after[..end] {
+        file.write_all_at(&after[..end], 0)?;
+    }
+    if end < before.len() {
+        file.set_len(end as u64)?;
+    }
+    file.sync_all()?;
+    Ok((repaired, copy))
+}
+
+/// Copies a file's bytes to `FILE.orig`, or `FILE.orig.2` and so on: nothing is overwritten.
+fn keep_copy(file: &File, path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
+    for number in 1u32.. {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".orig");
+        if number != 1 {
+            name.push(format!(".{number}"));
+        }
+        let copy = match File::create_new(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            created => created?,
+        };
+        let written = copy
+            .set_permissions(file.metadata()?.permissions())
+            .and_then(|()| (&copy).write_all(bytes))
+            .and_then(|()| copy.sync_all());
+        if let Err(error) = written {
+            let _ = fs::remove_file(&name);
+            let text = format!("it is left as it is, because it cannot be copied: {error}");
+            return Err(io::Error::new(error.kind(), text));
+        }
+        return Ok(name.into());
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
 }
 
 /// Whether a pcapng file has whole blocks, up to the first damage, that lwnflog would not have written. Editors
@@ -140,9 +210,18 @@ pub fn boot_id() -> Option<String> {
 /// `InvalidData` for what is neither pcapng nor pcap, and for pcap of which no packet would be left; nothing
 /// is changed then.
 pub fn repair_bytes(bytes: &mut [u8], boot_id: Option<&str>) -> io::Result<(Repaired, usize)> {
+    repair_bytes_of(bytes, boot_id, false)
+}
+
+/// [`repair_bytes`]; `own`: the file is this ring's, and so has no record without a time.
+fn repair_bytes_of(
+    bytes: &mut [u8],
+    boot_id: Option<&str>,
+    own: bool,
+) -> io::Result<(Repaired, usize)> {
     match u32_at(bytes, 0) {
         Some(block::SECTION_HEADER) => repair_pcapng(bytes, boot_id),
-        Some(0xa1b2_c3d4 | 0xa1b2_3c4d) => repair_pcap(bytes),
+        Some(0xa1b2_c3d4 | 0xa1b2_3c4d) => repair_pcap(bytes, own),
         _ => Err(invalid(
             "neither a pcapng nor a pcap file as lwnflog writes them",
         )),
@@ -194,6 +273,7 @@ fn repair_pcapng(bytes: &mut [u8], boot_id: Option<&str>) -> io::Result<(Repaire
                 // an unknown one, and count those that are declared.
                 bytes[at..at + 4].copy_from_slice(&block::FILLER.to_le_bytes());
                 found.orphans += 1;
+                found.lose(at, "a block of an interface whose description is lost");
                 continue;
             }
             interfaces += u32::from(declares);
@@ -213,6 +293,7 @@ fn repair_pcapng(bytes: &mut [u8], boot_id: Option<&str>) -> io::Result<(Repaire
             && u32_at(bytes, at) != Some(block::FILLER)
         {
             found.damaged_segments += 1;
+            found.lose(at, "bytes that are no block");
         }
         // Less than a filler takes is left at the file's end at the most: there it is cut off.
         fill(&mut bytes[at..segment_end]);
@@ -345,33 +426,58 @@ fn segment_note(header: &[u8]) -> Option<usize> {
         .filter(|bytes: &usize| *bytes >= 4096 && bytes.is_multiple_of(4))
 }
 
-fn repair_pcap(bytes: &[u8]) -> io::Result<(Repaired, usize)> {
-    const FRAME_MAX_BYTES: u32 = 262_144;
+/// The most bytes that libpcap takes for one packet of this link type (`max_snaplen_for_dlt`, `sf-pcap.c`).
+fn captured_max_bytes(link_type: u32) -> u32 {
+    match link_type & 0xffff {
+        189 | 220 | 231 | 249 => 128 << 20, // USB, D-Bus
+        279 => 8 << 20,                     // EBHSCR
+        _ => 262_144,
+    }
+}
+
+/// What libpcap reads stays: a packet may have no bytes, or more than its length says.
+fn repair_pcap(bytes: &[u8], own: bool) -> io::Result<(Repaired, usize)> {
+    let captured_max_bytes = captured_max_bytes(u32_at(bytes, 20).unwrap_or(0));
     let mut found = Repaired::default();
-    let mut at = FILE_HEADER_BYTES;
-    while let (Some(seconds), Some(fraction), Some(captured), Some(original)) = (
-        u32_at(bytes, at),
-        u32_at(bytes, at + 4),
-        u32_at(bytes, at + 8),
-        u32_at(bytes, at + 12),
-    ) {
-        let end = at + RECORD_HEADER_BYTES + captured as usize;
-        // A live file is zero behind its last record.
-        let plausible = fraction < 1_000_000_000 && (1..=FRAME_MAX_BYTES).contains(&captured);
-        if !plausible || captured > original || end > bytes.len() {
-            break;
+    let (mut at, mut end, mut packets) = (FILE_HEADER_BYTES, FILE_HEADER_BYTES, 0);
+    let why = loop {
+        let (Some(header), Some(seconds), Some(fraction), Some(captured)) = (
+            bytes.get(at..at + RECORD_HEADER_BYTES),
+            u32_at(bytes, at),
+            u32_at(bytes, at + 4),
+            u32_at(bytes, at + 8),
+        ) else {
+            break "a record that is cut";
+        };
+        // A live file is zero behind its last record, which reads as packets without time and length.
+        let empty = header.iter().all(|byte| *byte == 0);
+        if empty && own {
+            break "a record without time and length";
         }
-        if found.packets == 0 {
+        if captured > captured_max_bytes {
+            break "a record that is longer than any packet";
+        }
+        let record_end = at + RECORD_HEADER_BYTES + captured as usize;
+        if record_end > bytes.len() {
+            break "a record that is cut";
+        }
+        if found.first_us == 0 {
             found.first_us = u64::from(seconds) * 1_000_000 + u64::from(fraction).min(999_999);
         }
-        found.packets += 1;
-        at = end;
-    }
+        (at, packets) = (record_end, packets + 1);
+        if !empty {
+            (end, found.packets) = (at, packets);
+        }
+    };
     let rest = bytes.get(at..).unwrap_or_default();
-    if found.packets == 0 && rest.iter().any(|byte| *byte != 0) {
-        return Err(invalid("a pcap file whose first record cannot be read"));
+    if rest.iter().any(|byte| *byte != 0) {
+        if found.packets == 0 {
+            return Err(invalid("a pcap file whose first record cannot be read"));
+        }
+        (end, found.packets) = (at, packets);
+        found.lose(at, why);
     }
-    Ok((found, at.min(bytes.len())))
+    Ok((found, end.min(bytes.len())))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {

@@ -145,7 +145,7 @@ impl Store {
             Name::Next(sequence) => (sequence, true),
             Name::Live(sequence) | Name::Finished(sequence) => (sequence, false),
         };
-        let repaired = match repair::repair_file(&file, false) {
+        let repaired = match repair::repair_own(&file) {
             Ok(repaired) => repaired,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 // A prepared file that no packet was written to is no capture file yet. A live one

@@ -10,7 +10,8 @@ const WAITING_MAX: usize = 256;
 /// Writes to one stream, in a thread of its own. When it is dropped, what waits is written first.
 pub(super) struct Speaker {
     to_thread: Option<SyncSender<Vec<u8>>>,
-    thread: Option<JoinHandle<()>>,
+    /// Ends with the error that ended the stream.
+    thread: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Speaker {
@@ -21,18 +22,19 @@ impl Speaker {
     /// When no thread can be had.
     pub(super) fn new(
         mut stream: impl Write + Send + 'static,
-        on_failure: impl FnOnce() + Send + 'static,
+        on_failure: impl FnOnce(&io::Error) + Send + 'static,
     ) -> io::Result<Speaker> {
         let (to_thread, lines) = mpsc::sync_channel::<Vec<u8>>(WAITING_MAX);
         let thread = thread::Builder::new()
             .name("speaker".to_owned())
             .spawn(move || {
-                let mut lines = lines.into_iter();
-                let mut write =
-                    |line: Vec<u8>| stream.write_all(&line).and_then(|()| stream.flush());
-                if lines.any(|line| write(line).is_err()) {
-                    on_failure();
+                for line in lines {
+                    if let Err(error) = stream.write_all(&line).and_then(|()| stream.flush()) {
+                        on_failure(&error);
+                        return Err(error);
+                    }
                 }
+                Ok(())
             })?;
         Ok(Speaker {
             to_thread: Some(to_thread),
@@ -40,11 +42,13 @@ impl Speaker {
         })
     }
 
-    /// Whether there is somebody to tell.
-    pub(super) fn is_open(&self) -> bool {
-        self.thread
-            .as_ref()
-            .is_some_and(|thread| !thread.is_finished())
+    /// Waits until all is written, and says whether it was.
+    pub(super) fn close(mut self) -> io::Result<()> {
+        drop(self.to_thread.take());
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(ended)) => ended,
+            _ => Err(io::Error::other("the thread that writes it has panicked")),
+        }
     }
 
     /// Has a line written, if there is room for it.

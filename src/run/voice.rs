@@ -4,6 +4,7 @@
 use std::io::{self, IsTerminal};
 use std::time::Instant;
 
+use super::complain;
 use super::speaker::Speaker;
 use crate::config::Settings;
 use crate::numbers::grouped;
@@ -18,6 +19,7 @@ pub(super) struct Voice {
     /// With `--json`.
     programs: Option<Speaker>,
     quiet: bool,
+    json: bool,
     status_line: bool,
     /// There is a status line on the terminal that the next line has to replace.
     line_open: bool,
@@ -30,13 +32,17 @@ impl Voice {
     pub(super) fn new(quiet: bool, json: bool) -> io::Result<Voice> {
         let status_line = !quiet && io::stderr().is_terminal();
         // The reader has gone; the capture has not.
-        let closed = || eprintln!("lwnflog: standard output is closed: no more JSON");
+        let closed = |error: &io::Error| match error.kind() {
+            io::ErrorKind::BrokenPipe => complain("standard output is closed: no more JSON"),
+            _ => complain(&format!("standard output: {error}: no more JSON")),
+        };
         Ok(Voice {
-            people: Speaker::new(io::stderr(), || {})?,
+            people: Speaker::new(io::stderr(), |_| {})?,
             programs: json
                 .then(|| Speaker::new(io::stdout(), closed))
                 .transpose()?,
             quiet,
+            json,
             status_line,
             line_open: false,
             last: (Instant::now(), 0),
@@ -146,12 +152,15 @@ impl Voice {
         let figures = session.figures();
         let rate = self.rate(figures.received);
         if let Some(programs) = &self.programs {
-            programs.say(json_line(&Stats {
+            let stats = json_line(&Stats {
                 event: "stats",
                 elapsed_secs: session.elapsed().as_secs_f64(),
                 packets_per_sec: rate,
                 total: &figures,
-            }));
+            });
+            if let Ok(line) = stats {
+                programs.say(line);
+            }
         }
         if self.status_line {
             self.line_open = true;
@@ -166,22 +175,30 @@ impl Voice {
         self.say(&status(&figures, rate, session.settings()));
     }
 
-    pub(super) fn report(&mut self, report: &Report) {
-        if let Some(programs) = &self.programs {
-            programs.insist(json_line(report));
-        }
-        let told = self.programs.as_ref().is_some_and(Speaker::is_open);
-        if !(told && self.quiet) {
+    /// Gives the report. To people as well, but where a program has it and they want quiet.
+    ///
+    /// # Errors
+    /// Where a program is to have it and has not.
+    pub(super) fn report(&mut self, report: &Report) -> io::Result<()> {
+        let told = match self.programs.take() {
+            Some(programs) => json_line(report).and_then(|line| {
+                programs.insist(line);
+                programs.close()
+            }),
+            None => Ok(()),
+        };
+        if !(self.quiet && self.json && told.is_ok()) {
             let open = if self.line_open { "\n" } else { "" };
             self.people.insist(format!("{open}{report}").into_bytes());
         }
+        told
     }
 }
 
-fn json_line(object: &impl serde::Serialize) -> Vec<u8> {
-    let mut line = serde_json::to_vec(object).unwrap_or_default();
+fn json_line(object: &impl serde::Serialize) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(object)?;
     line.push(b'\n');
-    line
+    Ok(line)
 }
 
 /// `12,000 packets/s, 36,000 written, 0 dropped, 0 skipped, file 3 of 8, 4,123,456 bytes`
