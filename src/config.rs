@@ -179,6 +179,21 @@ pub enum ConfigError {
         "--files 1 would throw away each packet when the file is full: use at least 2, or 0 for no limit"
     )]
     OneFile,
+    /// Files larger than can be mapped together.
+    #[error(
+        "--file-size {bytes}: three files of each of {rings} rings are mapped at a time, and this program has \
+         {addresses} bytes of addresses for them; ask for at most {most} bytes"
+    )]
+    AddressSpace {
+        /// As given.
+        bytes: u64,
+        /// How many rings.
+        rings: u64,
+        /// Addresses there are.
+        addresses: u64,
+        /// What would fit.
+        most: u64,
+    },
     /// A group of users that is not there.
     #[error("--group-owner {name}: {cause}; name a group of /etc/group, or give its number")]
     GroupOwner {
@@ -339,11 +354,32 @@ impl Output {
     }
 }
 
+/// Files of a ring that are mapped at one time: the live one, the next, and one that is being finished.
+const FILES_MAPPED: u64 = 3;
+/// Bytes of addresses that files may take: half of them, so on a 32-bit machine 2 GiB.
+const ADDRESSES: u64 = usize::MAX as u64 / 2;
+
+/// Whether files of this size can be mapped, those of all rings together.
+fn check_addresses(bytes: u64, rings: usize, addresses: u64) -> Result<(), ConfigError> {
+    let rings = rings as u64;
+    let most = addresses / FILES_MAPPED / rings.max(1);
+    if bytes > most {
+        return Err(ConfigError::AddressSpace {
+            bytes,
+            rings,
+            addresses,
+            most,
+        });
+    }
+    Ok(())
+}
+
 impl Settings {
     /// Checks what options mean together.
     ///
     /// # Errors
-    /// [`ConfigError::QueueOnly`], [`ConfigError::MarkOnDropped`], [`ConfigError::QueueLinkType`].
+    /// [`ConfigError::QueueOnly`], [`ConfigError::MarkOnDropped`], [`ConfigError::QueueLinkType`],
+    /// [`ConfigError::AddressSpace`].
     pub fn check(self) -> Result<Settings, ConfigError> {
         if self.target == Target::Group && self.queue != QueueOptions::default() {
             return Err(ConfigError::QueueOnly);
@@ -353,6 +389,9 @@ impl Settings {
         }
         if self.target == Target::Queue && self.link == LinkType::Nflog {
             return Err(ConfigError::QueueLinkType);
+        }
+        if let Some(output) = &self.output {
+            check_addresses(output.file_bytes, self.numbers.len(), ADDRESSES)?;
         }
         Ok(self)
     }
@@ -396,6 +435,20 @@ mod tests {
             parse_numbers("0-65535", "groups"),
             Err(ConfigError::TooMany { count: 65536 })
         );
+    }
+
+    #[test]
+    fn files_that_a_32_bit_program_can_map() {
+        let addresses = u64::from(u32::MAX) / 2;
+        let check = |bytes, rings| check_addresses(bytes, rings, addresses);
+        assert_eq!(check(200_000_000, 3), Ok(()));
+        let error = check(200_000_000, 4).unwrap_err();
+        assert!(
+            error.to_string().contains("at most 178956970 bytes"),
+            "{error}"
+        );
+        assert_eq!(check(178_956_970, 4), Ok(()));
+        assert!(check(1 << 32, 1).is_err());
     }
 
     #[test]

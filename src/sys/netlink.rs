@@ -65,9 +65,11 @@ pub fn set_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<us
 /// # Errors
 /// What `setsockopt(2)` answers.
 pub fn set_receive_timeout(socket: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
+    // How wide the fields are depends on the machine. What is too long for one is for ever, which 0 means.
+    let micros = u64::from(timeout.subsec_micros());
     let value = libc::timeval {
-        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-        tv_usec: timeout.subsec_micros().into(),
+        tv_sec: timeout.as_secs().try_into().unwrap_or_default(),
+        tv_usec: micros.try_into().unwrap_or_default(),
     };
     set_option(socket, libc::SOL_SOCKET, libc::SO_RCVTIMEO, value)
 }
