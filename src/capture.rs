@@ -100,7 +100,10 @@ impl<S: Source, F: Format> Capture<S, F> {
                 writer.append_end();
                 writer.ring.commit();
                 self.note_ring(writer.ring.figures());
-                writer.ring.close()
+                // What of the last files is not there is known when they are finished.
+                let (files, figures) = writer.ring.close();
+                self.note_ring(figures);
+                files
             }
             None => Vec::new(),
         };

@@ -114,7 +114,7 @@
 //! ring.commit(); // now any reader of the live file sees it
 //!
 //! format.end(&mut |block| ring.append_end(block));
-//! let files = ring.close();
+//! let (files, _) = ring.close();
 //! assert_eq!(files.len(), 1);
 //! assert!(files[0].ends_with("example-000001-20251124T160000Z.pcapng"));
 //! # assert!(notices.try_recv().is_err());

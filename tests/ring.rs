@@ -25,6 +25,7 @@ use common::{
 use lwnflog::lab::{Lab, Traffic};
 use lwnflog::ring::{Access, Ring, RingConfig, Store};
 use lwnflog::sys::file::is_open_only_here;
+use rustix::fs::FallocateFlags;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -1059,6 +1060,108 @@ fn inodes_that_run_out_are_named() {
     });
 }
 
+/// Takes pages out of a file.
+fn punch(path: &Path, at: u64, bytes: u64) {
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    rustix::fs::fallocate(&file, how, at, bytes).unwrap();
+}
+
+/// Pages that go away under the writer are lost, on a full disk with a signal and on another in silence: what was in
+/// them is counted, and what is left is readable.
+#[test]
+fn what_was_in_pages_that_go_away_is_counted() {
+    with_own_mounts("what_was_in_pages_that_go_away_is_counted", || {
+        for (at, bytes, full) in [
+            (0, 4096, false),
+            (0, 4096, true),
+            (0, 1 << 20, true), // with the place of the next commit, which is the last
+            (64 << 10, 4096, false),
+            (64 << 10, 8192, true),
+        ] {
+            let (lab, dir) = (lab(), Mounted::tmpfs("size=8m"));
+            load_capture_rules(lab.receiver());
+            let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
+            send_paced(&lab, 1_500);
+            capture.wait_written(1_500);
+            let live = ring_files(dir.path()).pop().unwrap();
+            assert!(is_live(&live), "{}", live.display());
+            punch(&live, at, bytes);
+            if full {
+                fill_disk(dir.path());
+            }
+            Traffic::new(64, 10).stream(1).send(&lab, None).unwrap();
+            capture.wait_stats("all have come", |stats| number(stats, "/received") == 1_510);
+            let ended = capture.end();
+            ended.assert_balanced();
+            let lost = ended.number("/dropped/writer");
+            assert!(lost > 0, "{at} {bytes} {full}: {}", ended.said);
+            let remarks = ended.report["remarks"].to_string();
+            assert!(
+                remarks.contains("count as dropped by the writer"),
+                "{remarks}"
+            );
+            let mut packets = 0;
+            for file in ended.files() {
+                let contents = read(&file).packets.len() as u64;
+                assert_all_readers_find(&file, contents);
+                packets += contents;
+            }
+            assert_eq!(
+                packets,
+                ended.number("/written"),
+                "{at} {bytes} {full}: {}",
+                ended.said
+            );
+            if at == 0 {
+                assert!(live.with_extension("damaged").exists(), "{}", ended.said);
+            }
+        }
+    });
+}
+
+/// A file system that becomes read-only keeps stores in memory and takes none of them to the disk.
+#[test]
+fn a_file_system_that_becomes_read_only_is_told() {
+    with_own_mounts("a_file_system_that_becomes_read_only_is_told", || {
+        let (lab, dir) = (lab(), Mounted::ext4(16 << 20));
+        load_capture_rules(lab.receiver());
+        let options = ["-g", "5", "-C", "256KiB", "-W", "3"];
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+        send_paced(&lab, 500);
+        capture.wait_written(500);
+        // As ext4 does it itself, when it finds an error: whoever has files open for writing keeps them.
+        let device = run(
+            Command::new("findmnt")
+                .args(["-n", "-o", "SOURCE"])
+                .arg(dir.path()),
+            "",
+        );
+        let device = device.trim().rsplit('/').next().unwrap();
+        run(
+            Command::new("mount")
+                .args(["-o", "remount,errors=remount-ro"])
+                .arg(dir.path()),
+            "",
+        );
+        fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "a test").unwrap();
+        send_paced(&lab, 6_000);
+        capture.wait_stats("all have come", |stats| number(stats, "/received") == 6_500);
+        let ended = capture.end();
+        ended.assert_balanced();
+        assert!(ended.number("/dropped/writer") > 0, "{}", ended.said);
+        for part in ["it is not known how many", "are not on the disk"] {
+            assert!(ended.said.contains(part), "`{part}`: {}", ended.said);
+        }
+        // Only the file that was live has packets of which it is not known.
+        let live = ring_files(dir.path())
+            .into_iter()
+            .find(|file| is_live(file))
+            .unwrap();
+        assert_eq!(read(&live).packets.len() as u64, ended.number("/written"));
+    });
+}
+
 /// The same ring, its files ended at any moment: there is always a next one, and what the last one holds stays.
 #[test]
 fn a_ring_of_one_file_never_lacks_one() {
@@ -1094,7 +1197,7 @@ fn a_ring_of_one_file_never_lacks_one() {
                     ring.rotate();
                 }
             }
-            let files = ring.close();
+            let (files, _) = ring.close();
             assert_eq!(files.len(), 1, "{last}: {files:?}");
             let bytes = fs::read(&files[0]).unwrap();
             assert_eq!(bytes[bytes.len() - 8..], last.to_le_bytes());

@@ -59,6 +59,8 @@ pub(super) struct Live {
     pending: Option<(usize, Head)>,
     /// Records appended since the last commit.
     uncommitted_records: u64,
+    /// Records that are committed.
+    pub(super) records: u64,
     /// Bytes of the file that are committed.
     pub(super) committed: usize,
     /// A page could not be stored: nothing more goes to this file.
@@ -84,6 +86,7 @@ impl Live {
             pending: None,
             uncommitted_records: 0,
             damaged: false,
+            records: 0,
             committed: 0,
             uncounted_bytes: 0,
             first_us: 0,
@@ -159,6 +162,12 @@ impl Live {
         // changing it.
         fence(Ordering::Release);
         bytes[start..start + HEAD_BYTES].copy_from_slice(&head);
+        // The commit's own stores may have been the ones that failed. What is readable all the same is counted
+        // when the file is finished.
+        if self.mapping.replaced_pages() != 0 {
+            (self.damaged, self.record_end) = (true, 0);
+        }
+        self.records += records;
         self.committed = position;
         self.uncounted_bytes += (position - start) as u64;
         Committed::Done

@@ -322,20 +322,25 @@ impl Ring {
         Some(Full {
             mapping: live.mapping,
             len: live.committed,
+            records: live.records,
             first_us: live.first_us,
             damaged: live.damaged,
         })
     }
 
     /// Ends the ring: the live file is finished, the prepared one removed, the swapper joined.
-    /// Returns the ring's files, oldest first.
-    pub fn close(mut self) -> Vec<PathBuf> {
+    /// Returns the ring's files, oldest first, and what it has counted.
+    pub fn close(mut self) -> (Vec<PathBuf>, Figures) {
         let last = self.take_live();
-        self.swapper.stop(last)
+        let files = self.swapper.stop(last);
+        (files, self.figures())
     }
 
     /// What the ring has counted.
     pub fn figures(&self) -> Figures {
-        self.figures
+        Figures {
+            lost_records: self.figures.lost_records + self.swapper.lost_records(),
+            ..self.figures
+        }
     }
 }

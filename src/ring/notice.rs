@@ -43,6 +43,17 @@ pub enum Notice {
     Damaged {
         /// The file.
         path: PathBuf,
+        /// Packets that were in it and are not.
+        records: u64,
+    },
+    /// The file system has become read-only: packets are in memory that do not get to the disk.
+    NotOnDisk {
+        /// The file.
+        path: PathBuf,
+        /// Packets in it.
+        records: u64,
+        /// Whether none of them is on the disk; else it is not known how many are.
+        none: bool,
     },
     /// A file could not be cut, renamed or removed; it is there under the name it has.
     Stays {
@@ -98,11 +109,30 @@ impl fmt::Display for Notice {
                  the next file begins",
                 path.display()
             ),
-            Notice::Damaged { path } => write!(
+            Notice::Damaged { path, records } => write!(
                 f,
-                "{}: a page of it could not be stored (an I/O error, or a full disk): it ends there, and what was to \
-                 be stored counts as dropped by the writer",
-                path.display()
+                "{}: pages of it could not be stored, or were taken away (an I/O error, a full disk, somebody who \
+                 cut holes): {} packets that were written to it count as dropped by the writer",
+                path.display(),
+                grouped(*records)
+            ),
+            Notice::NotOnDisk {
+                path,
+                records,
+                none: true,
+            } => write!(
+                f,
+                "{}: the file system had become read-only: its {} packets are not on the disk, and count as dropped \
+                 by the writer",
+                path.display(),
+                grouped(*records)
+            ),
+            Notice::NotOnDisk { path, records, .. } => write!(
+                f,
+                "{}: the file system has become read-only while it was written: it is not known how many of its {} \
+                 packets are on the disk",
+                path.display(),
+                grouped(*records)
             ),
             Notice::Stays { path, error } => {
                 write!(

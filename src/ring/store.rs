@@ -380,6 +380,11 @@ impl Store {
         Ok(Some(path))
     }
 
+    /// Puts a live file aside of which nothing can be read, under a name that is not the ring's.
+    pub(super) fn put_aside(&mut self, live: &Path) -> io::Result<()> {
+        rename(live, &live.with_extension("damaged"))
+    }
+
     /// Removes the file being prepared, if there is one.
     pub(super) fn remove_next(&mut self) -> io::Result<()> {
         self.next

@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::slice;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use super::ahead::{Ahead, TICK};
 use super::error::{StoreError, name_full};
 use super::notice::{Notice, Notices};
 use super::prepare::{Layout, prepare};
+use super::repair::repair_own;
 use super::store::{Store, check_space};
 use crate::sys::mapping::{Mapping, Pages};
 
@@ -49,6 +50,8 @@ pub(super) struct Full {
     pub(super) mapping: Mapping,
     /// Bytes of it that are to stay.
     pub(super) len: usize,
+    /// Records in it.
+    pub(super) records: u64,
     /// The time of its first record; 0 is none.
     pub(super) first_us: u64,
     /// A page of it could not be stored.
@@ -77,6 +80,8 @@ struct Shared {
     changed: Condvar,
     /// How far the live file is written, as of the last commit.
     position: AtomicUsize,
+    /// Records that were committed, and are not in the file that was finished.
+    lost_records: AtomicU64,
 }
 
 impl Shared {
@@ -161,6 +166,12 @@ impl Swapper {
         (next, since.map(|since| since.elapsed()))
     }
 
+    /// Records that were committed, and were found not to be in the file when it was finished.
+    #[inline]
+    pub(super) fn lost_records(&self) -> u64 {
+        self.shared.lost_records.load(Ordering::Relaxed)
+    }
+
     /// Says how far the live file is written, for the swapper's next look.
     #[inline]
     pub(super) fn advanced(&self, position: usize) {
@@ -196,7 +207,7 @@ impl Swapper {
     /// Hands over the last file, if there is one, and lets the thread finish its work and end: in one step,
     /// or it would prepare another in between, if need be of what was just written. Returns the ring's files,
     /// oldest first.
-    pub(super) fn stop(mut self, last: Option<Full>) -> Vec<PathBuf> {
+    pub(super) fn stop(&mut self, last: Option<Full>) -> Vec<PathBuf> {
         let mut desk = self.shared.desk();
         desk.work.extend(last.map(Work::Full));
         desk.stop = true;
@@ -227,6 +238,8 @@ struct Named {
     pages: Pages,
     /// It was taken away, and that was said.
     taken: bool,
+    /// The file system had become read-only before the first packet went to it.
+    unnamed: bool,
 }
 
 /// The thread's own things.
@@ -280,7 +293,8 @@ impl Worker {
                 desk = shared.desk();
             } else if let Some(work) = desk.work.pop_front() {
                 drop(desk);
-                self.work(work);
+                let lost = self.work(work);
+                shared.lost_records.fetch_add(lost, Ordering::Relaxed);
                 desk = shared.desk();
             } else if desk.stop {
                 break;
@@ -374,9 +388,13 @@ impl Worker {
         }
     }
 
-    fn work(&mut self, work: Work) {
+    /// Returns how many committed records are found not to be in a file.
+    fn work(&mut self, work: Work) -> u64 {
         match work {
-            Work::Begun => self.begun(),
+            Work::Begun => {
+                self.begun();
+                0
+            }
             Work::Full(full) => self.full(full),
         }
     }
@@ -386,15 +404,20 @@ impl Worker {
             return;
         };
         let (sequence, path, named) = self.store.begin();
-        if let Err(error) = named {
-            self.tell_stays(path.clone(), &error);
-        }
+        let unnamed = match named {
+            Ok(()) => false,
+            Err(error) => {
+                self.tell_stays(path.clone(), &error);
+                error.kind() == io::ErrorKind::ReadOnlyFilesystem
+            }
+        };
         self.ending = self.live.replace(Named {
             sequence,
             path,
             file,
             pages,
             taken: false,
+            unnamed,
         });
     }
 
@@ -423,30 +446,65 @@ impl Worker {
         true
     }
 
-    fn full(&mut self, full: Full) {
+    fn full(&mut self, full: Full) -> u64 {
         let Full {
             mapping,
             len,
+            records,
             first_us,
             damaged,
         } = full;
+        let damaged = damaged || mapping.replaced_pages() != 0;
         drop(mapping);
         let Some(mut ended) = self.ending.take().or_else(|| self.live.take()) else {
-            return;
+            return 0;
         };
         self.look_after(&mut ended);
         if ended.taken {
-            return; // whoever took it may have it
+            return 0; // whoever took it may have it
         }
+        let has_holes = ended
+            .file
+            .metadata()
+            .is_ok_and(|meta| meta.blocks().saturating_mul(512) < ended.pages.len() as u64);
         drop(ended.pages);
         let cut = ended.file.set_len(len as u64);
+        // A page that was lost and not stored to again raises no signal, but takes no space either.
+        let lost = match &cut {
+            Ok(()) if damaged || has_holes => missing(&ended.file, records),
+            _ => 0,
+        };
         drop(ended.file);
-        let finished = cut.and_then(|()| self.store.finish(ended.sequence, &ended.path, first_us));
-        match finished {
-            Ok(Some(path)) if damaged => self.tell(Notice::Damaged { path }),
-            Ok(_) => {}
-            Err(error) => self.tell_stays(ended.path, &error),
+        if lost != 0 {
+            let path = ended.path.clone();
+            self.tell(Notice::Damaged {
+                path,
+                records: lost,
+            });
         }
+        let finished = cut.and_then(|()| {
+            if lost == records && first_us != 0 && records != 0 {
+                return self.store.put_aside(&ended.path);
+            }
+            self.store
+                .finish(ended.sequence, &ended.path, first_us)
+                .map(drop)
+        });
+        if let Err(error) = finished {
+            // A file system that has become read-only keeps what is stored in memory, and nowhere else.
+            let read_only = error.kind() == io::ErrorKind::ReadOnlyFilesystem;
+            self.tell_stays(ended.path.clone(), &error);
+            if read_only {
+                let path = ended.path;
+                self.tell(Notice::NotOnDisk {
+                    path,
+                    records,
+                    none: ended.unnamed,
+                });
+                return if ended.unnamed { records } else { lost };
+            }
+        }
+        lost
     }
 
     /// Makes the next file ready. On a full disk it gets what is left, if that is worth a file; else the ring
@@ -575,6 +633,15 @@ impl Worker {
     fn tell(&self, notice: Notice) {
         // Nobody listening is no reason to stop writing.
         let _ = self.notices.send(notice);
+    }
+}
+
+/// Makes a file readable again of which pages are lost. Returns how many of its records are gone.
+fn missing(file: &File, records: u64) -> u64 {
+    match repair_own(file) {
+        Ok(repaired) => records.saturating_sub(repaired.packets),
+        // Its beginning is gone, and with it all of it.
+        Err(_) => records,
     }
 }
 
