@@ -6,6 +6,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use common::files::{
     assert_all_readers_find, count_by_capinfos, count_by_tcpdump, count_by_tshark, packet_places,
@@ -1160,6 +1162,59 @@ fn a_file_system_that_becomes_read_only_is_told() {
             .unwrap();
         assert_eq!(read(&live).packets.len() as u64, ended.number("/written"));
     });
+}
+
+/// A finished file holds nothing of the one it was made of: not in what its segments leave unused either. Nor does
+/// one that a restart finished.
+#[test]
+fn a_recycled_file_keeps_nothing_of_the_old_one() {
+    const MARKER: &[u8] = b"thrown away long ago";
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let options = ["-g", "5", "-C", "256KiB", "-W", "2", "-s", "0"];
+    let payload = |fill: &[u8], packets: usize, bytes: usize| {
+        let body: Vec<u8> = fill.iter().copied().cycle().take(bytes).collect();
+        let send = || {
+            // Nobody reads there, but nobody answers that there is nobody either.
+            let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            for packet in 0..packets {
+                socket
+                    .send_to(&body, receiver.local_addr().unwrap())
+                    .unwrap();
+                if packet % 50 == 0 {
+                    thread::sleep(Duration::from_millis(2));
+                }
+            }
+        };
+        lab.receiver().run(send).unwrap();
+    };
+    let has_marker = |file: &PathBuf| {
+        let bytes = fs::read(file).unwrap();
+        bytes.windows(MARKER.len()).any(|window| window == MARKER)
+    };
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+    payload(MARKER, 1_000, 600);
+    capture.wait_written(1_000);
+    let marked = ring_files(dir.path());
+    assert!(marked.iter().any(has_marker));
+    // Of another length, so that segments end elsewhere.
+    payload(b"mine", 600, 1_400);
+    capture.wait_written(1_600);
+    until("the marked files are out of the ring", || {
+        ring_files(dir.path())
+            .iter()
+            .all(|file| !marked.contains(file))
+            .then_some(())
+    });
+    capture.kill();
+    let capture = Running::capture(lab.receiver(), dir.path(), &options);
+    let ended = capture.end();
+    assert!(!ended.files().is_empty());
+    for file in ended.files() {
+        assert!(!has_marker(&file), "{}", file.display());
+        assert!(!read(&file).packets.is_empty());
+    }
 }
 
 /// The same ring, its files ended at any moment: there is always a next one, and what the last one holds stays.

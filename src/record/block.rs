@@ -58,6 +58,14 @@ pub fn fill(space: &mut [u8]) {
     space[..HEAD_BYTES].copy_from_slice(&head(FILLER, total));
 }
 
+/// Makes what is inside a filler block zero.
+pub fn clear(filler: &mut [u8]) {
+    let inside = HEAD_BYTES..filler.len().saturating_sub(4);
+    if let Some(inside) = filler.get_mut(inside) {
+        inside.fill(0);
+    }
+}
+
 #[inline]
 pub(super) const fn pad4(len: usize) -> usize {
     (len + 3) & !3

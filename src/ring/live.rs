@@ -123,6 +123,11 @@ impl Live {
     /// committed. False where there is none.
     pub(super) fn next_segment(&mut self, len: usize, measures: Measures) -> bool {
         while self.segment_end < measures.capacity && !self.damaged {
+            if measures.filler {
+                // The file may be a recycled one: what it held is not to be handed on with this one.
+                let filler = &mut self.mapping.bytes()[self.position..self.segment_end];
+                block::clear(filler);
+            }
             self.position = self.segment_end;
             self.segment_end += measures.segment_bytes;
             self.record_end = measures.record_end(self.segment_end);

@@ -220,7 +220,7 @@ fn repair_bytes_of(
     own: bool,
 ) -> io::Result<(Repaired, usize)> {
     match u32_at(bytes, 0) {
-        Some(block::SECTION_HEADER) => repair_pcapng(bytes, boot_id),
+        Some(block::SECTION_HEADER) => repair_pcapng(bytes, boot_id, own),
         Some(0xa1b2_c3d4 | 0xa1b2_3c4d) => repair_pcap(bytes, own),
         _ => Err(invalid(
             "neither a pcapng nor a pcap file as lwnflog writes them",
@@ -236,7 +236,22 @@ fn invalid(what: &str) -> io::Error {
 /// than the file's first packet by more is left from the file that was recycled.
 const STALE_SLACK_US: u64 = 1_000_000;
 
-fn repair_pcapng(bytes: &mut [u8], boot_id: Option<&str>) -> io::Result<(Repaired, usize)> {
+/// A recycled file's fillers may hold what it held before.
+fn clear_fillers(mut bytes: &mut [u8]) {
+    while let Some((kind, len)) = whole_block_at(bytes, 0) {
+        let (block, rest) = bytes.split_at_mut(len);
+        if kind == block::FILLER {
+            block::clear(block);
+        }
+        bytes = rest;
+    }
+}
+
+fn repair_pcapng(
+    bytes: &mut [u8],
+    boot_id: Option<&str>,
+    own: bool,
+) -> io::Result<(Repaired, usize)> {
     let Some(header) = block_at(bytes, 0, bytes.len()) else {
         return Err(invalid("its section header is damaged"));
     };
@@ -298,6 +313,9 @@ fn repair_pcapng(bytes: &mut [u8], boot_id: Option<&str>) -> io::Result<(Repaire
         // Less than a filler takes is left at the file's end at the most: there it is cut off.
         fill(&mut bytes[at..segment_end]);
         at = segment_end;
+    }
+    if own {
+        clear_fillers(&mut bytes[..end]);
     }
     Ok((found, end))
 }
