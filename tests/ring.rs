@@ -1171,7 +1171,7 @@ fn a_recycled_file_keeps_nothing_of_the_old_one() {
     const MARKER: &[u8] = b"thrown away long ago";
     let (lab, dir) = (lab(), temp_dir());
     load_capture_rules(lab.receiver());
-    let options = ["-g", "5", "-C", "256KiB", "-W", "2", "-s", "0"];
+    let options = ["-g", "5", "-C", "1MiB", "-W", "2", "-s", "0"];
     let payload = |fill: &[u8], packets: usize, bytes: usize| {
         let body: Vec<u8> = fill.iter().copied().cycle().take(bytes).collect();
         let send = || {
@@ -1194,13 +1194,13 @@ fn a_recycled_file_keeps_nothing_of_the_old_one() {
         bytes.windows(MARKER.len()).any(|window| window == MARKER)
     };
     let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
-    payload(MARKER, 1_000, 600);
-    capture.wait_written(1_000);
+    payload(MARKER, 4_000, 600);
+    capture.wait_written(4_000);
     let marked = ring_files(dir.path());
     assert!(marked.iter().any(has_marker));
     // Of another length, so that segments end elsewhere.
-    payload(b"mine", 600, 1_400);
-    capture.wait_written(1_600);
+    payload(b"mine", 3_000, 1_400);
+    capture.wait_written(7_000);
     until("the marked files are out of the ring", || {
         ring_files(dir.path())
             .iter()
