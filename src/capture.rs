@@ -32,8 +32,25 @@ pub struct Outcome {
     pub explained_datagrams: u64,
     /// Datagrams cut by the receive buffer.
     pub truncated_datagrams: u64,
+    /// Why the kernel did not release the group: what came to it at the very end was not received.
+    pub detach_refused: Option<io::Error>,
     /// Why it ended before it was asked to.
     pub error: Option<io::Error>,
+}
+
+impl Outcome {
+    /// What is known of a capture whose thread has panicked: what it published last.
+    pub fn of_panic(account: &Account) -> Outcome {
+        Outcome {
+            tally: account.read(),
+            files: Vec::new(),
+            dropped_datagrams: 0,
+            explained_datagrams: 0,
+            truncated_datagrams: 0,
+            detach_refused: None,
+            error: Some(io::Error::other("its capturing thread panicked")),
+        }
+    }
 }
 
 /// One capture: a source, and a writer or none (`--discard`).
@@ -93,6 +110,7 @@ impl<S: Source, F: Format> Capture<S, F> {
         if error.is_none() {
             error = self.drain().err();
         }
+        let detach_refused = self.source.detach_refused();
         let dropped_datagrams = self.source.dropped_datagrams();
         let truncated_datagrams = self.source.truncated_datagrams();
         let files = match self.writer.take() {
@@ -114,6 +132,7 @@ impl<S: Source, F: Format> Capture<S, F> {
             dropped_datagrams,
             explained_datagrams: self.explained_datagrams,
             truncated_datagrams,
+            detach_refused,
             error,
         }
     }
@@ -142,7 +161,7 @@ impl<S: Source, F: Format> Capture<S, F> {
         }
         self.source.detach()?;
         self.account.set_detached();
-        // Nothing is added any more, so this ends.
+        // Nothing is added any more, or it ends with the kernel's refusal.
         while self.source.receive(false)? == Arrival::Batch {
             self.take_batch()?;
         }

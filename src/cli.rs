@@ -110,6 +110,9 @@ pub struct CaptureArgs {
     #[arg(long, help_heading = "Queue")]
     pub fail_closed: bool,
     /// With --queue: packets that may wait for their verdict. So many does a stopped capture hold back
+    ///
+    /// 65536 are reached after 0.1 s at 700,000 packets a second, 6.6 s at 10,000, 11 minutes at 100; then packets
+    /// pass unrecorded.
     #[arg(long, value_name = "N", default_value_t = config::QUEUE_LEN_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=i64::from(config::QUEUE_LEN_MAX)), help_heading = "Queue")]
     pub queue_len: u32,
     /// Receive buffer of each socket; a bare number is in KiB, as tcpdump's -B

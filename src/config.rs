@@ -57,8 +57,9 @@ pub struct RuleRequest {
     pub drop: bool,
 }
 
-/// Packets that may wait in a queue; docs/NFQUEUE.md has the measurement.
-pub const QUEUE_LEN_DEFAULT: u32 = 16_384;
+/// Packets that may wait in a queue: as many as can, or one sender's traffic loses some
+/// (docs/NFQUEUE.md).
+pub const QUEUE_LEN_DEFAULT: u32 = QUEUE_LEN_MAX;
 /// The most: newer kernels find waiting packets by a hash table that takes no more.
 pub const QUEUE_LEN_MAX: u32 = 65_536;
 

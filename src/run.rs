@@ -265,7 +265,7 @@ pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result
             }
         }
     };
-    let watcher = thread(watch).context(NO_THREAD)?;
+    thread(watch).context(NO_THREAD)?;
     let mut voice = Voice::new(quiet, json).context(NO_THREAD)?;
     let mut session = start(settings, quiet)?;
     voice.greet(&session);
@@ -306,8 +306,8 @@ pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result
         }
     }
     let (report, error) = session.finish();
+    // The watcher ends with it, or with the process.
     handle.close();
-    let _ = watcher.join();
     let told = voice.report(&report);
     match error {
         Some(error) => Err(error).context("the capture ended early"),

@@ -49,20 +49,26 @@ impl Session {
         for (running, counted) in running.into_iter().zip(befores.into_iter().zip(afters)) {
             let Running {
                 number,
+                account,
                 watch,
                 thread,
                 queue_status,
                 ..
             } = running;
-            let Ok(Some(mut outcome)) = thread.join() else {
-                error.get_or_insert_with(|| io::Error::other("a capturing thread panicked"));
-                continue;
+            let joined = thread.join();
+            let panicked = joined.is_err();
+            let mut outcome = match joined {
+                Ok(Some(outcome)) => outcome,
+                _ => Outcome::of_panic(&account),
             };
             let bounds = both(counted);
             let last = queue_status
                 .and_then(|status| *status.lock().unwrap_or_else(PoisonError::into_inner));
             let dropped_by_kernel = last.map_or(0, |last| count_unseen_end(&mut outcome, last));
-            let tail_overrun = !queues && outcome.dropped_datagrams > outcome.explained_datagrams;
+            // Packets that nobody received were numbered all the same.
+            let unreceived = panicked || outcome.detach_refused.is_some();
+            let tail_overrun =
+                !queues && (unreceived || outcome.dropped_datagrams > outcome.explained_datagrams);
             tail |= tail_overrun;
             refused += dropped_by_kernel;
             let figures = Figures::new(Some(number), &outcome.tally, bounds, tail_overrun);
@@ -72,6 +78,18 @@ impl Session {
                 figures
             });
             remarks.extend(remarks_on(&outcome, &watch, number, bounds));
+            if panicked {
+                remarks.push(format!(
+                    "the thread that captured {number} panicked: its figures are those of its last batch, and what came \
+                     to it later counts as overrun; please report this"
+                ));
+            }
+            if let Some(refused) = &outcome.detach_refused {
+                remarks.push(format!(
+                    "the kernel did not release {number} when it was asked to ({refused}): what came between then and the \
+                     end of the socket was not received, and counts as overrun"
+                ));
+            }
             sum += outcome.tally;
             files.extend(outcome.files);
             if let Some(cause) = outcome.error {
@@ -179,4 +197,81 @@ fn remarks_on(
         ));
     }
     remarks
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::account::Account;
+    use crate::capture::Control;
+    use crate::config::{QueueOptions, Settings};
+    use crate::record::LinkType;
+    use crate::session::Drops;
+
+    fn settings() -> Settings {
+        Settings {
+            target: Target::Group,
+            numbers: vec![5],
+            output: None,
+            link: LinkType::Ethernet,
+            snaplen: 128,
+            count: None,
+            duration: None,
+            rotate: None,
+            buffer_bytes: 1 << 20,
+            batch: 1024,
+            flush: Duration::from_millis(100),
+            rule: None,
+            queue: QueueOptions::default(),
+        }
+    }
+
+    #[test]
+    fn a_thread_that_panics_is_in_the_report() {
+        let account = Arc::new(Account::default());
+        account.publish(&Tally {
+            received: 100,
+            written: 90,
+            writer: 10,
+            numbered: 120,
+            overrun: 20,
+            ..Tally::default()
+        });
+        let thread = thread::Builder::new().spawn(|| panic!("a test")).unwrap();
+        let watch = || Watch::before_bind(Target::Group, &[]);
+        let session = Session {
+            settings: settings(),
+            control: Arc::new(Control::new(None)),
+            running: vec![Running {
+                number: 5,
+                account,
+                watch: watch(),
+                thread,
+                granted_buffer_bytes: 0,
+                queue_status: None,
+            }],
+            watch: watch(),
+            installed: None,
+            notices: mpsc::channel().1,
+            begun: Instant::now(),
+            drops_before: Drops::now(),
+        };
+        let (report, error) = session.finish();
+        assert_eq!(report.groups.len(), 1);
+        assert_eq!(
+            (report.total.written, report.total.dropped.writer),
+            (90, 10)
+        );
+        assert_eq!(report.total.dropped.overrun, 20);
+        assert!(error.unwrap().to_string().contains("panicked"));
+        assert!(
+            report.remarks[0].contains("5 panicked"),
+            "{:?}",
+            report.remarks
+        );
+    }
 }

@@ -103,6 +103,12 @@ pub trait Source {
     /// What the system says.
     fn detach(&mut self) -> io::Result<()>;
 
+    /// What the kernel said against detaching, once nothing comes any more that it has sent before it said so. Packets
+    /// may come then until the source is dropped.
+    fn detach_refused(&mut self) -> Option<io::Error> {
+        None
+    }
+
     /// Datagrams that the socket had no room for.
     fn dropped_datagrams(&self) -> u64;
 

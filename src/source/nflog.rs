@@ -71,6 +71,16 @@ impl GroupConfig {
     }
 }
 
+/// How far the end of a group has come.
+#[derive(Debug)]
+enum Detaching {
+    No,
+    /// The kernel has been asked to unbind the group; its answer stands behind the last packets.
+    Asked,
+    /// It has answered.
+    Answered(io::Result<()>),
+}
+
 /// One bound group: its socket and its receive buffer.
 pub struct Group {
     socket: NlSocket,
@@ -85,6 +95,8 @@ pub struct Group {
     truncated: u64,
     /// It is known whether the kernel stamps packets by itself.
     stamps_known: bool,
+    /// How far the end has come.
+    detaching: Detaching,
     granted_buffer_bytes: usize,
 }
 
@@ -130,6 +142,7 @@ impl Group {
             shapes: Box::default(),
             truncated: 0,
             stamps_known: false,
+            detaching: Detaching::No,
             granted_buffer_bytes,
             config,
         };
@@ -210,6 +223,21 @@ impl Group {
         }
     }
 
+    /// Nothing comes behind the kernel's answer to the request to unbind, or should: where it has refused, packets
+    /// go on coming.
+    #[cold]
+    fn last_packets(&mut self, arrival: Arrival) -> Arrival {
+        if matches!(self.detaching, Detaching::Asked)
+            && let Some(answer) = source_socket::answered(&self.buffer[..self.filled])
+        {
+            self.detaching = Detaching::Answered(answer);
+        }
+        match self.detaching {
+            Detaching::Answered(_) => Arrival::Nothing,
+            _ => arrival,
+        }
+    }
+
     /// The receive buffer that the kernel granted, which may be less than was asked for.
     pub fn granted_buffer_bytes(&self) -> usize {
         self.granted_buffer_bytes
@@ -227,7 +255,11 @@ impl Source for Group {
     #[inline]
     fn receive(&mut self, wait: bool) -> io::Result<Arrival> {
         if self.kept.is_empty() {
-            return self.fill(wait);
+            let arrival = self.fill(wait)?;
+            return Ok(match self.detaching {
+                Detaching::No => arrival,
+                _ => self.last_packets(arrival),
+            });
         }
         let kept = self.kept.remove(0);
         self.buffer[..kept.len()].copy_from_slice(&kept);
@@ -262,9 +294,18 @@ impl Source for Group {
 
     fn detach(&mut self) -> io::Result<()> {
         self.send(
-            NlmF::empty(),
+            NlmF::ACK,
             [bytes(NfLogCfg::Cmd.into(), &[LogCmd::Unbind.into()])],
-        )
+        )?;
+        self.detaching = Detaching::Asked;
+        Ok(())
+    }
+
+    fn detach_refused(&mut self) -> Option<io::Error> {
+        match std::mem::replace(&mut self.detaching, Detaching::Asked) {
+            Detaching::Answered(answer) => answer.err(),
+            _ => None,
+        }
     }
 
     fn dropped_datagrams(&self) -> u64 {

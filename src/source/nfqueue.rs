@@ -82,6 +82,8 @@ pub struct Queue {
     verdict: VerdictBatch,
     /// The id that the last verdict was given up to.
     settled_id: u32,
+    /// The id of the last packet of a verdict that could not be sent. The next one answers for it as well.
+    due_id: Option<u32>,
     pace: Pace,
     stage: Stage,
     last_status: LastStatus,
@@ -121,6 +123,7 @@ impl Queue {
             kept: Vec::new(),
             verdict: VerdictBatch::new(queue, verdict_number(config.verdict), config.mark),
             settled_id: 0,
+            due_id: None,
             pace: Pace::new(),
             stage: Stage::Bound,
             last_status: LastStatus::default(),
@@ -215,6 +218,34 @@ impl Queue {
         )
     }
 
+    /// The verdict on every packet up to `id`. Where the system has no room for it just now, it is due still.
+    #[inline]
+    fn give_verdict(&mut self, id: u32) -> io::Result<()> {
+        match self.socket.send(self.verdict.up_to(id), Msg::empty()) {
+            Ok(_) => {
+                (self.settled_id, self.due_id) = (id, None);
+                Ok(())
+            }
+            Err(error) if passes(&error) => {
+                self.due_id = Some(id);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    #[cold]
+    fn nothing_came(&mut self) -> io::Result<()> {
+        if let Some(id) = self.due_id {
+            // No batch comes that would answer for it.
+            self.give_verdict(id)?;
+        }
+        if self.stage == Stage::Closing && self.due_id.is_none() {
+            self.release()?;
+        }
+        Ok(())
+    }
+
     /// What the kernel counted, once the queue is released.
     pub fn last_status(&self) -> LastStatus {
         Arc::clone(&self.last_status)
@@ -245,8 +276,8 @@ impl Source for Queue {
         }
         let arrival = self.fill(wait)?;
         self.pace.note(self.datagrams.len());
-        if arrival == Arrival::Nothing && self.stage == Stage::Closing {
-            self.release()?;
+        if arrival == Arrival::Nothing {
+            self.nothing_came()?;
         }
         Ok(arrival)
     }
@@ -273,14 +304,14 @@ impl Source for Queue {
         for datagram in self.datagrams.iter() {
             match packet_id(datagram) {
                 Some(id) => last = Some(id),
-                None => refusal(datagram)?,
+                None if refusal(datagram)? => self.due_id = Some(self.settled_id),
+                None => {}
             }
         }
-        if let Some(id) = last {
-            self.settled_id = id;
-            self.socket.send(self.verdict.up_to(id), Msg::empty())?;
+        match last {
+            Some(id) => self.give_verdict(id),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Ends queueing first: what waits when a queue is unbound the kernel drops, so it is unbound
@@ -324,12 +355,24 @@ fn verdict_number(verdict: Verdict) -> u32 {
     u32::from(verdict != Verdict::Drop)
 }
 
+/// Whether an error of sending goes away by itself: no memory, no room, a signal.
+#[cold]
+fn passes(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOBUFS | libc::ENOMEM | libc::EAGAIN | libc::EINTR)
+    )
+}
+
 /// What the kernel says against a verdict. That there is none such packet is nothing: those of a
 /// device that went down, or of a deleted rule, are dropped while they wait.
+///
+/// True where it has to be given again: the kernel had no memory for it.
 #[cold]
-fn refusal(datagram: &[u8]) -> io::Result<()> {
+fn refusal(datagram: &[u8]) -> io::Result<bool> {
     match answer(datagram) {
-        None | Some((_, 0 | libc::ENOENT)) => Ok(()),
+        None | Some((_, 0 | libc::ENOENT)) => Ok(false),
+        Some((_, libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN | libc::EINTR)) => Ok(true),
         Some((_, libc::EPERM)) => Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             "the kernel takes no verdict from this process any more: it needs CAP_NET_ADMIN as long as it runs",
