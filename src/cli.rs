@@ -17,7 +17,7 @@ use crate::config;
     version,
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    after_help = "Examples:\n  nft -f nft-rules/capture.nft && lwnflog --group 5\n  lwnflog --queue 5 --fail-closed\n  lwnflog --group 5 --install-rule --iface eth0 -w /var/capture -W 16\n  lwnflog rules --group 5-8 | nft -f -\n  lwnflog demo\n\nSignals: SIGINT and SIGTERM end the capture, SIGUSR1 prints figures, SIGHUP goes on to the next file.\nExit status: 0 done, 1 an error, 2 wrong options, 130 after a second SIGINT or SIGTERM."
+    after_help = "Examples:\n  nft -f nft-rules/capture.nft && lwnflog --group 5\n  lwnflog --queue 5 --fail-closed\n  lwnflog --group 5 --install-rule --iface eth0 -w /var/capture -W 16\n  lwnflog rules --group 5-8 | nft -f -\n  lwnflog demo\n\nSignals: SIGINT, SIGTERM and SIGQUIT end the capture, SIGUSR1 prints figures, SIGHUP goes on to the next file;\nno other ends it without its report.\nExit status: 0 done, 1 an error, 2 wrong options, 130 after a second SIGINT or SIGTERM."
 )]
 pub struct Cli {
     /// What else there is to do.

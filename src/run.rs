@@ -5,6 +5,7 @@ mod speaker;
 mod voice;
 
 use std::io::{self, Write};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -13,7 +14,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+use signal_hook::consts::{
+    SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM,
+    SIGXCPU, SIGXFSZ,
+};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
@@ -38,6 +42,23 @@ const SLOW_START: Duration = Duration::from_secs(1);
 const UNFED_AFTER: Duration = Duration::from_secs(2);
 /// How often it is looked for rules while no packet comes: they may have been taken away.
 const UNFED_EVERY: Duration = Duration::from_secs(5);
+
+/// Signals that end a capture, with its report: SIGXCPU comes before the limit of processor time ends it.
+const ENDING: [i32; 4] = [SIGINT, SIGTERM, SIGQUIT, SIGXCPU];
+/// Signals that would end the process if nobody cared. SIGUSR2 has tcpdump write what it holds back: lwnflog holds
+/// nothing back.
+const MEANINGLESS: [i32; 8] = [
+    SIGUSR2,
+    SIGALRM,
+    SIGVTALRM,
+    SIGPROF,
+    SIGIO,
+    SIGXFSZ,
+    libc::SIGPWR,
+    libc::SIGSTKFLT,
+];
+/// The real-time signals that a C library leaves to its users (`signal(7)`).
+const REAL_TIME: RangeInclusive<i32> = 35..=64;
 
 /// What is due every so often, counted from the beginning of the capture. However many times went by
 /// unseen (a stopped process, a suspended machine), it is due once, and keeps its phase.
@@ -246,16 +267,19 @@ fn thread(body: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle
 pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result<()> {
     // A second one does not wait, whatever goes on: files are valid as they are.
     let asked = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    for signal in ENDING {
         flag::register_conditional_shutdown(signal, 130, Arc::clone(&asked))
             .and_then(|_| flag::register(signal, Arc::clone(&asked)))
             .context("watching signals")?;
     }
-    // A file that grows beyond the limit for this process is an error, not its end.
-    flag::register(SIGXFSZ, Arc::default()).context("watching signals")?;
+    // What has no meaning here does not end a capture without its report. (A file that grows beyond the limit
+    // for this process, SIGXFSZ, is an error.)
+    for signal in MEANINGLESS.into_iter().chain(REAL_TIME) {
+        flag::register(signal, Arc::default()).context("watching signals")?;
+    }
     // Signals are watched before anything is opened, so that none finds nobody at home.
-    let mut signals =
-        Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1]).context("watching signals")?;
+    let watched = ENDING.into_iter().chain([SIGHUP, SIGUSR1]);
+    let mut signals = Signals::new(watched).context("watching signals")?;
     let handle = signals.handle();
     let (to_main, from_signals) = mpsc::channel();
     let watch = move || {

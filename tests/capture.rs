@@ -493,6 +493,51 @@ fn signals_end_the_capture_with_nothing_lost() {
     }
 }
 
+/// No signal that somebody may send ends a capture without its report.
+#[test]
+fn no_signal_takes_the_report_away() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    let harmless = [
+        Signal::USR2,
+        Signal::PIPE,
+        Signal::ALARM,
+        Signal::VTALARM,
+        Signal::PROF,
+        Signal::IO,
+        Signal::POWER,
+        Signal::STKFLT,
+        Signal::XFSZ,
+        Signal::CHILD,
+        Signal::URG,
+        Signal::WINCH,
+    ];
+    for (sent, signal) in (1..).zip(harmless) {
+        capture.signal(signal);
+        Traffic::new(64, 1).send(&lab, None).unwrap();
+        capture.wait_written(sent);
+    }
+    for number in 35..=64 {
+        let kill = ["-c", &format!("kill -{number} {}", capture.pid())];
+        common::run(Command::new("sh").args(kill), "");
+    }
+    Traffic::new(64, 1).send(&lab, None).unwrap();
+    capture.wait_written(13);
+    assert_eq!(capture.end().number("/written"), 13);
+    for signal in [Signal::QUIT, Signal::XCPU, Signal::TERM] {
+        let capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+        let ended = capture.end_by(signal);
+        assert!(
+            ended.status.success(),
+            "{signal:?}: {} {}",
+            ended.status,
+            ended.said
+        );
+        assert_eq!(ended.number("/detected"), 0);
+    }
+}
+
 #[test]
 fn sigusr1_prints_figures() {
     let (lab, dir) = (lab(), temp_dir());

@@ -108,13 +108,10 @@ fn a_verdict_that_cannot_be_sent_is_given_with_the_next() {
         .arg(dir.path());
     let mut capture = Running::spawn(command);
     capture.wait_said("capturing queue");
-    for round in 1..=8 {
-        Traffic::new(64, 5)
-            .stream(round as u16)
-            .send(&lab, None)
-            .unwrap();
+    for round in 1..=8u16 {
+        Traffic::new(64, 5).stream(round).send(&lab, None).unwrap();
         capture.wait_stats("they have come", |stats| {
-            number(stats, "/written") >= 5 * round
+            number(stats, "/written") >= 5 * u64::from(round)
         });
     }
     // The kernel holds nothing that is never answered for.

@@ -216,7 +216,7 @@ fn load_rule_at(lab: &Lab, priority: i32) {
 
 #[test]
 fn fragments_are_seen_as_they_came_below_priority_400() {
-    for priority in [i32::MIN, -401] {
+    for priority in [i32::MIN, i32::MIN + 1, -401] {
         let lab = lab();
         load_rule_at(&lab, priority);
         let (frames, _) = fragments(&lab);
@@ -379,4 +379,48 @@ fn frames_of_unknown_protocols_count_before_the_hook() {
         (ended.number("/written"), ended.number("/before_hook")),
         (1, 2)
     );
+}
+
+/// The receiver's interface becomes a port of a bridge that has its address, and bridged packets come to IP's hooks.
+fn make_bridge(lab: &Lab) {
+    let script = format!(
+        "ip link add br0 type bridge && ip link set br0 address {} up && \
+         ip address flush dev {RX} && ip link set {RX} master br0 && ip address add {}/24 dev br0 && \
+         echo 1 > /proc/sys/net/bridge/bridge-nf-call-iptables",
+        lab.rx().mac.map(|byte| format!("{byte:02x}")).join(":"),
+        lab.rx().address
+    );
+    common::run_in(lab.receiver(), "sh", &["-ec", &script]);
+}
+
+/// br_netfilter takes a bridged packet out of its second way through prerouting, at NF_IP_PRI_FIRST: a rule of that
+/// priority sees it twice, ours once.
+#[test]
+fn a_bridged_packet_comes_once() {
+    for (options, rule, times) in [
+        (&["--group", "5"][..], None, 2),
+        (&["--group", "5"], Some(()), 1),
+        (&["--group", "5", "--install-rule"], None, 1),
+    ] {
+        let (lab, dir) = (lab(), temp_dir());
+        make_bridge(&lab);
+        match rule {
+            Some(()) => load_capture_rules(lab.receiver()),
+            None if times == 2 => load_rule_at(&lab, i32::MIN),
+            None => {}
+        }
+        let mut capture = Running::capture(lab.receiver(), dir.path(), options);
+        common::send_frames(lab.sender(), TX, &vec![udp_frame(&lab, b"once"); 10]);
+        capture.wait_stats("they have come", |stats| {
+            number(stats, "/received") >= 10 * times
+        });
+        let ended = capture.end();
+        ended.assert_balanced();
+        let contents = read(&ended.files()[0]);
+        let once = contents
+            .packets
+            .iter()
+            .filter(|packet| packet.data.ends_with(b"once"));
+        assert_eq!(once.count() as u64, 10 * times, "{options:?} {rule:?}");
+    }
 }

@@ -188,7 +188,7 @@ fn rule_files_load_twice_and_replace_only_their_own_table() {
                 run("nft", &["-f", &path]);
                 assert_eq!(ruleset(), once, "{name} loaded again");
                 assert!(
-                    once.contains("priority -2147483648; policy accept;"),
+                    once.contains("priority -2147483647; policy accept;"),
                     "{once}"
                 );
                 run("nft", &["delete", "table", "ip", "lwnflog"]);
@@ -365,7 +365,7 @@ fn counter_is_exact_and_final() {
             "{feed}"
         );
         let hook = feed.hook.unwrap();
-        assert_eq!((hook.number, hook.priority), (0, i32::MIN));
+        assert_eq!((hook.number, hook.priority), (0, -2_147_483_647));
         let mut detected = Detected::new(&[feed]).unwrap();
         assert_eq!(detected.read().unwrap(), Some(0));
         send_packets(1000);

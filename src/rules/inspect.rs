@@ -351,7 +351,7 @@ mod tests {
             handle: 4,
             hook: Some(Hook {
                 number: 0,
-                priority: i32::MIN,
+                priority: crate::rules::PRIORITY,
             }),
             prefix: None,
             snaplen: None,

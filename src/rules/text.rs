@@ -144,7 +144,7 @@ mod tests {
              \tcounter detected {}\n\
              \n\
              \tchain prerouting {\n\
-             \t\ttype filter hook prerouting priority -2147483648; policy accept;\n\
+             \t\ttype filter hook prerouting priority -2147483647; policy accept;\n\
              \t\tcounter name \"detected\" log group 5\n\
              \t}\n\
              }\n"
@@ -185,7 +185,7 @@ mod tests {
                  \t}}\n\
                  \n\
                  \tchain prerouting {{\n\
-                 \t\ttype filter hook prerouting priority -2147483648; policy accept;\n\
+                 \t\ttype filter hook prerouting priority -2147483647; policy accept;\n\
                  \t\tiifname != \"eth0\" return\n\
                  \t\tmeta cpu vmap {{ {} }}\n\
                  \t\tgoto g5\n\

@@ -164,7 +164,7 @@ impl Voice {
         }
         if self.status_line {
             self.line_open = true;
-            let line = status(&figures, rate, session.settings());
+            let line = status(&figures, rate, session.settings(), columns());
             self.people.say(format!("\r\x1b[K{line}").into_bytes());
         }
     }
@@ -172,7 +172,7 @@ impl Voice {
     pub(super) fn figures_now(&mut self, session: &mut Session) {
         let figures = session.figures();
         let rate = self.rate(figures.received);
-        self.say(&status(&figures, rate, session.settings()));
+        self.say(&status(&figures, rate, session.settings(), usize::MAX));
     }
 
     /// Gives the report. To people as well, but where a program has it and they want quiet.
@@ -201,30 +201,71 @@ fn json_line(object: &impl serde::Serialize) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// `12,000 packets/s, 36,000 written, 0 dropped, 0 skipped, file 3 of 8, 4,123,456 bytes`
-fn status(figures: &Figures, rate: f64, settings: &Settings) -> String {
+/// Columns of the terminal that a line may take: one less than it has, or the cursor goes on to the next.
+fn columns() -> usize {
+    const COLUMNS: u16 = 80;
+    let size = rustix::termios::tcgetwinsize(io::stderr());
+    let columns = size.map_or(COLUMNS, |size| size.ws_col);
+    usize::from(if columns == 0 { COLUMNS } else { columns }) - 1
+}
+
+/// `12,000 packets/s, 36,000 written, 0 dropped, 0 skipped, file 3 of 8, 4,123,456 bytes`; as much of it
+/// as the columns take.
+fn status(figures: &Figures, rate: f64, settings: &Settings, columns: usize) -> String {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "a rate is not negative"
     )]
-    let rate = grouped(rate.round() as u64);
+    let rate = rate.round() as u64;
     let (kept, what) = match settings.output {
         Some(_) => (figures.written, "written"),
         None => (figures.discarded, "counted"),
     };
-    let mut line = format!(
-        "{rate} packets/s, {} {what}, {} dropped, {} skipped",
-        grouped(kept),
-        grouped(figures.dropped.total()),
-        grouped(figures.skipped),
-    );
+    let dropped = figures.dropped.total();
+    let mut parts = vec![
+        format!("{} packets/s", grouped(rate)),
+        format!("{} {what}", grouped(kept)),
+        format!("{} dropped", grouped(dropped)),
+        format!("{} skipped", grouped(figures.skipped)),
+    ];
     if let Some(output) = &settings.output {
         let rings = settings.numbers.len();
-        let place = ring_place(figures.files_begun, output.files as u64, rings);
-        line += &format!(", {place}, {} bytes", grouped(figures.bytes));
+        parts.push(ring_place(figures.files_begun, output.files as u64, rings));
+        parts.push(format!("{} bytes", grouped(figures.bytes)));
     }
+    while parts.len() >= 3 {
+        let line = parts.join(", ");
+        if line.len() <= columns {
+            return line;
+        }
+        parts.pop();
+    }
+    let mut line = format!(
+        "{}/s, {} {what}, {} dropped",
+        short(rate),
+        short(kept),
+        short(dropped)
+    );
+    line.truncate(columns);
     line
+}
+
+/// A number in four digits at the most, cut, and what they are multiples of: `812k`, `1.0T`.
+fn short(number: u64) -> String {
+    let mut unit = 1;
+    for name in ["", "k", "M", "G", "T", "P", "E"] {
+        if number / unit < 1000 {
+            let tenths = number / (unit / 10).max(1) % 10;
+            return match (unit, number / unit) {
+                (1, whole) => whole.to_string(),
+                (_, whole @ ..10) => format!("{whole}.{tenths}{name}"),
+                (_, whole) => format!("{whole}{name}"),
+            };
+        }
+        unit = unit.saturating_mul(1000);
+    }
+    number.to_string()
 }
 
 /// Where in its ring a capture is that has begun so many files; of several rings, the sum.
@@ -247,7 +288,40 @@ fn ring_place(begun: u64, files: u64, rings: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[test]
+    fn the_status_line_fits_any_terminal() {
+        let cli = crate::cli::Cli::try_parse_from(["lwnflog", "-g", "5"]).unwrap();
+        let settings = crate::run::settings(&cli.capture).unwrap();
+        let many = 1_000_000_000_000;
+        let mut figures = Figures {
+            written: many,
+            skipped: many,
+            bytes: many,
+            files_begun: many,
+            ..Figures::default()
+        };
+        figures.dropped.overrun = many;
+        for (columns, wanted) in [
+            (39, "1.0M/s, 1.0T written, 1.0T dropped"),
+            (
+                79,
+                "1,000,000 packets/s, 1,000,000,000,000 written, 1,000,000,000,000 dropped",
+            ),
+            (10, "1.0M/s, 1."),
+        ] {
+            assert_eq!(status(&figures, 1e6, &settings, columns), wanted);
+        }
+        let all = status(&figures, 1e6, &settings, usize::MAX);
+        assert!(all.ends_with("1,000,000,000,000 bytes"), "{all}");
+        assert_eq!(
+            ["0", "999", "812k", "1.9k", "10M", "18E"],
+            [0, 999, 812_345, 1_999, 10_999_999, u64::MAX].map(short)
+        );
+    }
 
     #[test]
     fn a_place_in_the_ring() {

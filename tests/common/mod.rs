@@ -136,7 +136,7 @@ pub fn load_rule(namespace: &Namespace, before: &str, log: &str) {
         namespace,
         &format!(
             "table ip lwnflog {{ counter detected {{}}\n chain prerouting {{ \
-             type filter hook prerouting priority -2147483648; policy accept; \
+             type filter hook prerouting priority -2147483647; policy accept; \
              {before} counter name detected log {log}; }}\n}}"
         ),
     );

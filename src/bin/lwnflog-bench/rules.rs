@@ -87,7 +87,7 @@ pub(crate) fn lwnflog_in_turn(groups: &[u16]) -> String {
         .collect();
     text + &format!(
         "chain prerouting {{
-            type filter hook prerouting priority -2147483648; policy accept;
+            type filter hook prerouting priority -2147483647; policy accept;
             iifname != \"{RX}\" return
             numgen inc mod {} vmap {{ {} }}
         }}\n}}\n",
@@ -97,12 +97,12 @@ pub(crate) fn lwnflog_in_turn(groups: &[u16]) -> String {
 }
 
 fn ip_table(action: &str) -> String {
-    // The thesis registered its hook with NF_IP_PRI_FIRST.
+    // The thesis registered its hook with NF_IP_PRI_FIRST; ours is one step behind.
     format!(
         "table ip lwnflog {{
             counter detected {{ }}
             chain prerouting {{
-                type filter hook prerouting priority -2147483648; policy accept;
+                type filter hook prerouting priority -2147483647; policy accept;
                 iifname \"{RX}\" {action}
             }}
         }}"

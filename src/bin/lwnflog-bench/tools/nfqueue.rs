@@ -19,7 +19,7 @@ fn rules() -> String {
         "table ip lwnflog {{
             counter detected {{ }}
             chain before {{
-                type filter hook prerouting priority -2147483648; policy accept;
+                type filter hook prerouting priority -2147483647; policy accept;
                 iifname \"{RX}\" counter name detected
             }}
             chain after {{
