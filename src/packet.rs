@@ -30,6 +30,10 @@ pub struct Packet<'a> {
     pub ifindex_in: u32,
     /// The device it leaves by; 0 is none (always at prerouting).
     pub ifindex_out: u32,
+    /// The port of the bridge that is [`Packet::ifindex_in`], or that leaves by [`Packet::ifindex_out`]; 0 is none.
+    pub ifindex_port: u32,
+    /// The VLAN tag that was taken off: its protocol and TCI, network byte order.
+    pub vlan: Option<[u8; VLAN_TAG_BYTES]>,
     /// EtherType, host byte order: 0x0800 is IPv4.
     pub protocol: u16,
     /// `ARPHRD_*` of the device; [`Packet::HW_TYPE_UNKNOWN`] where the kernel did not say.
@@ -110,13 +114,17 @@ pub const ETHERTYPE_IPV4: u16 = 0x0800;
 /// Bytes of the shortest IPv4 header.
 pub const IPV4_HEADER_BYTES: usize = 20;
 /// `ARPHRD_ETHER` (`linux/if_arp.h`).
-const ARPHRD_ETHER: u16 = 1;
+pub(crate) const ARPHRD_ETHER: u16 = 1;
 /// `ARPHRD_LOOPBACK`: `lo` carries Ethernet headers, all zero but the type.
 const ARPHRD_LOOPBACK: u16 = 772;
 /// Bytes of an Ethernet header without tags.
 pub const ETHERNET_HEADER_BYTES: usize = 14;
-/// An Ethernet header with two tags of four bytes: the longest taken for one.
-const ETHERNET_HEADER_MAX_BYTES: usize = 22;
+/// Bytes of a VLAN tag (IEEE 802.1Q): protocol, TCI.
+pub const VLAN_TAG_BYTES: usize = 4;
+/// Tags that an Ethernet header is taken to have at the most.
+const VLAN_TAGS_MAX: usize = 2;
+/// The protocols of a tag: 802.1Q, 802.1ad.
+const VLAN_PROTOCOLS: [u16; 2] = [0x8100, 0x88a8];
 
 /// Which way a packet goes, as far as its hook tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,10 +139,12 @@ impl<'a> Packet<'a> {
     /// [`Packet::hw_type`] where the message has no `NFULA_HWTYPE`.
     pub const HW_TYPE_UNKNOWN: u16 = u16::MAX;
 
-    /// True for what this tool records: an IPv4 header that is there at least in its fixed part.
+    /// True for what this tool records: what the kernel says is IPv4, and what of it is there does not
+    /// contradict. A rule's own snap length may leave less than a header, or nothing.
     #[inline]
     pub fn is_ipv4(&self) -> bool {
-        self.protocol == ETHERTYPE_IPV4 && has_ipv4_header(self.payload)
+        let version = self.payload.first().is_none_or(|first| first >> 4 == 4);
+        self.protocol == ETHERTYPE_IPV4 && version
     }
 
     /// The length of the packet from its IPv4 header on, before it was cut.
@@ -150,38 +160,193 @@ impl<'a> Packet<'a> {
         total.max(captured)
     }
 
-    /// The Ethernet header, if the device says it is one and it announces IPv4.
+    /// The Ethernet header, if the device says it is one, its EtherType is IPv4's, and it is there.
     ///
-    /// A device may well hand over a hardware header that is not Ethernet (or garbage): the type
-    /// of the device decides, then the length, then the header's own EtherType.
+    /// `NFULA_HWHEADER` has as many bytes as the device wants in front of a packet (`hard_header_len`), of
+    /// whatever stands there: the type of the device decides, then the header's own EtherType, and what is behind
+    /// it must be the packet. At IP's output and postrouting it is what an earlier header has left, or the packet
+    /// itself: none is believed there.
     #[inline]
     pub fn ethernet_header(&self) -> Option<&'a [u8]> {
-        let header = self.hw_header;
-        let plausible = matches!(self.hw_type, ARPHRD_ETHER | ARPHRD_LOOPBACK)
-            && (ETHERNET_HEADER_BYTES..=ETHERNET_HEADER_MAX_BYTES).contains(&header.len());
-        (plausible && header.ends_with(&ETHERTYPE_IPV4.to_be_bytes())).then_some(header)
+        if !matches!(self.hw_type, ARPHRD_ETHER | ARPHRD_LOOPBACK) || self.is_ip_output() {
+            return None;
+        }
+        let (header, behind) = self
+            .hw_header
+            .split_at_checked(ethernet_bytes(self.hw_header)?)?;
+        let same = |(header, payload)| header == payload;
+        behind.iter().zip(self.payload).all(same).then_some(header)
     }
 
-    /// Which way the packet goes (`linux/netfilter.h`: hooks 3 and 4 are output and postrouting).
+    /// The link-layer source address, where it can be believed.
+    #[inline]
+    pub fn link_source(&self) -> Option<[u8; ETHERNET_ADDRESS_BYTES]> {
+        let source = self.hw_source.try_into().ok();
+        source.filter(|_| !self.is_ip_output())
+    }
+
+    /// Whether the hook is one of IP's that a packet passes on its way out (`linux/netfilter.h`: 3 and 4 are output and
+    /// postrouting).
+    #[inline]
+    fn is_ip_output(&self) -> bool {
+        matches!(self.hook, 3 | 4) && !matches!(self.family, NFPROTO_NETDEV | NFPROTO_BRIDGE)
+    }
+
+    /// Which way the packet goes, by hook and family.
     #[inline]
     pub fn direction(&self) -> Direction {
-        if matches!(self.hook, 3 | 4) && self.family != NFPROTO_NETDEV {
+        let outbound = match self.family {
+            NFPROTO_NETDEV => self.hook == NETDEV_EGRESS,
+            _ => matches!(self.hook, 3 | 4),
+        };
+        if outbound {
             Direction::Outbound
         } else {
             Direction::Inbound
         }
     }
 
-    /// The device a record names: where it came in, else where it leaves.
+    /// The device a record names: the port of a bridge, else where it came in, else where it leaves.
     #[inline]
     pub fn ifindex(&self) -> u32 {
-        if self.ifindex_in != 0 {
-            self.ifindex_in
-        } else {
-            self.ifindex_out
+        match (self.ifindex_port, self.ifindex_in) {
+            (0, 0) => self.ifindex_out,
+            (0, device) => device,
+            (port, _) => port,
+        }
+    }
+
+    /// The bridge whose port [`Packet::ifindex`] is; 0 is none.
+    #[inline]
+    pub fn ifindex_bridge(&self) -> u32 {
+        match (self.ifindex_port, self.ifindex_in) {
+            (0, _) => 0,
+            (_, 0) => self.ifindex_out,
+            (_, bridge) => bridge,
         }
     }
 }
 
+/// Bytes of the Ethernet header that `bytes` begin with, if it says that IPv4 follows.
+#[inline]
+fn ethernet_bytes(bytes: &[u8]) -> Option<usize> {
+    let mut at = ETHERNET_HEADER_BYTES - 2;
+    for _ in 0..=VLAN_TAGS_MAX {
+        let [high, low] = *bytes.get(at..)?.first_chunk()?;
+        match u16::from_be_bytes([high, low]) {
+            ETHERTYPE_IPV4 => return Some(at + 2),
+            protocol if VLAN_PROTOCOLS.contains(&protocol) => at += VLAN_TAG_BYTES,
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// Bytes of an Ethernet address.
+pub const ETHERNET_ADDRESS_BYTES: usize = 6;
 /// `NFPROTO_NETDEV`: the family whose hook 0 is ingress and hook 1 egress.
-const NFPROTO_NETDEV: u8 = 5;
+pub(crate) const NFPROTO_NETDEV: u8 = 5;
+/// `NF_NETDEV_EGRESS` (`linux/netfilter_netdev.h`).
+pub(crate) const NETDEV_EGRESS: u8 = 1;
+/// `NFPROTO_BRIDGE`
+const NFPROTO_BRIDGE: u8 = 7;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESSES: [u8; 12] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+    const IP: [u8; 24] = [
+        0x45, 0, 0, 100, 0, 7, 0, 0, 64, 17, 1, 2, 198, 18, 0, 1, 198, 18, 0, 2, 0, 1, 0, 2,
+    ];
+
+    /// `behind` the addresses, as a device of `hard_header_len` has it handed over.
+    fn header(behind: &[u8], hard_header_len: usize) -> Vec<u8> {
+        let mut bytes = [&ADDRESSES, behind, &IP].concat();
+        bytes.truncate(hard_header_len);
+        bytes
+    }
+
+    fn packet(hw_header: &[u8]) -> Packet<'_> {
+        Packet {
+            payload: &IP,
+            hw_header,
+            hw_type: ARPHRD_ETHER,
+            family: 2,
+            protocol: ETHERTYPE_IPV4,
+            ..Packet::default()
+        }
+    }
+
+    #[test]
+    fn what_is_taken_for_a_header_is_one() {
+        let (plain, tag) = ([8, 0], [0x81, 0, 0, 7, 8, 0]);
+        // Whatever the device wants in front of a packet, what is behind the header is the packet.
+        for hard_header_len in [14, 16, 18, 22, 30] {
+            let bytes = header(&plain, hard_header_len);
+            let found = packet(&bytes).ethernet_header();
+            assert_eq!(found, Some(&bytes[..14]), "{hard_header_len}");
+        }
+        for hard_header_len in [18, 22, 26] {
+            let bytes = header(&tag, hard_header_len);
+            let found = packet(&bytes).ethernet_header();
+            assert_eq!(found, Some(&bytes[..18]), "{hard_header_len}");
+        }
+        // Cut, of another type, or with something else behind it.
+        for bytes in [
+            header(&plain, 13),
+            header(&tag, 14),
+            header(&[0x86, 0xdd], 14),
+            [&header(&plain, 14)[..], &[1, 2, 3, 4]].concat(),
+            header(&[0x81, 0, 0, 7, 0x81, 0, 0, 7, 0x81, 0, 0, 7, 8, 0], 26),
+            Vec::new(),
+        ] {
+            assert_eq!(packet(&bytes).ethernet_header(), None, "{bytes:?}");
+        }
+        // The device has none, or the hook has only what is left of one.
+        let bytes = header(&plain, 14);
+        let tunnel = Packet {
+            hw_type: 65534,
+            ..packet(&bytes)
+        };
+        assert_eq!(tunnel.ethernet_header(), None);
+        for (hook, family, there) in [(2, 2, true), (3, 2, false), (4, 2, false), (4, 7, true)] {
+            let there_or_not = Packet {
+                hook,
+                family,
+                hw_source: &ADDRESSES[6..],
+                ..packet(&bytes)
+            };
+            assert_eq!(
+                there_or_not.ethernet_header().is_some(),
+                there,
+                "{hook} {family}"
+            );
+            assert_eq!(
+                there_or_not.link_source().is_some(),
+                there,
+                "{hook} {family}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_way_follows_hook_and_family() {
+        for (family, hook, direction) in [
+            (2, 0, Direction::Inbound),
+            (2, 2, Direction::Inbound),
+            (2, 4, Direction::Outbound),
+            (5, 0, Direction::Inbound),
+            (5, 1, Direction::Outbound),
+            (7, 1, Direction::Inbound),
+            (7, 3, Direction::Outbound),
+        ] {
+            let packet = Packet {
+                family,
+                hook,
+                ..Packet::default()
+            };
+            assert_eq!(packet.direction(), direction, "{family} {hook}");
+        }
+    }
+}

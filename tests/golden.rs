@@ -307,6 +307,8 @@ impl Parts {
             mark: self.mark,
             ifindex_in: self.ifindex,
             protocol: 0x0800,
+            // Of the bridge, whose hooks have the header on the way out as well.
+            family: 7,
             hook: if self.outbound { 4 } else { 0 },
             ..Packet::default()
         }

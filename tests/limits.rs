@@ -424,3 +424,161 @@ fn a_bridged_packet_comes_once() {
         assert_eq!(once.count() as u64, 10 * times, "{options:?} {rule:?}");
     }
 }
+
+fn tagged(lab: &Lab, payload: &[u8]) -> Vec<u8> {
+    let plain = udp_frame(lab, payload);
+    [&plain[..12], &[0x81, 0x00, 0x20, 0x2a], &plain[12..]].concat()
+}
+
+/// At netdev ingress and in the family bridge the tag and the port are in the message: the record has the frame as it
+/// was on the wire, and names the port.
+#[test]
+fn tag_and_port_are_in_the_record() {
+    let ingress = format!(
+        "table netdev t {{ chain c {{ type filter hook ingress device \"{RX}\" priority 0; log group 5; }}\n}}"
+    );
+    let bridge =
+        "table bridge t { chain c { type filter hook prerouting priority 0; log group 5; }\n}";
+    for (rule, bridged) in [(&*ingress, false), (bridge, true)] {
+        let lab = lab();
+        if bridged {
+            make_bridge(&lab);
+        }
+        nft(lab.receiver(), rule);
+        let dir = temp_dir();
+        let mut ours = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+        let frames = [
+            tagged(&lab, b"with a tag"),
+            udp_frame(&lab, b"without"),
+            tagged(&lab, b"more"),
+        ];
+        common::send_frames(lab.sender(), TX, &frames);
+        ours.wait_written(3);
+        let contents = read(&ours.end().files()[0]);
+        let data: Vec<_> = contents
+            .packets
+            .iter()
+            .map(|packet| packet.data.clone())
+            .collect();
+        assert_eq!(data, frames, "{rule}");
+        for (packet, frame) in contents.packets.iter().zip(&frames) {
+            assert_eq!(packet.original as usize, frame.len(), "{rule}");
+            assert_eq!(packet.flags, 1, "inbound");
+        }
+        let names: Vec<_> = contents
+            .interfaces
+            .iter()
+            .map(|interface| &*interface.name)
+            .collect();
+        assert_eq!(names, [RX], "{rule}");
+        let description = &contents.interfaces[0].description;
+        assert_eq!(
+            description.ends_with("port of the bridge br0"),
+            bridged,
+            "{description}"
+        );
+    }
+}
+
+/// At netdev egress the payload begins at the link-layer header: the record is the frame that tcpdump has at the
+/// other end, outbound.
+#[test]
+fn egress_is_recorded_as_it_leaves() {
+    let (lab, dir) = (lab(), temp_dir());
+    let rule = format!(
+        "table netdev t {{ chain c {{ type filter hook egress device \"{RX}\" priority 0; \
+         ip protocol udp log group 5; }}\n}}"
+    );
+    nft(lab.receiver(), &rule);
+    let theirs = dir.path().join("tcpdump.pcap");
+    let tcpdump = Running::tcpdump(
+        lab.receiver(),
+        RX,
+        &theirs,
+        &["-Q", "out", "-s", "0", "udp"],
+    );
+    let options = ["--group", "5", "-s", "60"];
+    let mut ours = Running::capture(lab.receiver(), &dir.path().join("ring"), &options);
+    // To addresses that begin with a 4, which is an IPv4 header's first half byte, and with something else.
+    let near = lab.rx().address.octets();
+    for (host, mac) in [(77, "44:00:00:00:00:01"), (78, "02:00:00:00:00:01")] {
+        let to = Ipv4Addr::new(near[0], near[1], near[2], host);
+        let neighbour = [
+            "neighbour",
+            "replace",
+            &to.to_string(),
+            "lladdr",
+            mac,
+            "dev",
+            RX,
+        ];
+        common::run_in(lab.receiver(), "ip", &neighbour);
+        let send = || {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+            socket.send_to(&[7; 100], (to, 9)).unwrap();
+        };
+        lab.receiver().run(send).unwrap();
+    }
+    ours.wait_written(2);
+    until("tcpdump has seen them", || {
+        (read(&theirs).packets.len() == 2).then_some(())
+    });
+    tcpdump.end_by(Signal::INT);
+    let (ours, theirs) = (read(&ours.end().files()[0]), read(&theirs));
+    for (ours, theirs) in ours.packets.iter().zip(&theirs.packets) {
+        // The kernel copies so many bytes from the link-layer header on there.
+        assert_eq!(ours.data, theirs.data[..60 - 14]);
+        assert_eq!(ours.original, theirs.original);
+        assert_eq!(ours.flags, 2, "outbound");
+    }
+    assert_eq!(ours.packets.len(), 2);
+}
+
+/// A rule may copy nothing of its packets, or less than a header: they are packets all the same, recorded with what
+/// they have, and none is lost.
+#[test]
+fn packets_without_payload_are_packets() {
+    for discard in [false, true] {
+        let (lab, dir) = (lab(), temp_dir());
+        nft(
+            lab.receiver(),
+            "table ip lwnflog { counter detected {}\n chain prerouting { \
+             type filter hook prerouting priority -2147483647; policy accept; \
+             udp sport 1 counter name detected log group 5 snaplen 0 return\n \
+             udp sport 2 counter name detected log group 5 snaplen 10 return\n \
+             counter name detected log group 5; }\n}",
+        );
+        let mut options = vec!["--group", "5"];
+        if discard {
+            options.push("--discard");
+        }
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+        let frame = |port: u8| {
+            let mut frame = udp_frame(&lab, b"some payload");
+            frame[14 + 20 + 1] = port;
+            frame
+        };
+        let ports = [1, 3, 1, 1, 2, 3, 1, 2, 3, 3, 1, 1, 2, 1];
+        common::send_frames(lab.sender(), TX, &ports.map(frame));
+        capture.wait_stats("all have come", |stats| number(stats, "/received") == 14);
+        let ended = capture.end();
+        ended.assert_balanced();
+        assert_eq!(ended.number("/skipped"), 0, "{:#}", ended.report);
+        assert_eq!(common::dropped(&ended.report), 0, "{:#}", ended.report);
+        if discard {
+            assert_eq!(ended.number("/discarded"), 14);
+            continue;
+        }
+        assert_eq!(ended.number("/written"), 14);
+        let contents = read(&ended.files()[0]);
+        for (packet, port) in contents.packets.iter().zip(ports) {
+            let whole = frame(port);
+            let bytes = match port {
+                1 => 14,
+                2 => 24,
+                _ => whole.len(),
+            };
+            assert_eq!(packet.data, whole[..bytes], "of rule {port}");
+        }
+    }
+}

@@ -34,6 +34,8 @@ struct Said {
     prefix: Vec<u8>,
     sequence: Option<u32>,
     payload: Vec<u8>,
+    port: u32,
+    vlan: Option<[u8; 4]>,
 }
 
 impl From<&Packet<'_>> for Said {
@@ -52,6 +54,8 @@ impl From<&Packet<'_>> for Said {
             prefix: packet.prefix.to_vec(),
             sequence: packet.sequence,
             payload: packet.payload.to_vec(),
+            port: packet.ifindex_port,
+            vlan: packet.vlan,
         }
     }
 }
@@ -116,7 +120,8 @@ fn packet_by_neli(body: &[u8]) -> Option<Said> {
         hw_type: Packet::HW_TYPE_UNKNOWN,
         ..Said::default()
     };
-    let (mut hw_len, mut header, mut payload) = (usize::MAX, false, false);
+    let (mut hw_len, mut header) = (usize::MAX, false);
+    let (mut ports, mut link_header) = ((0, 0), Vec::new());
     for found in message.attributes.iter() {
         let value: &[u8] = found.nla_payload().as_ref();
         let be16 = || value.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
@@ -144,10 +149,11 @@ fn packet_by_neli(body: &[u8]) -> Option<Said> {
                     .unwrap_or_default()
                     .to_vec();
             }
-            attribute::PAYLOAD => {
-                said.payload = value.to_vec();
-                payload = true;
-            }
+            attribute::PAYLOAD => said.payload = value.to_vec(),
+            attribute::IFINDEX_PHYSINDEV => ports.0 = be32()?,
+            attribute::IFINDEX_PHYSOUTDEV => ports.1 = be32()?,
+            attribute::L2HDR => link_header = value.to_vec(),
+            attribute::VLAN => said.vlan = vlan_by_neli(value)?,
             attribute::PREFIX => said.prefix = value.strip_suffix(&[0]).unwrap_or(value).to_vec(),
             attribute::SEQ => said.sequence = Some(be32()?),
             attribute::HWTYPE => said.hw_type = be16()?,
@@ -159,7 +165,37 @@ fn packet_by_neli(body: &[u8]) -> Option<Said> {
     if hw_len <= said.hw_header.len() {
         said.hw_header.truncate(hw_len);
     }
-    (header && payload).then_some(said)
+    said.port = match (ports, said.ifindex.0) {
+        ((0, port), 0) | ((port, _), _) => port,
+    };
+    // Netdev egress: the payload begins at the link-layer header.
+    if (said.family, said.hook) == (5, 1) && !link_header.is_empty() {
+        let cut = link_header.len().min(said.payload.len());
+        if said.payload[..cut] == link_header[..cut] {
+            said.payload.drain(..cut);
+        } else {
+            said.protocol = 0;
+        }
+        (said.hw_header, said.hw_type) = (link_header, 1);
+    }
+    header.then_some(said)
+}
+
+/// The tag in a nested attribute; the outer `None`: malformed.
+fn vlan_by_neli(nested: &[u8]) -> Option<Option<[u8; 4]>> {
+    let all =
+        GenlBuffer::<u16, Buffer>::from_bytes_with_input(&mut Cursor::new(nested), nested.len());
+    let (mut protocol, mut tci) = (None, None);
+    for found in all.ok()?.iter() {
+        let value: &[u8] = found.nla_payload().as_ref();
+        match *found.nla_type().nla_type() {
+            attribute::VLAN_PROTO => protocol = Some(*value.first_chunk::<2>()?),
+            attribute::VLAN_TCI => tci = Some(*value.first_chunk::<2>()?),
+            _ => {}
+        }
+    }
+    let both = protocol.zip(tci);
+    Some(both.map(|([p0, p1], [t0, t1])| [p0, p1, t0, t1]))
 }
 
 /// What our walk finds: each packet, or that it is malformed.

@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use super::{Attributes, Layer, Malformed, Message};
-use crate::packet::Packet;
+use crate::packet::{ARPHRD_ETHER, NETDEV_EGRESS, NFPROTO_NETDEV, Packet, VLAN_TAG_BYTES};
 
 /// `nlmsg_type` of a logged packet: subsystem `NFNL_SUBSYS_ULOG` (4), message `NFULNL_MSG_PACKET` (0).
 pub const PACKET: u16 = 4 << 8;
@@ -25,6 +25,8 @@ pub mod attribute {
     pub const TIMESTAMP: u16 = 3;
     pub const IFINDEX_INDEV: u16 = 4;
     pub const IFINDEX_OUTDEV: u16 = 5;
+    pub const IFINDEX_PHYSINDEV: u16 = 6;
+    pub const IFINDEX_PHYSOUTDEV: u16 = 7;
     pub const HWADDR: u16 = 8;
     pub const PAYLOAD: u16 = 9;
     pub const PREFIX: u16 = 10;
@@ -32,12 +34,19 @@ pub mod attribute {
     pub const HWTYPE: u16 = 15;
     pub const HWHEADER: u16 = 16;
     pub const HWLEN: u16 = 17;
+    /// Of the families netdev and bridge only: nested, [`VLAN_PROTO`] and [`VLAN_TCI`].
+    pub const VLAN: u16 = 20;
+    /// Of those only, too: what stands before the network header.
+    pub const L2HDR: u16 = 21;
+    pub const VLAN_PROTO: u16 = 1;
+    pub const VLAN_TCI: u16 = 2;
 }
 
 /// Reads a packet message ([`PACKET`]).
 ///
 /// # Errors
-/// [`Malformed`] where a length does not fit, or where the packet header or the payload is missing.
+/// [`Malformed`] where a length does not fit, or where the packet header is missing. A message without a payload is
+/// one of a rule with `snaplen 0`.
 #[inline]
 pub fn parse<'a>(message: &Message<'a>) -> Result<Packet<'a>, Malformed> {
     let body = message.body;
@@ -56,7 +65,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Packet<'a>, Malformed> {
         ..Packet::default()
     };
     let mut hw_header_bytes = usize::MAX;
-    let (mut header_seen, mut payload_seen) = (false, false);
+    let (mut header_seen, mut port_out, mut l2_header) = (false, 0, &[][..]);
     for found in Attributes::new(attributes) {
         let found = found?;
         match found.kind {
@@ -71,15 +80,16 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Packet<'a>, Malformed> {
             attribute::IFINDEX_INDEV => packet.ifindex_in = found.be32()?,
             attribute::IFINDEX_OUTDEV => packet.ifindex_out = found.be32()?,
             attribute::HWADDR => packet.hw_source = hw_address(found.bytes()?, found.value),
-            attribute::PAYLOAD => {
-                packet.payload = found.value;
-                payload_seen = true;
-            }
+            attribute::IFINDEX_PHYSINDEV => packet.ifindex_port = found.be32()?,
+            attribute::IFINDEX_PHYSOUTDEV => port_out = found.be32()?,
+            attribute::PAYLOAD => packet.payload = found.value,
             attribute::PREFIX => packet.prefix = without_nul(found.value),
             attribute::SEQ => packet.sequence = Some(found.be32()?),
             attribute::HWTYPE => packet.hw_type = found.be16()?,
             attribute::HWHEADER => packet.hw_header = found.value,
             attribute::HWLEN => hw_header_bytes = usize::from(found.be16()?),
+            attribute::VLAN => packet.vlan = vlan_tag(found.value)?,
+            attribute::L2HDR => l2_header = found.value,
             _ => {}
         }
     }
@@ -93,12 +103,48 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Packet<'a>, Malformed> {
             kind: attribute::PACKET_HDR,
         });
     }
-    if !payload_seen {
-        return Err(Malformed::Missing {
-            kind: attribute::PAYLOAD,
-        });
+    if packet.ifindex_port == 0 && packet.ifindex_in == 0 {
+        packet.ifindex_port = port_out;
+    }
+    if packet.family == NFPROTO_NETDEV && packet.hook == NETDEV_EGRESS {
+        take_link_header_off(&mut packet, l2_header);
     }
     Ok(packet)
+}
+
+/// At netdev egress the payload begins at the link-layer header, as `NFULA_L2HDR` has it whole.
+#[cold]
+fn take_link_header_off<'a>(packet: &mut Packet<'a>, l2_header: &'a [u8]) {
+    if l2_header.is_empty() {
+        return; // a device without one
+    }
+    (packet.hw_header, packet.hw_type) = (l2_header, ARPHRD_ETHER);
+    packet.payload = match packet.payload.strip_prefix(l2_header) {
+        Some(payload) => payload,
+        // Cut within it.
+        None if l2_header.starts_with(packet.payload) => &[],
+        None => {
+            packet.protocol = 0; // what it is, is not known
+            packet.payload
+        }
+    };
+}
+
+/// The tag of `NFULA_VLAN`, if both of its parts are there.
+#[cold]
+pub(super) fn vlan_tag(nested: &[u8]) -> Result<Option<[u8; VLAN_TAG_BYTES]>, Malformed> {
+    let (mut protocol, mut tci) = (None, None);
+    for found in Attributes::new(nested) {
+        let found = found?;
+        match found.kind {
+            attribute::VLAN_PROTO => protocol = Some(found.bytes::<2>()?),
+            attribute::VLAN_TCI => tci = Some(found.bytes::<2>()?),
+            _ => {}
+        }
+    }
+    Ok(protocol
+        .zip(tci)
+        .map(|([p0, p1], [t0, t1])| [p0, p1, t0, t1]))
 }
 
 /// `struct nfulnl_msg_packet_timestamp`: seconds and microseconds, 64 bits each, network order.

@@ -1,6 +1,6 @@
 //! `NFQNL_MSG_PACKET` (`linux/netfilter/nfnetlink_queue.h`): one queued packet, and the verdict on it.
 
-use super::nflog::{NFGENMSG_BYTES, hw_address, stamp_us};
+use super::nflog::{NFGENMSG_BYTES, hw_address, stamp_us, vlan_tag};
 use super::{ALIGN_BYTES, Attributes, Layer, Malformed, Message, message};
 use crate::packet::Packet;
 
@@ -27,9 +27,15 @@ pub mod attribute {
     pub const TIMESTAMP: u16 = 4;
     pub const IFINDEX_INDEV: u16 = 5;
     pub const IFINDEX_OUTDEV: u16 = 6;
+    pub const IFINDEX_PHYSINDEV: u16 = 7;
+    pub const IFINDEX_PHYSOUTDEV: u16 = 8;
     pub const HWADDR: u16 = 9;
     pub const PAYLOAD: u16 = 10;
     pub const CAP_LEN: u16 = 13;
+    /// Of the family bridge only, nested as NFLOG's.
+    pub const VLAN: u16 = 19;
+    pub const VLAN_PROTO: u16 = 1;
+    pub const VLAN_TCI: u16 = 2;
 }
 
 /// `NFQA_CFG_*`: the attributes of a configuration request, and the values they take.
@@ -74,7 +80,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Packet<'a>, Malformed> {
         message: body,
         ..Packet::default()
     };
-    let (mut header_seen, mut payload_seen) = (false, false);
+    let (mut header_seen, mut payload_seen, mut port_out) = (false, false, 0);
     for found in Attributes::new(attributes) {
         let found = found?;
         match found.kind {
@@ -90,6 +96,9 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Packet<'a>, Malformed> {
             attribute::TIMESTAMP => packet.stamp_us = stamp_us(found.bytes()?),
             attribute::IFINDEX_INDEV => packet.ifindex_in = found.be32()?,
             attribute::IFINDEX_OUTDEV => packet.ifindex_out = found.be32()?,
+            attribute::IFINDEX_PHYSINDEV => packet.ifindex_port = found.be32()?,
+            attribute::IFINDEX_PHYSOUTDEV => port_out = found.be32()?,
+            attribute::VLAN => packet.vlan = vlan_tag(found.value)?,
             attribute::HWADDR => packet.hw_source = hw_address(found.bytes()?, found.value),
             attribute::CAP_LEN => packet.network_len = Some(found.be32()?),
             attribute::PAYLOAD => {
@@ -108,6 +117,9 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Packet<'a>, Malformed> {
         return Err(Malformed::Missing {
             kind: attribute::PAYLOAD,
         });
+    }
+    if packet.ifindex_port == 0 && packet.ifindex_in == 0 {
+        packet.ifindex_port = port_out;
     }
     // The kernel says the length only of what it cut: the rest is here as a whole.
     if packet.network_len.is_none() {

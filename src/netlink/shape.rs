@@ -16,7 +16,7 @@ use std::ops::Range;
 use super::attribute::HEADER_BYTES;
 use super::nflog::{NFGENMSG_BYTES, attribute};
 use super::{Attributes, align, message};
-use crate::packet::{ETHERNET_HEADER_BYTES, Packet, Twin};
+use crate::packet::{ETHERNET_HEADER_BYTES, NETDEV_EGRESS, NFPROTO_NETDEV, Packet, Twin};
 
 /// Bytes that a message is compared in, from its header on: what stands before the payload, and, under a
 /// mask of zeros, what comes then, be it the next message. The kernel's messages have 128 before the
@@ -121,6 +121,11 @@ impl Shape {
                 ..*packet
             },
         };
+        // A tag to put back, or a header to take off: each packet by itself.
+        let egress = packet.family == NFPROTO_NETDEV && packet.hook == NETDEV_EGRESS;
+        if egress || packet.vlan.is_some() {
+            return None;
+        }
         let mask = &mut shape.mask.0;
         let mut at = message::HEADER_BYTES + NFGENMSG_BYTES;
         mask[message::TYPE].fill(0xff);
@@ -166,6 +171,8 @@ impl Shape {
                 | attribute::MARK
                 | attribute::IFINDEX_INDEV
                 | attribute::IFINDEX_OUTDEV
+                | attribute::IFINDEX_PHYSINDEV
+                | attribute::IFINDEX_PHYSOUTDEV
                 | attribute::HWTYPE
                 | attribute::HWLEN => mask.get_mut(value..end)?.fill(0xff),
                 _ => {}

@@ -1,7 +1,9 @@
 //! The frame that a record holds: which bytes of a packet, behind which link-layer header.
 
 use crate::netlink::nflog::COPY_RANGE_MAX_BYTES;
-use crate::packet::{ETHERNET_HEADER_BYTES, IPV4_HEADER_BYTES, Packet};
+use crate::packet::{
+    ETHERNET_ADDRESS_BYTES, ETHERNET_HEADER_BYTES, IPV4_HEADER_BYTES, Packet, VLAN_TAG_BYTES,
+};
 
 /// What a record's bytes start with (<https://www.tcpdump.org/linktypes.html>).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,25 +57,27 @@ pub struct Frame<'a> {
     /// The source address to put into a synthesized header, where it is all that the source of the
     /// packet tells of the link (NFQUEUE); else none.
     source: Option<[u8; ETHERNET_ADDRESS_BYTES]>,
+    /// The VLAN tag to put back behind the header's addresses.
+    tag: Option<[u8; VLAN_TAG_BYTES]>,
+    /// Bytes of header and tag that are written.
+    header_bytes: usize,
     /// Bytes of the whole frame as it was on the link.
     pub original_len: u32,
 }
-
-/// Bytes of an Ethernet address.
-const ETHERNET_ADDRESS_BYTES: usize = 6;
 
 impl<'a> Frame<'a> {
     /// The frame of `packet` as `link` has it, cut to `snaplen` bytes. With [`LinkType::Nflog`],
     /// where the attributes come on top, the packet inside is what was cut (by the kernel).
     #[inline]
     pub fn new(packet: &Packet<'a>, link: LinkType, snaplen: u32) -> Frame<'a> {
-        let mut source = None;
+        let (mut source, mut tag) = (None, None);
         let (header, body): (&[u8], &[u8]) = match link {
             LinkType::Ethernet => {
                 let header = packet.ethernet_header().unwrap_or_else(|| {
-                    source = packet.hw_source.try_into().ok();
+                    source = packet.link_source();
                     &SYNTHESIZED_HEADER
                 });
+                tag = packet.vlan;
                 (header, packet.payload)
             }
             LinkType::Ip => (&[], packet.payload),
@@ -84,18 +88,25 @@ impl<'a> Frame<'a> {
                     header: &[],
                     body: packet.message,
                     source,
+                    tag,
+                    header_bytes: 0,
                     original_len,
                 };
             }
         };
-        let original_len = packet.network_len().saturating_add(len_u32(header));
+        let tag_bytes = tag.map_or(0, |tag| tag.len());
+        let original_len = packet
+            .network_len()
+            .saturating_add(len_u32(header) + if tag.is_some() { 4 } else { 0 });
         let snaplen = snaplen as usize;
-        let header = &header[..header.len().min(snaplen)];
-        let body = &body[..body.len().min(snaplen - header.len())];
+        let header_bytes = (header.len() + tag_bytes).min(snaplen);
+        let body = &body[..body.len().min(snaplen - header_bytes)];
         Frame {
-            header,
+            header: &header[..header.len().min(snaplen)],
             body,
             source,
+            tag,
+            header_bytes,
             original_len,
         }
     }
@@ -103,13 +114,17 @@ impl<'a> Frame<'a> {
     /// Bytes of the frame that are written.
     #[inline]
     pub fn captured_len(&self) -> usize {
-        self.header.len() + self.body.len()
+        self.header_bytes + self.body.len()
     }
 
     /// Copies the frame to the start of `out`, which must be long enough.
     #[inline]
     pub fn copy_to(&self, out: &mut [u8]) {
-        let (header, rest) = out.split_at_mut(self.header.len());
+        let (header, rest) = out.split_at_mut(self.header_bytes);
+        copy_short(self.body, &mut rest[..self.body.len()]);
+        if let Some(tag) = self.tag {
+            return self.copy_tagged(tag, header);
+        }
         // The header is 14 bytes but for tagged frames: a fixed size is copied without a call.
         match (
             header.first_chunk_mut::<ETHERNET_HEADER_BYTES>(),
@@ -124,7 +139,17 @@ impl<'a> Frame<'a> {
                 *to = *from;
             }
         }
-        copy_short(self.body, &mut rest[..self.body.len()]);
+    }
+
+    /// The addresses, the tag, and what follows it in the header: as much as there is room for.
+    #[cold]
+    fn copy_tagged(&self, tag: [u8; VLAN_TAG_BYTES], out: &mut [u8]) {
+        let addresses = self.header.len().min(2 * ETHERNET_ADDRESS_BYTES);
+        let (addresses, rest) = self.header.split_at(addresses);
+        let bytes = addresses.iter().chain(&tag).chain(rest);
+        for (to, from) in out.iter_mut().zip(bytes) {
+            *to = *from;
+        }
     }
 }
 

@@ -7,6 +7,8 @@ pub struct Interface {
     pub ifindex: u32,
     /// Its name when it was first met.
     pub name: String,
+    /// The name of the bridge whose port it is.
+    pub bridge: Option<String>,
     /// Packets recorded of it since the capture began.
     pub packets: u64,
     /// Packets lost before one of its packets was recorded.
@@ -53,14 +55,20 @@ impl Interfaces {
     }
 
     /// Adds a device that [`Interfaces::find`] did not find, and returns its place.
-    pub fn add(&mut self, ifindex: u32) -> usize {
-        let name = (self.name_of)(ifindex).unwrap_or_else(|| match ifindex {
-            0 => "none".to_owned(),
-            gone => format!("ifindex-{gone}"),
-        });
+    /// `bridge_ifindex`: the bridge whose port it is; 0 is none.
+    pub fn add(&mut self, ifindex: u32, bridge_ifindex: u32) -> usize {
+        let name_of = |ifindex| {
+            (self.name_of)(ifindex).unwrap_or_else(|| match ifindex {
+                0 => "none".to_owned(),
+                gone => format!("ifindex-{gone}"),
+            })
+        };
+        let name = name_of(ifindex);
+        let bridge = (bridge_ifindex != 0).then(|| name_of(bridge_ifindex));
         self.table.push(Interface {
             ifindex,
             name,
+            bridge,
             packets: 0,
             lost: 0,
             first_us: 0,

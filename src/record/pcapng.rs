@@ -87,9 +87,14 @@ impl PcapNg {
         block.u16(self.link.number());
         block.u16(0);
         block.u32(self.snaplen);
-        let name = self.interfaces.all().get(id).map(|device| &*device.name);
+        let interface = self.interfaces.all().get(id);
+        let name = interface.map(|interface| &*interface.name);
         block.option(option::IF_NAME, name.unwrap_or_default().as_bytes());
-        block.option(option::IF_DESCRIPTION, self.source.as_bytes());
+        let mut description = self.source.clone();
+        if let Some(bridge) = interface.and_then(|interface| interface.bridge.as_ref()) {
+            description += &format!(", port of the bridge {bridge}");
+        }
+        block.option(option::IF_DESCRIPTION, description.as_bytes());
         block.option(option::IF_TSRESOL, &[6]);
         block.option(
             option::COMMENT,
@@ -172,7 +177,9 @@ impl Format for PcapNg {
     }
 
     fn declare(&mut self, packet: &Packet<'_>) -> Vec<u8> {
-        let id = self.interfaces.add(packet.ifindex());
+        let id = self
+            .interfaces
+            .add(packet.ifindex(), packet.ifindex_bridge());
         self.interface_description(id)
     }
 

@@ -69,14 +69,17 @@ impl Plan {
         snaplen: u32,
         interface: usize,
     ) -> Option<Plan> {
-        if packet.protocol != ETHERTYPE_IPV4 || packet.network_len.is_some() {
+        if packet.protocol != ETHERTYPE_IPV4
+            || packet.network_len.is_some()
+            || packet.vlan.is_some()
+        {
             return None;
         }
         let header = match (link, packet.ethernet_header()) {
             (LinkType::Nflog, _) => return None,
             (LinkType::Ip, _) => Header::Absent,
             (LinkType::Ethernet, Some(own)) if own.len() == ETHERNET_HEADER_BYTES => Header::Own,
-            (LinkType::Ethernet, None) if packet.hw_source.is_empty() => Header::Synthesized,
+            (LinkType::Ethernet, None) if packet.link_source().is_none() => Header::Synthesized,
             (LinkType::Ethernet, _) => return None,
         };
         let header_bytes = match header {

@@ -88,7 +88,7 @@ fn plain(datagram: &[u8]) -> Option<Option<Packet<'_>>> {
         message: &datagram[16..end],
         ..Packet::default()
     };
-    let (mut header, mut payload) = (false, false);
+    let (mut header, mut payload, mut port_out) = (false, false, 0);
     let mut at = 20;
     while at < end {
         if at + 4 > end || u16_at(at) < 4 || at + usize::from(u16_at(at)) > end {
@@ -103,6 +103,8 @@ fn plain(datagram: &[u8]) -> Option<Option<Packet<'_>>> {
             attribute::MARK
             | attribute::IFINDEX_INDEV
             | attribute::IFINDEX_OUTDEV
+            | attribute::IFINDEX_PHYSINDEV
+            | attribute::IFINDEX_PHYSOUTDEV
             | attribute::CAP_LEN => 4,
             _ => 0,
         };
@@ -137,15 +139,45 @@ fn plain(datagram: &[u8]) -> Option<Option<Packet<'_>>> {
             attribute::MARK => packet.mark = be32(),
             attribute::IFINDEX_INDEV => packet.ifindex_in = be32(),
             attribute::IFINDEX_OUTDEV => packet.ifindex_out = be32(),
+            attribute::IFINDEX_PHYSINDEV => packet.ifindex_port = be32(),
+            attribute::IFINDEX_PHYSOUTDEV => port_out = be32(),
+            attribute::VLAN => match vlan(value) {
+                Some(tag) => packet.vlan = tag,
+                None => return Some(None),
+            },
             attribute::CAP_LEN => packet.network_len = Some(be32()),
             _ => {}
         }
         at += length.next_multiple_of(4);
     }
+    if packet.ifindex_port == 0 && packet.ifindex_in == 0 {
+        packet.ifindex_port = port_out;
+    }
     if packet.network_len.is_none() {
         packet.network_len = u32::try_from(packet.payload.len()).ok();
     }
     Some((header && payload).then_some(packet))
+}
+
+/// The tag in a nested attribute; the outer `None`: malformed.
+fn vlan(nested: &[u8]) -> Option<Option<[u8; 4]>> {
+    let u16_at = |at: usize| u16::from_ne_bytes([nested[at], nested[at + 1]]);
+    let (mut protocol, mut tci, mut at) = (None, None, 0);
+    while at < nested.len() {
+        if nested.len() - at < 4 {
+            return None;
+        }
+        let (length, kind) = (usize::from(u16_at(at)), u16_at(at + 2) & 0x3fff);
+        let value = nested.get(at..at + length)?.get(4..)?;
+        match kind {
+            attribute::VLAN_PROTO => protocol = Some([*value.first()?, *value.get(1)?]),
+            attribute::VLAN_TCI => tci = Some([*value.first()?, *value.get(1)?]),
+            _ => {}
+        }
+        at += length.next_multiple_of(4);
+    }
+    let both = protocol.zip(tci);
+    Some(both.map(|([p0, p1], [t0, t1])| [p0, p1, t0, t1]))
 }
 
 /// The datagrams that an input stands for: by a recipe, or as they stand, each behind its length.
