@@ -69,6 +69,7 @@ pub struct Capture<S, F> {
     plans: Plans,
     explained_datagrams: u64,
     rotations: u64,
+    link_changes: u64,
     control: Arc<Control>,
     account: Arc<Account>,
 }
@@ -93,6 +94,7 @@ impl<S: Source, F: Format> Capture<S, F> {
             plans: Plans::default(),
             explained_datagrams: 0,
             rotations: 0,
+            link_changes: 0,
             control,
             account,
         }
@@ -274,6 +276,13 @@ impl<S: Source, F: Format> Capture<S, F> {
 
     #[inline]
     fn rotate_if_asked(&mut self) {
+        let changes = self.control.link_changes();
+        if changes != self.link_changes {
+            self.link_changes = changes;
+            if let Some(writer) = &mut self.writer {
+                writer.format.check_names();
+            }
+        }
         let asked = self.control.rotations();
         if asked != self.rotations {
             self.rotations = asked;

@@ -97,10 +97,10 @@
 //! // One packet: an IPv4 header of 20 bytes, told to have come by device 2.
 //! let header = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 17, 0, 0, 198, 18, 0, 1, 198, 18, 0, 2];
 //! let packet = Packet { payload: &header, protocol: ETHERTYPE_IPV4, ifindex_in: 2, ..Packet::default() };
-//! assert_eq!(format.interface(&packet), None); // a new device: its block, before its first packet
+//! assert_eq!(format.interface(packet.ifindex()), None); // a new device: its block, before its first packet
 //! let block = format.declare(&packet);
 //! assert!(ring.append_block(&block));
-//! let interface = format.interface(&packet).ok_or("declared above")?;
+//! let interface = format.interface(packet.ifindex()).ok_or("declared above")?;
 //! let frame = Frame::new(&packet, LinkType::Ethernet, SNAPLEN);
 //! let context = Context { stamp_us: 1_764_000_000_000_000, lost_before: 0, interface };
 //! match ring.slot(format.record_bytes(&packet, &frame, &context)) {

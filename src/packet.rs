@@ -61,6 +61,8 @@ pub struct Twin<'a> {
     pub stamp_us: NonZeroU64,
     /// [`Packet::sequence`]
     pub sequence: u32,
+    /// [`Packet::ifindex_in`]
+    pub ifindex_in: u32,
 }
 
 impl<'a> Twin<'a> {
@@ -74,6 +76,7 @@ impl<'a> Twin<'a> {
             message: self.message,
             stamp_us: Some(self.stamp_us),
             sequence: Some(self.sequence),
+            ifindex_in: self.ifindex_in,
             ..*other
         }
     }

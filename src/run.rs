@@ -27,7 +27,7 @@ use crate::numbers::grouped;
 use crate::ring::Notice;
 use crate::ring::repair::{self as ring_repair, Repaired};
 use crate::rules::{RuleSpec, SpecError, iptables_queue_command, table_text};
-use crate::session::{Session, SessionError};
+use crate::session::{Session, SessionError, real_name};
 pub(crate) use options::settings;
 use options::source_numbers;
 use voice::Voice;
@@ -131,7 +131,7 @@ pub fn print_rules(
     let (target, numbers) = source_numbers(source)?;
     let mut spec = RuleSpec::new(target, &numbers)?;
     if let Some(iface) = iface {
-        spec = spec.with_iface(iface)?;
+        spec = spec.with_iface(&real_name(iface))?;
     }
     if drop {
         spec = spec.with_drop()?;
@@ -310,6 +310,7 @@ pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result
             taken |= matches!(notice, Notice::Taken { .. });
             voice.notice(&notice);
         }
+        session.look_at_links();
         let elapsed = session.elapsed();
         if figures.due(elapsed) {
             voice.figures(&mut session);

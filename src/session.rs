@@ -26,7 +26,7 @@ use crate::report::Figures;
 use crate::ring::{Notice, Ring, StoreError};
 use crate::rules::{self, InstalledTable, RuleError, RuleSpec, SpecError};
 use crate::source::nfqueue::LastStatus;
-use crate::source::{Source, SourceError};
+use crate::source::{Source, SourceError, links};
 use drops::Drops;
 use files::{file_snaplen, pcapng};
 use open::{Opened, open_rings, open_source};
@@ -107,7 +107,9 @@ pub struct Session {
     installed: Option<InstalledTable>,
     notices: Receiver<Notice>,
     begun: Instant,
-    drops_before: Drops,
+    drops: Drops,
+    /// Says when interfaces change; none where the system does not.
+    changes: Option<links::Changes>,
 }
 
 impl Session {
@@ -140,13 +142,14 @@ impl Session {
             sources.push((*number, source, watch));
         }
         watch.after_bind();
-        let drops_before = Drops::now();
+        let changes = links::Changes::listen().ok();
+        let drops = Drops::begin();
         step(Step::Install);
         let installed = match &settings.rule {
             Some(request) => {
                 let mut spec = RuleSpec::new(settings.target, &settings.numbers)?;
                 if let Some(iface) = &request.iface {
-                    spec = spec.with_iface(iface)?;
+                    spec = spec.with_iface(&real_name(iface))?;
                 }
                 if request.drop {
                     spec = spec.with_drop()?;
@@ -171,7 +174,8 @@ impl Session {
             installed,
             notices,
             begun: Instant::now(),
-            drops_before,
+            drops,
+            changes,
         };
         // The threads wait until all of them are there.
         let mut gates = Vec::new();
@@ -290,6 +294,14 @@ impl Session {
         self.notices.try_iter()
     }
 
+    /// Looks whether interfaces have come, gone or changed, without waiting.
+    pub fn look_at_links(&mut self) {
+        if self.changes.as_ref().is_some_and(links::Changes::any) {
+            self.drops.look();
+            self.control.links_changed();
+        }
+    }
+
     /// How long it has been running.
     pub fn elapsed(&self) -> Duration {
         self.begun.elapsed()
@@ -348,6 +360,15 @@ impl Drop for Session {
         for running in self.running.drain(..) {
             let _ = running.thread.join();
         }
+    }
+}
+
+/// The name that rules know an interface by, of one that may be an alternative name: `iifname` compares with the
+/// former alone. One that is not there has the name that was given.
+pub fn real_name(iface: &str) -> String {
+    match links::by_name(iface) {
+        Ok(Some(link)) => link.name,
+        Ok(None) | Err(_) => iface.to_owned(),
     }
 }
 

@@ -15,7 +15,7 @@ use common::{
     LWNFLOG, Running, detected, lab, load_capture_rules, load_rule, namespace, nft, number, run,
     run_in, temp_dir, under_traffic, until,
 };
-use lwnflog::lab::{Marker, Namespace, Progress, RX, Traffic};
+use lwnflog::lab::{Marker, Namespace, Progress, RX, TX, Traffic};
 use lwnflog::sys::tun::Tun;
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
@@ -255,6 +255,146 @@ fn mark_prefix_interface_and_direction_are_kept() {
     assert!(
         shown.starts_with("mark=0x0000002a prefix=in the lab\trx\t"),
         "{shown}"
+    );
+}
+
+/// A name belongs to an index at a time: what comes by an interface that was renamed is shown under the new name, and
+/// its drops before that are no new ones.
+#[test]
+fn an_interface_that_is_renamed_is_shown_by_its_name() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    Traffic::new(64, 5).send(&lab, None).unwrap();
+    capture.wait_written(5);
+    // Drops with a history: 50 frames of a protocol that nobody takes.
+    let mut frame = vec![0xff; 60];
+    frame[6..12].copy_from_slice(&lab.tx().mac);
+    frame[12..14].copy_from_slice(&[0x12, 0x34]);
+    common::send_frames(lab.sender(), TX, &vec![frame; 50]);
+    let dropped = || {
+        let stats = lab.receiver_stats().unwrap();
+        (stats.rx_dropped >= 50).then_some(())
+    };
+    until("they are dropped", dropped);
+    run_in(lab.receiver(), "ip", &["link", "set", RX, "name", "wan0"]);
+    // Looked up again within a tick, and before the next packet's batch is full.
+    std::thread::sleep(Duration::from_millis(300));
+    Traffic::new(64, 5).stream(1).send(&lab, None).unwrap();
+    capture.wait_written(10);
+    let ended = capture.end();
+    let contents = only_file(&ended.files());
+    let names: Vec<_> = contents
+        .interfaces
+        .iter()
+        .map(|interface| &*interface.name)
+        .collect();
+    assert_eq!(names, [RX, "wan0"]);
+    let shown: Vec<_> = contents
+        .packets
+        .iter()
+        .map(|packet| packet.interface)
+        .collect();
+    assert_eq!(shown, [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]);
+    assert_eq!(ended.number("/before_hook"), 50, "{:#}", ended.report);
+}
+
+/// An interface that comes with a history of drops brings none of them.
+#[test]
+fn what_an_interface_had_dropped_before_it_came_is_not_counted() {
+    let (lab, other, dir) = (lab(), common::namespace(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let script = "ip link add h0 type veth peer name h1 && ip link set h0 up && ip link set h1 up";
+    run_in(&other, "sh", &["-ec", script]);
+    common::send_frames(
+        &other,
+        "h0",
+        &vec![[&[0xff; 12][..], &[0x12, 0x34], &[0; 46]].concat(); 500],
+    );
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    let pid = capture.pid().to_string();
+    run_in(&other, "ip", &["link", "set", "h1", "netns", &pid]);
+    Traffic::new(64, 5).send(&lab, None).unwrap();
+    capture.wait_written(5);
+    let ended = capture.end();
+    assert_eq!(ended.number("/before_hook"), 0, "{:#}", ended.report);
+}
+
+/// `--iface` takes an alternative name, and says where a rule for a port of a bridge sees nothing.
+#[test]
+fn iface_takes_other_names_and_hints_at_bridges() {
+    let (lab, dir) = (lab(), temp_dir());
+    let add = [
+        "link",
+        "property",
+        "add",
+        "dev",
+        RX,
+        "altname",
+        "a-rather-long-name-of-it",
+    ];
+    run_in(lab.receiver(), "ip", &add);
+    let options = [
+        "-g",
+        "5",
+        "--install-rule",
+        "--iface",
+        "a-rather-long-name-of-it",
+    ];
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+    Traffic::new(64, 5).send(&lab, None).unwrap();
+    capture.wait_written(5);
+    let ended = capture.end();
+    assert!(
+        ended.said.contains("is another name of `rx`"),
+        "{}",
+        ended.said
+    );
+    let printed = run_in(
+        lab.receiver(),
+        LWNFLOG,
+        &["rules", "-g", "5", "--iface", options[4]],
+    );
+    assert!(printed.contains("iifname \"rx\""), "{printed}");
+    let script = "ip link add br0 type bridge && ip link set br0 up && ip link set rx master br0";
+    run_in(lab.receiver(), "sh", &["-ec", script]);
+    let options = ["-g", "5", "--install-rule", "--iface", RX];
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+    capture.wait_said("`rx` is a port of the bridge `br0`");
+    capture.end();
+}
+
+/// In a sandbox that has netlink and no other family, interfaces have their names all the same.
+#[test]
+fn names_need_no_other_socket_than_netlink() {
+    let (lab, dir) = (lab(), temp_dir());
+    let mut command = lab.receiver().command("strace").unwrap();
+    command
+        .args(["-f", "-qqq", "-o"])
+        .arg(dir.path().join("calls"));
+    command.args([
+        "-e",
+        "trace=socket",
+        LWNFLOG,
+        "--json",
+        "-g",
+        "5",
+        "--install-rule",
+    ]);
+    let command = command.args(["--iface", RX, "--count", "5", "-w"]);
+    let mut capture = Running::spawn(command.arg(dir.path().join("ring")));
+    capture.wait_said("capturing group");
+    Traffic::new(64, 5).send(&lab, None).unwrap();
+    let ended = capture.wait_end();
+    assert_eq!(only_file(&ended.files()).interfaces[0].name, RX);
+    let calls = std::fs::read_to_string(dir.path().join("calls")).unwrap();
+    let others: Vec<_> = calls
+        .lines()
+        .filter(|call| !call.contains("AF_NETLINK"))
+        .collect();
+    assert!(
+        calls.contains("NETLINK_ROUTE") && others.is_empty(),
+        "{others:?}"
     );
 }
 

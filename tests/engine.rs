@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::io;
 use std::num::NonZeroU64;
@@ -364,9 +364,12 @@ proptest! {
             prop_assert_eq!(file.statistics.len(), file.interfaces.len());
             prop_assert!(file.packets.iter().all(|packet| packet.data.len() <= SNAPLEN as usize));
         }
-        if let Some(last) = contents.last() {
-            let delivered: u64 = last.statistics.iter().map(|statistics| statistics.delivered).sum();
-            prop_assert_eq!(delivered, written, "since the capture began");
+        for file in &contents {
+            let delivered: u64 = file.statistics.iter().map(|statistics| statistics.delivered).sum();
+            prop_assert_eq!(delivered, file.packets.len() as u64);
+            // It declares what occurs in it, and nothing else.
+            let occurring: BTreeSet<u32> = file.packets.iter().map(|packet| packet.interface).collect();
+            prop_assert!(occurring.into_iter().eq(0..u32::try_from(file.interfaces.len()).unwrap()));
         }
     }
 

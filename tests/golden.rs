@@ -69,12 +69,12 @@ fn record<F: Format>(
     snaplen: u32,
     lost_before: u64,
 ) -> (Vec<u8>, Vec<u8>) {
-    let declaration = match format.interface(packet) {
+    let declaration = match format.interface(packet.ifindex()) {
         Some(_) => Vec::new(),
         None => format.declare(packet),
     };
     let frame = Frame::new(packet, link, snaplen);
-    let interface = format.interface(packet).unwrap();
+    let interface = format.interface(packet.ifindex()).unwrap();
     let stamp_us = packet.stamp_us.map_or(0, u64::from);
     let context = Context {
         stamp_us,

@@ -8,6 +8,8 @@ pub struct Control {
     stop: AtomicBool,
     /// Grows by one with each request to go on to the next file.
     rotations: AtomicU64,
+    /// Grows by one when interfaces have come, gone or changed.
+    link_changes: AtomicU64,
     /// Reaching the count does not stop: somebody watches for it, and has something to do first.
     watched: bool,
     /// Packets that may still be recorded, plus one; 0 is no limit.
@@ -54,6 +56,17 @@ impl Control {
     /// Asks each capturing thread to go on to the next file, if the live one holds packets.
     pub fn rotate(&self) {
         self.rotations.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Says that interfaces have come, gone or changed: names are to be looked up again.
+    pub fn links_changed(&self) {
+        self.link_changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often interfaces have changed.
+    #[inline]
+    pub(super) fn link_changes(&self) -> u64 {
+        self.link_changes.load(Ordering::Relaxed)
     }
 
     /// Whether any number of packets may be recorded.

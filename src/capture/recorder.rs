@@ -32,33 +32,57 @@ pub(super) type Plans = [Option<Planned>; SHAPES];
 pub(super) struct Planned {
     plan: Plan,
     options: Options,
+    /// The index of the interface where it is not each packet's [`Twin::ifindex_in`].
+    ifindex: Option<u32>,
     records: u64,
+    /// Of the interface that the plan names, those that are not counted yet.
+    uncounted: u64,
     last_us: u64,
 }
 
 /// Appends the twins that come next to the rest of the segment. Returns how long the record is that did not
-/// fit, if that was what ended it.
+/// fit, if that was what ended it. It ends, too, where an interface is met that the file does not declare yet.
 ///
 /// Most records have no options: `OPTIONS` keeps the question out of their loop, which is a tenth shorter
 /// without it.
 fn append_twins<F: Format, W: Walk, const OPTIONS: bool>(
+    format: &mut F,
     planned: &mut Planned,
     shape: usize,
     batch: &mut W,
     next: &mut Sequence,
     rest: &mut Rest<'_>,
 ) -> Option<usize> {
-    let plan = planned.plan;
-    let options = if OPTIONS {
-        planned.options.bytes()
-    } else {
-        &[]
-    };
-    let (mut sequence, mut last_us) = (*next, planned.last_us);
+    let Planned {
+        plan: planned_plan,
+        options,
+        ifindex: fixed,
+        uncounted,
+        last_us: planned_last_us,
+        ..
+    } = planned;
+    let mut plan = *planned_plan;
+    let options = if OPTIONS { options.bytes() } else { &[] };
+    let (mut sequence, mut last_us, mut run) = (*next, *planned_last_us, *uncounted);
+    // What the id in the plan stands for: another file may have given it to another interface.
+    let mut ifindex = None;
     let mut no_room_for = None;
     batch.twins(shape, |twin| {
         if !twin.is_ipv4() || !sequence.is_next(twin.sequence) {
             return false;
+        }
+        let twins = fixed.unwrap_or(twin.ifindex_in);
+        if ifindex != Some(twins) {
+            let Some(id) = format.interface(twins) else {
+                return false;
+            };
+            if id != plan.interface as usize {
+                if run != 0 {
+                    format.note_planned(&plan, std::mem::take(&mut run), last_us);
+                }
+                plan.interface = len_u32(id);
+            }
+            ifindex = Some(twins);
         }
         let body = plan.body(&twin);
         let bytes = F::planned_bytes(&plan, options, body);
@@ -71,11 +95,19 @@ fn append_twins<F: Format, W: Walk, const OPTIONS: bool>(
         }
         sequence.skip_one();
         last_us = twin.stamp_us.get();
+        run += 1;
         true
     });
     *next = sequence;
-    planned.last_us = last_us;
+    *planned_plan = plan;
+    *planned_last_us = last_us;
+    *uncounted = run;
     no_room_for
+}
+
+/// An interface's id in a file.
+fn len_u32(id: usize) -> u32 {
+    u32::try_from(id).unwrap_or(u32::MAX)
 }
 
 impl<F: Format> Recorder<'_, F> {
@@ -97,7 +129,14 @@ impl<F: Format> Recorder<'_, F> {
             } else {
                 append_twins::<F, _, true>
             };
-            let no_room_for = append(planned, shape, batch, self.sequence, &mut rest);
+            let no_room_for = append(
+                &mut writer.format,
+                planned,
+                shape,
+                batch,
+                self.sequence,
+                &mut rest,
+            );
             let records = rest.appended();
             drop(rest);
             planned.records += records;
@@ -119,10 +158,11 @@ impl<F: Format> Recorder<'_, F> {
             self.tally.received += records;
             self.tally.numbered += records;
             self.tally.written += records;
-            if records != 0 {
+            let uncounted = std::mem::take(&mut planned.uncounted);
+            if uncounted != 0 {
                 writer
                     .format
-                    .note_planned(&planned.plan, records, planned.last_us);
+                    .note_planned(&planned.plan, uncounted, planned.last_us);
             }
         }
     }
@@ -173,34 +213,23 @@ impl<F: Format> Recorder<'_, F> {
         let Some(writer) = self.writer.as_mut() else {
             return false;
         };
-        let interface = match writer.format.interface(packet) {
-            Some(interface) => interface,
-            None => writer.declare(packet),
-        };
         let frame = Frame::new(packet, writer.link, writer.snaplen);
-        let context = Context {
-            stamp_us,
-            lost_before: *self.lost_before,
-            interface,
-        };
-        let len = writer.format.record_bytes(packet, &frame, &context);
         for last_try in [false, true] {
-            if let Ok(mut slot) = writer.ring.slot(len) {
-                let head = writer.format.encode(packet, &frame, &context, slot.bytes());
-                slot.append(head);
-                writer.ring.note_first(stamp_us);
-                if self.control.unlimited()
-                    && let Some(planned) = packet.shape.and_then(|shape| self.plans.get_mut(shape))
-                {
-                    let plan = F::plan(packet, writer.link, writer.snaplen, interface);
-                    *planned = plan.map(|(plan, options)| Planned {
-                        plan,
-                        options,
-                        records: 0,
-                        last_us: 0,
-                    });
+            let known = writer.format.interface(packet.ifindex());
+            if let Some(interface) = known.or_else(|| writer.declare(packet)) {
+                let context = Context {
+                    stamp_us,
+                    lost_before: *self.lost_before,
+                    interface,
+                };
+                let len = writer.format.record_bytes(packet, &frame, &context);
+                if let Ok(mut slot) = writer.ring.slot(len) {
+                    let head = writer.format.encode(packet, &frame, &context, slot.bytes());
+                    slot.append(head);
+                    writer.ring.note_first(stamp_us);
+                    self.plan(packet, interface);
+                    return true;
                 }
-                return true;
             }
             if last_try || *self.no_file || !writer.next_file() {
                 break;
@@ -208,6 +237,26 @@ impl<F: Format> Recorder<'_, F> {
         }
         *self.no_file = true;
         false
+    }
+
+    /// Has the twins of this packet recorded the fast way.
+    fn plan(&mut self, packet: &Packet<'_>, interface: usize) {
+        let Some(writer) = self.writer.as_ref().filter(|_| self.control.unlimited()) else {
+            return;
+        };
+        let Some(planned) = packet.shape.and_then(|shape| self.plans.get_mut(shape)) else {
+            return;
+        };
+        let plan = F::plan(packet, writer.link, writer.snaplen, interface);
+        let by_twin = packet.ifindex_port == 0 && packet.ifindex_in != 0;
+        *planned = plan.map(|(plan, options)| Planned {
+            plan,
+            options,
+            ifindex: (!by_twin).then_some(packet.ifindex()),
+            records: 0,
+            uncounted: 0,
+            last_us: 0,
+        });
     }
 
     #[cold]

@@ -18,15 +18,21 @@ pub struct Writer<F> {
 }
 
 impl<F: Format> Writer<F> {
-    /// Takes up a new device and writes its block. A file that begins meanwhile declares it by itself.
+    /// Declares the interface of a packet in the live file: its block stands before its first record there. Where
+    /// there is no room for it, in the next file. `None` where there is no file.
     #[cold]
-    pub(super) fn declare(&mut self, packet: &Packet<'_>) -> usize {
-        let block = self.format.declare(packet);
-        self.ring.keep_for_end(self.format.end_bytes());
-        if !self.ring.append_block(&block) {
-            self.next_file();
+    pub(super) fn declare(&mut self, packet: &Packet<'_>) -> Option<usize> {
+        for last_try in [false, true] {
+            let block = self.format.declare(packet);
+            self.ring.keep_for_end(self.format.end_bytes());
+            if self.ring.append_block(&block) {
+                return self.format.interface(packet.ifindex());
+            }
+            if last_try || !self.next_file() {
+                break;
+            }
         }
-        self.format.interface(packet).unwrap_or(0)
+        None
     }
 
     /// Ends the live file, if there is one, and begins the next.

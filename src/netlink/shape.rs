@@ -1,9 +1,9 @@
 //! The fast way through a batch: one rule's messages look alike.
 //!
-//! The kernel writes the same attributes in the same order and size for every packet of one rule
-//! and device; only values and the payload's length differ. Walking attribute by attribute is a
+//! The kernel writes the same attributes in the same order and size for every packet of one rule;
+//! only values and the payload's length differ. Walking attribute by attribute is a
 //! chain of dependent loads and a jump for each of them. So the first message of its kind is
-//! walked ([`super::nflog::parse`]), and its *shape* learned: the bytes that stay (headers, device,
+//! walked ([`super::nflog::parse`]), and its *shape* learned: the bytes that stay (headers,
 //! hook, prefix) and the places of those that do not. Each later message is compared with it under
 //! a mask, a few instructions, all loads independent; if nothing differs, its packet is a twin, and its
 //! values are where the shape says. If anything does, it is walked. The result is the same either way
@@ -37,7 +37,7 @@ type Place = u8;
 const WINDOW_BYTES: usize = Place::MAX as usize + VALUE_BYTES_MAX;
 const VALUE_BYTES_MAX: usize = 16;
 type Window = [u8; WINDOW_BYTES];
-/// Shapes known at a time: rules and devices side by side in one group.
+/// Shapes known at a time: rules side by side in one group.
 pub const SHAPES: usize = 4;
 
 /// The shapes of a group's messages.
@@ -79,7 +79,7 @@ impl Shapes {
     }
 }
 
-/// What the messages of one rule and device have in common.
+/// What the messages of one rule have in common.
 #[derive(Debug, Clone)]
 pub struct Shape {
     /// What counts of the window's bytes, and what they are then.
@@ -89,6 +89,7 @@ pub struct Shape {
     far: bool,
     stamp: Place,
     sequence: Place,
+    ifindex_in: Place,
     hw_header: Place,
     hw_source: Range<Place>,
     prefix: Range<Place>,
@@ -108,6 +109,7 @@ impl Shape {
             far: false,
             stamp: 0,
             sequence: 0,
+            ifindex_in: 0,
             hw_header: 0,
             hw_source: 0..0,
             prefix: 0..0,
@@ -151,6 +153,8 @@ impl Shape {
                     }
                 }
                 attribute::SEQ => shape.sequence = place(value)?,
+                // A host with many interfaces has one shape for all of them.
+                attribute::IFINDEX_INDEV => shape.ifindex_in = place(value)?,
                 // Not the address, but its length.
                 attribute::HWADDR => {
                     shape.hw_source = place(value + 4)?..place(value + 4 + packet.hw_source.len())?;
@@ -169,7 +173,6 @@ impl Shape {
                 // A mark too: packets of another one are no twins.
                 attribute::PACKET_HDR
                 | attribute::MARK
-                | attribute::IFINDEX_INDEV
                 | attribute::IFINDEX_OUTDEV
                 | attribute::IFINDEX_PHYSINDEV
                 | attribute::IFINDEX_PHYSOUTDEV
@@ -228,6 +231,10 @@ impl Shape {
             message: message.get(message::HEADER_BYTES..).unwrap_or(&[]),
             stamp_us: NonZeroU64::new(seconds * 1_000_000 + micros)?,
             sequence: u32::from_be_bytes(*value(window, self.sequence)),
+            ifindex_in: match self.ifindex_in {
+                0 => 0,
+                place => u32::from_be_bytes(*value(window, place)),
+            },
         };
         Some((twin, rest))
     }

@@ -1,6 +1,8 @@
-//! The devices that packets came by, numbered in the order they were met.
+//! The interfaces that the packets of one file came by, numbered in the order they were met.
 
-/// One device.
+use std::collections::HashMap;
+
+/// One interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
     /// The kernel's index; 0 is "none".
@@ -9,7 +11,7 @@ pub struct Interface {
     pub name: String,
     /// The name of the bridge whose port it is.
     pub bridge: Option<String>,
-    /// Packets recorded of it since the capture began.
+    /// Packets recorded of it in this file.
     pub packets: u64,
     /// Packets lost before one of its packets was recorded.
     pub lost: u64,
@@ -19,52 +21,80 @@ pub struct Interface {
     pub last_us: u64,
 }
 
-/// The table of devices; a device's place is its interface id in every file.
+/// Places that are found by an index's low bits: a host with more interfaces looks some of them up the long way.
+const SLOTS: usize = 1024;
+/// Names that are remembered from file to file. A host that has had more interfaces asks again.
+const NAMES_MAX: usize = 4096;
+
+/// An index and the place of its interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Slot {
+    /// One more than the index; 0 is an empty slot.
+    key: u64,
+    place: usize,
+}
+
+const EMPTY: Slot = Slot { key: 0, place: 0 };
+
+/// The table of a file's interfaces; an interface's place is its id in the file.
 #[derive(Debug)]
 pub struct Interfaces {
     table: Vec<Interface>,
-    /// Place of the device of the last packet: most packets come by the same one.
-    last: usize,
+    slots: Box<[Slot; SLOTS]>,
+    /// All of the table, by index.
+    places: HashMap<u32, usize>,
+    names: HashMap<u32, String>,
     name_of: fn(u32) -> Option<String>,
 }
 
 impl Interfaces {
-    /// An empty table. `name_of` looks up a device's name; it is called once a device.
+    /// An empty table. `name_of` looks up an interface's name; it is called when one is first met, and again
+    /// after [`Interfaces::check_names`].
     pub fn new(name_of: fn(u32) -> Option<String>) -> Self {
         Interfaces {
             table: Vec::new(),
-            last: 0,
+            slots: Box::new([EMPTY; SLOTS]),
+            places: HashMap::new(),
+            names: HashMap::new(),
             name_of,
         }
     }
 
-    /// The place of a device, if it was met before.
+    /// Begins the table of another file.
+    pub fn begin_file(&mut self) {
+        self.table.clear();
+        self.places.clear();
+        self.slots.fill(EMPTY);
+    }
+
+    /// The place of an interface, if it was met in this file.
     #[inline]
     pub fn find(&mut self, ifindex: u32) -> Option<usize> {
-        if let Some(last) = self.table.get(self.last)
-            && last.ifindex == ifindex
-        {
-            return Some(self.last);
+        let slot = self.slots[ifindex as usize % SLOTS];
+        if slot.key == u64::from(ifindex) + 1 {
+            return Some(slot.place);
         }
-        let place = self
-            .table
-            .iter()
-            .position(|known| known.ifindex == ifindex)?;
-        self.last = place;
+        self.find_elsewhere(ifindex)
+    }
+
+    #[cold]
+    fn find_elsewhere(&mut self, ifindex: u32) -> Option<usize> {
+        let place = *self.places.get(&ifindex)?;
+        self.put(ifindex, place);
         Some(place)
     }
 
-    /// Adds a device that [`Interfaces::find`] did not find, and returns its place.
+    fn put(&mut self, ifindex: u32, place: usize) {
+        let key = u64::from(ifindex) + 1;
+        self.slots[ifindex as usize % SLOTS] = Slot { key, place };
+    }
+
+    /// Adds an interface that [`Interfaces::find`] did not find, and returns its place.
     /// `bridge_ifindex`: the bridge whose port it is; 0 is none.
     pub fn add(&mut self, ifindex: u32, bridge_ifindex: u32) -> usize {
-        let name_of = |ifindex| {
-            (self.name_of)(ifindex).unwrap_or_else(|| match ifindex {
-                0 => "none".to_owned(),
-                gone => format!("ifindex-{gone}"),
-            })
-        };
-        let name = name_of(ifindex);
-        let bridge = (bridge_ifindex != 0).then(|| name_of(bridge_ifindex));
+        let name = self.name(ifindex);
+        let bridge = (bridge_ifindex != 0).then(|| self.name(bridge_ifindex));
+        let place = self.table.len();
         self.table.push(Interface {
             ifindex,
             name,
@@ -74,11 +104,56 @@ impl Interfaces {
             first_us: 0,
             last_us: 0,
         });
-        self.last = self.table.len() - 1;
-        self.last
+        self.places.insert(ifindex, place);
+        self.put(ifindex, place);
+        place
     }
 
-    /// Counts recorded packets of the device at `place`, the last one of this time, and what was lost
+    fn name(&mut self, ifindex: u32) -> String {
+        if let Some(name) = self.names.get(&ifindex) {
+            return name.clone();
+        }
+        match (self.name_of)(ifindex) {
+            Some(name) => {
+                if self.names.len() >= NAMES_MAX {
+                    self.names.clear();
+                }
+                self.names.insert(ifindex, name.clone());
+                name
+            }
+            None if ifindex == 0 => "none".to_owned(),
+            None => format!("ifindex-{ifindex}"),
+        }
+    }
+
+    /// Takes note that interfaces have changed: one whose index has another name now is met anew. One that has gone
+    /// keeps its name, for what is still to come of it.
+    pub fn check_names(&mut self) {
+        let name_of = self.name_of;
+        let mut renamed = Vec::new();
+        self.names.retain(|ifindex, name| match name_of(*ifindex) {
+            Some(now) if now != *name => {
+                renamed.push(*ifindex);
+                false
+            }
+            _ => true,
+        });
+        for ifindex in renamed {
+            self.places.remove(&ifindex);
+            self.slots[ifindex as usize % SLOTS] = EMPTY;
+        }
+        // A name that could not be had may be had now.
+        let (table, places, slots) = (&self.table, &mut self.places, &mut self.slots);
+        for interface in table {
+            let unknown = interface.ifindex != 0 && !self.names.contains_key(&interface.ifindex);
+            if unknown && name_of(interface.ifindex).is_some() {
+                places.remove(&interface.ifindex);
+                slots[interface.ifindex as usize % SLOTS] = EMPTY;
+            }
+        }
+    }
+
+    /// Counts recorded packets of the interface at `place`, the last one of this time, and what was lost
     /// before them. Not always in order: packets of several shapes are counted shape by shape.
     #[inline]
     pub fn count(&mut self, place: usize, packets: u64, stamp_us: u64, lost_before: u64) {
@@ -92,8 +167,64 @@ impl Interfaces {
         }
     }
 
-    /// All devices, in order of their ids.
+    /// All interfaces of the file, in order of their ids.
     pub fn all(&self) -> &[Interface] {
         &self.table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    thread_local! {
+        static RENAMED: Cell<bool> = const { Cell::new(false) };
+    }
+
+    fn name_of(ifindex: u32) -> Option<String> {
+        match (ifindex, RENAMED.get()) {
+            (7, true) => Some("wan".to_owned()),
+            (9, true) => None,
+            _ => Some(format!("if{ifindex}")),
+        }
+    }
+
+    #[test]
+    fn many_are_found_and_none_is_carried_into_the_next_file() {
+        let mut interfaces = Interfaces::new(name_of);
+        for ifindex in 0..3000 {
+            assert_eq!(interfaces.find(ifindex), None);
+            assert_eq!(interfaces.add(ifindex, 0), ifindex as usize);
+        }
+        // Also those that share a slot.
+        for ifindex in [5, 1029, 5, 2053, 5, 2999] {
+            assert_eq!(interfaces.find(ifindex), Some(ifindex as usize));
+        }
+        interfaces.begin_file();
+        assert!(interfaces.all().is_empty());
+        assert_eq!(interfaces.find(5), None);
+        assert_eq!(interfaces.add(5, 0), 0);
+    }
+
+    #[test]
+    fn a_name_belongs_to_an_index_at_a_time() {
+        let mut interfaces = Interfaces::new(name_of);
+        for ifindex in [7, 8, 9] {
+            interfaces.add(ifindex, 0);
+        }
+        RENAMED.set(true);
+        interfaces.check_names();
+        assert_eq!(interfaces.find(7), None);
+        assert_eq!(interfaces.find(8), Some(1));
+        assert_eq!(
+            interfaces.find(9),
+            Some(2),
+            "what comes of one that has gone"
+        );
+        let place = interfaces.add(7, 0);
+        assert_eq!(interfaces.all()[place].name, "wan");
+        assert_eq!(interfaces.all()[0].name, "if7");
     }
 }

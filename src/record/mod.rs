@@ -51,8 +51,11 @@ pub trait Format {
     /// Bytes that [`Format::end`] takes at the most.
     fn end_bytes(&self) -> usize;
 
-    /// The id of the device the packet came by; `None` if it was never met.
-    fn interface(&mut self, packet: &Packet<'_>) -> Option<usize>;
+    /// The id of the interface of this index; `None` if it was not met in this file.
+    fn interface(&mut self, ifindex: u32) -> Option<usize>;
+
+    /// Takes note that interfaces may have other names now.
+    fn check_names(&mut self) {}
 
     /// Takes up a new device. Returns the block that has to stand in the file before the first
     /// record of it; it may be empty.

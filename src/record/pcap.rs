@@ -47,7 +47,7 @@ impl Format for Pcap {
     }
 
     #[inline]
-    fn interface(&mut self, _packet: &Packet<'_>) -> Option<usize> {
+    fn interface(&mut self, _ifindex: u32) -> Option<usize> {
         Some(0)
     }
 

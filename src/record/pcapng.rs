@@ -152,10 +152,8 @@ impl Format for PcapNg {
     const SKIPPABLE: bool = true;
 
     fn begin(&mut self, emit: &mut dyn FnMut(&[u8])) {
+        self.interfaces.begin_file();
         emit(&self.section_header());
-        for id in 0..self.interfaces.all().len() {
-            emit(&self.interface_description(id));
-        }
     }
 
     fn end(&mut self, emit: &mut dyn FnMut(&[u8])) {
@@ -172,8 +170,12 @@ impl Format for PcapNg {
     }
 
     #[inline]
-    fn interface(&mut self, packet: &Packet<'_>) -> Option<usize> {
-        self.interfaces.find(packet.ifindex())
+    fn interface(&mut self, ifindex: u32) -> Option<usize> {
+        self.interfaces.find(ifindex)
+    }
+
+    fn check_names(&mut self) {
+        self.interfaces.check_names();
     }
 
     fn declare(&mut self, packet: &Packet<'_>) -> Vec<u8> {

@@ -11,7 +11,7 @@ use crate::numbers::grouped;
 use crate::report::{Figures, Report, Stats};
 use crate::ring::Notice;
 use crate::session::{Session, disk_bound_bytes};
-use crate::sys::netlink::device_index;
+use crate::source::links::{self, Link};
 
 /// Tells people (standard error) and programs (standard output) what goes on.
 pub(super) struct Voice {
@@ -76,10 +76,8 @@ impl Voice {
             ));
         }
         let device = settings.rule.as_ref().and_then(|rule| rule.iface.as_ref());
-        if let Some(device) = device.filter(|device| device_index(device).is_err()) {
-            self.say(&format!(
-                "there is no device `{device}` in this network namespace: its packets are captured once there is"
-            ));
+        if let Some(device) = device {
+            self.hint_at(device);
         }
         if self.quiet {
             return;
@@ -106,6 +104,31 @@ impl Voice {
             if feed.snaplen.is_some() || feed.queue_threshold.is_some() {
                 self.say(&format!("{feed} sets a snaplen or queue-threshold of its own, which lowers ours: better leave it out"));
             }
+        }
+    }
+
+    /// Says what keeps a rule for one interface from seeing packets.
+    fn hint_at(&mut self, iface: &str) {
+        match links::by_name(iface) {
+            Ok(None) => self.say(&format!(
+                "there is no device `{iface}` in this network namespace: its packets are captured once there is"
+            )),
+            Ok(Some(Link {
+                name,
+                bridge: Some(bridge),
+                ..
+            })) => {
+                let bridge = links::name_of(bridge).unwrap_or_else(|| format!("ifindex-{bridge}"));
+                self.say(&format!(
+                    "`{name}` is a port of the bridge `{bridge}`: at prerouting its packets come by the bridge, and a rule \
+                     for the port sees none; take --iface {bridge}"
+                ));
+            }
+            Ok(Some(link)) if link.name != iface => {
+                self.say(&format!("`{iface}` is another name of `{}`", link.name));
+            }
+            Ok(Some(_)) => {}
+            Err(error) => self.say(&format!("whether there is a device `{iface}` is not known: {error}")),
         }
     }
 

@@ -1,46 +1,83 @@
 //! Packets lost before they came to the hook.
 
 use std::collections::HashMap;
-use std::fs;
 
-/// What the devices of this network namespace had dropped on the way in when it was looked at, the backlog's drops
-/// among it.
+use crate::source::links::{self, Link};
+
+/// What the interfaces of this network namespace drop on the way in, the backlog's drops among it.
 ///
-/// `/proc/net/softnet_stat` counts the backlog's drops for the whole host, but each of them is in
-/// its device's figure as well, which is of this namespace alone: that one is read.
-pub(super) struct Drops(HashMap<String, u64>);
+/// `/proc/net/softnet_stat` counts the backlog's drops for the whole host, but each of them is in its
+/// interface's figure as well, which is of this namespace alone: that one is read. By index, and from first sight: an
+/// interface that is renamed is the same one, and what one had dropped before it came here is not ours.
+#[derive(Debug, Default)]
+pub(super) struct Drops {
+    interfaces: HashMap<u32, Seen>,
+    /// Of interfaces that have gone.
+    gone: u64,
+}
 
-impl Drops {
-    pub(super) fn now() -> Drops {
-        let table = fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
-        Drops::parse(&table)
-    }
+/// One interface's figure, when it was seen first and last.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    first: u64,
+    last: u64,
+}
 
-    fn parse(table: &str) -> Drops {
-        Drops(table.lines().filter_map(received_drops).collect())
-    }
-
-    /// Packets dropped since. A device that has gone took its figure with it.
-    pub(super) fn since(&self) -> u64 {
-        self.until(&Drops::now())
-    }
-
-    fn until(&self, now: &Drops) -> u64 {
-        let before = |device| self.0.get(device).copied().unwrap_or(0);
-        let devices = now.0.iter();
-        devices
-            .map(|(device, drops)| drops.saturating_sub(before(device)))
-            .sum()
+impl Seen {
+    fn dropped(self) -> u64 {
+        self.last - self.first
     }
 }
 
-/// `/proc/net/dev`: behind the name bytes, packets, errs, drop, fifo of the receiving side.
-fn received_drops(line: &str) -> Option<(String, u64)> {
-    let (device, columns) = line.split_once(':')?;
-    let mut columns = columns.split_whitespace();
-    let drop: u64 = columns.nth(3)?.parse().ok()?;
-    let fifo: u64 = columns.next()?.parse().ok()?;
-    Some((device.trim().to_owned(), drop + fifo))
+impl Drops {
+    /// Looks for the first time.
+    pub(super) fn begin() -> Drops {
+        let mut drops = Drops::default();
+        drops.look();
+        drops
+    }
+
+    /// Looks again.
+    pub(super) fn look(&mut self) {
+        if let Ok(links) = links::all() {
+            self.take(&links);
+        }
+    }
+
+    /// Packets dropped since the beginning.
+    pub(super) fn since(&mut self) -> u64 {
+        self.look();
+        let interfaces = self.interfaces.values().map(|seen| seen.dropped());
+        self.gone + interfaces.sum::<u64>()
+    }
+
+    fn take(&mut self, links: &[Link]) {
+        let mut now = HashMap::new();
+        for link in links {
+            let before = self.interfaces.remove(&link.index);
+            let seen = match before {
+                Some(before) if link.dropped >= before.last => Seen {
+                    last: link.dropped,
+                    ..before
+                },
+                // New, or another one that has got the index.
+                other => {
+                    self.gone += other.map_or(0, Seen::dropped);
+                    Seen {
+                        first: link.dropped,
+                        last: link.dropped,
+                    }
+                }
+            };
+            now.insert(link.index, seen);
+        }
+        self.gone += self
+            .interfaces
+            .values()
+            .map(|seen| seen.dropped())
+            .sum::<u64>();
+        self.interfaces = now;
+    }
 }
 
 #[cfg(test)]
@@ -48,12 +85,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_that_goes_takes_nothing_from_the_others() {
-        let before = Drops::parse(
-            "Inter-|   Receive\n face |bytes    packets errs drop fifo\n\
-             a: 9 9 0 300 0 0 0 0 0 0\n  b: 9 9 0 5 1 0 0 0 0 0\n",
+    fn each_interface_counts_from_first_sight_by_index() {
+        let link = |index, name: &str, dropped| Link {
+            index,
+            name: name.to_owned(),
+            dropped,
+            ..Link::default()
+        };
+        let mut drops = Drops::default();
+        drops.take(&[link(2, "a", 300), link(3, "b", 6)]);
+        // Renamed; and one comes with a history.
+        drops.take(&[link(2, "wan", 310), link(3, "b", 6), link(9, "moved", 5000)]);
+        assert_eq!(
+            drops.gone
+                + drops
+                    .interfaces
+                    .values()
+                    .map(|seen| seen.dropped())
+                    .sum::<u64>(),
+            10
         );
-        let now = Drops::parse("  b: 9 9 0 100 7 0\n  new: 9 9 0 2 0 0\n");
-        assert_eq!(before.until(&now), 101 + 2);
+        // One goes and keeps what it had; another has the index of one that went unseen.
+        drops.take(&[link(3, "other", 2), link(9, "moved", 5007)]);
+        drops.take(&[link(3, "other", 5), link(9, "moved", 5007)]);
+        assert_eq!(drops.gone, 10);
+        assert_eq!(
+            drops
+                .interfaces
+                .values()
+                .map(|seen| seen.dropped())
+                .sum::<u64>(),
+            3 + 7
+        );
     }
 }

@@ -7,7 +7,7 @@ use crate::record::{Format, Interfaces, LinkType};
 use crate::ring::repair::boot_id;
 use crate::ring::{RingConfig, segment_bytes_for};
 use crate::rules::Target;
-use crate::sys::netlink::device_name;
+use crate::source::links;
 
 /// Attributes that link type NFLOG records beside the packet.
 const NFLOG_ATTRIBUTES_BYTES: u32 = 512;
@@ -36,7 +36,7 @@ pub(super) fn pcapng(settings: &Settings, number: u16) -> PcapNg {
         Target::Group => format!("NFLOG group {number}"),
         Target::Queue => format!("NFQUEUE queue {number}"),
     };
-    let interfaces = Interfaces::new(device_name);
+    let interfaces = Interfaces::new(links::name_of);
     PcapNg::new(
         settings.link,
         file_snaplen(settings),

@@ -106,7 +106,7 @@ impl Session {
             sort_by_age(&mut files);
         }
         let elapsed = self.begun.elapsed();
-        let before_hook = self.drops_before.since();
+        let before_hook = self.drops.since();
         remarks.extend(self.notices.try_iter().map(|notice| notice.to_string()));
         let mut report = Report::new(groups, total, before_hook, files, elapsed);
         report.remarks = remarks;
@@ -258,7 +258,8 @@ mod tests {
             installed: None,
             notices: mpsc::channel().1,
             begun: Instant::now(),
-            drops_before: Drops::now(),
+            drops: Drops::begin(),
+            changes: None,
         };
         let (report, error) = session.finish();
         assert_eq!(report.groups.len(), 1);

@@ -2,6 +2,7 @@
 
 mod error;
 mod holder;
+pub mod links;
 pub mod nflog;
 pub mod nfqueue;
 mod pace;

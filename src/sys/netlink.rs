@@ -1,6 +1,6 @@
 //! Receiving from a netlink socket, and the socket options that `neli` does not set.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -164,18 +164,6 @@ pub(super) fn get_option<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32
 
 pub(super) fn len_of<T>() -> libc::socklen_t {
     libc::socklen_t::try_from(size_of::<T>()).unwrap_or(libc::socklen_t::MAX)
-}
-
-/// The name of a device in the calling thread's network namespace, if there is one.
-pub fn device_name(ifindex: u32) -> Option<String> {
-    let mut name = [0u8; libc::IF_NAMESIZE];
-    // SAFETY: the buffer has the IF_NAMESIZE bytes that if_indextoname writes at the most.
-    let found = unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr().cast()) };
-    if found.is_null() {
-        return None;
-    }
-    let name = CStr::from_bytes_until_nul(&name).ok()?;
-    name.to_str().ok().map(str::to_owned)
 }
 
 /// The index of a device in the calling thread's network namespace.

@@ -26,5 +26,6 @@ pub fn twin_of<'a>(packet: &Packet<'a>) -> Option<Twin<'a>> {
         message: packet.message,
         stamp_us: packet.stamp_us?,
         sequence: packet.sequence?,
+        ifindex_in: packet.ifindex_in,
     })
 }

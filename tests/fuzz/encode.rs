@@ -101,14 +101,19 @@ fn expect<F: Format>(packet: &Packet<'_>, link: LinkType, snaplen: u32, devices:
     let mut header = match (link, packet.ethernet_header()) {
         (LinkType::Ethernet, Some(header)) => header.to_vec(),
         (LinkType::Ethernet, None) => {
+            // On the way out of IP there is no header yet.
+            let leaves = matches!(packet.hook, 3 | 4) && !matches!(packet.family, 5 | 7);
             let source = match packet.hw_source.len() {
-                6 => packet.hw_source,
+                6 if !leaves => packet.hw_source,
                 _ => &[0; 6],
             };
             [&[0; 6], source, &[8, 0]].concat()
         }
         (LinkType::Ip | LinkType::Nflog, _) => Vec::new(),
     };
+    if let (LinkType::Ethernet, Some(tag)) = (link, packet.vlan) {
+        header.splice(12..12, tag);
+    }
     let mut original = u32::try_from(header.len()).unwrap() + packet.network_len();
     let data = if link == LinkType::Nflog {
         let cut = original - u32::try_from(packet.payload.len()).unwrap();
@@ -157,7 +162,7 @@ fn encode<F: Format>(
     record: &Record,
     file: &mut Vec<u8>,
 ) {
-    if format.interface(packet).is_none() {
+    if format.interface(packet.ifindex()).is_none() {
         let block = format.declare(packet);
         file.extend(block);
     }
@@ -166,7 +171,7 @@ fn encode<F: Format>(
     let context = Context {
         stamp_us: stamp_us(packet),
         lost_before: lost_before(packet),
-        interface: format.interface(packet).unwrap(),
+        interface: format.interface(packet.ifindex()).unwrap(),
     };
     let len = format.record_bytes(packet, &frame, &context);
     assert!(len <= F::record_bytes_max(frame.captured_len()));

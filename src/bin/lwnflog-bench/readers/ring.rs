@@ -16,7 +16,7 @@ use lwnflog::record::pcapng::PcapNg;
 use lwnflog::record::{Format, Interfaces, LinkType};
 use lwnflog::ring::{Access, Ring, RingConfig, Store, segment_bytes_for};
 use lwnflog::source::Source;
-use lwnflog::sys::netlink::device_name;
+use lwnflog::source::links;
 use serde_json::json;
 
 use super::packet::Packets;
@@ -118,7 +118,7 @@ fn writer(options: &Options) -> Result<Option<Writer<PcapNg>>> {
     let ring = Ring::open(config, store, notices)?;
     thread::spawn(move || heard.into_iter().for_each(|notice| tell!("{notice:?}")));
     let source = format!("{:?} of {}", options.hook, options.interface);
-    let interfaces = Interfaces::new(device_name);
+    let interfaces = Interfaces::new(links::name_of);
     Ok(Some(Writer {
         format: PcapNg::new(link, snaplen, source, segment_bytes, interfaces),
         ring,

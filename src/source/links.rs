@@ -1,0 +1,249 @@
+//! The interfaces of the calling thread's network namespace, over rtnetlink: names, alternative names, bridges, drops.
+//!
+//! `if_indextoname` opens a socket of a family that a sandbox may forbid (`RestrictAddressFamilies=AF_NETLINK`); netlink
+//! is there whenever packets are.
+
+use std::io;
+use std::time::Duration;
+
+use neli::consts::socket::{Msg, NlFamily};
+use neli::socket::NlSocket;
+use neli::utils::Groups;
+
+use crate::netlink::message::{DONE, ERROR, HEADER_BYTES};
+use crate::netlink::{Attributes, Message, Messages, align};
+use crate::sys::netlink as socket;
+
+// linux/rtnetlink.h, linux/netlink.h
+const RTM_NEWLINK: u16 = 16;
+const RTM_GETLINK: u16 = 18;
+const RTNLGRP_LINK: u32 = 1;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_DUMP: u16 = 0x300;
+/// Bytes of `struct ifinfomsg`: family, type, index at 4, flags, change.
+const IFINFOMSG_BYTES: usize = 16;
+// linux/if_link.h
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_STATS64: u16 = 23;
+const IFLA_ALT_IFNAME: u16 = 53;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+/// Places in `struct rtnl_link_stats64`, of 64 bits each.
+const RX_DROPPED: usize = 6;
+const RX_FIFO_ERRORS: usize = 14;
+const RX_MISSED_ERRORS: usize = 15;
+/// `IFNAMSIZ` with its NUL: a longer name can only be an alternative one.
+const IFNAMSIZ: usize = 16;
+/// A dump's datagrams have at most 32 KiB.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// One interface, as the kernel describes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Its index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// The index of the bridge whose port it is.
+    pub bridge: Option<u32>,
+    /// Packets that it, or the backlog behind it, dropped on the way in: what `/proc/net/dev` shows as drop and fifo.
+    pub dropped: u64,
+}
+
+/// The interface of this index, if there is one.
+///
+/// # Errors
+/// What the system says.
+pub fn by_index(index: u32) -> io::Result<Option<Link>> {
+    ask(index, None)
+}
+
+/// The interface that has this name or alternative name, if there is one.
+///
+/// # Errors
+/// What the system says.
+pub fn by_name(name: &str) -> io::Result<Option<Link>> {
+    if name.len() < IFNAMSIZ
+        && let Some(link) = ask(0, Some((IFLA_IFNAME, name)))?
+    {
+        return Ok(Some(link));
+    }
+    ask(0, Some((IFLA_ALT_IFNAME, name)))
+}
+
+/// The name of an interface; `None` where there is none, or it cannot be had.
+pub fn name_of(index: u32) -> Option<String> {
+    by_index(index).ok().flatten().map(|link| link.name)
+}
+
+/// All interfaces.
+///
+/// # Errors
+/// What the system says.
+pub fn all() -> io::Result<Vec<Link>> {
+    let mut links = Vec::new();
+    exchange(NLM_F_REQUEST | NLM_F_DUMP, 0, None, |link| links.push(link))?;
+    Ok(links)
+}
+
+fn ask(index: u32, name: Option<(u16, &str)>) -> io::Result<Option<Link>> {
+    let mut found = None;
+    match exchange(NLM_F_REQUEST, index, name, |link| found = Some(link)) {
+        Ok(()) => Ok(found),
+        // No such interface; EINVAL: a kernel that knows no alternative names (before 5.5).
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENODEV | libc::EINVAL) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+fn exchange(
+    flags: u16,
+    index: u32,
+    name: Option<(u16, &str)>,
+    mut each: impl FnMut(Link),
+) -> io::Result<()> {
+    let socket = NlSocket::connect(NlFamily::Route, None, Groups::empty())?;
+    socket::set_receive_timeout(socket::borrow(&socket), Duration::from_secs(1))?;
+    socket.send(request(flags, index, name)?, Msg::empty())?;
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let received = socket::receive(socket::borrow(&socket), &mut buffer, true)?;
+        if received.port != 0 {
+            continue; // not the kernel's
+        }
+        let datagram = &buffer[..received.bytes.min(BUFFER_BYTES)];
+        for message in Messages::new(datagram) {
+            let message = message.map_err(io::Error::other)?;
+            match message.kind {
+                RTM_NEWLINK => each(link(&message).ok_or_else(cut)?),
+                DONE => return Ok(()),
+                ERROR => {
+                    let errno = message.body.first_chunk().ok_or_else(cut)?;
+                    return match i32::from_ne_bytes(*errno).wrapping_neg() {
+                        0 => Ok(()),
+                        errno => Err(io::Error::from_raw_os_error(errno)),
+                    };
+                }
+                _ => {}
+            }
+            if flags & NLM_F_DUMP == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn cut() -> io::Error {
+    io::Error::other("the kernel's description of an interface is cut")
+}
+
+fn request(flags: u16, index: u32, name: Option<(u16, &str)>) -> io::Result<Vec<u8>> {
+    let mut body = vec![0; IFINFOMSG_BYTES];
+    body[4..8].copy_from_slice(&index.to_ne_bytes());
+    if let Some((kind, name)) = name {
+        let len = u16::try_from(4 + name.len() + 1).map_err(io::Error::other)?;
+        body.extend(len.to_ne_bytes());
+        body.extend(kind.to_ne_bytes());
+        body.extend(name.as_bytes());
+        body.push(0);
+        body.resize(align(body.len()), 0);
+    }
+    let len = u32::try_from(HEADER_BYTES + body.len()).map_err(io::Error::other)?;
+    let mut message = len.to_ne_bytes().to_vec();
+    message.extend(RTM_GETLINK.to_ne_bytes());
+    message.extend(flags.to_ne_bytes());
+    message.extend([0; 8]); // sequence and port
+    message.extend(body);
+    Ok(message)
+}
+
+/// Reads `RTM_NEWLINK`.
+fn link(message: &Message<'_>) -> Option<Link> {
+    let (fixed, attributes) = message.body.split_first_chunk::<IFINFOMSG_BYTES>()?;
+    let mut link = Link {
+        index: u32::from_ne_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
+        ..Link::default()
+    };
+    let (mut master, mut is_port) = (None, false);
+    for found in Attributes::new(attributes).flatten() {
+        match found.kind {
+            IFLA_IFNAME => link.name = text(found.value),
+            IFLA_MASTER => master = found.bytes().ok().map(u32::from_ne_bytes),
+            IFLA_LINKINFO => {
+                let mut inner = Attributes::new(found.value).flatten();
+                is_port = inner.any(|inner| {
+                    inner.kind == IFLA_INFO_SLAVE_KIND && text(inner.value) == "bridge"
+                });
+            }
+            IFLA_STATS64 => {
+                let counter = |place: usize| {
+                    let bytes = found.value.get(place * 8..)?.first_chunk()?;
+                    Some(u64::from_ne_bytes(*bytes))
+                };
+                let counters = [RX_DROPPED, RX_FIFO_ERRORS, RX_MISSED_ERRORS];
+                link.dropped = counters.into_iter().filter_map(counter).sum();
+            }
+            _ => {}
+        }
+    }
+    link.bridge = master.filter(|_| is_port);
+    Some(link)
+}
+
+fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned()
+}
+
+/// Says when interfaces come, go or change.
+pub struct Changes(NlSocket);
+
+impl std::fmt::Debug for Changes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Changes").finish_non_exhaustive()
+    }
+}
+
+impl Changes {
+    /// Begins to listen, in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn listen() -> io::Result<Changes> {
+        let groups = Groups::new_groups(&[RTNLGRP_LINK]);
+        Ok(Changes(NlSocket::connect(NlFamily::Route, None, groups)?))
+    }
+
+    /// Whether anything has changed since the last call. Does not wait.
+    pub fn any(&self) -> bool {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut changed = false;
+        loop {
+            match socket::receive(socket::borrow(&self.0), &mut buffer, false) {
+                Ok(_) => changed = true,
+                // So much that not all of it had room.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => changed = true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return changed,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_interface_is_found_by_index_and_by_name() {
+        let lo = by_name("lo").unwrap().unwrap();
+        assert_eq!((lo.index, &*lo.name, lo.bridge), (1, "lo", None));
+        assert_eq!(name_of(1).as_deref(), Some("lo"));
+        assert!(all().unwrap().iter().any(|link| link.name == "lo"));
+        assert_eq!(by_name("no-such-link").unwrap(), None);
+        assert_eq!(by_name("no such interface, by any name").unwrap(), None);
+        assert_eq!(by_index(1 << 30).unwrap(), None);
+    }
+}
