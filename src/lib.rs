@@ -105,7 +105,7 @@
 //! let context = Context { stamp_us: 1_764_000_000_000_000, lost_before: 0, interface };
 //! match ring.slot(format.record_bytes(&packet, &frame, &context)) {
 //!     Ok(mut slot) => {
-//!         let head = format.encode(&packet, &frame, &context, slot.bytes());
+//!         let head = format.encode(&packet, &frame, &context, slot.space());
 //!         slot.append(head); // a slot that is dropped instead leaves no record
 //!         ring.note_first(context.stamp_us);
 //!     }

@@ -1243,7 +1243,10 @@ fn a_ring_of_one_file_never_lacks_one() {
                     assert!(ring.next_file(), "{record}: {:?}", said.try_recv());
                 }
                 let mut slot = ring.slot(16).unwrap();
-                slot.bytes()[8..].copy_from_slice(&record.to_le_bytes());
+                slot.space()
+                    .take_last(8)
+                    .unwrap()
+                    .put(&record.to_le_bytes());
                 slot.append([0; 8]);
                 ring.note_first(record);
                 ring.commit();

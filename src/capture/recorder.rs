@@ -224,7 +224,7 @@ impl<F: Format> Recorder<'_, F> {
                 };
                 let len = writer.format.record_bytes(packet, &frame, &context);
                 if let Ok(mut slot) = writer.ring.slot(len) {
-                    let head = writer.format.encode(packet, &frame, &context, slot.bytes());
+                    let head = writer.format.encode(packet, &frame, &context, slot.space());
                     slot.append(head);
                     writer.ring.note_first(stamp_us);
                     self.plan(packet, interface);

@@ -1,7 +1,7 @@
 //! pcapng's blocks (draft-ietf-opsawg-pcapng, section 3.1): their types, how long they are, how one is put
 //! together, and the one of ours that covers space without records.
 
-use super::{HEAD_BYTES, Head};
+use super::{HEAD_BYTES, Head, Space};
 
 /// Section Header Block (block types: sections 4 and 11.1 of the draft).
 pub const SECTION_HEADER: u32 = 0x0a0d_0d0a;
@@ -47,22 +47,23 @@ pub(super) fn head(kind: u32, total: [u8; 4]) -> Head {
 /// Lays a filler block over all of `space` (0 bytes, or 12 and more, a multiple of 4): its length
 /// at the end first, its head last.
 #[inline]
-pub fn fill(space: &mut [u8]) {
+pub fn fill<'a>(space: impl Into<Space<'a>>) {
+    let mut space = space.into();
     if space.len() < BLOCK_MIN_BYTES {
         return;
     }
     let total = len_u32(space.len()).to_le_bytes();
-    if let Some(trailer) = space.last_chunk_mut::<4>() {
-        *trailer = total;
+    space.publish_tail(total);
+    if let Some(mut place) = space.first_chunk::<HEAD_BYTES>() {
+        place.put(head(FILLER, total));
     }
-    space[..HEAD_BYTES].copy_from_slice(&head(FILLER, total));
 }
 
 /// Makes what is inside a filler block zero.
-pub fn clear(filler: &mut [u8]) {
-    let inside = HEAD_BYTES..filler.len().saturating_sub(4);
-    if let Some(inside) = filler.get_mut(inside) {
-        inside.fill(0);
+pub fn clear<'a>(filler: impl Into<Space<'a>>) {
+    let mut inside = filler.into();
+    if inside.take_first(HEAD_BYTES).is_some() && inside.take_last(4).is_some() {
+        inside.zero();
     }
 }
 

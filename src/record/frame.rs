@@ -1,5 +1,6 @@
 //! The frame that a record holds: which bytes of a packet, behind which link-layer header.
 
+use super::Space;
 use crate::netlink::nflog::COPY_RANGE_MAX_BYTES;
 use crate::packet::{
     ETHERNET_ADDRESS_BYTES, ETHERNET_HEADER_BYTES, IPV4_HEADER_BYTES, Packet, VLAN_TAG_BYTES,
@@ -119,59 +120,70 @@ impl<'a> Frame<'a> {
 
     /// Copies the frame to the start of `out`, which must be long enough.
     #[inline]
-    pub fn copy_to(&self, out: &mut [u8]) {
-        let (header, rest) = out.split_at_mut(self.header_bytes);
-        copy_short(self.body, &mut rest[..self.body.len()]);
+    pub fn copy_to(&self, mut out: Space<'_>) {
+        let (Some(mut header), Some(body)) = (
+            out.take_first(self.header_bytes),
+            out.take_first(self.body.len()),
+        ) else {
+            debug_assert!(false, "no space for the frame");
+            return;
+        };
+        copy_short(self.body, body);
         if let Some(tag) = self.tag {
             return self.copy_tagged(tag, header);
         }
         // The header is 14 bytes but for tagged frames: a fixed size is copied without a call.
-        match (
-            header.first_chunk_mut::<ETHERNET_HEADER_BYTES>(),
-            self.header.first_chunk::<ETHERNET_HEADER_BYTES>(),
-        ) {
-            (Some(to), Some(from)) if self.header.len() == ETHERNET_HEADER_BYTES => *to = *from,
-            _ => header.copy_from_slice(self.header),
+        match self.header.first_chunk::<ETHERNET_HEADER_BYTES>() {
+            Some(from) if self.header.len() == ETHERNET_HEADER_BYTES => {
+                if let Some(mut to) = header.first_chunk() {
+                    to.put(*from);
+                }
+            }
+            _ => header.by_ref().put(self.header),
         }
-        if let Some(source) = &self.source {
-            let places = header.iter_mut().skip(ETHERNET_ADDRESS_BYTES);
-            for (to, from) in places.zip(source) {
-                *to = *from;
+        if let Some(source) = &self.source
+            && header.take_first(ETHERNET_ADDRESS_BYTES).is_some()
+        {
+            let shown = source.len().min(header.len());
+            if let Some(to) = header.take_first(shown) {
+                to.put(&source[..shown]);
             }
         }
     }
 
     /// The addresses, the tag, and what follows it in the header: as much as there is room for.
     #[cold]
-    fn copy_tagged(&self, tag: [u8; VLAN_TAG_BYTES], out: &mut [u8]) {
+    fn copy_tagged(&self, tag: [u8; VLAN_TAG_BYTES], mut out: Space<'_>) {
         let addresses = self.header.len().min(2 * ETHERNET_ADDRESS_BYTES);
         let (addresses, rest) = self.header.split_at(addresses);
-        let bytes = addresses.iter().chain(&tag).chain(rest);
-        for (to, from) in out.iter_mut().zip(bytes) {
-            *to = *from;
+        for piece in [addresses, &tag, rest] {
+            let fits = piece.len().min(out.len());
+            if let Some(to) = out.take_first(fits) {
+                to.put(&piece[..fits]);
+            }
         }
     }
 }
 
 /// Copies; what has 32 to 128 bytes, as the first bytes of most packets have, without a call.
 #[inline]
-pub(super) fn copy_short(from: &[u8], to: &mut [u8]) {
+pub(super) fn copy_short(from: &[u8], to: Space<'_>) {
     assert_eq!(from.len(), to.len());
     match from.len() {
         32..=64 => copy_ends::<32>(from, to),
         65..=128 => copy_ends::<64>(from, to),
-        _ => to.copy_from_slice(from),
+        _ => to.put(from),
     }
 }
 
 /// Copies the first and the last `N` bytes, which may overlap: all of `N` to twice as many.
 #[inline]
-fn copy_ends<const N: usize>(from: &[u8], to: &mut [u8]) {
-    if let (Some(first), Some(start)) = (from.first_chunk::<N>(), to.first_chunk_mut()) {
-        *start = *first;
+fn copy_ends<const N: usize>(from: &[u8], mut to: Space<'_>) {
+    if let (Some(first), Some(mut start)) = (from.first_chunk::<N>(), to.first_chunk()) {
+        start.put(*first);
     }
-    if let (Some(last), Some(end)) = (from.last_chunk::<N>(), to.last_chunk_mut()) {
-        *end = *last;
+    if let (Some(last), Some(mut end)) = (from.last_chunk::<N>(), to.last_chunk()) {
+        end.put(*last);
     }
 }
 
@@ -193,11 +205,11 @@ mod tests {
         };
         let frame = Frame::new(&packet, LinkType::Ethernet, 128);
         let mut out = [0xff; 34];
-        frame.copy_to(&mut out);
+        frame.copy_to((&mut out).into());
         assert_eq!(out[..14], [0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 7, 8, 0]);
         for snaplen in 0..14u32 {
             let mut out = [0xff; 14];
-            Frame::new(&packet, LinkType::Ethernet, snaplen).copy_to(&mut out);
+            Frame::new(&packet, LinkType::Ethernet, snaplen).copy_to((&mut out).into());
             assert!(out[snaplen as usize..].iter().all(|byte| *byte == 0xff));
         }
         let other = Packet {
@@ -205,7 +217,7 @@ mod tests {
             ..packet
         };
         let mut out = [0xff; 34];
-        Frame::new(&other, LinkType::Ethernet, 128).copy_to(&mut out);
+        Frame::new(&other, LinkType::Ethernet, 128).copy_to((&mut out).into());
         assert_eq!(out[..14], SYNTHESIZED_HEADER);
     }
 }

@@ -14,6 +14,7 @@ pub use interfaces::Interfaces;
 pub use plan::{Options, Plan};
 
 use crate::packet::{Packet, Twin};
+pub use crate::sys::space::Space;
 
 /// The first eight bytes of a block or record. The ring stores them last, so that a record is
 /// there as a whole or not at all.
@@ -71,7 +72,7 @@ pub trait Format {
         packet: &Packet<'_>,
         frame: &Frame<'_>,
         context: &Context,
-        out: &mut [u8],
+        out: Space<'_>,
     ) -> Head;
 
     /// How the twins of this packet are recorded. `None` where each takes [`Format::encode`].
@@ -93,7 +94,7 @@ pub trait Format {
         options: &[u8],
         twin: &Twin<'_>,
         body: &[u8],
-        out: &mut [u8],
+        out: Space<'_>,
     ) -> Head;
 
     /// Adds planned records to their device's figures.

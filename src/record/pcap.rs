@@ -2,7 +2,7 @@
 //! pcapng. It has no place for devices, marks, prefixes or losses, and no way to cover space that
 //! is not used yet: a live file is valid only after its zero-filled rest is cut.
 
-use super::{Context, Format, Frame, Head, LinkType, Options, Plan};
+use super::{Context, Format, Frame, Head, LinkType, Options, Plan, Space};
 use crate::packet::{Packet, Twin};
 
 const MAGIC_MICROSECONDS: u32 = 0xa1b2_c3d4;
@@ -66,12 +66,10 @@ impl Format for Pcap {
         _packet: &Packet<'_>,
         frame: &Frame<'_>,
         context: &Context,
-        out: &mut [u8],
+        mut out: Space<'_>,
     ) -> Head {
-        let captured = u32::try_from(frame.captured_len()).unwrap_or(u32::MAX);
-        out[8..12].copy_from_slice(&captured.to_le_bytes());
-        out[12..16].copy_from_slice(&frame.original_len.to_le_bytes());
-        frame.copy_to(&mut out[RECORD_HEADER_BYTES..]);
+        put_lengths(&mut out, frame.captured_len(), frame.original_len);
+        frame.copy_to(out);
         head(context.stamp_us)
     }
 
@@ -96,12 +94,10 @@ impl Format for Pcap {
         _options: &[u8],
         twin: &Twin<'_>,
         body: &[u8],
-        out: &mut [u8],
+        mut out: Space<'_>,
     ) -> Head {
-        let captured = u32::try_from(plan.captured_len(body)).unwrap_or(u32::MAX);
-        out[8..12].copy_from_slice(&captured.to_le_bytes());
-        out[12..16].copy_from_slice(&plan.original_len(twin).to_le_bytes());
-        let fits = plan.copy_frame(twin, body, &mut out[RECORD_HEADER_BYTES..]);
+        put_lengths(&mut out, plan.captured_len(body), plan.original_len(twin));
+        let fits = plan.copy_frame(twin, body, out);
         debug_assert!(fits, "planned_bytes() made room");
         head(twin.stamp_us.get())
     }
@@ -110,6 +106,18 @@ impl Format for Pcap {
 
     fn record_bytes_max(snaplen: usize) -> usize {
         RECORD_HEADER_BYTES + snaplen
+    }
+}
+
+/// Takes a record's header, and writes what of it is not its head.
+#[inline]
+fn put_lengths(out: &mut Space<'_>, captured: usize, original: u32) {
+    let captured = u32::try_from(captured).unwrap_or(u32::MAX);
+    let header = out.take_first_chunk::<RECORD_HEADER_BYTES>();
+    debug_assert!(header.is_some(), "record_bytes() made room");
+    if let Some(mut header) = header {
+        header.put_at::<8, 4>(captured.to_le_bytes());
+        header.put_at::<12, 4>(original.to_le_bytes());
     }
 }
 

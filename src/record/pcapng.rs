@@ -7,8 +7,9 @@
 
 use super::block::{self, Block, head, len_u32, option, pad4};
 use super::comment::{COMMENT_OPTION_BYTES_MAX, comment_option_bytes, encode_comment_option};
-use super::{Context, Format, Frame, HEAD_BYTES, Head, Interfaces, LinkType, Options, Plan};
+use super::{Context, Format, Frame, Head, Interfaces, LinkType, Options, Plan, Space};
 use crate::packet::{Direction, Packet, Twin};
+use crate::sys::space::Chunk;
 
 /// An Enhanced Packet Block's fields before the packet's data.
 const PACKET_FIXED_BYTES: usize = 28;
@@ -200,38 +201,46 @@ impl Format for PcapNg {
         packet: &Packet<'_>,
         frame: &Frame<'_>,
         context: &Context,
-        out: &mut [u8],
+        mut out: Space<'_>,
     ) -> Head {
         self.interfaces
             .count(context.interface, 1, context.stamp_us, context.lost_before);
         let captured = frame.captured_len();
         let total = len_u32(out.len()).to_le_bytes();
 
-        let (fixed, rest) = out.split_at_mut(PACKET_FIXED_BYTES);
+        let head = head(block::ENHANCED_PACKET, total);
+        let (Some(fixed), Some(mut trailer), Some(mut data)) = (
+            out.take_first_chunk(),
+            out.take_last_chunk::<4>(),
+            out.take_first(pad4(captured)),
+        ) else {
+            debug_assert!(false, "record_bytes() made room");
+            return head;
+        };
         let interface = len_u32(context.interface);
         put_fields(
-            &mut fixed[HEAD_BYTES..],
+            fixed,
             interface,
             context.stamp_us,
             captured,
             frame.original_len,
         );
 
-        let (data, rest) = rest.split_at_mut(pad4(captured));
-        if let Some(padding) = data.last_chunk_mut::<4>() {
-            *padding = [0; 4]; // of which the frame's end overwrites its part
+        if let Some(mut padding) = data.last_chunk::<4>() {
+            padding.put([0; 4]); // of which the frame's end overwrites its part
         }
         frame.copy_to(data);
 
-        let (options, trailer) = rest.split_at_mut(rest.len() - 4);
         let plain = options_plain(packet.direction());
-        if options.len() == OPTIONS_PLAIN_BYTES {
-            options.copy_from_slice(&plain);
+        if out.len() == OPTIONS_PLAIN_BYTES {
+            if let Some(mut options) = out.first_chunk() {
+                options.put(plain);
+            }
         } else {
-            encode_options(packet, context, plain, options);
+            put_options(packet, context, plain, out);
         }
-        trailer.copy_from_slice(&total);
-        head(block::ENHANCED_PACKET, total)
+        trailer.put(total);
+        head
     }
 
     fn plan(
@@ -256,38 +265,38 @@ impl Format for PcapNg {
         options: &[u8],
         twin: &Twin<'_>,
         body: &[u8],
-        out: &mut [u8],
+        mut out: Space<'_>,
     ) -> Head {
         let total = len_u32(out.len()).to_le_bytes();
         let captured = plan.captured_len(body);
         let head = head(block::ENHANCED_PACKET, total);
-        let Some((fixed, rest)) = out.split_first_chunk_mut::<PACKET_FIXED_BYTES>() else {
+        let (Some(fixed), Some(mut end)) = (
+            out.take_first_chunk(),
+            out.take_last_chunk::<PLAIN_END_BYTES>(),
+        ) else {
             return head;
         };
         let original_len = plan.original_len(twin);
         put_fields(
-            &mut fixed[HEAD_BYTES..],
+            fixed,
             plan.interface,
             twin.stamp_us.get(),
             captured,
             original_len,
         );
 
-        let Some((mut data, end)) = rest.split_last_chunk_mut::<PLAIN_END_BYTES>() else {
-            return head;
-        };
-        if !options.is_empty() {
-            let (frame, place) = data.split_at_mut(data.len().saturating_sub(options.len()));
-            place.copy_from_slice(options);
-            data = frame;
+        if !options.is_empty()
+            && let Some(place) = out.take_last(options.len())
+        {
+            place.put(options);
         }
-        if let Some(padding) = data.last_chunk_mut::<4>() {
-            *padding = [0; 4]; // of which the frame's end overwrites its part
+        if let Some(mut padding) = out.last_chunk::<4>() {
+            padding.put([0; 4]); // of which the frame's end overwrites its part
         }
-        let fits = plan.copy_frame(twin, body, data);
+        let fits = plan.copy_frame(twin, body, out);
         debug_assert!(fits, "planned_bytes() made room");
-        end[..OPTIONS_PLAIN_BYTES].copy_from_slice(&options_plain(plan.direction));
-        end[OPTIONS_PLAIN_BYTES..].copy_from_slice(&total);
+        end.put_at::<0, OPTIONS_PLAIN_BYTES>(options_plain(plan.direction));
+        end.put_at::<OPTIONS_PLAIN_BYTES, 4>(total);
         head
     }
 
@@ -308,29 +317,39 @@ impl Format for PcapNg {
 
 /// A packet block's fields between its head and its data.
 #[inline]
-fn put_fields(out: &mut [u8], interface: u32, stamp_us: u64, captured: usize, original_len: u32) {
-    out[..4].copy_from_slice(&interface.to_le_bytes());
+fn put_fields(
+    mut out: Chunk<'_, PACKET_FIXED_BYTES>,
+    interface: u32,
+    stamp_us: u64,
+    captured: usize,
+    original_len: u32,
+) {
+    out.put_at::<8, 4>(interface.to_le_bytes());
     // The upper half of the time comes first, each half little endian.
-    out[4..12].copy_from_slice(&stamp_us.rotate_left(32).to_le_bytes());
-    out[12..16].copy_from_slice(&len_u32(captured).to_le_bytes());
-    out[16..20].copy_from_slice(&original_len.to_le_bytes());
+    out.put_at::<12, 8>(stamp_us.rotate_left(32).to_le_bytes());
+    out.put_at::<20, 4>(len_u32(captured).to_le_bytes());
+    out.put_at::<24, 4>(original_len.to_le_bytes());
 }
 
 /// The comment, the number of packets lost before, the direction.
-fn encode_options(
+fn put_options(
     packet: &Packet<'_>,
     context: &Context,
     plain: [u8; OPTIONS_PLAIN_BYTES],
-    out: &mut [u8],
+    mut out: Space<'_>,
 ) {
-    let (comment, mut out) = out.split_at_mut(comment_option_bytes(packet));
+    let mut comment = [0; COMMENT_OPTION_BYTES_MAX];
+    let comment = &mut comment[..comment_option_bytes(packet)];
     encode_comment_option(packet, comment);
-    if context.lost_before != 0 {
-        let (drop, rest) = out.split_at_mut(DROPCOUNT_BYTES);
-        drop[..2].copy_from_slice(&option::EPB_DROPCOUNT.to_le_bytes());
-        drop[2..4].copy_from_slice(&8u16.to_le_bytes());
-        drop[4..].copy_from_slice(&context.lost_before.to_le_bytes());
-        out = rest;
+    if let Some(place) = out.take_first(comment.len()) {
+        place.put(comment);
     }
-    out.copy_from_slice(&plain);
+    if context.lost_before != 0
+        && let Some(mut drop) = out.take_first_chunk::<DROPCOUNT_BYTES>()
+    {
+        drop.put_at::<0, 2>(option::EPB_DROPCOUNT.to_le_bytes());
+        drop.put_at::<2, 2>(8u16.to_le_bytes());
+        drop.put_at::<4, 8>(context.lost_before.to_le_bytes());
+    }
+    out.put(&plain);
 }

@@ -6,9 +6,9 @@
 //! packets, takes the long way; the bytes are the same either way (a test holds the two against each
 //! other).
 
-use super::LinkType;
 use super::comment::COMMENT_OPTION_BYTES_MAX;
 use super::frame::{SYNTHESIZED_HEADER, copy_short};
+use super::{LinkType, Space};
 use crate::packet::{Direction, ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4, Packet, Twin};
 
 /// What the records of one shape's packets have in common.
@@ -118,23 +118,23 @@ impl Plan {
     /// Copies the frame to the start of `out`. False where it does not fit.
     #[inline]
     #[must_use]
-    pub fn copy_frame(&self, twin: &Twin<'_>, body: &[u8], out: &mut [u8]) -> bool {
+    pub fn copy_frame(&self, twin: &Twin<'_>, body: &[u8], mut out: Space<'_>) -> bool {
         let header = match self.header {
             Header::Absent => return copy_body(body, out),
             Header::Own => twin.hw_header,
             Header::Synthesized => Some(&SYNTHESIZED_HEADER),
         };
-        let (Some(header), Some((to, rest))) = (header, out.split_first_chunk_mut()) else {
+        let (Some(header), Some(mut to)) = (header, out.take_first_chunk()) else {
             return false;
         };
-        *to = *header;
-        copy_body(body, rest)
+        to.put(*header);
+        copy_body(body, out)
     }
 }
 
 #[inline]
-fn copy_body(body: &[u8], out: &mut [u8]) -> bool {
-    let Some(space) = out.get_mut(..body.len()) else {
+fn copy_body(body: &[u8], mut out: Space<'_>) -> bool {
+    let Some(space) = out.take_first(body.len()) else {
         return false;
     };
     copy_short(body, space);

@@ -1,11 +1,8 @@
 //! The file that packets go to: records are reserved, written where they stay, and committed.
 
-use std::sync::atomic::{Ordering, fence};
-
 use crate::record::block::{self, BLOCK_MIN_BYTES};
-use crate::record::{HEAD_BYTES, Head};
+use crate::record::{HEAD_BYTES, Head, Space};
 use crate::sys::mapping::Mapping;
-use crate::sys::prefetch::prefetch;
 
 /// How a ring's files are laid out while they are written.
 #[derive(Debug, Clone, Copy)]
@@ -110,7 +107,7 @@ impl Live {
     pub(super) fn rest(&mut self) -> Option<Rest<'_>> {
         let end = self.position + self.free_bytes();
         Some(Rest {
-            free: self.mapping.bytes().get_mut(self.position..end)?,
+            free: self.mapping.space(self.position..end)?,
             end,
             appended: 0,
             position: &mut self.position,
@@ -123,9 +120,10 @@ impl Live {
     /// committed. False where there is none.
     pub(super) fn next_segment(&mut self, len: usize, measures: Measures) -> bool {
         while self.segment_end < measures.capacity && !self.damaged {
-            if measures.filler {
+            if measures.filler
+                && let Some(filler) = self.mapping.space(self.position..self.segment_end)
+            {
                 // The file may be a recycled one: what it held is not to be handed on with this one.
-                let filler = &mut self.mapping.bytes()[self.position..self.segment_end];
                 block::clear(filler);
             }
             self.position = self.segment_end;
@@ -158,15 +156,15 @@ impl Live {
             (self.position, self.record_end) = (start, 0);
             return Committed::Lost { records };
         }
-        let bytes = self.mapping.bytes();
-        if measures.filler {
-            block::fill(&mut bytes[position..segment_end]);
+        if measures.filler
+            && let Some(rest) = self.mapping.space(position..segment_end)
+        {
+            block::fill(rest);
         }
-        // All of the above is stored before the head that makes it visible. x86 and the page cache
-        // keep the order of stores; the fence keeps the compiler (and other processors) from
-        // changing it.
-        fence(Ordering::Release);
-        bytes[start..start + HEAD_BYTES].copy_from_slice(&head);
+        // After all of the above: it makes it visible.
+        if let Some(mut place) = self.mapping.space(start..start + HEAD_BYTES) {
+            place.publish_head(head);
+        }
         // The commit's own stores may have been the ones that failed. What is readable all the same is counted
         // when the file is finished.
         if self.mapping.replaced_pages() != 0 {
@@ -207,10 +205,12 @@ impl<'a> Slot<'a> {
         Slot { live, len }
     }
 
-    /// The record's bytes. The first [`HEAD_BYTES`] are not to be written.
+    /// The record's space. The first [`HEAD_BYTES`] are not to be written.
     #[inline]
-    pub fn bytes(&mut self) -> &mut [u8] {
-        &mut self.live.mapping.bytes()[self.live.position..][..self.len]
+    pub fn space(&mut self) -> Space<'_> {
+        let start = self.live.position;
+        let space = self.live.mapping.space(start..start + self.len);
+        space.unwrap_or_else(|| unreachable!("a slot is inside its file"))
     }
 
     /// Appends the record. It is in the file once [`Ring::commit`](super::Ring::commit) is called.
@@ -226,7 +226,9 @@ impl<'a> Slot<'a> {
         let Slot { live, len } = self;
         let start = live.position;
         if live.pending.is_some() {
-            live.mapping.bytes()[start..start + HEAD_BYTES].copy_from_slice(&head);
+            if let Some(place) = live.mapping.space(start..start + HEAD_BYTES) {
+                place.put(&head);
+            }
         } else {
             live.pending = Some((start, head));
         }
@@ -241,7 +243,7 @@ const SOON_BYTES: usize = 4096;
 /// Space for records that follow one another: what is left of the segment.
 #[derive(Debug)]
 pub struct Rest<'a> {
-    free: &'a mut [u8],
+    free: Space<'a>,
     /// Where `free` ends in the file.
     end: usize,
     /// Records appended to it.
@@ -255,19 +257,17 @@ impl Rest<'_> {
     /// Appends a record of `len` bytes, as `encode` writes it: all but the head, which it returns.
     /// False where there is no room for it.
     #[inline]
-    pub fn append(&mut self, len: usize, encode: impl FnOnce(&mut [u8]) -> Head) -> bool {
-        if len > self.free.len() {
+    pub fn append(&mut self, len: usize, encode: impl FnOnce(Space<'_>) -> Head) -> bool {
+        let Some(mut record) = self.free.take_first(len) else {
             return false;
+        };
+        self.free.prefetch(SOON_BYTES);
+        let head = encode(record.by_ref());
+        if self.pending.is_none() {
+            *self.pending = Some((self.end - self.free.len() - len, head));
+        } else if let Some(mut place) = record.first_chunk() {
+            place.put(head);
         }
-        let (record, free) = std::mem::take(&mut self.free).split_at_mut(len);
-        prefetch(free, SOON_BYTES);
-        let head = encode(record);
-        if self.pending.is_some() {
-            record[..HEAD_BYTES].copy_from_slice(&head);
-        } else {
-            *self.pending = Some((self.end - free.len() - len, head));
-        }
-        self.free = free;
         self.appended += 1;
         true
     }

@@ -20,6 +20,7 @@ mod error;
 mod live;
 mod names;
 mod notice;
+mod parts;
 pub mod prepare;
 pub mod repair;
 pub mod store;
@@ -256,7 +257,9 @@ impl Ring {
         ) else {
             return false;
         };
-        slot.bytes()[HEAD_BYTES..].copy_from_slice(&block[HEAD_BYTES..]);
+        let mut space = slot.space();
+        space.take_first(HEAD_BYTES);
+        space.put(&block[HEAD_BYTES..]);
         slot.append_uncounted(head);
         true
     }

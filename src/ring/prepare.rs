@@ -56,8 +56,11 @@ pub fn prepare(file: &File, layout: Layout) -> io::Result<Mapping> {
     populate(mapping.pages(), capacity)?;
     let mut mapping = mapping;
     if layout.filler {
-        for segment in mapping.bytes().chunks_mut(layout.segment_bytes) {
-            block::fill(segment);
+        for start in (0..capacity).step_by(layout.segment_bytes) {
+            let end = capacity.min(start + layout.segment_bytes);
+            if let Some(segment) = mapping.space(start..end) {
+                block::fill(segment);
+            }
         }
     }
     Ok(mapping)

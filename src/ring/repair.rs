@@ -13,10 +13,11 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::str::{self, FromStr};
 
+use super::parts::{FileParts, Parts};
+use crate::record::HEAD_BYTES;
 use crate::record::block::{self, BLOCK_MIN_BYTES, fill, option};
 use crate::record::pcap::{FILE_HEADER_BYTES, RECORD_HEADER_BYTES};
 use crate::sys::file::is_open_only_here;
-use crate::sys::mapping::Mapping;
 
 /// What a repair found and did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -56,21 +57,13 @@ pub struct Loss {
 /// Makes a file of this ring readable as a whole, and cuts it behind its last block.
 pub(super) fn repair_own(file: &File) -> io::Result<Repaired> {
     let bytes_before = file.metadata()?.len();
-    let len = usize::try_from(bytes_before).unwrap_or(usize::MAX);
+    let len = usize::try_from(bytes_before)
+        .map_err(|_| invalid("larger than this machine can address"))?;
     if len < FILE_HEADER_BYTES {
         return Err(invalid("too short for a capture file"));
     }
-    let mut mapping = Mapping::new(file, len)?;
-    let (mut repaired, end) = match repair_bytes_of(mapping.bytes(), boot_id().as_deref(), true) {
-        // What was read is not what is there.
-        _ if mapping.replaced_pages() != 0 => {
-            return Err(io::Error::other(
-                "a page of the file could not be read or written",
-            ));
-        }
-        repaired => repaired?,
-    };
-    drop(mapping);
+    let mut parts = FileParts::new(file, len);
+    let (mut repaired, end) = repair_parts(&mut parts, boot_id().as_deref(), true)?;
     repaired.bytes_before = bytes_before;
     repaired.bytes_after = end as u64;
     if repaired.bytes_after < repaired.bytes_before {
@@ -210,18 +203,19 @@ pub fn boot_id() -> Option<String> {
 /// `InvalidData` for what is neither pcapng nor pcap, and for pcap of which no packet would be left; nothing
 /// is changed then.
 pub fn repair_bytes(bytes: &mut [u8], boot_id: Option<&str>) -> io::Result<(Repaired, usize)> {
-    repair_bytes_of(bytes, boot_id, false)
+    repair_parts(&mut &mut *bytes, boot_id, false)
 }
 
-/// [`repair_bytes`]; `own`: the file is this ring's, and so has no record without a time.
-fn repair_bytes_of(
-    bytes: &mut [u8],
+/// [`repair_bytes`] of a file's parts; `own`: the file is this ring's, and so has no record without a time.
+fn repair_parts(
+    parts: &mut impl Parts,
     boot_id: Option<&str>,
     own: bool,
 ) -> io::Result<(Repaired, usize)> {
-    match u32_at(bytes, 0) {
-        Some(block::SECTION_HEADER) => repair_pcapng(bytes, boot_id, own),
-        Some(0xa1b2_c3d4 | 0xa1b2_3c4d) => repair_pcap(bytes, own),
+    let magic = parts.part(0..parts.len().min(4))?;
+    match u32_at(magic, 0) {
+        Some(block::SECTION_HEADER) => repair_pcapng(parts, boot_id, own),
+        Some(0xa1b2_c3d4 | 0xa1b2_3c4d) => repair_pcap(parts, own),
         _ => Err(invalid(
             "neither a pcapng nor a pcap file as lwnflog writes them",
         )),
@@ -236,27 +230,35 @@ fn invalid(what: &str) -> io::Error {
 /// than the file's first packet by more is left from the file that was recycled.
 const STALE_SLACK_US: u64 = 1_000_000;
 
-/// A recycled file's fillers may hold what it held before.
-fn clear_fillers(mut bytes: &mut [u8]) {
+/// A recycled file's fillers may hold what it held before. Returns whether one did.
+fn clear_fillers(mut bytes: &mut [u8]) -> bool {
+    let mut held = false;
     while let Some((kind, len)) = whole_block_at(bytes, 0) {
         let (block, rest) = bytes.split_at_mut(len);
-        if kind == block::FILLER {
+        if kind == block::FILLER && block[HEAD_BYTES..len - 4].iter().any(|byte| *byte != 0) {
             block::clear(block);
+            held = true;
         }
         bytes = rest;
     }
+    held
 }
 
+/// A section header is not larger.
+const HEADER_MAX_BYTES: usize = 1 << 20;
+
 fn repair_pcapng(
-    bytes: &mut [u8],
+    parts: &mut impl Parts,
     boot_id: Option<&str>,
     own: bool,
 ) -> io::Result<(Repaired, usize)> {
-    let Some(header) = block_at(bytes, 0, bytes.len()) else {
+    let len = parts.len();
+    let start = parts.part(0..len.min(HEADER_MAX_BYTES))?;
+    let Some(header) = block_at(start, 0, (0, true)) else {
         return Err(invalid("its section header is damaged"));
     };
     // Another program's file may hold blocks that this one does not know: to cut there is to lose them.
-    let note = &bytes[..header.len];
+    let note = &start[..header.len];
     let Some(segment_bytes) = segment_note(note) else {
         return Err(invalid(
             "a pcapng file of another program, or its section header is damaged",
@@ -265,59 +267,91 @@ fn repair_pcapng(
     if header.len + BLOCK_MIN_BYTES > segment_bytes {
         return Err(invalid("its section header is larger than its segments"));
     }
-    let same_boot =
-        boot_id.is_some_and(|boot_id| noted(note, "boot=").starts_with(boot_id.as_bytes()));
-    let mut found = Repaired::default();
-    let (mut at, mut end) = (0, 0);
-    // Devices declared so far.
-    let mut interfaces = 0;
-    while at < bytes.len() {
-        let segment_end = (at / segment_bytes)
-            .saturating_add(1)
-            .saturating_mul(segment_bytes)
-            .min(bytes.len());
-        let readable = block_at(bytes, at, segment_end)
-            .filter(|block| same_boot || !is_stale(block, found.first_us));
-        if let Some(block) = readable {
+    let mut walk = Walk {
+        same_boot: boot_id
+            .is_some_and(|boot_id| noted(note, "boot=").starts_with(boot_id.as_bytes())),
+        interfaces: 0,
+        found: Repaired::default(),
+        end: 0,
+    };
+    let mut start = 0;
+    while start < len {
+        let end = start.saturating_add(segment_bytes).min(len);
+        if walk.segment(start, parts.part(start..end)?, end == len) {
+            parts.keep(start..end)?;
+        }
+        start = end;
+    }
+    if own {
+        for start in (0..walk.end).step_by(segment_bytes) {
+            let segment = start..walk.end.min(start.saturating_add(segment_bytes));
+            if clear_fillers(parts.part(segment.clone())?) {
+                parts.keep(segment)?;
+            }
+        }
+    }
+    Ok((walk.found, walk.end))
+}
+
+/// The walk over a pcapng file's segments.
+struct Walk {
+    /// The machine has not been started anew since the file was begun.
+    same_boot: bool,
+    /// Devices declared so far.
+    interfaces: u32,
+    found: Repaired,
+    /// Where the last block ends that is no filler.
+    end: usize,
+}
+
+impl Walk {
+    /// Covers what is unreadable of the segment that begins at `start`. Returns whether it was changed.
+    fn segment(&mut self, start: usize, bytes: &mut [u8], last: bool) -> bool {
+        let (mut at, mut changed) = (0, false);
+        while at < bytes.len() {
+            let readable = block_at(bytes, at, (start, last))
+                .filter(|block| self.same_boot || !is_stale(block, self.found.first_us));
+            let Some(block) = readable else {
+                if bytes[at..].iter().any(|byte| *byte != 0)
+                    && u32_at(bytes, at) != Some(block::FILLER)
+                {
+                    self.found.damaged_segments += 1;
+                    self.found.lose(start + at, "bytes that are no block");
+                }
+                // Less than a filler takes is left at the file's end at the most: there it is cut off.
+                fill(&mut bytes[at..]);
+                return true;
+            };
             let declares = block.kind == block::INTERFACE_DESCRIPTION;
             if block
                 .interface
-                .is_some_and(|id| id > interfaces || id == interfaces && !declares)
+                .is_some_and(|id| id > self.interfaces || id == self.interfaces && !declares)
             {
                 // What declared its device, or one before it, is gone: readers refuse a file that names
                 // an unknown one, and count those that are declared.
                 bytes[at..at + 4].copy_from_slice(&block::FILLER.to_le_bytes());
-                found.orphans += 1;
-                found.lose(at, "a block of an interface whose description is lost");
+                changed = true;
+                self.found.orphans += 1;
+                self.found.lose(
+                    start + at,
+                    "a block of an interface whose description is lost",
+                );
                 continue;
             }
-            interfaces += u32::from(declares);
+            self.interfaces += u32::from(declares);
             if let Some(stamp_us) = block.stamp_us {
-                found.packets += 1;
-                if found.first_us == 0 {
-                    found.first_us = stamp_us;
+                self.found.packets += 1;
+                if self.found.first_us == 0 {
+                    self.found.first_us = stamp_us;
                 }
             }
             at += block.len;
             if block.kind != block::FILLER {
-                end = at;
+                self.end = start + at;
             }
-            continue;
         }
-        if bytes[at..segment_end].iter().any(|byte| *byte != 0)
-            && u32_at(bytes, at) != Some(block::FILLER)
-        {
-            found.damaged_segments += 1;
-            found.lose(at, "bytes that are no block");
-        }
-        // Less than a filler takes is left at the file's end at the most: there it is cut off.
-        fill(&mut bytes[at..segment_end]);
-        at = segment_end;
+        changed
     }
-    if own {
-        clear_fillers(&mut bytes[..end]);
-    }
-    Ok((found, end))
 }
 
 // Bytes of the blocks without options (sections 4.1 to 4.6 of the draft).
@@ -336,13 +370,14 @@ struct BlockAt {
     stamp_us: Option<u64>,
 }
 
-fn block_at(bytes: &[u8], at: usize, segment_end: usize) -> Option<BlockAt> {
-    let (kind, len) = whole_block_at(bytes.get(..segment_end)?, at)?;
-    let end = at + len;
+/// The block at `at` in a segment, of which `place` says where it begins in the file, and whether it is the last.
+fn block_at(bytes: &[u8], at: usize, place: (usize, bool)) -> Option<BlockAt> {
+    let (kind, len) = whole_block_at(bytes, at)?;
+    let (end, (start, last)) = (at + len, place);
     // A page that was lost leaves heads without their bodies: every field has to be inside.
     let options = |fixed: usize| bytes.get(at + fixed..end - 4);
     let fits = match kind {
-        block::SECTION_HEADER => at == 0 && len >= SECTION_HEADER_MIN_BYTES,
+        block::SECTION_HEADER => start + at == 0 && len >= SECTION_HEADER_MIN_BYTES,
         block::INTERFACE_DESCRIPTION => {
             len >= INTERFACE_MIN_BYTES
                 && options_fit(options(INTERFACE_MIN_BYTES - 4)?, |code| {
@@ -373,8 +408,8 @@ fn block_at(bytes: &[u8], at: usize, segment_end: usize) -> Option<BlockAt> {
         _ => false,
     };
     // Behind it there is room for a filler, unless the file ends.
-    let left = segment_end - end;
-    let room = left == 0 || left >= BLOCK_MIN_BYTES || segment_end == bytes.len();
+    let left = bytes.len() - end;
+    let room = left == 0 || left >= BLOCK_MIN_BYTES || last;
     if !fits || !room {
         return None;
     }
@@ -454,20 +489,21 @@ fn captured_max_bytes(link_type: u32) -> u32 {
 }
 
 /// What libpcap reads stays: a packet may have no bytes, or more than its length says.
-fn repair_pcap(bytes: &[u8], own: bool) -> io::Result<(Repaired, usize)> {
-    let captured_max_bytes = captured_max_bytes(u32_at(bytes, 20).unwrap_or(0));
+fn repair_pcap(parts: &mut impl Parts, own: bool) -> io::Result<(Repaired, usize)> {
+    let len = parts.len();
+    let header = parts.part(0..len.min(FILE_HEADER_BYTES))?;
+    let captured_max_bytes = captured_max_bytes(u32_at(header, 20).unwrap_or(0));
     let mut found = Repaired::default();
     let (mut at, mut end, mut packets) = (FILE_HEADER_BYTES, FILE_HEADER_BYTES, 0);
     let why = loop {
-        let (Some(header), Some(seconds), Some(fraction), Some(captured)) = (
-            bytes.get(at..at + RECORD_HEADER_BYTES),
-            u32_at(bytes, at),
-            u32_at(bytes, at + 4),
-            u32_at(bytes, at + 8),
-        ) else {
+        if at + RECORD_HEADER_BYTES > len {
             break "a record that is cut";
-        };
-        // A live file is zero behind its last record, which reads as packets without time and length.
+        }
+        let header = parts.part(at..at + RECORD_HEADER_BYTES)?;
+        let word = |at| u32_at(header, at).unwrap_or(0);
+        let (seconds, fraction, captured) = (word(0), word(4), word(8));
+        // A live file is zero behind its last record, which reads as packets without time and length: such
+        // ones stay only in front of others.
         let empty = header.iter().all(|byte| *byte == 0);
         if empty && own {
             break "a record without time and length";
@@ -476,7 +512,7 @@ fn repair_pcap(bytes: &[u8], own: bool) -> io::Result<(Repaired, usize)> {
             break "a record that is longer than any packet";
         }
         let record_end = at + RECORD_HEADER_BYTES + captured as usize;
-        if record_end > bytes.len() {
+        if record_end > len {
             break "a record that is cut";
         }
         if found.first_us == 0 {
@@ -487,15 +523,26 @@ fn repair_pcap(bytes: &[u8], own: bool) -> io::Result<(Repaired, usize)> {
             (end, found.packets) = (at, packets);
         }
     };
-    let rest = bytes.get(at..).unwrap_or_default();
-    if rest.iter().any(|byte| *byte != 0) {
+    if !is_zero(parts, at)? {
         if found.packets == 0 {
             return Err(invalid("a pcap file whose first record cannot be read"));
         }
-        (end, found.packets) = (at, packets);
         found.lose(at, why);
     }
-    Ok((found, end.min(bytes.len())))
+    Ok((found, end.min(len)))
+}
+
+/// Whether nothing but zeros stands from `at` on.
+fn is_zero(parts: &mut impl Parts, mut at: usize) -> io::Result<bool> {
+    const STEP_BYTES: usize = 1 << 20;
+    while at < parts.len() {
+        let end = parts.len().min(at + STEP_BYTES);
+        if parts.part(at..end)?.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        at = end;
+    }
+    Ok(true)
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {

@@ -56,6 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has none of the system calls")]
     fn it_is_as_long_as_asked_for() {
         for len in [0, 1, LARGE_PAGE_BYTES, LARGE_PAGE_BYTES + 1] {
             let mut buffer = Buffer::new(len).unwrap();

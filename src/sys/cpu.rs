@@ -94,6 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has none of the system calls")]
     fn a_busy_process_uses_time() {
         let pid = std::process::id();
         let before = process_time(pid).unwrap();
@@ -105,6 +106,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has none of the system calls")]
     fn a_processor_that_is_not_there_is_an_error() {
         assert!(pin_thread(usize::MAX).is_err());
         assert!(!allowed_cores().unwrap().is_empty());

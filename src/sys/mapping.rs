@@ -3,12 +3,12 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::slice;
 use std::sync::Arc;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use super::bus::Watch;
+use super::space::Space;
 
 /// A shared, writable mapping of a file's first bytes.
 ///
@@ -57,15 +57,20 @@ impl Mapping {
         })
     }
 
-    /// The mapped bytes.
+    /// Some of the mapped bytes, to write to; `None` where they are not mapped.
     #[inline]
-    pub fn bytes(&mut self) -> &mut [u8] {
+    pub fn space(&mut self, range: Range<usize>) -> Option<Space<'_>> {
         let raw = &*self.pages.0;
-        // SAFETY: the range is one mapping, readable and writable, which lives as long as `pages` does. Its
-        // bytes are referred to through the one `Mapping` alone, which is borrowed for writing: `Pages`
-        // gives no access to them. Other processes may read the file and are given no means to write to
-        // it; a file cut under the mapping raises SIGBUS, which `Watch` turns into a counted loss.
-        unsafe { slice::from_raw_parts_mut(raw.as_mut_ptr(), raw.len()) }
+        let len = range.end.checked_sub(range.start)?;
+        if range.end > raw.len() {
+            return None;
+        }
+        // SAFETY: the range lies in one mapping, readable and writable, which lives as long as `pages` does. Only
+        // spaces of the one `Mapping` write to it, which is borrowed for writing; `Pages` gives no
+        // access, and there is no reference to a mapped byte. Other processes may read the file and are
+        // given no means to write to it; should they, nothing here loads what they stored. A file cut under the
+        // mapping raises SIGBUS, which `Watch` turns into a counted loss.
+        Some(unsafe { Space::new(raw.as_mut_ptr().wrapping_add(range.start), len) })
     }
 
     /// Its pages.

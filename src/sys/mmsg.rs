@@ -183,6 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has none of the system calls")]
     fn a_stranger_s_datagrams_are_empty_and_cuts_are_counted() {
         let (a, b) = UnixDatagram::pair().unwrap();
         for text in ["one", "a long one"] {
@@ -199,6 +200,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has none of the system calls")]
     fn what_is_put_back_comes_first() {
         let mut datagrams = Datagrams::new(2).unwrap();
         let many: Vec<Vec<u8>> = (0..BATCH + 2)

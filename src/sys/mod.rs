@@ -21,7 +21,8 @@ pub mod netlink;
 pub mod netns;
 #[cfg(feature = "bench")]
 pub mod packet_ring;
-pub mod prefetch;
+mod prefetch;
+pub mod space;
 pub mod tun;
 #[cfg(feature = "bench")]
 pub mod xdp;

@@ -12,7 +12,7 @@ use lwnflog::netlink::shape::Shapes;
 use lwnflog::packet::{Direction, Packet};
 use lwnflog::record::pcap::Pcap;
 use lwnflog::record::pcapng::PcapNg;
-use lwnflog::record::{Context, Format, Frame, HEAD_BYTES, Interfaces, LinkType};
+use lwnflog::record::{Context, Format, Frame, HEAD_BYTES, Interfaces, LinkType, Space};
 use lwnflog::source::nflog::Batch;
 use lwnflog::source::{Item, Walk};
 
@@ -178,7 +178,7 @@ fn encode<F: Format>(
     // A recycled file's bytes: none of them may show through.
     let at = file.len();
     file.resize(at + len, 0xee);
-    let head = format.encode(packet, &frame, &context, &mut file[at..]);
+    let head = format.encode(packet, &frame, &context, Space::from(&mut file[at..]));
     assert_eq!(
         file[at..at + HEAD_BYTES],
         [0xee; HEAD_BYTES],
@@ -192,7 +192,7 @@ fn encode<F: Format>(
     {
         let body = plan.body(&twin);
         let mut planned = vec![0xee; F::planned_bytes(&plan, options.bytes(), body)];
-        let head = F::encode_planned(&plan, options.bytes(), &twin, body, &mut planned);
+        let head = F::encode_planned(&plan, options.bytes(), &twin, body, (&mut planned).into());
         planned[..HEAD_BYTES].copy_from_slice(&head);
         assert_eq!(planned, file[at..]);
     }

@@ -172,7 +172,6 @@ fn segment_note(file: &[u8]) -> usize {
 fn check_classic(before: &[u8], after: &[u8], repaired: &Repaired) {
     assert!(before.starts_with(after));
     let mut at = 24;
-    let mut packets = 0;
     while let Some(header) = before.get(at..at + 16) {
         let captured = word(header, 2) as usize;
         let end = at + 16 + captured;
@@ -180,21 +179,18 @@ fn check_classic(before: &[u8], after: &[u8], repaired: &Repaired) {
         if captured > 1 << 18 && !long || end > before.len() {
             break;
         }
-        (packets, at) = (packets + 1, end);
+        at = end;
     }
-    if before[at.min(before.len())..].iter().all(|byte| *byte == 0) {
-        // Up to the last record of which anything is not zero.
-        let (mut shown, mut place, mut seen) = (24, 24, 0);
-        packets = 0;
-        while place < at {
-            let record = &before[place..place + 16 + word(&before[place..], 2) as usize];
-            (place, seen) = (place + record.len(), seen + 1);
-            if record[..16].iter().any(|byte| *byte != 0) {
-                (shown, packets) = (place, seen);
-            }
+    // Up to the last record of which anything is not zero.
+    let (mut shown, mut packets, mut place, mut seen) = (24, 0, 24, 0);
+    while place < at {
+        let record = &before[place..place + 16 + word(&before[place..], 2) as usize];
+        (place, seen) = (place + record.len(), seen + 1);
+        if record[..16].iter().any(|byte| *byte != 0) {
+            (shown, packets) = (place, seen);
         }
-        at = shown;
     }
+    at = shown;
     assert_eq!(repaired.packets, packets);
     assert_eq!(after.len(), at.min(before.len()));
 }
