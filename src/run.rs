@@ -313,6 +313,7 @@ pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result
         session.look_at_links();
         let elapsed = session.elapsed();
         if figures.due(elapsed) {
+            session.look_at_rules();
             voice.figures(&mut session);
         }
         if taken || rotate.as_mut().is_some_and(|rotate| rotate.due(elapsed)) {

@@ -8,7 +8,6 @@ mod open;
 
 pub use files::disk_bound_bytes;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
@@ -90,7 +89,6 @@ impl fmt::Display for Step<'_> {
 struct Running {
     number: u16,
     account: Arc<Account>,
-    watch: Watch,
     thread: JoinHandle<Option<Outcome>>,
     granted_buffer_bytes: usize,
     /// Where a queue leaves the kernel's figures at its end; none for a group.
@@ -133,13 +131,14 @@ impl Session {
         let rings = open_rings(&settings, &notices_to)?;
 
         step(Step::Rules);
-        let mut watch = Watch::before_bind(settings.target, &settings.numbers);
+        // A rule of our own needs no look at all the others.
+        let mut watch = match settings.rule {
+            Some(_) => Watch::of_own_table(settings.target, &settings.numbers),
+            None => Watch::before_bind(settings.target, &settings.numbers),
+        };
         let mut sources = Vec::new();
         for number in &settings.numbers {
-            let mut watch = Watch::before_bind(settings.target, &[*number]);
-            let source = open_source(&settings, *number)?;
-            watch.after_bind();
-            sources.push((*number, source, watch));
+            sources.push((*number, open_source(&settings, *number)?));
         }
         watch.after_bind();
         let changes = links::Changes::listen().ok();
@@ -160,10 +159,7 @@ impl Session {
         };
         if installed.is_some() {
             // Found while the rules are there: the end takes them away, and leaves the counters.
-            watch.look_up()?;
-            for (_, _, watch) in &mut sources {
-                watch.look_up()?;
-            }
+            watch.installed()?;
         }
 
         let mut session = Session {
@@ -179,10 +175,10 @@ impl Session {
         };
         // The threads wait until all of them are there.
         let mut gates = Vec::new();
-        for ((number, source, watch), ring) in sources.into_iter().zip(rings) {
+        for ((number, source), ring) in sources.into_iter().zip(rings) {
             let (gate, opened) = mpsc::channel();
             let running = session
-                .spawn(number, source, watch, ring, opened)
+                .spawn(number, source, ring, opened)
                 .map_err(SessionError::Thread)?;
             session.running.push(running);
             gates.push(gate);
@@ -197,7 +193,6 @@ impl Session {
         &self,
         number: u16,
         source: Opened,
-        watch: Watch,
         ring: Option<Ring>,
         gate: Receiver<()>,
     ) -> io::Result<Running> {
@@ -224,7 +219,6 @@ impl Session {
         Ok(Running {
             number,
             account,
-            watch,
             thread,
             granted_buffer_bytes,
             queue_status,
@@ -314,16 +308,14 @@ impl Session {
             .any(|running| running.thread.is_finished())
     }
 
-    /// The groups or queues that no rule feeds. Reads the rules anew.
-    ///
-    /// # Errors
-    /// What reading the rules says.
-    pub fn unfed(&self) -> Result<Vec<u16>, RuleError> {
-        let numbers = &self.settings.numbers;
-        let feeds = rules::feeds_of_all(self.settings.target, numbers)?;
-        let fed: HashSet<u16> = feeds.iter().map(|feed| feed.number).collect();
-        let unfed = numbers.iter().filter(|number| !fed.contains(number));
-        Ok(unfed.copied().collect())
+    /// The groups or queues that no rule feeds, as the rules were read last.
+    pub fn unfed(&self) -> Vec<u16> {
+        self.watch.unfed()
+    }
+
+    /// Looks at the rules and their counters, so that one that comes or goes is noticed.
+    pub fn look_at_rules(&mut self) {
+        self.watch.refresh();
     }
 
     /// The rules that feed the capture, as they were read last.
@@ -345,9 +337,10 @@ impl Session {
             sum += running.account.read();
         }
         let mut figures = Figures::new(None, &sum, None, false);
+        self.watch.refresh();
         figures.detected = self
             .watch
-            .read()
+            .counted(&self.settings.numbers)
             .map(|bounds| bounds.least.max(sum.numbered));
         figures
     }

@@ -65,6 +65,60 @@ impl Detected {
     }
 }
 
+/// Reads counters, one by one, whatever they count for.
+pub struct Counters {
+    socket: NftSocket,
+    watched: Vec<Watched>,
+}
+
+impl std::fmt::Debug for Counters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Counters").finish_non_exhaustive()
+    }
+}
+
+impl Counters {
+    /// None of them yet.
+    pub fn open() -> Result<Self, RuleError> {
+        Ok(Counters {
+            socket: NftSocket::open()?,
+            watched: Vec::new(),
+        })
+    }
+
+    /// The generation of the rules: another one after each change.
+    pub fn generation(&mut self) -> Result<Option<u32>, RuleError> {
+        self.socket.generation()
+    }
+
+    /// Watches these counters from now on, and no others. What is known of those that were watched before
+    /// stays known.
+    pub fn watch(&mut self, places: impl IntoIterator<Item = CounterPlace>) {
+        let mut before = std::mem::take(&mut self.watched);
+        for place in places {
+            let known = before.iter().position(|watched| watched.place == place);
+            self.watched.push(match known {
+                Some(at) => before.swap_remove(at),
+                None => Watched {
+                    place,
+                    packets: 0,
+                    table_handle: None,
+                },
+            });
+        }
+    }
+
+    /// What each counter shows, or why it does not.
+    pub fn look(&mut self) -> Vec<(CounterPlace, Result<u64, RuleError>)> {
+        let Counters { socket, watched } = self;
+        let looks = watched.iter_mut().map(|counter| {
+            let now = counter.look(socket);
+            (counter.place.clone(), now)
+        });
+        looks.collect()
+    }
+}
+
 impl Watched {
     /// What it shows. An error if it shows less than before, or is another one under the same name.
     fn look(&mut self, socket: &mut NftSocket) -> Result<u64, RuleError> {

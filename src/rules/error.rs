@@ -145,14 +145,9 @@ pub enum RuleError {
         /// What is wrong with it.
         problem: String,
     },
-    /// The rules changed again and again while they were read.
-    #[error(
-        "the rules changed {tries} times while they were read: try again when nothing reloads them"
-    )]
-    KeepsChanging {
-        /// How often it was tried.
-        tries: u32,
-    },
+    /// There are so many rules that reading them takes too long.
+    #[error("there are so many rules that reading them takes too long while capturing")]
+    TooMany,
     /// A counter was removed since it was found.
     #[error(
         "counter of {counter} is gone: its rule or table was removed or reloaded; restart the \

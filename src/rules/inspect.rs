@@ -1,14 +1,18 @@
 //! Which rules of this network namespace feed a group or queue, whoever loaded them.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::HashMap,
+    fmt,
+    time::{Duration, Instant},
+};
 
 use super::{
-    Target,
+    TABLE, Target,
     error::RuleError,
     expression::{Expression, Handover, counter_of, drops_after, expressions},
-    message::{Lookup, NfMessage},
+    message::{Attrs, Lookup, NfMessage, attrs, string},
     nft::*,
-    socket::NftSocket,
+    socket::{NftSocket, bad_message},
 };
 
 /// A protocol family of nftables.
@@ -169,10 +173,32 @@ pub fn feeds(target: Target, number: u16) -> Result<Vec<Feed>, RuleError> {
 
 /// The same for several groups or queues, one after the other, from one look at the rules.
 pub fn feeds_of_all(target: Target, numbers: &[u16]) -> Result<Vec<Feed>, RuleError> {
+    feeds_by(target, numbers, false, Instant::now() + READING_MAX)
+}
+
+/// How long somebody waits for a look at all rules who has nothing else to do.
+const READING_MAX: Duration = Duration::from_secs(20);
+
+/// The same, of all rules or of lwnflog's own table alone, however many others there are; by `deadline`.
+pub fn feeds_by(
+    target: Target,
+    numbers: &[u16],
+    own_table: bool,
+    deadline: Instant,
+) -> Result<Vec<Feed>, RuleError> {
+    const REQUEST: &str = "list the rules";
+    let table = |kind| -> Result<Option<(u8, Attrs)>, RuleError> {
+        if !own_table {
+            return Ok(None);
+        }
+        let attrs = attrs([string(kind, TABLE)]).map_err(|error| bad_message(REQUEST, error))?;
+        Ok(Some((NFPROTO_IPV4, attrs)))
+    };
     let mut socket = NftSocket::open()?;
-    let chains = socket.dump("list the chains", NFT_MSG_GETCHAIN)?;
+    // The kernel filters rules by table, and lists all chains: of them there are few.
+    let chains = socket.dump("list the chains", NFT_MSG_GETCHAIN, None, deadline)?;
     let hooks = chains.iter().filter_map(base_chain).collect();
-    let rules = socket.dump("list the rules", NFT_MSG_GETRULE)?;
+    let rules = socket.dump(REQUEST, NFT_MSG_GETRULE, table(NFTA_RULE_TABLE)?, deadline)?;
     let rules: Vec<Rule> = rules.iter().filter_map(Rule::read).collect();
     let found = numbers
         .iter()

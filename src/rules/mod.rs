@@ -36,9 +36,9 @@ mod xtables;
 
 use std::fmt;
 
-pub use detected::Detected;
+pub use detected::{Counters, Detected};
 pub use error::{RuleError, SpecError};
-pub use inspect::{CounterPlace, CounterRef, Family, Feed, Hook, feeds, feeds_of_all};
+pub use inspect::{CounterPlace, CounterRef, Family, Feed, Hook, feeds, feeds_by, feeds_of_all};
 pub use install::{InstalledTable, install};
 pub use text::{iptables_queue_command, table_text};
 

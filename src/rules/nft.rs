@@ -9,6 +9,10 @@ pub(super) const NFNL_SUBSYS_NFTABLES: u16 = 10;
 pub(super) const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 pub(super) const NFNL_MSG_BATCH_END: u16 = 0x11;
 
+// nf_tables.h: the rules' generation.
+pub(super) const NFT_MSG_GETGEN: u16 = 16;
+pub(super) const NFTA_GEN_ID: u16 = 1;
+
 // netfilter.h: protocol families, hook and verdicts.
 pub(super) const NFPROTO_UNSPEC: u8 = 0;
 pub(super) const NFPROTO_INET: u8 = 1;

@@ -4,6 +4,7 @@
 //! read: the socket never blocks, and no answer is an error, not a wait.
 
 use std::io::{self, Cursor};
+use std::time::Instant;
 
 use neli::{
     FromBytesWithInput, ToBytes,
@@ -20,18 +21,18 @@ use neli::{
 
 use super::{
     error::RuleError,
-    message::{Attrs, NfMessage, message},
+    message::{Attrs, Lookup, NfMessage, message},
     nft::{
         NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END, NFNL_SUBSYS_NFTABLES, NFPROTO_UNSPEC,
-        message_type,
+        NFT_MSG_GETGEN, NFTA_GEN_ID, message_type,
     },
 };
 
 /// The kernel's datagrams of a dump have at most 32 KiB.
 const RECEIVE_BYTES: usize = 64 * 1024;
 
-/// How often a dump is tried that a change of the rules interrupts.
-const DUMP_TRIES: u32 = 10;
+/// How often a dump is tried that a change of the rules interrupts. What the last one brought is taken then.
+const DUMP_TRIES: u32 = 3;
 
 /// A request that changes something, as one step of a batch.
 #[derive(Debug)]
@@ -97,30 +98,54 @@ impl NftSocket {
         Err(no_answer(request))
     }
 
-    /// Asks for all objects of a kind in all families, from one generation of the rules.
+    /// Asks for all objects of a kind in all families, or in one table, from one generation of the rules if they
+    /// stand still for so long: what changes all the time is as it was found.
+    ///
+    /// # Errors
+    /// [`RuleError::TooMany`] where it is not done by `deadline`: the socket is of no use then.
     pub(super) fn dump(
         &mut self,
         request: &'static str,
         kind: u16,
+        table: Option<(u8, Attrs)>,
+        deadline: Instant,
     ) -> Result<Vec<NfMessage>, RuleError> {
-        for _ in 0..DUMP_TRIES {
-            if let Some(messages) = self.dump_once(request, kind)? {
+        let (family, attrs) = table.unwrap_or((NFPROTO_UNSPEC, Attrs::new()));
+        for last_try in (1..=DUMP_TRIES).map(|number| number == DUMP_TRIES) {
+            let begun = Instant::now();
+            let (messages, whole) =
+                self.dump_once(request, kind, family, attrs.clone(), deadline)?;
+            // Another one takes as long.
+            if whole || last_try || Instant::now() + begun.elapsed() > deadline {
                 return Ok(messages);
             }
         }
-        Err(RuleError::KeepsChanging { tries: DUMP_TRIES })
+        Ok(Vec::new())
     }
 
-    /// One dump, to its end; `None` if the rules changed meanwhile.
+    /// The generation of the rules: another one after each change. `None` where the kernel does not say.
+    pub(super) fn generation(&mut self) -> Result<Option<u32>, RuleError> {
+        const REQUEST: &str = "ask for the rules' generation";
+        let answer = self.get(REQUEST, NFT_MSG_GETGEN, NFPROTO_UNSPEC, Attrs::new())?;
+        Ok(answer.and_then(|answer| answer.attrs.be32(NFTA_GEN_ID)))
+    }
+
+    /// One dump, to its end; and whether the rules stood still.
     fn dump_once(
         &mut self,
         request: &'static str,
         kind: u16,
-    ) -> Result<Option<Vec<NfMessage>>, RuleError> {
-        let seq = self.ask(request, kind, NlmF::DUMP, NFPROTO_UNSPEC, Attrs::new())?;
+        family: u8,
+        attrs: Attrs,
+        deadline: Instant,
+    ) -> Result<(Vec<NfMessage>, bool), RuleError> {
+        let seq = self.ask(request, kind, NlmF::DUMP, family, attrs)?;
         let mut messages = Vec::new();
         let mut interrupted = false;
         while let Some(answers) = self.receive(request)? {
+            if Instant::now() > deadline {
+                return Err(RuleError::TooMany);
+            }
             for answer in answers {
                 if *answer.nl_seq() != seq {
                     continue;
@@ -133,7 +158,7 @@ impl NftSocket {
                     Some(errno) => return Err(refused(request, errno)),
                 }
                 if *answer.nl_type() == u16::from(Nlmsg::Done) {
-                    return Ok((!interrupted).then_some(messages));
+                    return Ok((messages, !interrupted));
                 }
                 messages.extend(payload(&answer));
             }

@@ -24,8 +24,8 @@ pub(super) struct Voice {
     /// There is a status line on the terminal that the next line has to replace.
     line_open: bool,
     last: (Instant, u64),
-    /// The groups that no rule feeds, or that it is not known, as it was said last.
-    unfed: Result<Vec<u16>, String>,
+    /// The groups that no rule feeds, as it was said last.
+    unfed: Vec<u16>,
 }
 
 impl Voice {
@@ -46,7 +46,7 @@ impl Voice {
             status_line,
             line_open: false,
             last: (Instant::now(), 0),
-            unfed: Ok(Vec::new()),
+            unfed: Vec::new(),
         })
     }
 
@@ -139,23 +139,17 @@ impl Voice {
     /// Says which groups no rule feeds, if it is not what was said last.
     pub(super) fn unfed(&mut self, session: &Session) {
         let target = session.settings().target;
-        let unfed = session.unfed().map_err(|error| error.to_string());
+        let unfed = session.unfed();
         if unfed == self.unfed {
             return;
         }
-        match &unfed {
-            Ok(fed) if fed.is_empty() => {}
-            Ok(unfed) => {
-                let list: Vec<_> = unfed.iter().map(ToString::to_string).collect();
-                let list = list.join(",");
-                self.say(&format!(
-                    "no nftables rule of this network namespace hands packets to {target} {list}: load one with \
-                     `lwnflog rules --{target} {list} | nft -f -`, or use --install-rule; capture goes on"
-                ));
-            }
-            Err(error) => self.say(&format!(
-                "cannot look whether a rule feeds the capture: {error}"
-            )),
+        if !unfed.is_empty() {
+            let list: Vec<_> = unfed.iter().map(ToString::to_string).collect();
+            let list = list.join(",");
+            self.say(&format!(
+                "no nftables rule of this network namespace hands packets to {target} {list}: load one with \
+                 `lwnflog rules --{target} {list} | nft -f -`, or use --install-rule; capture goes on"
+            ));
         }
         self.unfed = unfed;
     }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::{Running, Session};
 use crate::account::Tally;
 use crate::capture::Outcome;
-use crate::detected::{Bounds, Watch};
+use crate::detected::{Bounds, Doubts};
+use crate::numbers::grouped;
 use crate::report::{Figures, Report};
 use crate::ring::sort_by_age;
 use crate::rules::Target;
@@ -25,20 +26,11 @@ impl Session {
             log::debug!("cannot take the rule back before the end: {error}");
         }
         // Counters are read before and after: what was counted in between is uncertain.
-        let total_before = self.watch.read();
-        let befores: Vec<_> = self
-            .running
-            .iter_mut()
-            .map(|running| running.watch.read())
-            .collect();
+        let befores = self.counted();
         self.control.stop();
         self.wait_detached();
-        let afters: Vec<_> = self
-            .running
-            .iter_mut()
-            .map(|running| running.watch.read())
-            .collect();
-        let total_after = self.watch.read();
+        let afters = self.counted();
+        let doubts = self.watch.doubts();
         let mut groups = Vec::new();
         let (mut sum, mut files, mut error) = (Tally::default(), Vec::new(), None);
         let mut remarks = Vec::new();
@@ -46,11 +38,11 @@ impl Session {
         let queues = self.settings.target == Target::Queue;
         let fail_open = self.settings.queue.fail_open;
         let running = std::mem::take(&mut self.running);
-        for (running, counted) in running.into_iter().zip(befores.into_iter().zip(afters)) {
+        let counted = befores.groups.into_iter().zip(afters.groups);
+        for (running, counted) in running.into_iter().zip(counted) {
             let Running {
                 number,
                 account,
-                watch,
                 thread,
                 queue_status,
                 ..
@@ -77,7 +69,7 @@ impl Session {
             } else {
                 figures
             });
-            remarks.extend(remarks_on(&outcome, &watch, number, bounds));
+            remarks.extend(remarks_on(&outcome, number, bounds));
             if panicked {
                 remarks.push(format!(
                     "the thread that captured {number} panicked: its figures are those of its last batch, and what came \
@@ -96,7 +88,8 @@ impl Session {
                 error.get_or_insert(cause);
             }
         }
-        let counted = both((total_before, total_after));
+        let counted = both((befores.total, afters.total));
+        remarks.extend(remarks_on_rules(doubts));
         let mut total = Figures::new(None, &sum, counted, tail);
         if queues {
             total = total.of_queue(fail_open, refused);
@@ -113,6 +106,18 @@ impl Session {
         (report, error)
     }
 
+    /// Looks at the counters, once for all.
+    fn counted(&mut self) -> Counted {
+        self.watch.refresh();
+        let numbers = self.running.iter().map(|running| running.number);
+        Counted {
+            groups: numbers
+                .map(|number| self.watch.counted(&[number]))
+                .collect(),
+            total: self.watch.counted(&self.settings.numbers),
+        }
+    }
+
     /// Waits until no packet comes to the sources any more. Their files are ended later, which takes longer: what
     /// the rule counts meanwhile is not theirs.
     fn wait_detached(&self) {
@@ -123,6 +128,36 @@ impl Session {
             }
         }
     }
+}
+
+/// What was counted at one look.
+struct Counted {
+    groups: Vec<Option<Bounds>>,
+    total: Option<Bounds>,
+}
+
+/// What the rules leave unknown.
+fn remarks_on_rules(doubts: Doubts) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if doubts.broken {
+        remarks.push(
+            "a counter of the rules was reset, reloaded or removed while capturing: detected may be too low".to_owned(),
+        );
+    }
+    if doubts.past != 0 {
+        remarks.push(format!(
+            "counters that came while capturing showed {} packets when they were first seen: those are not in detected",
+            grouped(doubts.past)
+        ));
+    }
+    if doubts.outdated {
+        remarks.push(
+            "the rules have changed and are too many to be read again while capturing: what a new one counted is not in \
+             detected"
+                .to_owned(),
+        );
+    }
+    remarks
 }
 
 /// Where each group's losses are known, so is their sum, place by place.
@@ -175,19 +210,14 @@ fn both((before, after): (Option<Bounds>, Option<Bounds>)) -> Option<Bounds> {
     })
 }
 
-fn remarks_on(
-    outcome: &Outcome,
-    watch: &Watch,
-    number: u16,
-    counted: Option<Bounds>,
-) -> Vec<String> {
+fn remarks_on(outcome: &Outcome, number: u16, counted: Option<Bounds>) -> Vec<String> {
     let mut remarks = Vec::new();
     // More packets with numbers than were counted at the most: the counter was set back between two
-    // looks, and has gone beyond where it was.
-    let too_few = counted.is_some_and(|counted| counted.most < outcome.tally.numbered);
-    if watch.is_broken() || too_few {
+    // looks, and has gone beyond where it was; or it came later than the packets.
+    if counted.is_some_and(|counted| counted.most < outcome.tally.numbered) {
         remarks.push(format!(
-            "the counter of {number} was reset, reloaded or removed while capturing: detected may be too low"
+            "the rules counted fewer packets of {number} than came: a counter began anew or late, and detected may be \
+             too low"
         ));
     }
     if outcome.truncated_datagrams != 0 {
@@ -209,6 +239,7 @@ mod tests {
     use crate::account::Account;
     use crate::capture::Control;
     use crate::config::{QueueOptions, Settings};
+    use crate::detected::Watch;
     use crate::record::LinkType;
     use crate::session::Drops;
 
@@ -242,19 +273,17 @@ mod tests {
             ..Tally::default()
         });
         let thread = thread::Builder::new().spawn(|| panic!("a test")).unwrap();
-        let watch = || Watch::before_bind(Target::Group, &[]);
         let session = Session {
             settings: settings(),
             control: Arc::new(Control::new(None)),
             running: vec![Running {
                 number: 5,
                 account,
-                watch: watch(),
                 thread,
                 granted_buffer_bytes: 0,
                 queue_status: None,
             }],
-            watch: watch(),
+            watch: Watch::of_own_table(Target::Group, &[]),
             installed: None,
             notices: mpsc::channel().1,
             begun: Instant::now(),

@@ -1,0 +1,193 @@
+//! The account while rules come, go, change and are many: what is counted is this capture's and nobody else's, and
+//! nothing waits for all rules to be read.
+#![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
+
+mod common;
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use common::{
+    Ended, Running, dropped, lab, load_capture_rules, nft, number, run_in, send_paced, temp_dir,
+    until,
+};
+use lwnflog::lab::{Lab, Namespace, Traffic};
+use serde_json::Value;
+
+fn chain(rule: &str) -> String {
+    format!("chain prerouting {{ type filter hook prerouting priority -2147483647; {rule}; }}")
+}
+
+fn detected(stats: &Value) -> Option<u64> {
+    stats["detected"].as_u64()
+}
+
+fn remarks(ended: &Ended) -> String {
+    ended.report["remarks"].to_string()
+}
+
+fn send(lab: &Lab, stream: u16, packets: u64) {
+    Traffic::new(64, packets)
+        .stream(stream)
+        .send(lab, None)
+        .unwrap();
+}
+
+#[test]
+fn what_a_counter_showed_before_it_was_seen_is_not_ours() {
+    let (lab, dir) = (lab(), temp_dir());
+    nft(
+        lab.receiver(),
+        "table ip old { counter past { packets 1000000 bytes 64000000 }\n\
+         chain c { type filter hook prerouting priority -2147483647; }\n}",
+    );
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    let add = [
+        "add", "rule", "ip", "old", "c", "counter", "name", "past", "log", "group", "5",
+    ];
+    run_in(lab.receiver(), "nft", &add);
+    capture.wait_stats("the counter is seen", |stats| detected(stats) == Some(0));
+    send(&lab, 0, 100);
+    capture.wait_written(100);
+    let ended = capture.end();
+    ended.assert_balanced();
+    assert_eq!(
+        (ended.number("/detected"), dropped(&ended.report)),
+        (100, 0)
+    );
+    assert!(
+        remarks(&ended).contains("showed 1,000,000 packets"),
+        "{}",
+        remarks(&ended)
+    );
+}
+
+/// A firewall manager saves the rules with their values, and loads them again: the sum and the groups agree.
+#[test]
+fn a_ruleset_that_is_loaded_again_with_its_values_counts_once() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    send(&lab, 0, 100);
+    capture.wait_stats("they are counted", |stats| detected(stats) == Some(100));
+    let saved = run_in(lab.receiver(), "nft", &["list", "ruleset"]);
+    nft(lab.receiver(), &format!("flush ruleset\n{saved}"));
+    capture.wait_stats("a look later", |stats| {
+        stats["elapsed_secs"].as_f64().unwrap() > 3.0 && detected(stats) == Some(100)
+    });
+    send(&lab, 1, 110);
+    let live = capture.wait_stats("all are written", |stats| number(stats, "/written") == 210);
+    let ended = capture.end();
+    ended.assert_balanced();
+    assert_eq!(detected(&live), Some(210));
+    assert_eq!(ended.number("/detected"), 210);
+    assert_eq!(number(&ended.report["groups"][0], "/detected"), 210);
+    assert!(
+        remarks(&ended).contains("reset, reloaded or removed"),
+        "{}",
+        remarks(&ended)
+    );
+}
+
+#[test]
+fn a_second_rule_for_a_group_is_read_too() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    send(&lab, 0, 100);
+    capture.wait_written(100);
+    nft(
+        lab.receiver(),
+        "table ip second { chain c { type filter hook input priority 0; counter log group 5; }\n}",
+    );
+    let seen = |stats: &Value| stats["elapsed_secs"].as_f64().unwrap();
+    let now = capture.wait_stats("a look", |stats| number(stats, "/written") == 100);
+    let later = seen(&now) + 2.0;
+    capture.wait_stats("another look", |stats| seen(stats) > later);
+    send(&lab, 1, 100);
+    capture.wait_stats("each comes twice", |stats| number(stats, "/written") == 300);
+    // And it goes again.
+    run_in(lab.receiver(), "nft", &["delete", "table", "ip", "second"]);
+    send(&lab, 2, 50);
+    capture.wait_stats("once again", |stats| number(stats, "/written") == 350);
+    let ended = capture.end();
+    ended.assert_balanced();
+    assert_eq!(
+        (ended.number("/detected"), dropped(&ended.report)),
+        (350, 0),
+        "{:#}",
+        ended.report
+    );
+}
+
+/// A node of a cluster: very many rules, some of which change all the time.
+fn with_many_changing_rules(namespace: &Namespace, body: impl FnOnce()) {
+    const RULES: u32 = 105_000;
+    let mut text = "table ip many {\nchain changing { }\nchain services {\n".to_owned();
+    for rule in 0..RULES {
+        let [_, a, b, c] = rule.to_be_bytes();
+        let _ = writeln!(text, "ip daddr 10.{a}.{b}.{c} tcp dport 443 counter accept");
+    }
+    text.push_str("}\n}\n");
+    nft(namespace, &text);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let change = "flush chain ip many changing\n\
+                              add rule ip many changing tcp dport 1 accept";
+                nft(namespace, change);
+                thread::sleep(Duration::from_millis(500));
+            }
+        });
+        let body = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+        done.store(true, Ordering::Relaxed);
+        body.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}
+
+#[test]
+fn many_rules_that_change_hold_nothing_up() {
+    let lab = lab();
+    with_many_changing_rules(lab.receiver(), || {
+        // A rule of its own: no look at the others, and an exact account.
+        let dir = temp_dir();
+        let options = ["--group", "5", "--install-rule"];
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+        send_paced(&lab, 1_000);
+        capture.wait_written(1_000);
+        let ended = capture.end();
+        ended.assert_balanced();
+        assert_eq!(ended.number("/detected"), 1_000);
+        // One that is there: found when it begins, and its counter read when it ends.
+        nft(
+            lab.receiver(),
+            &format!(
+                "table ip lwnflog {{ counter detected {{ }}\n{}\n}}",
+                chain("counter name detected log group 5")
+            ),
+        );
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+        Traffic::new(64, 500).stream(1).send(&lab, None).unwrap();
+        capture.wait_written(500);
+        let asked = std::time::Instant::now();
+        capture.signal(rustix::process::Signal::INT);
+        until("the group is released", || {
+            let groups = lab
+                .receiver()
+                .run(|| std::fs::read_to_string("/proc/thread-self/net/netfilter/nfnetlink_log"));
+            (!groups
+                .unwrap()
+                .unwrap()
+                .lines()
+                .any(|line| line.trim_start().starts_with("5 ")))
+            .then_some(())
+        });
+        println!("released after {:?}", asked.elapsed());
+        let ended = capture.wait_end();
+        assert!(ended.status.success(), "{}", ended.said);
+        assert_eq!(ended.number("/detected"), 500, "{:#}", ended.report);
+    });
+}
