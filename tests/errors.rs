@@ -259,3 +259,20 @@ fn a_report_that_cannot_be_written_is_an_error() {
         assert!(said.contains(part), "{said}");
     }
 }
+
+/// Without /proc it cannot be told who has a group, or whether anybody has: then that is what is said.
+#[test]
+fn a_taken_group_without_proc_has_two_possible_causes() {
+    let (namespace, dir) = (namespace(), temp_dir());
+    let first = Running::capture(&namespace, dir.path(), &["--group", "5"]);
+    let mut command = namespace.command("unshare").unwrap();
+    let script = format!("mount -t tmpfs none /proc && exec {LWNFLOG} --group 5 -w \"$0\"/second");
+    let command = command.args(["-m", "sh", "-ec", &script]).arg(dir.path());
+    let ended = Running::spawn(command).wait_end();
+    assert_says(
+        &ended,
+        1,
+        &["another process has it", "CAP_NET_ADMIN", "without /proc"],
+    );
+    first.end();
+}

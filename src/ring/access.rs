@@ -110,7 +110,12 @@ fn open_plain(path: &Path, write: bool) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
         .write(write)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .custom_flags(if write {
+            // A pipe opens at once for reading and writing; whoever holds a lease is waited for.
+            libc::O_NOFOLLOW
+        } else {
+            libc::O_NOFOLLOW | libc::O_NONBLOCK
+        })
         .open(path)?;
     let meta = file.metadata()?;
     if !meta.is_file() {

@@ -66,7 +66,7 @@ fn explain(refusal: &Refusal, kinds: &[u16], target: Target) -> RuleError {
                 statement: "log",
                 config: "CONFIG_NFT_LOG and CONFIG_NETFILTER_NETLINK_LOG",
                 module: "nft_log",
-                otherwise: "",
+                otherwise: ", or no named counter (CONFIG_NFT_OBJREF, `modprobe nft_objref`)",
             },
             Target::Queue => RuleError::NoStatement {
                 statement: "queue",

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::io;
 
+use std::path::Path;
+
+use rustix::thread::{CapabilitySet, capabilities};
+
 use super::holder::holder;
 use crate::rules::Target;
 
@@ -72,6 +76,12 @@ pub enum SourceError {
         "{0}: capturing needs CAP_NET_ADMIN in this network namespace; run as root, or `setcap cap_net_admin+ep` the program"
     )]
     NoRight(Which),
+    /// One of the two, and `/proc` is not there to tell.
+    #[error(
+        "{0}: the kernel refuses it: another process has it, or this one has no CAP_NET_ADMIN in this network namespace; \
+         which of the two cannot be told without /proc"
+    )]
+    TakenOrNoRight(Which),
     /// Anything else.
     #[error("{which}: cannot {what}: {source}")]
     System {
@@ -104,6 +114,7 @@ impl SourceError {
             // What another socket holds answers EPERM too: who holds it decides.
             Some(libc::EPERM) => match holder(which.subsystem(), which.number) {
                 Some(holder) => SourceError::Taken { which, holder },
+                None if has_right() && !proc_is_there() => SourceError::TakenOrNoRight(which),
                 None => SourceError::NoRight(which),
             },
             Some(libc::EBUSY) => SourceError::Taken {
@@ -114,6 +125,15 @@ impl SourceError {
             _ => SourceError::system(which, ("bind it", source)),
         }
     }
+}
+
+/// Whether the calling thread has CAP_NET_ADMIN in some namespace; without it the answer is plain.
+fn has_right() -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN))
+}
+
+fn proc_is_there() -> bool {
+    Path::new("/proc/thread-self/net/netfilter").exists()
 }
 
 #[cfg(test)]

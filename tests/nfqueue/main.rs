@@ -358,7 +358,7 @@ fn a_full_disk_holds_no_traffic_up() {
     let scene = Scene::new(5);
     fs::create_dir(scene.ring()).unwrap();
     let mut command = Command::new("unshare");
-    let script = "mount -t tmpfs -o size=4M none \"$1\" || exit 9; shift; exec \"$@\"";
+    let script = "mount -t tmpfs -o size=4M,mode=0755 none \"$1\" || exit 9; shift; exec \"$@\"";
     command
         .args(["-m", "sh", "-c", script, "sh"])
         .arg(scene.ring())
