@@ -216,8 +216,8 @@ fn remarks_on(outcome: &Outcome, number: u16, counted: Option<Bounds>) -> Vec<St
     // looks, and has gone beyond where it was; or it came later than the packets.
     if counted.is_some_and(|counted| counted.most < outcome.tally.numbered) {
         remarks.push(format!(
-            "the rules counted fewer packets of {number} than came: a counter began anew or late, and detected may be \
-             too low"
+            "the rules counted fewer packets of {number} than came: a counter was reset, reloaded or removed, or came \
+             late; detected may be too low"
         ));
     }
     if outcome.truncated_datagrams != 0 {
