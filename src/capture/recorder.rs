@@ -56,7 +56,7 @@ fn append_twins<F: Format, W: Walk, const OPTIONS: bool>(
     let Planned {
         plan: planned_plan,
         options,
-        ifindex: fixed,
+        ifindex,
         uncounted,
         last_us: planned_last_us,
         ..
@@ -64,25 +64,21 @@ fn append_twins<F: Format, W: Walk, const OPTIONS: bool>(
     let mut plan = *planned_plan;
     let options = if OPTIONS { options.bytes() } else { &[] };
     let (mut sequence, mut last_us, mut run) = (*next, *planned_last_us, *uncounted);
+    // Either the twin's own index or the plan's, without a question.
+    let (fixed, own) = ifindex.map_or((0, u32::MAX), |ifindex| (ifindex, 0));
     // What the id in the plan stands for: another file may have given it to another interface.
-    let mut ifindex = None;
+    let mut named = NO_INTERFACE;
     let mut no_room_for = None;
     batch.twins(shape, |twin| {
         if !twin.is_ipv4() || !sequence.is_next(twin.sequence) {
             return false;
         }
-        let twins = fixed.unwrap_or(twin.ifindex_in);
-        if ifindex != Some(twins) {
-            let Some(id) = format.interface(twins) else {
+        let ifindex = fixed | twin.ifindex_in & own;
+        if u64::from(ifindex) != named {
+            if !name_interface(format, &mut plan, ifindex, &mut run, last_us) {
                 return false;
-            };
-            if id != plan.interface as usize {
-                if run != 0 {
-                    format.note_planned(&plan, std::mem::take(&mut run), last_us);
-                }
-                plan.interface = len_u32(id);
             }
-            ifindex = Some(twins);
+            named = u64::from(ifindex);
         }
         let body = plan.body(&twin);
         let bytes = F::planned_bytes(&plan, options, body);
@@ -103,6 +99,32 @@ fn append_twins<F: Format, W: Walk, const OPTIONS: bool>(
     *planned_last_us = last_us;
     *uncounted = run;
     no_room_for
+}
+
+/// No interface's index.
+const NO_INTERFACE: u64 = u64::MAX;
+
+/// Has a plan name the interface of this index, and counts what was recorded of the one before. False where the file
+/// does not declare it yet.
+#[inline(never)]
+fn name_interface<F: Format>(
+    format: &mut F,
+    plan: &mut Plan,
+    ifindex: u32,
+    run: &mut u64,
+    last_us: u64,
+) -> bool {
+    let Some(id) = format.interface(ifindex) else {
+        return false;
+    };
+    let id = len_u32(id);
+    if id != plan.interface {
+        if *run != 0 {
+            format.note_planned(plan, std::mem::take(run), last_us);
+        }
+        plan.interface = id;
+    }
+    true
 }
 
 /// An interface's id in a file.
