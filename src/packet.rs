@@ -18,6 +18,8 @@ pub struct Packet<'a> {
     pub message: &'a [u8],
     /// The kernel's time stamp, microseconds since 1970; `None` where it took none.
     pub stamp_us: Option<NonZeroU64>,
+    /// The same in nanoseconds, where the source has them (the hook's program).
+    pub stamp_ns: Option<NonZeroU64>,
     /// The number of this packet in its group or queue; every gap is a loss.
     pub sequence: Option<u32>,
     /// The packet's whole length from its network header on, where the source knows it (NFQUEUE).

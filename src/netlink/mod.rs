@@ -74,6 +74,8 @@ pub enum Layer {
     Netfilter,
     /// `struct nlattr`.
     Attribute,
+    /// A record of a hook's ring.
+    Ring,
 }
 
 impl std::fmt::Display for Layer {
@@ -82,6 +84,7 @@ impl std::fmt::Display for Layer {
             Layer::Message => "netlink message",
             Layer::Netfilter => "netfilter header",
             Layer::Attribute => "netlink attribute",
+            Layer::Ring => "record of the hook's ring",
         })
     }
 }

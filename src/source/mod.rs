@@ -2,6 +2,7 @@
 
 mod error;
 mod holder;
+pub mod hook;
 pub mod links;
 pub mod nflog;
 pub mod nfqueue;
@@ -69,6 +70,35 @@ pub struct Count {
     pub malformed: bool,
 }
 
+/// Every packet that came to the source's place, by what became of it there.
+///
+/// When the source is detached and read to its end: `detected` = those handed over here + `dropped` +
+/// `unreadable` + what was left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// Packets that came to the hook.
+    pub detected: u64,
+    /// Packets that found the buffer full, or came to a processor that has none.
+    pub dropped: u64,
+    /// Packets in what could not be read.
+    pub unreadable: u64,
+    /// Packets of another device.
+    pub left_device: u64,
+    /// Packets without the mark.
+    pub left_mark: u64,
+    /// Packets that the sample passes over.
+    pub left_sample: u64,
+    /// Packets of connections that have had their bytes.
+    pub left_cutoff: u64,
+}
+
+impl Ledger {
+    /// Packets left out on purpose.
+    pub fn left_out(&self) -> u64 {
+        self.left_device + self.left_mark + self.left_sample + self.left_cutoff
+    }
+}
+
 /// A source of packets. The capturing thread owns it.
 pub trait Source {
     /// The packets of a batch, in order, borrowed from the receive buffer.
@@ -115,6 +145,12 @@ pub trait Source {
 
     /// Datagrams that did not fit the receive buffer: none, if this program is right.
     fn truncated_datagrams(&self) -> u64;
+
+    /// What the source itself has counted of every packet, where it does: then what is lost is known to the
+    /// packet, also behind the last one that came.
+    fn ledger(&self) -> Option<Ledger> {
+        None
+    }
 
     /// The first sequence number that the source gives.
     fn first_sequence(&self) -> u32 {

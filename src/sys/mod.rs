@@ -14,6 +14,7 @@ pub mod bus;
 pub mod cpu;
 pub mod file;
 pub mod group;
+pub mod hook;
 pub mod inject;
 pub mod mapping;
 pub mod mmsg;

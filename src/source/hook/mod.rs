@@ -1,0 +1,385 @@
+//! The hook itself: a program at a Netfilter hook copies each packet into a ring that is mapped here.
+//!
+//! What the thesis's kernel module did, without a module: the kernel's verifier checks the program before it
+//! runs. No message, no system call and no wake-up a packet. The program is put together here, for the
+//! kernel's own types ([`btf`]), by [`program`]; where what stands in the memory that both share says
+//! [`layout`]; [`ring`] reads it. `docs/HOOK.md` tells it from the beginning.
+
+pub mod assembler;
+mod batch;
+pub mod btf;
+mod config;
+mod error;
+pub mod layout;
+mod pace;
+mod processors;
+pub mod program;
+pub mod record;
+pub mod ring;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+pub use config::{Cutoff, HookConfig, HookPoint, PRIORITY_DEFAULT};
+pub use error::HookError;
+
+use super::{Arrival, Count, Ledger, Source, links};
+use crate::sys::hook::{self as bpf, SharedMap, TestRun};
+pub use batch::Batch;
+
+use btf::Btf;
+use layout::{BYTES, INTERFACES, INTERFACES_MAX, LATE, NESTED, NO_SLOT, SLOTS, TAI_AHEAD};
+use pace::Pace;
+use processors::Processors;
+use program::{Parameters, Types};
+use record::Twins;
+use ring::{Rings, Shape};
+
+/// A ring is never smaller: a pause of the reader of 20 ms at a million short packets a second.
+const RING_BYTES_MIN: usize = 4 << 20;
+/// The verifier follows offsets up to 512 MiB.
+const RING_BYTES_MAX: usize = 256 << 20;
+/// The longest packet there is: `GSO_MAX_SIZE`, merged by the device (BIG TCP).
+pub const COPY_RANGE_MAX_BYTES: u32 = 8 * 65_536;
+/// How often devices are looked up by their names, and the clock compared.
+const REFRESH: Duration = Duration::from_millis(100);
+const PAGE: usize = 4096;
+const NAME: &str = "lwnflog";
+
+/// A program at a hook, and the rings it fills.
+#[derive(Debug)]
+pub struct Hook {
+    // Field order is drop order: the hook is left before its memory goes.
+    link: Option<OwnedFd>,
+    program: OwnedFd,
+    config: HookConfig,
+    settings: SharedMap,
+    rings: Rings,
+    twins: Twins,
+    pace: Pace,
+    /// There was more than a batch takes.
+    more: bool,
+    refreshed: Instant,
+    ring_bytes: usize,
+    ring_count: usize,
+    listing: String,
+}
+
+impl Hook {
+    /// Loads the program and attaches it in the calling thread's network namespace. When this is dropped, or
+    /// the process dies, nothing is left in the kernel.
+    ///
+    /// # Errors
+    /// [`HookError`], each with its remedy.
+    pub fn open(config: HookConfig) -> Result<Hook, HookError> {
+        check(&config)?;
+        let types = types_of(&config)?;
+        let processors = match &config.processors {
+            Some(given) => Processors::of(given.clone()),
+            None => Processors::online(),
+        };
+        let (shape, value_bytes) = shape_of(&config, processors.rings().len())?;
+        let sum = shape.stride_bytes * shape.rings;
+        let count = u32::try_from(shape.rings).unwrap_or(u32::MAX);
+        let rings = bpf::create_array(NAME, count, value_bytes)
+            .map_err(|source| HookError::of_memory(sum, source))?;
+        let settings_bytes = (SLOTS + 4 * processors.table().len()).next_multiple_of(PAGE);
+        let settings =
+            bpf::create_array(NAME, 1, u32::try_from(settings_bytes).unwrap_or(u32::MAX))
+                .map_err(|source| HookError::of_call("make the map of settings", source))?;
+        let connections = match config.cutoff {
+            Some(cutoff) => Some((connections(cutoff)?, cutoff.bytes)),
+            None => None,
+        };
+        let map = |fd, bytes| {
+            SharedMap::new(fd, bytes).map_err(|source| HookError::System {
+                what: "map the rings",
+                source,
+            })
+        };
+        let shared_settings = map(&settings, settings_bytes)?;
+        let shared_rings = map(&rings, sum)?;
+        for (slot, place) in processors.table().iter().zip((SLOTS..).step_by(4)) {
+            if let Some(word) = shared_settings.half_word(place) {
+                word.store(*slot, Ordering::Relaxed);
+            }
+        }
+        let assembled = program::assemble(&Parameters {
+            types,
+            rings: rings.as_raw_fd(),
+            settings: settings.as_raw_fd(),
+            cutoff: connections
+                .as_ref()
+                .map(|(map, bytes)| (map.as_raw_fd(), *bytes)),
+            ring_bytes: u32::try_from(shape.ring_bytes).unwrap_or(u32::MAX),
+            copy_range_bytes: u32::try_from(shape.copy_range_bytes).unwrap_or(u32::MAX),
+            processors: processors.way(),
+            interfaces: config.interfaces.len(),
+            mark: config.mark,
+            sample: config.sample,
+            drop: config.drop,
+            guard: config.priority > PRIORITY_DEFAULT,
+        })
+        .map_err(|error| HookError::Settings(error.to_string()))?;
+        let program = bpf::load(NAME, &assembled.instructions).map_err(HookError::of_load)?;
+        let mut this = Hook {
+            link: None,
+            program,
+            pace: Pace::new(
+                shape.ring_bytes,
+                layout::record_bytes(shape.copy_range_bytes.min(1500)),
+            ),
+            rings: Rings::new(shared_rings, shape),
+            twins: Twins::default(),
+            settings: shared_settings,
+            more: false,
+            refreshed: Instant::now(),
+            ring_bytes: shape.ring_bytes,
+            ring_count: shape.rings,
+            listing: assembled.listing,
+            config,
+        };
+        this.refresh();
+        // Last: no packet comes before everything is as it should be.
+        let hook = u32::from(this.config.hook.number());
+        let priority = this.config.priority;
+        let link = bpf::attach(this.program.as_fd(), hook, priority)
+            .map_err(|source| HookError::of_attach(priority, source))?;
+        this.link = Some(link);
+        Ok(this)
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &HookConfig {
+        &self.config
+    }
+
+    /// Bytes of all rings in sum.
+    pub fn buffer_bytes(&self) -> usize {
+        self.ring_bytes * self.ring_count
+    }
+
+    /// The program, for people.
+    pub fn listing(&self) -> &str {
+        &self.listing
+    }
+
+    /// The kernel's number of the program.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn program_id(&self) -> io::Result<u32> {
+        bpf::program_id(self.program.as_fd())
+    }
+
+    /// Has the kernel run the program on a packet (from its IPv4 header on) without any traffic, so many times. Each run counts as a
+    /// packet. Needs the capabilities that loading needs.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn test_run(&self, packet: &[u8], repeat: u32) -> io::Result<TestRun> {
+        bpf::test_run(self.program.as_fd(), packet, repeat)
+    }
+
+    /// Looks up the devices, and what the kernel's atomic time is ahead.
+    fn refresh(&mut self) {
+        for (name, place) in self.config.interfaces.iter().zip((INTERFACES..).step_by(4)) {
+            let found = links::by_name(name).ok().flatten();
+            let index = found.map_or(0, |link| link.index); // 0 is no device
+            if let Some(word) = self.settings.half_word(place) {
+                word.store(index, Ordering::Relaxed);
+            }
+        }
+        if let Some(word) = self.settings.word(TAI_AHEAD) {
+            word.store(processors::tai_ahead_ns(), Ordering::Relaxed);
+        }
+    }
+
+    fn rest(&mut self) {
+        if self.more {
+            return;
+        }
+        std::thread::sleep(self.pace.rest());
+    }
+
+    fn count_of(&self, place: usize) -> u64 {
+        self.settings
+            .word(place)
+            .map_or(0, |word| word.load(Ordering::Relaxed))
+    }
+}
+
+impl Source for Hook {
+    type Batch<'a> = Batch<'a>;
+
+    #[inline]
+    fn receive(&mut self, wait: bool) -> io::Result<Arrival> {
+        self.rings.release();
+        if wait {
+            self.rest();
+        }
+        let now = Instant::now();
+        if now.duration_since(self.refreshed) >= REFRESH {
+            self.refreshed = now;
+            self.refresh();
+        }
+        let time = match self.link {
+            Some(_) => SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(u64::MAX, |time| {
+                    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+                }),
+            None => u64::MAX, // nothing comes any more: nothing waits
+        };
+        let (bytes, any) = self.rings.look(time);
+        self.pace.note(bytes, now);
+        // What only waits for the next look is nothing yet.
+        if any && self.rings.is_due() {
+            Ok(Arrival::Batch)
+        } else {
+            self.more = false;
+            Ok(Arrival::Nothing)
+        }
+    }
+
+    #[inline]
+    fn batch(&mut self) -> Batch<'_> {
+        Batch::new(&self.rings, &mut self.twins)
+    }
+
+    #[inline]
+    fn count(&self) -> Count {
+        self.rings.count()
+    }
+
+    #[inline]
+    fn settle(&mut self) -> io::Result<()> {
+        self.rings.release();
+        self.more = self.rings.is_due();
+        Ok(())
+    }
+
+    fn detach(&mut self) -> io::Result<()> {
+        if self.link.take().is_some() {
+            bpf::wait_for_programs();
+        }
+        Ok(())
+    }
+
+    fn dropped_datagrams(&self) -> u64 {
+        0
+    }
+
+    fn truncated_datagrams(&self) -> u64 {
+        0
+    }
+
+    fn ledger(&self) -> Option<Ledger> {
+        let counters = self.rings.counters();
+        let without_ring = self.count_of(LATE) + self.count_of(NESTED);
+        let mut ledger = Ledger {
+            detected: counters.detected + without_ring,
+            dropped: counters.dropped + without_ring,
+            unreadable: 0,
+            left_device: counters.left_device,
+            left_mark: counters.left_mark,
+            left_sample: counters.left_sample,
+            left_cutoff: counters.left_cutoff,
+        };
+        // Whole when everything is read: until then some of it is still in the rings.
+        if self.rings.broken() != 0 {
+            let known = ledger.dropped + ledger.left_out() + self.rings.read();
+            ledger.unreadable = ledger.detected.saturating_sub(known);
+        }
+        Some(ledger)
+    }
+}
+
+/// Gives up, in the calling thread, what is needed to load and attach and for nothing after that:
+/// CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_SYS_ADMIN. Threads started later have none either.
+///
+/// # Errors
+/// What the system says.
+pub fn drop_capabilities() -> io::Result<()> {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    let mut sets = capabilities(None)?;
+    let given_up = CapabilitySet::BPF
+        | CapabilitySet::PERFMON
+        | CapabilitySet::NET_ADMIN
+        | CapabilitySet::SYS_ADMIN;
+    for set in [
+        &mut sets.effective,
+        &mut sets.permitted,
+        &mut sets.inheritable,
+    ] {
+        set.remove(given_up);
+    }
+    set_capabilities(None, sets)?;
+    Ok(())
+}
+
+/// What cannot be as it was asked for.
+fn check(config: &HookConfig) -> Result<(), HookError> {
+    if processors::is_realtime() {
+        return Err(HookError::Realtime);
+    }
+    if config.interfaces.len() > INTERFACES_MAX {
+        return Err(HookError::Settings(format!(
+            "{} interfaces are named; {INTERFACES_MAX} can be, or mark what is wanted with nftables",
+            config.interfaces.len()
+        )));
+    }
+    if let Some((value, mask)) = config.mark
+        && value & !mask != 0
+    {
+        return Err(HookError::Settings(format!(
+            "no packet has the mark {value:#x}/{mask:#x}: the value has bits that the mask has not"
+        )));
+    }
+    if matches!(config.priority, i32::MIN | i32::MAX) {
+        return Err(HookError::Priority(config.priority));
+    }
+    if config.processors.as_ref().is_some_and(Vec::is_empty) {
+        return Err(HookError::Settings("no processor gets a ring".to_owned()));
+    }
+    Ok(())
+}
+
+fn types_of(config: &HookConfig) -> Result<Types, HookError> {
+    let path = &config.types;
+    let btf = Btf::read(path).map_err(|source| HookError::of_types(path, source))?;
+    let no_context = btf.structure("bpf_nf_ctx").is_err();
+    Types::of(&btf).map_err(|source| HookError::of_missing(no_context, source))
+}
+
+fn shape_of(config: &HookConfig, rings: usize) -> Result<(Shape, u32), HookError> {
+    let copy_range_bytes = config.copy_range_bytes.min(COPY_RANGE_MAX_BYTES) as usize;
+    let each = (config.buffer_bytes / rings.max(1)).clamp(RING_BYTES_MIN, RING_BYTES_MAX);
+    let ring_bytes = 1usize << each.ilog2();
+    let slack = layout::record_bytes(copy_range_bytes).next_multiple_of(PAGE);
+    let stride_bytes = BYTES + ring_bytes + slack;
+    let value_bytes = u32::try_from(stride_bytes)
+        .map_err(|_| HookError::Settings("the rings are too large".to_owned()))?;
+    let shape = Shape {
+        rings,
+        ring_bytes,
+        stride_bytes,
+        copy_range_bytes,
+        hook: config.hook.number(),
+    };
+    Ok((shape, value_bytes))
+}
+
+fn connections(cutoff: Cutoff) -> Result<OwnedFd, HookError> {
+    bpf::create_lru_hash(
+        NAME,
+        cutoff.connections.max(1),
+        program::CONNECTION_KEY_BYTES,
+        program::CONNECTION_VALUE_BYTES,
+    )
+    .map_err(|source| HookError::of_call("make the map of connections", source))
+}
+
+const _: () = assert!(NO_SLOT == u32::MAX);
