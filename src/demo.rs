@@ -84,7 +84,9 @@ fn capture(
 ) -> Result<(Report, u64)> {
     let mut session = Session::start(settings, &mut |_| {})?;
     let sent = thread::scope(|scope| {
-        let sender = scope.spawn(|| send(lab, secs, interrupted));
+        let sender = thread::Builder::new()
+            .spawn_scoped(scope, || send(lab, secs, interrupted))
+            .context(run::NO_THREAD)?;
         let mut next = Duration::from_secs(1);
         while !sender.is_finished() {
             thread::sleep(Duration::from_millis(20));

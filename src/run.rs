@@ -257,7 +257,7 @@ fn start(settings: Settings, quiet: bool) -> Result<Session> {
 }
 
 /// What is wrong where a thread cannot be started, and what helps.
-const NO_THREAD: &str = "cannot start a thread: raise the limit of processes and threads (`ulimit -u`, the cgroup's pids.max)";
+pub(crate) const NO_THREAD: &str = "cannot start a thread: raise the limit of processes and threads (`ulimit -u`, the cgroup's pids.max)";
 
 fn thread(body: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().spawn(body)
