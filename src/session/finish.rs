@@ -152,8 +152,8 @@ fn remarks_on_rules(doubts: Doubts) -> Vec<String> {
     }
     if doubts.outdated {
         remarks.push(
-            "the rules have changed and are too many to be read again while capturing: what a new one counted is not in \
-             detected"
+            "the rules have changed and could not be read again in the time that a capture has for it: what a new one \
+             counted is not in detected"
                 .to_owned(),
         );
     }

@@ -226,7 +226,7 @@ impl Queue {
                 (self.settled_id, self.due_id) = (id, None);
                 Ok(())
             }
-            Err(error) if passes(&error) => {
+            Err(error) if source_socket::passes(&error) => {
                 self.due_id = Some(id);
                 Ok(())
             }
@@ -353,15 +353,6 @@ impl Drop for Queue {
 /// `NF_DROP` or `NF_ACCEPT` (`linux/netfilter.h`); the other verdicts are not this tool's.
 fn verdict_number(verdict: Verdict) -> u32 {
     u32::from(verdict != Verdict::Drop)
-}
-
-/// Whether an error of sending goes away by itself: no memory, no room, a signal.
-#[cold]
-fn passes(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::ENOBUFS | libc::ENOMEM | libc::EAGAIN | libc::EINTR)
-    )
 }
 
 /// What the kernel says against a verdict. That there is none such packet is nothing: those of a

@@ -2,6 +2,7 @@
 //! way for a group and a queue.
 
 use std::io::{self, Cursor};
+use std::thread;
 use std::time::Duration;
 
 use neli::ToBytes;
@@ -19,6 +20,9 @@ const RECEIVE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How many receive calls the kernel's answer may take: packets may have come before it.
 pub(super) const ANSWER_TRIES: usize = 100;
+/// How often a request is sent that finds no memory, and how long is waited between.
+const SEND_TRIES: u32 = 10;
+const SEND_PAUSE: Duration = Duration::from_millis(5);
 /// The sequence number of every request.
 const SEQUENCE: u32 = 1;
 
@@ -55,7 +59,25 @@ pub(super) fn configure<const N: usize>(
     request
         .to_bytes(&mut bytes)
         .map_err(|error| io::Error::other(error.to_string()))?;
-    socket.send(bytes.get_ref(), Msg::empty()).map(drop)
+    let mut tries = SEND_TRIES;
+    loop {
+        match socket.send(bytes.get_ref(), Msg::empty()) {
+            Err(error) if tries > 1 && passes(&error) => {
+                tries -= 1;
+                thread::sleep(SEND_PAUSE);
+            }
+            sent => return sent.map(drop),
+        }
+    }
+}
+
+/// Whether an error of sending goes away by itself: no memory, no room, a signal.
+#[cold]
+pub(super) fn passes(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOBUFS | libc::ENOMEM | libc::EAGAIN | libc::EINTR)
+    )
 }
 
 /// The kernel's answer to a request, if it is in `datagram`.
