@@ -106,7 +106,7 @@ fn open_regular(path: &Path) -> io::Result<File> {
     open_plain(path, true)
 }
 
-fn open_plain(path: &Path, write: bool) -> io::Result<File> {
+pub(super) fn open_plain(path: &Path, write: bool) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
         .write(write)

@@ -3,16 +3,16 @@
 //! What is no plain file is none of the ring's, whatever its name (`ring/names.rs`): a link would be followed.
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use super::access::{Access, open_only_ours, open_unwritten};
+use super::access::{Access, open_only_ours, open_plain, open_unwritten};
 use super::error::{StoreError, name_full};
 use super::names::{self, Name};
 use super::repair;
@@ -269,10 +269,7 @@ impl Store {
 
     /// Removes a file that somebody has open. Until he closes it, it takes space beyond the ring's.
     fn remove_read(&mut self, path: &Path) -> io::Result<()> {
-        let plain = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(path);
+        let plain = open_plain(path, false);
         remove_if_there(path)?;
         self.held.extend(plain);
         self.let_go();

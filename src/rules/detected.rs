@@ -14,9 +14,8 @@ use super::{
 
 /// Reads the counters of a set of feeds: four system calls a counter.
 pub struct Detected {
-    socket: NftSocket,
     /// Each counter once; `None` if the sum cannot be known.
-    counters: Option<Vec<Watched>>,
+    counters: Option<Counters>,
 }
 
 /// A counter, and what was last seen of it.
@@ -32,9 +31,13 @@ impl Detected {
     ///
     /// A counter that several groups share serves if all of them are among the feeds.
     pub fn new(feeds: &[Feed]) -> Result<Self, RuleError> {
+        let mut counters_of_feeds = Counters::open()?;
+        let places = counters(feeds);
         Ok(Detected {
-            socket: NftSocket::open()?,
-            counters: counters(feeds),
+            counters: places.map(|places| {
+                counters_of_feeds.watch(places);
+                counters_of_feeds
+            }),
         })
     }
 
@@ -56,12 +59,7 @@ impl Detected {
 
     /// What each counter shows, or why it does not; `None` as for [`Detected::read`].
     pub fn look(&mut self) -> Option<Vec<(CounterPlace, Result<u64, RuleError>)>> {
-        let Detected { socket, counters } = self;
-        let looks = counters.as_mut()?.iter_mut().map(|counter| {
-            let now = counter.look(socket);
-            (counter.place.clone(), now)
-        });
-        Some(looks.collect())
+        Some(self.counters.as_mut()?.look())
     }
 }
 
@@ -160,7 +158,7 @@ fn table_handle(
 }
 
 /// The counters of all feeds, each once; `None` if one is missing or counts for others too.
-fn counters(feeds: &[Feed]) -> Option<Vec<Watched>> {
+fn counters(feeds: &[Feed]) -> Option<HashSet<CounterPlace>> {
     if feeds.is_empty() {
         return None;
     }
@@ -177,12 +175,7 @@ fn counters(feeds: &[Feed]) -> Option<Vec<Watched>> {
         }
         places.insert(counter.place.clone());
     }
-    let watched = places.into_iter().map(|place| Watched {
-        place,
-        packets: 0,
-        table_handle: None,
-    });
-    Some(watched.collect())
+    Some(places)
 }
 
 /// What a counter shows; `None` if it is gone.
