@@ -65,8 +65,8 @@
 //! use std::sync::mpsc;
 //!
 //! use lwnflog::packet::{ETHERTYPE_IPV4, Packet};
-//! use lwnflog::record::pcapng::PcapNg;
-//! use lwnflog::record::{Context, Format, Frame, Interfaces, LinkType};
+//! use lwnflog::format::pcapng::PcapNg;
+//! use lwnflog::format::{Context, Format, Frame, Interfaces, LinkType};
 //! use lwnflog::ring::{Access, NoSlot, Ring, RingConfig, Store, segment_bytes_for};
 //!
 //! const SNAPLEN: u32 = 128;
@@ -132,8 +132,8 @@
 //!
 //! use lwnflog::account::Account;
 //! use lwnflog::capture::{Capture, Control, Writer};
-//! use lwnflog::record::LinkType;
-//! use lwnflog::record::pcapng::PcapNg;
+//! use lwnflog::format::LinkType;
+//! use lwnflog::format::pcapng::PcapNg;
 //! use lwnflog::ring::Ring;
 //! use lwnflog::source::nflog::{Group, GroupConfig};
 //!
@@ -156,21 +156,25 @@
 
 pub mod account;
 pub mod capture;
-pub mod cli;
-pub mod config;
-pub mod demo;
-pub mod detected;
-pub mod lab;
-pub mod netlink;
-pub mod numbers;
+pub mod format;
 pub mod packet;
-pub mod record;
-pub mod report;
 pub mod ring;
-pub mod rules;
-pub mod run;
-pub mod session;
 pub mod source;
+
+// Open to this package's programs and tests, and no part of the interface.
+#[doc(hidden)]
+pub mod cli;
+#[doc(hidden)]
+pub mod lab;
+#[doc(hidden)]
+pub mod netlink;
+#[doc(hidden)]
+pub mod nft;
+#[doc(hidden)]
+pub mod numbers;
+#[doc(hidden)]
+pub mod session;
+#[doc(hidden)]
 pub mod sys;
 
 /// The README's example, compiled with the others.

@@ -12,10 +12,11 @@ use common::{
 };
 use lwnflog::account::Account;
 use lwnflog::capture::{Capture, Control, Outcome};
+use lwnflog::format::pcap::Pcap;
 use lwnflog::lab::{Lab, Traffic};
-use lwnflog::record::pcap::Pcap;
-use lwnflog::rules::{RuleSpec, Target, iptables_queue_command};
+use lwnflog::nft::{RuleSpec, iptables_queue_command};
 use lwnflog::source::Source;
+use lwnflog::source::Target;
 use lwnflog::source::nflog::{Group, GroupConfig};
 use lwnflog::source::nfqueue::{Queue, QueueConfig, Verdict};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};

@@ -8,11 +8,11 @@ use std::num::NonZeroU64;
 
 use common::datagrams::twin_of;
 use common::files::{Contents, Record, parse};
+use lwnflog::format::pcap::Pcap;
+use lwnflog::format::pcapng::PcapNg;
+use lwnflog::format::pcapng::block::fill;
+use lwnflog::format::{Context, Format, Frame, HEAD_BYTES, Interfaces, LinkType};
 use lwnflog::packet::Packet;
-use lwnflog::record::block::fill;
-use lwnflog::record::pcap::Pcap;
-use lwnflog::record::pcapng::PcapNg;
-use lwnflog::record::{Context, Format, Frame, HEAD_BYTES, Interfaces, LinkType};
 use proptest::prelude::*;
 
 /// 2023-11-14 22:13:20.123456 UTC

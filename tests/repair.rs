@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::{LWNFLOG, output, run, temp_dir};
-use lwnflog::ring::repair::repair_bytes;
+use lwnflog::ring::recovery::repair_bytes;
 use proptest::prelude::*;
 
 /// One record of a classic file: its time, how many bytes there are, and how many it says there were.

@@ -17,9 +17,10 @@ use std::{
     thread,
 };
 
-use lwnflog::rules::{
-    Detected, Feed, RuleError, RuleSpec, Target, feeds, install, iptables_queue_command, table_text,
+use lwnflog::nft::{
+    Detected, Feed, RuleError, RuleSpec, feeds, install, iptables_queue_command, table_text,
 };
+use lwnflog::source::Target;
 
 /// Set in the processes that run inside a namespace.
 const NAMESPACE: &str = "LWNFLOG_TEST_NAMESPACE";

@@ -7,11 +7,12 @@ mod common;
 use std::io::Cursor;
 
 use common::datagrams::real_datagrams;
-use lwnflog::netlink::nflog::{self, attribute};
-use lwnflog::netlink::shape::Shapes;
+use lwnflog::netlink::nfnetlink::{VLAN_PROTO, VLAN_TCI};
 use lwnflog::netlink::{Malformed, Messages};
 use lwnflog::packet::Packet;
 use lwnflog::source::nflog::Batch;
+use lwnflog::source::nflog::message::{self as nflog, attribute};
+use lwnflog::source::nflog::template::Shapes;
 use lwnflog::source::{Item, Walk};
 use neli::nl::{NlPayload, Nlmsghdr};
 use neli::types::{Buffer, GenlBuffer};
@@ -189,8 +190,8 @@ fn vlan_by_neli(nested: &[u8]) -> Option<Option<[u8; 4]>> {
     for found in all.ok()?.iter() {
         let value: &[u8] = found.nla_payload().as_ref();
         match *found.nla_type().nla_type() {
-            attribute::VLAN_PROTO => protocol = Some(*value.first_chunk::<2>()?),
-            attribute::VLAN_TCI => tci = Some(*value.first_chunk::<2>()?),
+            VLAN_PROTO => protocol = Some(*value.first_chunk::<2>()?),
+            VLAN_TCI => tci = Some(*value.first_chunk::<2>()?),
             _ => {}
         }
     }

@@ -2,13 +2,13 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::control::Control;
-use super::writer::Writer;
+use super::commands::Control;
+use super::sink::Writer;
 use crate::account::{Sequence, Tally};
-use crate::netlink::shape::SHAPES;
+use crate::format::{Context, Format, Frame, Options, Plan};
 use crate::packet::Packet;
-use crate::record::{Context, Format, Frame, Options, Plan};
 use crate::ring::Rest;
+use crate::source::SHAPES;
 use crate::source::Walk;
 
 /// What recording one packet needs, borrowed apart from the source whose batch it walks.

@@ -18,7 +18,7 @@ pub struct Message<'a> {
 /// Bytes of `struct nlmsghdr`.
 pub const HEADER_BYTES: usize = 16;
 /// Where in it `nlmsg_type` is.
-pub(super) const TYPE: Range<usize> = 4..6;
+pub(crate) const TYPE: Range<usize> = 4..6;
 const SEQUENCE: Range<usize> = 8..12;
 /// `NLMSG_ERROR`: an acknowledgement or an error.
 pub const ERROR: u16 = 2;
@@ -82,7 +82,7 @@ impl<'a> Iterator for Messages<'a> {
 
 /// `nlmsg_len`: bytes of the message with its header, without the padding behind.
 #[inline]
-pub(super) fn length(header: &[u8; HEADER_BYTES]) -> usize {
+pub(crate) fn length(header: &[u8; HEADER_BYTES]) -> usize {
     u32_at(header, 0..4) as usize
 }
 

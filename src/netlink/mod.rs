@@ -7,10 +7,8 @@
 
 pub mod attribute;
 pub mod message;
-pub mod nflog;
-pub mod nfqueue;
+pub mod nfnetlink;
 pub(crate) mod request;
-pub mod shape;
 
 pub use attribute::{Attribute, Attributes};
 pub use message::{Message, Messages};

@@ -1,7 +1,7 @@
 //! The file that packets go to: records are reserved, written where they stay, and committed.
 
-use crate::record::block::{self, BLOCK_MIN_BYTES};
-use crate::record::{HEAD_BYTES, Head, Space};
+use crate::format::pcapng::block::{self, BLOCK_MIN_BYTES};
+use crate::format::{HEAD_BYTES, Head, Space};
 use crate::sys::mapping::Mapping;
 
 /// How a ring's files are laid out while they are written.

@@ -22,7 +22,7 @@ mod names;
 mod notice;
 mod parts;
 pub mod prepare;
-pub mod repair;
+pub mod recovery;
 pub mod store;
 pub mod swapper;
 
@@ -36,7 +36,7 @@ pub use names::sort_by_age;
 pub use notice::{Notice, Notices};
 pub use store::{Store, check_space};
 
-use crate::record::HEAD_BYTES;
+use crate::format::HEAD_BYTES;
 use crate::sys::mapping::Mapping;
 use live::{Committed, Live, Measures};
 use swapper::{Full, Next, Swapper};

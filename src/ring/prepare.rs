@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::{FallocateFlags, fallocate};
 
-use crate::record::block;
+use crate::format::pcapng::block;
 use crate::sys::mapping::{Mapping, Pages};
 
 /// Zeros are written and pages are populated in steps of this size: large enough that the page

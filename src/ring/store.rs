@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::access::{Access, open_only_ours, open_plain, open_unwritten};
 use super::error::{StoreError, name_full};
 use super::names::{self, Name};
-use super::repair;
+use super::recovery;
 use crate::sys::file::is_open_only_here;
 
 /// A finished file.
@@ -145,7 +145,7 @@ impl Store {
             Name::Next(sequence) => (sequence, true),
             Name::Live(sequence) | Name::Finished(sequence) => (sequence, false),
         };
-        let repaired = match repair::repair_own(&file) {
+        let repaired = match recovery::repair_own(&file) {
             Ok(repaired) => repaired,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 // A prepared file that no packet was written to is no capture file yet. A live one
@@ -160,7 +160,7 @@ impl Store {
                         damaged_segments: 1,
                     }));
                 }
-                repair::Repaired::default()
+                recovery::Repaired::default()
             }
             Err(error) => return Err(error),
         };

@@ -19,7 +19,7 @@ use super::ahead::{Ahead, TICK};
 use super::error::{StoreError, name_full};
 use super::notice::{Notice, Notices};
 use super::prepare::{Layout, prepare};
-use super::repair::repair_own;
+use super::recovery::repair_own;
 use super::store::{Store, check_space};
 use crate::sys::mapping::{Mapping, Pages};
 

@@ -1,12 +1,12 @@
 //! What the settings of a session mean for its files.
 
-use crate::config::{FileFormat, Output, Settings};
-use crate::record::pcap::Pcap;
-use crate::record::pcapng::PcapNg;
-use crate::record::{Format, Interfaces, LinkType};
-use crate::ring::repair::boot_id;
+use crate::format::pcap::Pcap;
+use crate::format::pcapng::PcapNg;
+use crate::format::{Format, Interfaces, LinkType};
+use crate::ring::recovery::boot_id;
 use crate::ring::{RingConfig, segment_bytes_for};
-use crate::rules::Target;
+use crate::session::settings::{FileFormat, Output, Settings};
+use crate::source::Target;
 use crate::source::links;
 
 /// Attributes that link type NFLOG records beside the packet.

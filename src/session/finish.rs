@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use super::{Running, Session};
 use crate::account::Tally;
+use crate::account::counters::{Bounds, Doubts};
+use crate::account::report::{Figures, Report};
 use crate::capture::Outcome;
-use crate::detected::{Bounds, Doubts};
 use crate::numbers::grouped;
-use crate::report::{Figures, Report};
 use crate::ring::sort_by_age;
-use crate::rules::Target;
+use crate::source::Target;
 use crate::source::nfqueue::QueueStatus;
 
 impl Session {
@@ -237,11 +237,11 @@ mod tests {
 
     use super::*;
     use crate::account::Account;
+    use crate::account::counters::Watch;
+    use crate::account::drops::Drops;
     use crate::capture::Control;
-    use crate::config::{QueueOptions, Settings};
-    use crate::detected::Watch;
-    use crate::record::LinkType;
-    use crate::session::Drops;
+    use crate::format::LinkType;
+    use crate::session::settings::{QueueOptions, Settings};
 
     fn settings() -> Settings {
         Settings {

@@ -2,9 +2,9 @@
 
 use super::SessionError;
 use super::files::{extension, ring_config};
-use crate::config::Settings;
 use crate::ring::{Notices, Ring, Store, StoreError, check_space};
-use crate::rules::Target;
+use crate::session::settings::Settings;
+use crate::source::Target;
 use crate::source::nflog::{Group, GroupConfig};
 use crate::source::nfqueue::{Queue, QueueConfig};
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::holder::holder;
-use crate::rules::Target;
+use crate::source::Target;
 
 /// A group or queue, as messages name it: `group 5`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,16 +6,35 @@ pub mod hook;
 pub mod links;
 pub mod nflog;
 pub mod nfqueue;
-mod pace;
-mod queue_status;
 mod socket;
 
 pub use error::{SourceError, Which};
 
-use std::io;
+use std::{fmt, io};
 
 use crate::netlink::Malformed;
 use crate::packet::{Packet, Twin};
+
+/// Templates known at a time ([`Packet::shape`]): rules side by side in one group.
+pub const SHAPES: usize = 4;
+
+/// Where a rule sends packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// A copy to an NFLOG group.
+    Group,
+    /// The packet itself to an NFQUEUE queue, to wait for a verdict.
+    Queue,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Target::Group => "group",
+            Target::Queue => "queue",
+        })
+    }
+}
 
 /// One thing found in a batch.
 #[derive(Debug, Clone, Copy)]

@@ -14,7 +14,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Mappings watched at one time: three a ring (live, ready, being finished), of 128 rings at the most
-/// ([`MAX_NUMBERS`](crate::rules::MAX_NUMBERS)), and then some. A table, because the handler may neither lock
+/// ([`MAX_NUMBERS`](crate::nft::MAX_NUMBERS)), and then some. A table, because the handler may neither lock
 /// nor allocate.
 const SLOTS: usize = 512;
 /// Bytes of a page, once the handler is installed.

@@ -7,8 +7,6 @@
     reason = "this is the one place that talks to kernel and processor by pointer"
 )]
 
-#[cfg(feature = "bench")]
-mod bpf;
 pub mod buffer;
 pub mod bus;
 pub mod cpu;
@@ -20,10 +18,6 @@ pub mod mapping;
 pub mod mmsg;
 pub mod netlink;
 pub mod netns;
-#[cfg(feature = "bench")]
-pub mod packet_ring;
 mod prefetch;
 pub mod space;
 pub mod tun;
-#[cfg(feature = "bench")]
-pub mod xdp;

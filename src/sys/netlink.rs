@@ -111,13 +111,25 @@ pub fn borrow(socket: &neli::socket::NlSocket) -> BorrowedFd<'_> {
     unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }
 }
 
-/// Plain values that socket options take: any bit pattern is valid, no padding matters.
-pub(super) trait Plain: Copy {}
-impl Plain for i32 {}
-impl Plain for libc::timeval {}
-impl<const N: usize> Plain for [u32; N] {}
+/// Plain values that socket options take.
+///
+/// # Safety
+/// Any bit pattern is a valid value of the type, and it has no padding.
+pub unsafe trait Plain: Copy {}
+// SAFETY: an integer.
+unsafe impl Plain for i32 {}
+// SAFETY: two integers of the same size.
+unsafe impl Plain for libc::timeval {}
+// SAFETY: integers, which an array has without padding.
+unsafe impl<const N: usize> Plain for [u32; N] {}
+// SAFETY: as above.
+unsafe impl<const N: usize> Plain for [u64; N] {}
 
-pub(super) fn set_option<T: Plain>(
+/// Sets a socket option.
+///
+/// # Errors
+/// What `setsockopt(2)` answers.
+pub fn set_option<T: Plain>(
     socket: BorrowedFd<'_>,
     level: i32,
     name: i32,
@@ -140,7 +152,11 @@ pub(super) fn set_option<T: Plain>(
     }
 }
 
-pub(super) fn get_option<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<T> {
+/// Reads a socket option.
+///
+/// # Errors
+/// What `getsockopt(2)` answers.
+pub fn get_option<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<T> {
     // SAFETY: a `Plain` value may have any bits, zeros among them.
     let mut value: T = unsafe { std::mem::zeroed() };
     let mut len = len_of::<T>();
@@ -162,7 +178,8 @@ pub(super) fn get_option<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32
     }
 }
 
-pub(super) fn len_of<T>() -> libc::socklen_t {
+/// The size of a value, as the socket calls want it.
+pub fn len_of<T>() -> libc::socklen_t {
     libc::socklen_t::try_from(size_of::<T>()).unwrap_or(libc::socklen_t::MAX)
 }
 

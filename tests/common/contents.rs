@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use lwnflog::format::pcapng::block;
 use lwnflog::lab::Marker;
-use lwnflog::record::block;
 use pcap_parser::pcapng::{Block, parse_block_le};
 use pcap_parser::traits::PcapNGPacketBlock;
 use pcap_parser::{OptionCode, PcapNGOption, parse_pcap};

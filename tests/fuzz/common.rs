@@ -13,7 +13,9 @@ pub mod contents;
 pub mod datagrams;
 
 use datagrams::real_datagrams;
-use lwnflog::netlink::{Attributes, Messages, message, nflog};
+use lwnflog::netlink::nfnetlink::NFGENMSG_BYTES;
+use lwnflog::netlink::{Attributes, Messages, message};
+use lwnflog::source::nflog::message as nflog;
 
 /// A target's program: fuzzes `$check`, or checks it on the seeds.
 macro_rules! target {
@@ -108,7 +110,7 @@ pub mod op {
 /// The recipe of one message's body.
 fn recipe_of(body: &[u8]) -> Vec<u8> {
     let mut recipe = Vec::new();
-    for attribute in Attributes::new(&body[nflog::NFGENMSG_BYTES..]).flatten() {
+    for attribute in Attributes::new(&body[NFGENMSG_BYTES..]).flatten() {
         let value = &attribute.value[..attribute.value.len().min(255)];
         recipe.push(u8::try_from(attribute.kind).unwrap());
         recipe.push(u8::try_from(value.len()).unwrap());
@@ -121,7 +123,7 @@ fn recipe_of(body: &[u8]) -> Vec<u8> {
 /// Message bodies by a recipe: an attribute's type, the length of its value, the value; and what
 /// [`op`] has.
 pub fn bodies(recipe: &[u8]) -> Vec<Vec<u8>> {
-    const BODY: [u8; nflog::NFGENMSG_BYTES] = [2, 0, 0, 5];
+    const BODY: [u8; NFGENMSG_BYTES] = [2, 0, 0, 5];
     let mut rest = recipe.iter().copied();
     let mut bodies: Vec<Vec<u8>> = Vec::new();
     let mut body = BODY.to_vec();

@@ -8,12 +8,12 @@ mod common;
 use std::num::NonZeroU64;
 
 use common::contents::{Record, parse};
-use lwnflog::netlink::shape::Shapes;
+use lwnflog::format::pcap::Pcap;
+use lwnflog::format::pcapng::PcapNg;
+use lwnflog::format::{Context, Format, Frame, HEAD_BYTES, Interfaces, LinkType, Space};
 use lwnflog::packet::{Direction, Packet};
-use lwnflog::record::pcap::Pcap;
-use lwnflog::record::pcapng::PcapNg;
-use lwnflog::record::{Context, Format, Frame, HEAD_BYTES, Interfaces, LinkType, Space};
 use lwnflog::source::nflog::Batch;
+use lwnflog::source::nflog::template::Shapes;
 use lwnflog::source::{Item, Walk};
 
 common::target!(seeds, check);

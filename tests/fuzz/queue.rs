@@ -8,9 +8,9 @@ mod common;
 use std::cell::RefCell;
 use std::num::NonZeroU64;
 
-use lwnflog::netlink::nfqueue::{self, attribute, packet_id};
 use lwnflog::packet::Packet;
 use lwnflog::source::nfqueue::Batch;
+use lwnflog::source::nfqueue::message::{self as nfqueue, attribute, packet_id};
 use lwnflog::source::{Item, Walk};
 use lwnflog::sys::mmsg::{BATCH, Datagrams};
 

@@ -5,10 +5,10 @@
 
 mod common;
 
-use lwnflog::record::block::{self, fill};
-use lwnflog::record::pcapng::PcapNg;
-use lwnflog::record::{Format, Interfaces, LinkType};
-use lwnflog::ring::repair::{Repaired, repair_bytes};
+use lwnflog::format::pcapng::PcapNg;
+use lwnflog::format::pcapng::block::{self, fill};
+use lwnflog::format::{Format, Interfaces, LinkType};
+use lwnflog::ring::recovery::{Repaired, repair_bytes};
 
 common::target!(seeds, check);
 

@@ -5,9 +5,11 @@
 
 mod common;
 
-use lwnflog::netlink::shape::{SHAPES, Shapes};
-use lwnflog::netlink::{Messages, nflog};
+use lwnflog::netlink::Messages;
 use lwnflog::packet::Packet;
+use lwnflog::source::SHAPES;
+use lwnflog::source::nflog::message as nflog;
+use lwnflog::source::nflog::template::Shapes;
 use lwnflog::source::nflog::{Batch, count};
 use lwnflog::source::{Item, Walk};
 

@@ -65,16 +65,16 @@ impl Scene {
     fn load_rule(&self) {
         let (first, last) = self.queues;
         let numbers: Vec<u16> = (first..=last).collect();
-        let spec = lwnflog::rules::RuleSpec::new(lwnflog::rules::Target::Queue, &numbers).unwrap();
+        let spec = lwnflog::nft::RuleSpec::new(lwnflog::source::Target::Queue, &numbers).unwrap();
         let spec = spec.with_iface(RX).unwrap();
         let table = self.dir.path().join("rule.nft");
-        fs::write(&table, lwnflog::rules::table_text(&spec)).unwrap();
+        fs::write(&table, lwnflog::nft::table_text(&spec)).unwrap();
         let output = self.attempt("nft", &["-f", table.to_str().unwrap()]);
         if output.status.success() {
             println!("the rule is nftables' `queue`");
             return;
         }
-        let command = lwnflog::rules::iptables_queue_command(&spec).unwrap();
+        let command = lwnflog::nft::iptables_queue_command(&spec).unwrap();
         println!("this kernel has no nftables `queue`; the rule is `{command}`");
         let mut words = command.split_whitespace();
         let program = words.next().unwrap();

@@ -30,6 +30,7 @@ mod run;
 mod say;
 mod smoke;
 mod soak;
+mod sys;
 mod table;
 mod thesis;
 mod tools;

@@ -9,7 +9,8 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 use lwnflog::lab::{Namespace, RX};
-use lwnflog::rules::{RuleSpec, Target, table_text};
+use lwnflog::nft::{RuleSpec, table_text};
+use lwnflog::source::Target;
 
 /// The NFLOG group, or the first of them.
 pub(crate) const GROUP: u16 = 5;

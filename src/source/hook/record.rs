@@ -6,8 +6,8 @@ use super::layout::{
     PACKET, RECORD_BYTES, RECORD_CAPTURED, RECORD_DEVICE, RECORD_DROPPED, RECORD_ETHERNET,
     RECORD_MARK, RECORD_ORIGINAL, RECORD_STAMP, RECORD_TYPE, record_bytes,
 };
-use crate::netlink::shape::SHAPES;
 use crate::packet::{ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4, Packet, Twin};
+use crate::source::SHAPES;
 
 /// `AF_INET`: the family of the hook.
 const FAMILY_IPV4: u8 = 2;

@@ -5,10 +5,10 @@ use std::io;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use crate::sys::packet_ring::PacketRing;
 use lwnflog::netlink::{Layer, Malformed};
 use lwnflog::packet::{ETHERNET_HEADER_BYTES, Packet};
 use lwnflog::source::{Arrival, Count, Item, Source, Walk};
-use lwnflog::sys::packet_ring::PacketRing;
 
 /// How long a call waits before the caller may look around.
 const WAIT: Duration = Duration::from_millis(100);

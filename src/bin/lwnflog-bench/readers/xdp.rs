@@ -6,9 +6,10 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
+use crate::sys::bpf::Mode;
+use crate::sys::xdp::XdpSocket;
 use lwnflog::packet::Packet;
 use lwnflog::source::{Arrival, Count, Item, Source, Walk};
-use lwnflog::sys::xdp::{Mode, XdpSocket};
 
 use super::packet::{incoming, set_frame};
 

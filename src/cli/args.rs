@@ -1,0 +1,231 @@
+//! Options and their help, nothing else.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::session::settings;
+
+/// Captures IPv4 packets at the Netfilter prerouting hook.
+///
+/// An nftables rule copies packets to an NFLOG group; lwnflog receives them in batches of a thousand
+/// and appends them to a ring of memory-mapped files that Wireshark opens at any moment. Every packet
+/// the rule counted is accounted for: written, dropped (and where), or skipped (and why).
+#[derive(Debug, Parser)]
+#[command(
+    name = "lwnflog",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Examples:\n  nft -f nft-rules/capture.nft && lwnflog --group 5\n  lwnflog --queue 5 --fail-closed\n  lwnflog --group 5 --install-rule --iface eth0 -w /var/capture -W 16\n  lwnflog rules --group 5-8 | nft -f -\n  lwnflog demo\n\nSignals: SIGINT, SIGTERM and SIGQUIT end the capture, SIGUSR1 prints figures, SIGHUP goes on to the next file;\nno other ends it without its report.\nExit status: 0 done, 1 an error, 2 wrong options, 130 after a second SIGINT or SIGTERM."
+)]
+pub struct Cli {
+    /// What else there is to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The capture.
+    #[command(flatten)]
+    pub capture: CaptureArgs,
+}
+
+/// Options of a capture.
+#[derive(Debug, Args)]
+#[allow(missing_docs, reason = "the help texts are the documentation")]
+pub struct CaptureArgs {
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Directory of the ring
+    #[arg(
+        short = 'w',
+        long = "write",
+        value_name = "DIR",
+        default_value = "lwnflog-capture",
+        help_heading = "Files"
+    )]
+    pub write: PathBuf,
+    /// Size of a file: 200MB, 200MiB, 2G; a bare number is in millions of bytes, as tcpdump's -C
+    #[arg(
+        short = 'C',
+        long,
+        value_name = "SIZE",
+        default_value = "200MB",
+        help_heading = "Files"
+    )]
+    pub file_size: String,
+    /// Files that hold packets, per group; then the oldest is overwritten. 0: no limit. One more file
+    /// is being prepared
+    #[arg(short = 'W', long, value_name = "N", default_value_t = settings::FILES_DEFAULT, help_heading = "Files")]
+    pub files: usize,
+    /// Go on to the next file every so many seconds too, if there are packets, traffic or not
+    #[arg(short = 'G', long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Files")]
+    pub rotate_secs: Option<u64>,
+    /// Group of users that may read the directory (if it is made) and the files: a name or a number
+    #[arg(long, value_name = "GROUP", help_heading = "Files")]
+    pub group_owner: Option<String>,
+    /// Format of the files
+    ///
+    /// pcapng files are valid at every moment, also while they grow and after kill -9. pcap files are
+    /// valid when they are finished, or repaired; they hold no devices, marks, prefixes or losses.
+    #[arg(long, value_enum, default_value_t = FormatArg::Pcapng, help_heading = "Files")]
+    pub format: FormatArg,
+    /// What a record starts with
+    #[arg(long, value_enum, default_value_t = LinkArg::Ethernet, help_heading = "Files")]
+    pub link_type: LinkArg,
+    /// Bytes of each frame to write (with --link-type nflog, of its packet); 0: whole packets
+    #[arg(short = 's', long, value_name = "BYTES", default_value_t = settings::SNAPLEN_DEFAULT, help_heading = "Capture")]
+    pub snaplen: u32,
+    /// End after so many packets
+    #[arg(short = 'c', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Capture")]
+    pub count: Option<u64>,
+    /// End after so long: 30s, 5min, 1h; a bare number is in seconds
+    #[arg(long, value_name = "TIME", help_heading = "Capture")]
+    pub duration: Option<String>,
+    /// Count packets and throw them away: write nothing
+    #[arg(long, help_heading = "Capture")]
+    pub discard: bool,
+    /// Install the rule for as long as the capture lasts, in a table that vanishes with this process
+    #[arg(long, help_heading = "Rule")]
+    pub install_rule: bool,
+    /// With --install-rule: only packets that come in by this device
+    #[arg(
+        long,
+        value_name = "IF",
+        requires = "install_rule",
+        help_heading = "Rule"
+    )]
+    pub iface: Option<String>,
+    /// With --install-rule: drop packets once they are logged. THIS HOST THEN RECEIVES NONE OF THEM
+    #[arg(long, requires = "install_rule", help_heading = "Rule")]
+    pub drop: bool,
+    /// With --queue: what becomes of packets when they are recorded. drop: THIS HOST RECEIVES NONE OF THEM
+    #[arg(long, value_enum, default_value_t = VerdictArg::Accept, help_heading = "Queue")]
+    pub verdict: VerdictArg,
+    /// With --queue: the mark (7, 0x2a) that accepted packets carry on
+    #[arg(long, value_name = "N", help_heading = "Queue")]
+    pub mark: Option<String>,
+    /// With --queue: drop packets that find the queue full, so that nothing passes unrecorded
+    ///
+    /// By default they pass unrecorded and are counted. With this option A STOPPED OR SLOW CAPTURE
+    /// STOPS THE TRAFFIC.
+    #[arg(long, help_heading = "Queue")]
+    pub fail_closed: bool,
+    /// With --queue: packets that may wait for their verdict. So many does a stopped capture hold back
+    ///
+    /// 65536 are reached after 0.1 s at 700,000 packets a second, 6.6 s at 10,000, 11 minutes at 100; then packets
+    /// pass unrecorded.
+    #[arg(long, value_name = "N", default_value_t = settings::QUEUE_LEN_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=i64::from(settings::QUEUE_LEN_MAX)), help_heading = "Queue")]
+    pub queue_len: u32,
+    /// Receive buffer of each socket; a bare number is in KiB, as tcpdump's -B
+    #[arg(
+        short = 'B',
+        long,
+        value_name = "SIZE",
+        default_value = "64MiB",
+        help_heading = "Tuning (the defaults need none)"
+    )]
+    pub buffer_size: String,
+    /// Packets that the kernel hands over at a time
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Tuning (the defaults need none)")]
+    pub batch: u32,
+    /// How long the kernel waits for a batch to fill, 10 to 100 milliseconds
+    #[arg(
+        long,
+        value_name = "MS",
+        default_value_t = 100,
+        help_heading = "Tuning (the defaults need none)"
+    )]
+    pub flush_ms: u64,
+    /// No status line, no start-up lines; errors and the report stay
+    #[arg(short = 'q', long, help_heading = "Output")]
+    pub quiet: bool,
+    /// One JSON object a line on standard output: "stats" each second, "report" at the end
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+}
+
+/// Where packets come from.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct SourceArgs {
+    /// NFLOG groups: 5, 5-8 or 5,7. One thread and one socket each
+    #[arg(short = 'g', long, value_name = "LIST")]
+    pub group: Option<String>,
+    /// NFQUEUE queues: 5 or 5-8. Packets wait until they are recorded. One thread and one socket each
+    #[arg(long, value_name = "LIST")]
+    pub queue: Option<String>,
+}
+
+/// What there is to do beside capturing.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// A first minute: capture some traffic in namespaces of its own, without touching this host
+    Demo {
+        /// Directory of the ring
+        #[arg(
+            short = 'w',
+            long = "write",
+            value_name = "DIR",
+            default_value = "lwnflog-capture/demo"
+        )]
+        write: PathBuf,
+        /// How long to capture
+        #[arg(long, value_name = "SECS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
+        secs: u64,
+    },
+    /// Print the rules that feed a capture, for `nft -f -`
+    Rules {
+        /// Where packets are to go.
+        #[command(flatten)]
+        source: SourceArgs,
+        /// Only packets that come in by this device
+        #[arg(long, value_name = "IF")]
+        iface: Option<String>,
+        /// Drop packets once they are logged. THIS HOST THEN RECEIVES NONE OF THEM
+        #[arg(long)]
+        drop: bool,
+        /// Text for `log prefix`, kept in each record
+        #[arg(long, value_name = "TEXT")]
+        prefix: Option<String>,
+    },
+    /// Make capture files readable whose writer was killed or lost power, and cut them to their length
+    ///
+    /// What can be read stays as it is. Where more than unused space is lost, the file is copied to FILE.orig before it
+    /// is changed.
+    Repair {
+        /// Change nothing, say what would be done
+        #[arg(short = 'n', long)]
+        dry_run: bool,
+        /// The files, changed in place
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+}
+
+/// Values of `--format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FormatArg {
+    /// pcapng: devices, directions, marks, prefixes and losses are kept
+    Pcapng,
+    /// classic pcap
+    Pcap,
+}
+
+/// Values of `--verdict`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VerdictArg {
+    /// They go on their way
+    Accept,
+    /// They end here: for a host that only captures
+    Drop,
+}
+
+/// Values of `--link-type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LinkArg {
+    /// Ethernet: the frame's header, or a synthesized one where the device has none
+    Ethernet,
+    /// IPv4: from the IP header on
+    Ip,
+    /// NFLOG: all attributes as they came
+    Nflog,
+}

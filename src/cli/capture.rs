@@ -1,0 +1,130 @@
+//! `lwnflog --group 5` and its like: a capture from its options to its report.
+
+use std::io;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use super::args::CaptureArgs;
+use super::every::Every;
+use super::options::settings;
+use super::reporter::Voice;
+use super::signals;
+use super::{NO_THREAD, complain};
+use crate::ring::Notice;
+use crate::session::Session;
+use crate::session::settings::Settings;
+use signal_hook::consts::{SIGHUP, SIGUSR1};
+
+/// How often the main thread looks around.
+const TICK: Duration = Duration::from_millis(50);
+/// Figures are shown so often.
+const FIGURES_EVERY: Duration = Duration::from_secs(1);
+/// A start that takes longer says what it is doing.
+const SLOW_START: Duration = Duration::from_secs(1);
+/// A group that no rule feeds by then is said to be one.
+const UNFED_AFTER: Duration = Duration::from_secs(2);
+/// How often it is looked for rules while no packet comes: they may have been taken away.
+const UNFED_EVERY: Duration = Duration::from_secs(5);
+
+/// `lwnflog --group …`
+///
+/// # Errors
+/// Options that make no sense, and whatever keeps the capture from beginning or going on.
+pub fn run(args: &CaptureArgs) -> Result<()> {
+    let settings = settings(args)?;
+    run_session(settings, args.quiet, args.json)
+}
+
+/// Starts a capture, and says what it is doing where that takes more than a second.
+fn start(settings: Settings, quiet: bool) -> Result<Session> {
+    if quiet {
+        return Ok(Session::start(settings, &mut |_| {})?);
+    }
+    let (doing, steps) = mpsc::channel::<String>();
+    let tell = move || {
+        let begun = Instant::now();
+        let mut now = None;
+        loop {
+            let left = SLOW_START.saturating_sub(begun.elapsed());
+            match (steps.recv_timeout(left), &now) {
+                (Ok(step), _) if left.is_zero() => complain(&format!("still starting: {step}")),
+                (Ok(step), _) => now = Some(step),
+                (Err(RecvTimeoutError::Disconnected), _) => break,
+                (Err(RecvTimeoutError::Timeout), Some(step)) => {
+                    complain(&format!("still starting: {step}"));
+                    now = None;
+                }
+                (Err(RecvTimeoutError::Timeout), None) => match steps.recv() {
+                    Ok(step) => complain(&format!("still starting: {step}")),
+                    Err(_) => break,
+                },
+            }
+        }
+    };
+    let teller = thread(tell).context(NO_THREAD)?;
+    let session = Session::start(settings, &mut |step| {
+        let _ = doing.send(step.to_string());
+    });
+    drop(doing);
+    let _ = teller.join();
+    Ok(session?)
+}
+
+fn thread(body: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().spawn(body)
+}
+
+/// Runs a capture until a signal, its count, its duration or an error ends it, and prints the report.
+pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result<()> {
+    let from_signals = signals::watch()?;
+    let mut voice = Voice::new(quiet, json).context(NO_THREAD)?;
+    let mut session = start(settings, quiet)?;
+    voice.greet(&session);
+    let duration = session.settings().duration;
+    let mut rotate = session.settings().rotate.map(Every::new);
+    let mut figures = Every::new(FIGURES_EVERY);
+    // The first look comes whatever arrives: one of several groups may be unfed.
+    let (mut next_unfed, mut received) = (UNFED_AFTER, None);
+    loop {
+        match from_signals.recv_timeout(TICK) {
+            Ok(SIGHUP) => session.control().rotate(),
+            Ok(SIGUSR1) => voice.figures_now(&mut session),
+            Ok(_) | Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let mut taken = false;
+        for notice in session.notices() {
+            taken |= matches!(notice, Notice::Taken { .. });
+            voice.notice(&notice);
+        }
+        session.look_at_links();
+        let elapsed = session.elapsed();
+        if figures.due(elapsed) {
+            session.look_at_rules();
+            voice.figures(&mut session);
+        }
+        if taken || rotate.as_mut().is_some_and(|rotate| rotate.due(elapsed)) {
+            session.control().rotate();
+        }
+        if elapsed >= next_unfed {
+            next_unfed = elapsed + UNFED_EVERY;
+            let now = session.received();
+            if received.replace(now).is_none_or(|before| before == now) {
+                voice.unfed(&session);
+            }
+        }
+        let over = duration.is_some_and(|duration| elapsed >= duration);
+        if over || session.control().count_reached() || session.has_ended() {
+            break;
+        }
+    }
+    let (report, error) = session.finish();
+    let told = voice.report(&report);
+    match error {
+        Some(error) => Err(error).context("the capture ended early"),
+        None => told.context("the report could not be written to standard output"),
+    }
+}

@@ -1,0 +1,50 @@
+//! The command line: one file a command, what they share, and what they print.
+
+pub mod args;
+pub mod capture;
+pub mod demo;
+mod every;
+pub(crate) mod options;
+mod output;
+pub mod repair;
+mod report;
+mod reporter;
+pub mod rules;
+mod signals;
+
+use std::io::{self, Write};
+
+use crate::nft::SpecError;
+use crate::session::SessionError;
+use crate::session::settings::ConfigError;
+
+/// What is wrong where a thread cannot be started, and what helps.
+pub(crate) const NO_THREAD: &str = "cannot start a thread: raise the limit of processes and threads (`ulimit -u`, the cgroup's pids.max)";
+
+/// The exit status for an error: 2 for options, 1 for anything else.
+pub fn exit_status(error: &anyhow::Error) -> u8 {
+    let bad_spec = matches!(error.downcast_ref(), Some(SessionError::Spec(_)));
+    if bad_spec || error.is::<ConfigError>() || error.is::<SpecError>() {
+        2
+    } else {
+        1
+    }
+}
+
+/// An error and its causes in one line. A cause that the error names already is not said twice.
+pub fn error_text(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for part in error.chain().map(ToString::to_string) {
+        if !text.contains(&part) {
+            let between = if text.is_empty() { "" } else { ": " };
+            text.push_str(between);
+            text.push_str(&part);
+        }
+    }
+    text
+}
+
+/// Says what is wrong on standard error, if anybody listens there.
+pub fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "lwnflog: {text}");
+}

@@ -1,0 +1,75 @@
+//! `lwnflog repair`: makes files readable whose writer did not finish them.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow};
+
+use super::complain;
+use crate::numbers::grouped;
+use crate::ring::recovery::{self, Repaired};
+
+/// `lwnflog repair …`
+///
+/// # Errors
+/// The first file that could not be repaired, or that it could not be told; the others are tried all the same.
+pub fn run(files: &[PathBuf], dry_run: bool) -> Result<()> {
+    let (mut failed, mut untold) = (false, None);
+    let mut out = io::stdout().lock();
+    for file in files {
+        match recovery::repair_unowned(file, dry_run) {
+            Ok((done, copy)) => {
+                let text = repaired_text(file, &done, copy.as_deref(), dry_run);
+                if untold.is_none() {
+                    untold = writeln!(out, "{text}").and_then(|()| out.flush()).err();
+                }
+            }
+            Err(error) => {
+                complain(&format!("{}: {error}", file.display()));
+                failed = true;
+            }
+        }
+    }
+    if failed {
+        return Err(anyhow!("not all files could be repaired"));
+    }
+    match untold {
+        Some(error) => Err(error).context("all is done, but standard output cannot be written"),
+        None => Ok(()),
+    }
+}
+
+fn repaired_text(file: &Path, done: &Repaired, copy: Option<&Path>, dry_run: bool) -> String {
+    let mut text = format!(
+        "{}: {} packets, {} bytes",
+        file.display(),
+        grouped(done.packets),
+        grouped(done.bytes_after)
+    );
+    let (cut, covered) = if dry_run {
+        ("would be cut", "would be covered")
+    } else {
+        ("cut", "covered")
+    };
+    match done.bytes_before - done.bytes_after {
+        0 => {}
+        bytes => text += &format!(" ({} {cut})", grouped(bytes)),
+    }
+    match done.damaged_segments {
+        0 => {}
+        damaged => text += &format!(", {damaged} damaged segments {covered}"),
+    }
+    match done.orphans {
+        0 => {}
+        orphans => {
+            text += &format!(", {orphans} blocks of a device whose declaration is lost {covered}");
+        }
+    }
+    if let Some(loss) = done.loss {
+        text += &format!("; at byte {} there is {}", grouped(loss.offset), loss.why);
+    }
+    if let Some(copy) = copy {
+        text += &format!("; as it was: {}", copy.display());
+    }
+    text
+}

@@ -1,0 +1,113 @@
+//! The report as text.
+
+use std::fmt::{self, Write as _};
+
+use crate::account::report::Report;
+use crate::numbers::grouped;
+
+fn known(number: Option<u64>) -> String {
+    number.map_or_else(|| "unknown".to_owned(), grouped)
+}
+
+/// A report as a person reads it.
+pub(super) struct ReportText<'a>(pub(super) &'a Report);
+
+impl fmt::Display for ReportText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let report = self.0;
+        let total = &report.total;
+        let mut detected = known(total.detected);
+        if total.detected_uncertain != 0 {
+            write!(
+                detected,
+                " (up to {} more)",
+                grouped(total.detected_uncertain)
+            )?;
+        }
+        let mut line = |name: &str, value: &str| writeln!(f, "{name:>22}  {value}");
+        line("before the hook", &grouped(report.before_hook))?;
+        line("detected", &detected)?;
+        line("received", &grouped(total.received))?;
+        if total.discarded == 0 {
+            line("written", &grouped(total.written))?;
+        } else {
+            line("discarded", &grouped(total.discarded))?;
+        }
+        line("dropped: overrun", &grouped(total.dropped.overrun))?;
+        match total.unrecorded {
+            Some(_) => line("queue full", &known(total.dropped.queue))?,
+            None => line("allocation", &known(total.dropped.allocation))?,
+        }
+        line("writer", &grouped(total.dropped.writer))?;
+        if let Some(unrecorded) = total.unrecorded {
+            line("passed unrecorded", &grouped(unrecorded.passed))?;
+            line("refused", &grouped(unrecorded.refused))?;
+        }
+        if total.skipped != 0 {
+            let why = [
+                (total.skipped_not_ipv4, "not IPv4"),
+                (total.skipped_malformed, "malformed"),
+                (total.skipped_beyond_count, "after --count"),
+            ];
+            let why: Vec<_> = why
+                .iter()
+                .filter(|(n, _)| *n != 0)
+                .map(|(n, what)| format!("{} {what}", grouped(*n)))
+                .collect();
+            line(
+                "skipped",
+                &format!("{} ({})", grouped(total.skipped), why.join(", ")),
+            )?;
+        }
+        match report.lost_percent {
+            Some(lost) => line("lost", &format!("{lost:.4} %"))?,
+            None => line("lost", "unknown: no rule's counter says what was detected")?,
+        }
+        if total.stalls != 0 {
+            line(
+                "stalls",
+                &format!("{} ({} ms in sum)", total.stalls, total.stalled_us / 1000),
+            )?;
+        }
+        if total.unstamped != 0 {
+            line("without kernel time", &grouped(total.unstamped))?;
+        }
+        line("elapsed", &format!("{:.1} s", report.elapsed_secs))?;
+        line("bytes", &grouped(total.bytes))?;
+        if report.groups.len() > 1 {
+            for group in &report.groups {
+                let what = if group.unrecorded.is_some() {
+                    "queue"
+                } else {
+                    "group"
+                };
+                let name = format!("{what} {}", group.group.unwrap_or_default());
+                let text = format!(
+                    "detected {}, written {}, dropped {}",
+                    known(group.detected),
+                    grouped(group.written + group.discarded),
+                    grouped(group.dropped.total())
+                );
+                line(&name, &text)?;
+            }
+        }
+        for remark in &report.remarks {
+            line("note", remark)?;
+        }
+        let shown = report.files.len().min(4);
+        for (place, file) in report.files.iter().rev().take(shown).enumerate() {
+            line(
+                if place == 0 {
+                    "files, newest first"
+                } else {
+                    ""
+                },
+                &file.display().to_string(),
+            )?;
+        }
+        if report.files.len() > shown {
+            line("", &format!("and {} more", report.files.len() - shown))?;
+        }
+        Ok(())
+    }
+}

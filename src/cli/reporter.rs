@@ -1,0 +1,358 @@
+//! What a capture says while it runs and at its end: to people on standard error, to programs on
+//! standard output.
+
+use std::io::{self, IsTerminal};
+use std::time::Instant;
+
+use super::complain;
+use super::output::Speaker;
+use super::report::ReportText;
+use crate::account::report::{Figures, Report, Stats};
+use crate::numbers::grouped;
+use crate::ring::Notice;
+use crate::session::settings::Settings;
+use crate::session::{Session, disk_bound_bytes};
+use crate::source::links::{self, Link};
+
+/// Tells people (standard error) and programs (standard output) what goes on.
+pub(super) struct Voice {
+    people: Speaker,
+    /// With `--json`.
+    programs: Option<Speaker>,
+    quiet: bool,
+    json: bool,
+    status_line: bool,
+    /// There is a status line on the terminal that the next line has to replace.
+    line_open: bool,
+    last: (Instant, u64),
+    /// The groups that no rule feeds, as it was said last.
+    unfed: Vec<u16>,
+}
+
+impl Voice {
+    pub(super) fn new(quiet: bool, json: bool) -> io::Result<Voice> {
+        let status_line = !quiet && io::stderr().is_terminal();
+        // The reader has gone; the capture has not.
+        let closed = |error: &io::Error| match error.kind() {
+            io::ErrorKind::BrokenPipe => complain("standard output is closed: no more JSON"),
+            _ => complain(&format!("standard output: {error}: no more JSON")),
+        };
+        Ok(Voice {
+            people: Speaker::new(io::stderr(), |_| {})?,
+            programs: json
+                .then(|| Speaker::new(io::stdout(), closed))
+                .transpose()?,
+            quiet,
+            json,
+            status_line,
+            line_open: false,
+            last: (Instant::now(), 0),
+            unfed: Vec::new(),
+        })
+    }
+
+    fn say(&mut self, text: &str) {
+        let clear = self.clear();
+        self.people
+            .say(format!("{clear}lwnflog: {text}\n").into_bytes());
+    }
+
+    fn clear(&mut self) -> &'static str {
+        if std::mem::take(&mut self.line_open) {
+            "\r\x1b[K"
+        } else {
+            ""
+        }
+    }
+
+    pub(super) fn greet(&mut self, session: &Session) {
+        let settings = session.settings();
+        let granted = session.granted_buffer_bytes();
+        if granted < settings.buffer_bytes / 2 {
+            self.say(&format!(
+                "the kernel granted a receive buffer of {} bytes of the {} asked for: it grants 2 GiB at the most, and \
+                 net.core.rmem_max without CAP_NET_ADMIN in the host's user namespace",
+                grouped(granted as u64),
+                grouped(settings.buffer_bytes as u64)
+            ));
+        }
+        let device = settings.rule.as_ref().and_then(|rule| rule.iface.as_ref());
+        if let Some(device) = device {
+            self.hint_at(device);
+        }
+        if self.quiet {
+            return;
+        }
+        let numbers: Vec<_> = settings.numbers.iter().map(ToString::to_string).collect();
+        let place = match &settings.output {
+            None => "nowhere: packets are counted and thrown away".to_owned(),
+            Some(output) => format!(
+                "{}, {}",
+                output.dir.display(),
+                match disk_bound_bytes(settings) {
+                    Some(bound) => format!("at most {} bytes", grouped(bound)),
+                    None => "WITHOUT LIMIT".to_owned(),
+                }
+            ),
+        };
+        self.say(&format!(
+            "capturing {} {} to {place}",
+            settings.target,
+            numbers.join(",")
+        ));
+        for feed in session.feeds() {
+            self.say(&format!("fed by {feed}"));
+            if feed.snaplen.is_some() || feed.queue_threshold.is_some() {
+                self.say(&format!("{feed} sets a snaplen or queue-threshold of its own, which lowers ours: better leave it out"));
+            }
+        }
+    }
+
+    /// Says what keeps a rule for one interface from seeing packets.
+    fn hint_at(&mut self, iface: &str) {
+        match links::by_name(iface) {
+            Ok(None) => self.say(&format!(
+                "there is no device `{iface}` in this network namespace: its packets are captured once there is"
+            )),
+            Ok(Some(Link {
+                name,
+                bridge: Some(bridge),
+                ..
+            })) => {
+                let bridge = links::name_of(bridge).unwrap_or_else(|| format!("ifindex-{bridge}"));
+                self.say(&format!(
+                    "`{name}` is a port of the bridge `{bridge}`: at prerouting its packets come by the bridge, and a rule \
+                     for the port sees none; take --iface {bridge}"
+                ));
+            }
+            Ok(Some(link)) if link.name != iface => {
+                self.say(&format!("`{iface}` is another name of `{}`", link.name));
+            }
+            Ok(Some(_)) => {}
+            Err(error) => self.say(&format!("whether there is a device `{iface}` is not known: {error}")),
+        }
+    }
+
+    pub(super) fn notice(&mut self, notice: &Notice) {
+        self.say(&notice.to_string());
+    }
+
+    /// Says which groups no rule feeds, if it is not what was said last.
+    pub(super) fn unfed(&mut self, session: &Session) {
+        let target = session.settings().target;
+        let unfed = session.unfed();
+        if unfed == self.unfed {
+            return;
+        }
+        if !unfed.is_empty() {
+            let list: Vec<_> = unfed.iter().map(ToString::to_string).collect();
+            let list = list.join(",");
+            self.say(&format!(
+                "no nftables rule of this network namespace hands packets to {target} {list}: load one with \
+                 `lwnflog rules --{target} {list} | nft -f -`, or use --install-rule; capture goes on"
+            ));
+        }
+        self.unfed = unfed;
+    }
+
+    fn rate(&mut self, received: u64) -> f64 {
+        let now = Instant::now();
+        let (before, count) = std::mem::replace(&mut self.last, (now, received));
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        let packets = received.saturating_sub(count) as f64;
+        packets / (now - before).as_secs_f64().max(1e-6)
+    }
+
+    pub(super) fn figures(&mut self, session: &mut Session) {
+        if self.programs.is_none() && !self.status_line {
+            return;
+        }
+        let figures = session.figures();
+        let rate = self.rate(figures.received);
+        if let Some(programs) = &self.programs {
+            let stats = json_line(&Stats {
+                event: "stats",
+                elapsed_secs: session.elapsed().as_secs_f64(),
+                packets_per_sec: rate,
+                total: &figures,
+            });
+            if let Ok(line) = stats {
+                programs.say(line);
+            }
+        }
+        if self.status_line {
+            self.line_open = true;
+            let line = status(&figures, rate, session.settings(), columns());
+            self.people.say(format!("\r\x1b[K{line}").into_bytes());
+        }
+    }
+
+    pub(super) fn figures_now(&mut self, session: &mut Session) {
+        let figures = session.figures();
+        let rate = self.rate(figures.received);
+        self.say(&status(&figures, rate, session.settings(), usize::MAX));
+    }
+
+    /// Gives the report. To people as well, but where a program has it and they want quiet.
+    ///
+    /// # Errors
+    /// Where a program is to have it and has not.
+    pub(super) fn report(&mut self, report: &Report) -> io::Result<()> {
+        let told = match self.programs.take() {
+            Some(programs) => json_line(report).and_then(|line| {
+                programs.insist(line);
+                programs.close()
+            }),
+            None => Ok(()),
+        };
+        if !(self.quiet && self.json && told.is_ok()) {
+            let open = if self.line_open { "\n" } else { "" };
+            self.people
+                .insist(format!("{open}{}", ReportText(report)).into_bytes());
+        }
+        told
+    }
+}
+
+fn json_line(object: &impl serde::Serialize) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(object)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// Columns of the terminal that a line may take: one less than it has, or the cursor goes on to the next.
+fn columns() -> usize {
+    const COLUMNS: u16 = 80;
+    let size = rustix::termios::tcgetwinsize(io::stderr());
+    let columns = size.map_or(COLUMNS, |size| size.ws_col);
+    usize::from(if columns == 0 { COLUMNS } else { columns }) - 1
+}
+
+/// `12,000 packets/s, 36,000 written, 0 dropped, 0 skipped, file 3 of 8, 4,123,456 bytes`; as much of it
+/// as the columns take.
+fn status(figures: &Figures, rate: f64, settings: &Settings, columns: usize) -> String {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rate is not negative"
+    )]
+    let rate = rate.round() as u64;
+    let (kept, what) = match settings.output {
+        Some(_) => (figures.written, "written"),
+        None => (figures.discarded, "counted"),
+    };
+    let dropped = figures.dropped.total();
+    let mut parts = vec![
+        format!("{} packets/s", grouped(rate)),
+        format!("{} {what}", grouped(kept)),
+        format!("{} dropped", grouped(dropped)),
+        format!("{} skipped", grouped(figures.skipped)),
+    ];
+    if let Some(output) = &settings.output {
+        let rings = settings.numbers.len();
+        parts.push(ring_place(figures.files_begun, output.files as u64, rings));
+        parts.push(format!("{} bytes", grouped(figures.bytes)));
+    }
+    while parts.len() >= 3 {
+        let line = parts.join(", ");
+        if line.len() <= columns {
+            return line;
+        }
+        parts.pop();
+    }
+    let mut line = format!(
+        "{}/s, {} {what}, {} dropped",
+        short(rate),
+        short(kept),
+        short(dropped)
+    );
+    line.truncate(columns);
+    line
+}
+
+/// A number in four digits at the most, cut, and what they are multiples of: `812k`, `1.0T`.
+fn short(number: u64) -> String {
+    let mut unit = 1;
+    for name in ["", "k", "M", "G", "T", "P", "E"] {
+        if number / unit < 1000 {
+            let tenths = number / (unit / 10).max(1) % 10;
+            return match (unit, number / unit) {
+                (1, whole) => whole.to_string(),
+                (_, whole @ ..10) => format!("{whole}.{tenths}{name}"),
+                (_, whole) => format!("{whole}{name}"),
+            };
+        }
+        unit = unit.saturating_mul(1000);
+    }
+    number.to_string()
+}
+
+/// Where in its ring a capture is that has begun so many files; of several rings, the sum.
+fn ring_place(begun: u64, files: u64, rings: usize) -> String {
+    if rings != 1 {
+        return format!("{} files in {rings} rings", grouped(begun));
+    }
+    match begun.checked_sub(1).zip((files != 0).then_some(files)) {
+        Some((before, files)) => {
+            let (turns, place) = (before / files, before % files + 1);
+            let turn = match turns {
+                0 => String::new(),
+                turns => format!(", turn {}", grouped(turns + 1)),
+            };
+            format!("file {place} of {files}{turn}")
+        }
+        None => format!("file {}", grouped(begun)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn the_status_line_fits_any_terminal() {
+        let cli = crate::cli::args::Cli::try_parse_from(["lwnflog", "-g", "5"]).unwrap();
+        let settings = crate::cli::options::settings(&cli.capture).unwrap();
+        let many = 1_000_000_000_000;
+        let mut figures = Figures {
+            written: many,
+            skipped: many,
+            bytes: many,
+            files_begun: many,
+            ..Figures::default()
+        };
+        figures.dropped.overrun = many;
+        for (columns, wanted) in [
+            (39, "1.0M/s, 1.0T written, 1.0T dropped"),
+            (
+                79,
+                "1,000,000 packets/s, 1,000,000,000,000 written, 1,000,000,000,000 dropped",
+            ),
+            (10, "1.0M/s, 1."),
+        ] {
+            assert_eq!(status(&figures, 1e6, &settings, columns), wanted);
+        }
+        let all = status(&figures, 1e6, &settings, usize::MAX);
+        assert!(all.ends_with("1,000,000,000,000 bytes"), "{all}");
+        assert_eq!(
+            ["0", "999", "812k", "1.9k", "10M", "18E"],
+            [0, 999, 812_345, 1_999, 10_999_999, u64::MAX].map(short)
+        );
+    }
+
+    #[test]
+    fn a_place_in_the_ring() {
+        assert_eq!(ring_place(1, 8, 1), "file 1 of 8");
+        assert_eq!(ring_place(8, 8, 1), "file 8 of 8");
+        assert_eq!(ring_place(261, 4, 1), "file 1 of 4, turn 66");
+        assert_eq!(ring_place(1_000, 0, 1), "file 1,000");
+        assert_eq!(
+            ring_place(0, 8, 1),
+            "file 0",
+            "the disk was full from the start"
+        );
+        assert_eq!(ring_place(12, 8, 4), "12 files in 4 rings");
+    }
+}

@@ -1,0 +1,88 @@
+//! Signals: which end a capture, which rotate it or print its figures, and which are ignored.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use signal_hook::consts::{
+    SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM,
+    SIGXCPU, SIGXFSZ,
+};
+use signal_hook::flag;
+use signal_hook::iterator::{Handle, Signals};
+
+use super::NO_THREAD;
+
+/// Signals that end a capture, with its report: SIGXCPU comes before the limit of processor time ends it.
+const ENDING: [i32; 4] = [SIGINT, SIGTERM, SIGQUIT, SIGXCPU];
+/// Signals that would end the process if nobody cared. SIGUSR2 has tcpdump write what it holds back: lwnflog holds
+/// nothing back.
+const MEANINGLESS: [i32; 8] = [
+    SIGUSR2,
+    SIGALRM,
+    SIGVTALRM,
+    SIGPROF,
+    SIGIO,
+    SIGXFSZ,
+    libc::SIGPWR,
+    libc::SIGSTKFLT,
+];
+/// The real-time signals that a C library leaves to its users (`signal(7)`).
+const REAL_TIME: RangeInclusive<i32> = 35..=64;
+
+/// Signals as they come: those that end a capture, SIGHUP and SIGUSR1. While the value is there, they are watched.
+pub(super) struct Watched {
+    signals: Receiver<i32>,
+    handle: Handle,
+}
+
+impl Watched {
+    /// Waits for a signal.
+    pub(super) fn recv_timeout(&self, timeout: Duration) -> Result<i32, RecvTimeoutError> {
+        self.signals.recv_timeout(timeout)
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.handle.close(); // the thread ends with it, or with the process
+    }
+}
+
+/// Begins to watch, before anything is opened, so that no signal ends the process without its report. A second
+/// signal that ends a capture ends the process at once: files are valid as they are.
+///
+/// # Errors
+/// What `sigaction(2)` answers; no thread could be started.
+pub(super) fn watch() -> anyhow::Result<Watched> {
+    let asked = Arc::new(AtomicBool::new(false));
+    for signal in ENDING {
+        flag::register_conditional_shutdown(signal, 130, Arc::clone(&asked))
+            .and_then(|_| flag::register(signal, Arc::clone(&asked)))
+            .context("watching signals")?;
+    }
+    // (A file that grows beyond the limit for this process, SIGXFSZ, is an error.)
+    for signal in MEANINGLESS.into_iter().chain(REAL_TIME) {
+        flag::register(signal, Arc::default()).context("watching signals")?;
+    }
+    let watched = ENDING.into_iter().chain([SIGHUP, SIGUSR1]);
+    let mut signals = Signals::new(watched).context("watching signals")?;
+    let handle = signals.handle();
+    let (to_main, from_signals) = mpsc::channel();
+    let forward = move || {
+        for signal in signals.forever() {
+            if to_main.send(signal).is_err() {
+                break;
+            }
+        }
+    };
+    thread::Builder::new().spawn(forward).context(NO_THREAD)?;
+    Ok(Watched {
+        signals: from_signals,
+        handle,
+    })
+}

@@ -1,0 +1,102 @@
+//! Bytes out: a packet becomes a record of a capture file. No I/O: records are written into space
+//! that the ring hands out.
+
+pub mod frame;
+pub mod pcap;
+pub mod pcapng;
+pub mod template;
+
+pub use frame::{Frame, LinkType};
+pub use pcapng::interfaces::Interfaces;
+pub use template::{Options, Plan};
+
+use crate::packet::{Packet, Twin};
+pub use crate::sys::space::Space;
+
+/// The first eight bytes of a block or record. The ring stores them last, so that a record is
+/// there as a whole or not at all.
+pub type Head = [u8; 8];
+/// Bytes of a [`Head`].
+pub const HEAD_BYTES: usize = 8;
+
+/// What is known of a packet beyond the packet itself when it is recorded.
+#[derive(Debug, Clone, Copy)]
+pub struct Context {
+    /// The record's time, microseconds since 1970.
+    pub stamp_us: u64,
+    /// Packets of this source lost between the one recorded before and this one.
+    pub lost_before: u64,
+    /// The id of its device ([`Format::interface`]).
+    pub interface: usize,
+}
+
+/// A capture file format: how long a record is, and its bytes.
+///
+/// One value serves one capture, over all the files of its ring.
+pub trait Format {
+    /// What file names end in, without the dot.
+    const EXTENSION: &'static str;
+    /// Whether unused space can be covered by blocks that readers skip. If not, the unwritten
+    /// rest of a file must be zero, and a live file is not valid until it is cut.
+    const SKIPPABLE: bool;
+
+    /// The blocks that every file starts with, each as (head, rest).
+    fn begin(&mut self, emit: &mut dyn FnMut(&[u8]));
+
+    /// The blocks that end a file.
+    fn end(&mut self, emit: &mut dyn FnMut(&[u8]));
+
+    /// Bytes that [`Format::end`] takes at the most.
+    fn end_bytes(&self) -> usize;
+
+    /// The id of the interface of this index; `None` if it was not met in this file.
+    fn interface(&mut self, ifindex: u32) -> Option<usize>;
+
+    /// Takes note that interfaces may have other names now.
+    fn check_names(&mut self) {}
+
+    /// Takes up a new device. Returns the block that has to stand in the file before the first
+    /// record of it; it may be empty.
+    fn declare(&mut self, packet: &Packet<'_>) -> Vec<u8>;
+
+    /// Bytes of the record of this packet.
+    fn record_bytes(&self, packet: &Packet<'_>, frame: &Frame<'_>, context: &Context) -> usize;
+
+    /// Writes the record: `out` is exactly [`Format::record_bytes`] long. Its first
+    /// [`HEAD_BYTES`] are left alone and returned instead.
+    fn encode(
+        &mut self,
+        packet: &Packet<'_>,
+        frame: &Frame<'_>,
+        context: &Context,
+        out: Space<'_>,
+    ) -> Head;
+
+    /// How the twins of this packet are recorded. `None` where each takes [`Format::encode`].
+    fn plan(
+        packet: &Packet<'_>,
+        link: LinkType,
+        snaplen: u32,
+        interface: usize,
+    ) -> Option<(Plan, Options)>;
+
+    /// Bytes of a planned record with this body.
+    fn planned_bytes(plan: &Plan, options: &[u8], body: &[u8]) -> usize;
+
+    /// Writes a planned record: the same bytes as [`Format::encode`]. `out` is exactly
+    /// [`Format::planned_bytes`] long; its first [`HEAD_BYTES`] are left alone and returned instead.
+    /// The device's figures are left to [`Format::note_planned`].
+    fn encode_planned(
+        plan: &Plan,
+        options: &[u8],
+        twin: &Twin<'_>,
+        body: &[u8],
+        out: Space<'_>,
+    ) -> Head;
+
+    /// Adds planned records to their device's figures.
+    fn note_planned(&mut self, plan: &Plan, records: u64, last_us: u64);
+
+    /// Bytes of the longest record this format can make of a frame of `snaplen` bytes.
+    fn record_bytes_max(snaplen: usize) -> usize;
+}

@@ -1,0 +1,360 @@
+//! pcapng (draft-ietf-opsawg-pcapng), little endian: the default format.
+//!
+//! A file is a Section Header Block, an Interface Description Block for each device before its
+//! first packet, Enhanced Packet Blocks, and at the end an Interface Statistics Block for each
+//! device. Unused space is covered by filler blocks, of a type from the local-use range, which
+//! readers skip (docs/FORMAT.md).
+
+pub mod block;
+mod comment;
+pub mod interfaces;
+
+use super::{Context, Format, Frame, Head, Interfaces, LinkType, Options, Plan, Space};
+use crate::packet::{Direction, Packet, Twin};
+use crate::sys::space::Chunk;
+use block::{Block, head, len_u32, option, pad4};
+pub(in crate::format) use comment::COMMENT_OPTION_BYTES_MAX;
+use comment::{comment_option_bytes, encode_comment_option};
+
+/// An Enhanced Packet Block's fields before the packet's data.
+const PACKET_FIXED_BYTES: usize = 28;
+const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
+
+/// What a packet block ends in when nothing but its direction is to be said: `epb_flags`,
+/// `opt_endofopt`. The total length follows.
+const OPTIONS_PLAIN_BYTES: usize = 12;
+/// They and the total length.
+const PLAIN_END_BYTES: usize = OPTIONS_PLAIN_BYTES + 4;
+const fn options_plain(direction: Direction) -> [u8; OPTIONS_PLAIN_BYTES] {
+    let inbound_outbound = match direction {
+        Direction::Inbound => 1,
+        Direction::Outbound => 2,
+    };
+    let code = option::EPB_FLAGS.to_le_bytes();
+    [
+        code[0],
+        code[1],
+        4,
+        0,
+        inbound_outbound,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ]
+}
+
+/// `epb_dropcount`: code, length, 64 bits.
+const DROPCOUNT_BYTES: usize = 12;
+/// The pcapng writer.
+#[derive(Debug)]
+pub struct PcapNg {
+    link: LinkType,
+    snaplen: u32,
+    source: String,
+    segment_bytes: usize,
+    boot_id: Option<String>,
+    interfaces: Interfaces,
+}
+
+impl PcapNg {
+    /// A writer for frames of `link`, cut to `snaplen` bytes. `source` says in every interface's
+    /// description where the packets come from; `segment_bytes` is noted in the file, for repair.
+    pub fn new(
+        link: LinkType,
+        snaplen: u32,
+        source: String,
+        segment_bytes: usize,
+        interfaces: Interfaces,
+    ) -> Self {
+        PcapNg {
+            link,
+            snaplen,
+            source,
+            segment_bytes,
+            boot_id: None,
+            interfaces,
+        }
+    }
+
+    /// Notes in each file which boot of the machine it is written in
+    /// ([`boot_id`](crate::ring::recovery::boot_id)), so that repair knows whether pages of it may be missing.
+    pub fn with_boot_id(mut self, boot_id: Option<String>) -> Self {
+        self.boot_id = boot_id;
+        self
+    }
+
+    /// Says its own id, too: where an earlier one is lost with its page, repair has to know.
+    fn interface_description(&self, id: usize) -> Vec<u8> {
+        let mut block = Block::new(block::INTERFACE_DESCRIPTION);
+        block.u16(self.link.number());
+        block.u16(0);
+        block.u32(self.snaplen);
+        let interface = self.interfaces.all().get(id);
+        let name = interface.map(|interface| &*interface.name);
+        block.option(option::IF_NAME, name.unwrap_or_default().as_bytes());
+        let mut description = self.source.clone();
+        if let Some(bridge) = interface.and_then(|interface| interface.bridge.as_ref()) {
+            description += &format!(", port of the bridge {bridge}");
+        }
+        block.option(option::IF_DESCRIPTION, description.as_bytes());
+        block.option(option::IF_TSRESOL, &[6]);
+        block.option(
+            option::COMMENT,
+            format!("lwnflog interface={id}").as_bytes(),
+        );
+        block.finish()
+    }
+
+    fn section_header(&self) -> Vec<u8> {
+        let mut block = Block::new(block::SECTION_HEADER);
+        block.u32(BYTE_ORDER_MAGIC);
+        block.u16(1);
+        block.u16(0);
+        block.u64(u64::MAX); // section length: not said
+        let mut comment = format!("lwnflog segment={}", self.segment_bytes);
+        if let Some(boot_id) = &self.boot_id {
+            comment.push_str(" boot=");
+            comment.push_str(boot_id);
+        }
+        block.option(option::COMMENT, comment.as_bytes());
+        block.option(option::SHB_OS, std::env::consts::OS.as_bytes());
+        block.option(
+            option::SHB_USERAPPL,
+            concat!("lwnflog ", env!("CARGO_PKG_VERSION")).as_bytes(),
+        );
+        block.finish()
+    }
+
+    fn statistics(id: u32, interface: &interfaces::Interface) -> Vec<u8> {
+        let mut block = Block::new(block::INTERFACE_STATISTICS);
+        block.u32(id);
+        block.stamp(interface.last_us);
+        block.option_stamp(option::ISB_STARTTIME, interface.first_us);
+        block.option_stamp(option::ISB_ENDTIME, interface.last_us);
+        let accepted = interface.packets + interface.lost;
+        block.option(option::ISB_FILTERACCEPT, &accepted.to_le_bytes());
+        block.option(option::ISB_OSDROP, &interface.lost.to_le_bytes());
+        block.option(option::ISB_USRDELIV, &interface.packets.to_le_bytes());
+        block.finish()
+    }
+
+    /// The devices seen so far and their figures.
+    pub fn interfaces(&self) -> &Interfaces {
+        &self.interfaces
+    }
+}
+
+/// Bytes of an Interface Statistics Block as [`PcapNg::statistics`] writes it.
+const STATISTICS_BYTES: usize = 12 + 4 + 8 + 5 * 12 + 4;
+/// No more statistics blocks than these are written a file.
+const STATISTICS_MAX: usize = 256;
+
+impl Format for PcapNg {
+    const EXTENSION: &'static str = "pcapng";
+    const SKIPPABLE: bool = true;
+
+    fn begin(&mut self, emit: &mut dyn FnMut(&[u8])) {
+        self.interfaces.begin_file();
+        emit(&self.section_header());
+    }
+
+    fn end(&mut self, emit: &mut dyn FnMut(&[u8])) {
+        let devices = (0..).zip(self.interfaces.all()).take(STATISTICS_MAX);
+        // One that is to be declared in the next file has no packet yet.
+        for (id, interface) in devices.filter(|(_, device)| device.packets != 0) {
+            emit(&Self::statistics(id, interface));
+        }
+    }
+
+    fn end_bytes(&self) -> usize {
+        // A file that begins with no device known may meet its first one.
+        STATISTICS_BYTES * self.interfaces.all().len().clamp(1, STATISTICS_MAX)
+    }
+
+    #[inline]
+    fn interface(&mut self, ifindex: u32) -> Option<usize> {
+        self.interfaces.find(ifindex)
+    }
+
+    fn check_names(&mut self) {
+        self.interfaces.check_names();
+    }
+
+    fn declare(&mut self, packet: &Packet<'_>) -> Vec<u8> {
+        let id = self
+            .interfaces
+            .add(packet.ifindex(), packet.ifindex_bridge());
+        self.interface_description(id)
+    }
+
+    #[inline]
+    fn record_bytes(&self, packet: &Packet<'_>, frame: &Frame<'_>, context: &Context) -> usize {
+        let mut bytes = PACKET_FIXED_BYTES + pad4(frame.captured_len()) + OPTIONS_PLAIN_BYTES + 4;
+        if context.lost_before != 0 {
+            bytes += DROPCOUNT_BYTES;
+        }
+        bytes + comment_option_bytes(packet)
+    }
+
+    #[inline]
+    fn encode(
+        &mut self,
+        packet: &Packet<'_>,
+        frame: &Frame<'_>,
+        context: &Context,
+        mut out: Space<'_>,
+    ) -> Head {
+        self.interfaces
+            .count(context.interface, 1, context.stamp_us, context.lost_before);
+        let captured = frame.captured_len();
+        let total = len_u32(out.len()).to_le_bytes();
+
+        let head = head(block::ENHANCED_PACKET, total);
+        let (Some(fixed), Some(mut trailer), Some(mut data)) = (
+            out.take_first_chunk(),
+            out.take_last_chunk::<4>(),
+            out.take_first(pad4(captured)),
+        ) else {
+            debug_assert!(false, "record_bytes() made room");
+            return head;
+        };
+        let interface = len_u32(context.interface);
+        put_fields(
+            fixed,
+            interface,
+            context.stamp_us,
+            captured,
+            frame.original_len,
+        );
+
+        if let Some(mut padding) = data.last_chunk::<4>() {
+            padding.put([0; 4]); // of which the frame's end overwrites its part
+        }
+        frame.copy_to(data);
+
+        let plain = options_plain(packet.direction());
+        if out.len() == OPTIONS_PLAIN_BYTES {
+            if let Some(mut options) = out.first_chunk() {
+                options.put(plain);
+            }
+        } else {
+            put_options(packet, context, plain, out);
+        }
+        trailer.put(total);
+        head
+    }
+
+    fn plan(
+        packet: &Packet<'_>,
+        link: LinkType,
+        snaplen: u32,
+        interface: usize,
+    ) -> Option<(Plan, Options)> {
+        let options_bytes = comment_option_bytes(packet);
+        let options = Options::new(options_bytes, |out| encode_comment_option(packet, out))?;
+        Some((Plan::new(packet, link, snaplen, interface)?, options))
+    }
+
+    #[inline]
+    fn planned_bytes(plan: &Plan, options: &[u8], body: &[u8]) -> usize {
+        PACKET_FIXED_BYTES + pad4(plan.captured_len(body)) + options.len() + PLAIN_END_BYTES
+    }
+
+    #[inline]
+    fn encode_planned(
+        plan: &Plan,
+        options: &[u8],
+        twin: &Twin<'_>,
+        body: &[u8],
+        mut out: Space<'_>,
+    ) -> Head {
+        let total = len_u32(out.len()).to_le_bytes();
+        let captured = plan.captured_len(body);
+        let head = head(block::ENHANCED_PACKET, total);
+        let (Some(fixed), Some(mut end)) = (
+            out.take_first_chunk(),
+            out.take_last_chunk::<PLAIN_END_BYTES>(),
+        ) else {
+            return head;
+        };
+        let original_len = plan.original_len(twin);
+        put_fields(
+            fixed,
+            plan.interface,
+            twin.stamp_us.get(),
+            captured,
+            original_len,
+        );
+
+        if !options.is_empty()
+            && let Some(place) = out.take_last(options.len())
+        {
+            place.put(options);
+        }
+        if let Some(mut padding) = out.last_chunk::<4>() {
+            padding.put([0; 4]); // of which the frame's end overwrites its part
+        }
+        let fits = plan.copy_frame(twin, body, out);
+        debug_assert!(fits, "planned_bytes() made room");
+        end.put_at::<0, OPTIONS_PLAIN_BYTES>(options_plain(plan.direction));
+        end.put_at::<OPTIONS_PLAIN_BYTES, 4>(total);
+        head
+    }
+
+    fn note_planned(&mut self, plan: &Plan, records: u64, last_us: u64) {
+        self.interfaces
+            .count(plan.interface as usize, records, last_us, 0);
+    }
+
+    fn record_bytes_max(snaplen: usize) -> usize {
+        PACKET_FIXED_BYTES
+            + pad4(snaplen)
+            + COMMENT_OPTION_BYTES_MAX
+            + DROPCOUNT_BYTES
+            + OPTIONS_PLAIN_BYTES
+            + 4
+    }
+}
+
+/// A packet block's fields between its head and its data.
+#[inline]
+fn put_fields(
+    mut out: Chunk<'_, PACKET_FIXED_BYTES>,
+    interface: u32,
+    stamp_us: u64,
+    captured: usize,
+    original_len: u32,
+) {
+    out.put_at::<8, 4>(interface.to_le_bytes());
+    // The upper half of the time comes first, each half little endian.
+    out.put_at::<12, 8>(stamp_us.rotate_left(32).to_le_bytes());
+    out.put_at::<20, 4>(len_u32(captured).to_le_bytes());
+    out.put_at::<24, 4>(original_len.to_le_bytes());
+}
+
+/// The comment, the number of packets lost before, the direction.
+fn put_options(
+    packet: &Packet<'_>,
+    context: &Context,
+    plain: [u8; OPTIONS_PLAIN_BYTES],
+    mut out: Space<'_>,
+) {
+    let mut comment = [0; COMMENT_OPTION_BYTES_MAX];
+    let comment = &mut comment[..comment_option_bytes(packet)];
+    encode_comment_option(packet, comment);
+    if let Some(place) = out.take_first(comment.len()) {
+        place.put(comment);
+    }
+    if context.lost_before != 0
+        && let Some(mut drop) = out.take_first_chunk::<DROPCOUNT_BYTES>()
+    {
+        drop.put_at::<0, 2>(option::EPB_DROPCOUNT.to_le_bytes());
+        drop.put_at::<2, 2>(8u16.to_le_bytes());
+        drop.put_at::<4, 8>(context.lost_before.to_le_bytes());
+    }
+    out.put(&plain);
+}

@@ -1,0 +1,393 @@
+//! Which rules of this network namespace feed a group or queue, whoever loaded them.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    time::{Duration, Instant},
+};
+
+use super::{
+    TABLE, Target,
+    constants::*,
+    error::RuleError,
+    expression::{Expression, Handover, counter_of, drops_after, expressions},
+    message::{Attrs, Lookup, NfMessage, attrs, string},
+    socket::{NftSocket, bad_message},
+};
+
+/// A protocol family of nftables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Family(pub(super) u8);
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            NFPROTO_INET => "inet",
+            NFPROTO_IPV4 => "ip",
+            NFPROTO_ARP => "arp",
+            NFPROTO_NETDEV => "netdev",
+            NFPROTO_BRIDGE => "bridge",
+            NFPROTO_IPV6 => "ip6",
+            other => return write!(f, "family {other}"),
+        })
+    }
+}
+
+/// Where a base chain is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// The hook's number, whose meaning depends on the family; 0 is prerouting for `ip`.
+    pub number: u32,
+    /// Lower ones come first.
+    pub priority: i32,
+}
+
+/// A rule that hands packets to a group or queue.
+///
+/// It prints as nft would have it addressed: `ip lwnflog prerouting handle 4`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feed {
+    /// Groups or queues.
+    pub target: Target,
+    /// The group or queue that was asked for.
+    pub number: u16,
+    /// The table's family.
+    pub family: Family,
+    /// The table.
+    pub table: String,
+    /// The chain.
+    pub chain: String,
+    /// The rule's handle, for `nft delete rule`.
+    pub handle: u64,
+    /// Where its chain is called; `None` if only other chains lead there.
+    pub hook: Option<Hook>,
+    /// Text the rule has sent with each packet.
+    pub prefix: Option<String>,
+    /// The rule's own snap length in bytes: it lowers the one lwnflog sets.
+    pub snaplen: Option<u32>,
+    /// The rule's own threshold in packets: it lowers the batch lwnflog sets.
+    pub queue_threshold: Option<u16>,
+    /// Whether the rule drops the packets after it logged them.
+    pub drops: bool,
+    /// Whether packets pass when nobody reads the queue; always true for a group.
+    pub bypass: bool,
+    /// The counter that counts the packets of this rule, and no others than `shared_with` says.
+    ///
+    /// `None` without one, or if it may count other packets too: because something between it
+    /// and the statement can stop packets, because the rule hands over more than once, or because
+    /// a rule of the table that does not log uses, or may use by a map, the same named counter.
+    pub counter: Option<CounterRef>,
+}
+
+impl fmt::Display for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {} {} handle {}",
+            self.family, self.table, self.chain, self.handle
+        )
+    }
+}
+
+/// A counter that counts exactly what rules hand over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CounterRef {
+    /// Which counter it is.
+    pub place: CounterPlace,
+    /// The other groups, or queues, whose packets it counts as well, in rising order.
+    pub shared_with: Vec<u16>,
+}
+
+impl CounterRef {
+    /// Whether its count cannot be told apart by group or queue.
+    pub fn is_shared(&self) -> bool {
+        !self.shared_with.is_empty()
+    }
+}
+
+/// Which counter to read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum CounterPlace {
+    /// `counter name "..."`: an object of the table.
+    Named {
+        /// The table's family.
+        family: Family,
+        /// The table.
+        table: String,
+        /// The counter's name.
+        name: String,
+    },
+    /// `counter`: a part of its rule.
+    InRule {
+        /// The table's family.
+        family: Family,
+        /// The table.
+        table: String,
+        /// The chain.
+        chain: String,
+        /// The rule.
+        handle: u64,
+        /// Which expression of the rule it is.
+        index: usize,
+    },
+}
+
+impl CounterPlace {
+    /// The table it is in.
+    pub(super) fn table(&self) -> (Family, &str) {
+        match self {
+            CounterPlace::Named { family, table, .. }
+            | CounterPlace::InRule { family, table, .. } => (*family, table),
+        }
+    }
+}
+
+impl fmt::Display for CounterPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CounterPlace::Named {
+                family,
+                table,
+                name,
+            } => write!(f, "{family} {table} {name}"),
+            CounterPlace::InRule {
+                family,
+                table,
+                chain,
+                handle,
+                ..
+            } => {
+                write!(f, "{family} {table} {chain} handle {handle}")
+            }
+        }
+    }
+}
+
+/// The rules that hand packets to this group or queue.
+///
+/// Rules in chains that nothing calls are among them: whether packets arrive is for the
+/// counters to say. A queue whose number comes from a map is not found.
+pub fn feeds(target: Target, number: u16) -> Result<Vec<Feed>, RuleError> {
+    feeds_of_all(target, &[number])
+}
+
+/// The same for several groups or queues, one after the other, from one look at the rules.
+pub fn feeds_of_all(target: Target, numbers: &[u16]) -> Result<Vec<Feed>, RuleError> {
+    feeds_by(target, numbers, false, Instant::now() + READING_MAX)
+}
+
+/// How long somebody waits for a look at all rules who has nothing else to do.
+const READING_MAX: Duration = Duration::from_secs(20);
+
+/// The same, of all rules or of lwnflog's own table alone, however many others there are; by `deadline`.
+pub fn feeds_by(
+    target: Target,
+    numbers: &[u16],
+    own_table: bool,
+    deadline: Instant,
+) -> Result<Vec<Feed>, RuleError> {
+    const REQUEST: &str = "list the rules";
+    let table = |kind| -> Result<Option<(u8, Attrs)>, RuleError> {
+        if !own_table {
+            return Ok(None);
+        }
+        let attrs = attrs([string(kind, TABLE)]).map_err(|error| bad_message(REQUEST, error))?;
+        Ok(Some((NFPROTO_IPV4, attrs)))
+    };
+    let mut socket = NftSocket::open()?;
+    // The kernel filters rules by table, and lists all chains: of them there are few.
+    let chains = socket.dump("list the chains", NFT_MSG_GETCHAIN, None, deadline)?;
+    let hooks = chains.iter().filter_map(base_chain).collect();
+    let rules = socket.dump(REQUEST, NFT_MSG_GETRULE, table(NFTA_RULE_TABLE)?, deadline)?;
+    let rules: Vec<Rule> = rules.iter().filter_map(Rule::read).collect();
+    let found = numbers
+        .iter()
+        .flat_map(|number| find(&rules, &hooks, target, *number));
+    Ok(found.collect())
+}
+
+/// Family, table and chain.
+type ChainKey = (Family, String, String);
+
+/// The hook of a base chain; `None` for any other chain.
+fn base_chain(chain: &NfMessage) -> Option<(ChainKey, Hook)> {
+    let attrs = &chain.attrs;
+    let hook = attrs.nested(NFTA_CHAIN_HOOK)?;
+    let priority = i32::from_be_bytes(hook.bytes(NFTA_HOOK_PRIORITY)?.try_into().ok()?);
+    let hook = Hook {
+        number: hook.be32(NFTA_HOOK_HOOKNUM)?,
+        priority,
+    };
+    let names = (
+        attrs.string(NFTA_CHAIN_TABLE)?,
+        attrs.string(NFTA_CHAIN_NAME)?,
+    );
+    Some(((Family(chain.family), names.0, names.1), hook))
+}
+
+/// Any rule of the namespace.
+#[derive(Debug)]
+struct Rule {
+    family: Family,
+    table: String,
+    chain: String,
+    handle: u64,
+    expressions: Vec<Expression>,
+}
+
+impl Rule {
+    fn read(message: &NfMessage) -> Option<Self> {
+        let attrs = &message.attrs;
+        Some(Rule {
+            family: Family(message.family),
+            table: attrs.string(NFTA_RULE_TABLE)?,
+            chain: attrs.string(NFTA_RULE_CHAIN)?,
+            handle: attrs.be64(NFTA_RULE_HANDLE)?,
+            expressions: expressions(attrs),
+        })
+    }
+
+    /// Its places that hand packets over, to any group or queue: none, usually.
+    fn handovers(&self) -> impl Iterator<Item = (usize, &Handover)> {
+        self.expressions
+            .iter()
+            .enumerate()
+            .filter_map(|(place, expression)| match expression {
+                Expression::Handover(handover) => Some((place, handover)),
+                _ => None,
+            })
+    }
+
+    /// The counter that counts exactly what this rule hands over at `place`.
+    fn counter(&self, place: usize) -> Option<CounterPlace> {
+        let index = counter_of(&self.expressions, place)?;
+        let (family, table) = (self.family, self.table.clone());
+        Some(match self.expressions.get(index)? {
+            Expression::NamedCounter(name) => CounterPlace::Named {
+                family,
+                table,
+                name: name.clone(),
+            },
+            _ => {
+                let (chain, handle) = (self.chain.clone(), self.handle);
+                CounterPlace::InRule {
+                    family,
+                    table,
+                    chain,
+                    handle,
+                    index,
+                }
+            }
+        })
+    }
+}
+
+/// The rules among these that hand packets to this group or queue.
+fn find(rules: &[Rule], hooks: &HashMap<ChainKey, Hook>, target: Target, number: u16) -> Vec<Feed> {
+    let mut found = Vec::new();
+    for rule in rules {
+        for (place, handover) in rule.handovers() {
+            if !handover.feeds(target, number) {
+                continue;
+            }
+            let key = (rule.family, rule.table.clone(), rule.chain.clone());
+            found.push(Feed {
+                target,
+                number,
+                family: rule.family,
+                table: rule.table.clone(),
+                chain: rule.chain.clone(),
+                handle: rule.handle,
+                hook: hooks.get(&key).copied(),
+                prefix: handover.prefix.clone(),
+                snaplen: handover.snaplen,
+                queue_threshold: handover.queue_threshold,
+                drops: drops_after(&rule.expressions, place),
+                bypass: handover.bypass,
+                counter: rule
+                    .counter(place)
+                    .and_then(|place| attribute(rules, place, target, number)),
+            });
+        }
+    }
+    found
+}
+
+/// The counter as seen from one group or queue; `None` if it counts packets that are not
+/// handed over, or not to a group, or queue, alike.
+fn attribute(
+    rules: &[Rule],
+    place: CounterPlace,
+    target: Target,
+    number: u16,
+) -> Option<CounterRef> {
+    let mut users = 0;
+    let mut shared_with = Vec::new();
+    for rule in rules {
+        for (at, handover) in rule.handovers() {
+            if rule.counter(at).as_ref() != Some(&place) {
+                continue;
+            }
+            if handover.target != target {
+                return None;
+            }
+            users += 1;
+            shared_with.extend(handover.numbers().filter(|&other| other != number));
+        }
+    }
+    if let CounterPlace::Named {
+        family,
+        table,
+        name,
+    } = &place
+    {
+        let of_its_table = rules
+            .iter()
+            .filter(|r| r.family == *family && r.table == *table);
+        let references =
+            of_its_table
+                .flat_map(|rule| &rule.expressions)
+                .try_fold(0, |count, expression| match expression {
+                    // It may be this counter, for some packets.
+                    Expression::MappedObject => None,
+                    Expression::NamedCounter(other) if other == name => Some(count + 1),
+                    _ => Some(count),
+                })?;
+        if references != users {
+            return None;
+        }
+    }
+    shared_with.sort_unstable();
+    shared_with.dedup();
+    Some(CounterRef { place, shared_with })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_as_nft_has_them() {
+        let feed = Feed {
+            target: Target::Group,
+            number: 5,
+            family: Family(NFPROTO_IPV4),
+            table: "lwnflog".to_owned(),
+            chain: "prerouting".to_owned(),
+            handle: 4,
+            hook: Some(Hook {
+                number: 0,
+                priority: crate::nft::PRIORITY,
+            }),
+            prefix: None,
+            snaplen: None,
+            queue_threshold: None,
+            drops: false,
+            bypass: true,
+            counter: None,
+        };
+        assert_eq!(feed.to_string(), "ip lwnflog prerouting handle 4");
+        assert_eq!(Family(NFPROTO_IPV6).to_string(), "ip6");
+        assert_eq!(Family(99).to_string(), "family 99");
+    }
+}

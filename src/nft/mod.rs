@@ -1,0 +1,322 @@
+//! The nftables side: the table lwnflog captures with, and what it reads of the rules that
+//! feed it.
+//!
+//! ```text
+//!              RuleSpec (what to log, where to)
+//!               |                    |
+//!          text::table_text     table (messages)
+//!               |                    |
+//!          `nft -f -`           install::install ---> InstalledTable (owns the table)
+//!               |                    |
+//!               v                    v
+//!        rules in the kernel: `counter name detected log group 5`
+//!               |
+//!               v
+//!        inspect::feeds ---> Vec<Feed> ---> Detected::read (packets the rules sent here)
+//! ```
+//!
+//! Both ways to load the rules make the same table, `ip lwnflog`. [`feeds`] finds rules of any
+//! origin that nftables runs: loaded by `nft`, by `iptables-nft`, or installed from here. (Rules
+//! of `iptables-legacy` live elsewhere in the kernel and are not seen.)
+//!
+//! All of this happens in the network namespace of the calling thread and needs
+//! CAP_NET_ADMIN there; so does reading.
+
+mod constants;
+mod counters;
+mod error;
+mod expression;
+mod inspect;
+mod install;
+use crate::netlink::request as message;
+use crate::source::Target;
+mod socket;
+mod table;
+mod text;
+mod xtables;
+
+pub use counters::{Counters, Detected};
+pub use error::{RuleError, SpecError};
+pub use inspect::{CounterPlace, CounterRef, Family, Feed, Hook, feeds, feeds_by, feeds_of_all};
+pub use install::{InstalledTable, install};
+pub use text::{iptables_queue_command, table_text};
+
+/// The one table lwnflog ever loads or installs, in family `ip`.
+pub const TABLE: &str = "lwnflog";
+
+/// The table's chain at the prerouting hook.
+pub const BASE_CHAIN: &str = "prerouting";
+
+/// Before every chain that anybody loads, and one step behind the thesis's `NF_IP_PRI_FIRST`: there stands
+/// `ip_sabotage_in` (`net/bridge/br_netfilter_hooks.c`), which takes a bridged packet out of its second way
+/// through prerouting, and a chain of the same number would be in front of it.
+pub const PRIORITY: i32 = i32::MIN + 1;
+
+/// With several groups, at least this many CPUs are spread over them; see [`RuleSpec::spread`].
+pub const SPREAD_CPUS: usize = 16;
+
+/// The most groups or queues of one [`RuleSpec`].
+pub const MAX_NUMBERS: usize = 128;
+
+/// What the table `ip lwnflog` is to do: always valid, checked where it is built.
+///
+/// ```
+/// use lwnflog::nft::{RuleSpec, table_text};
+/// use lwnflog::source::Target;
+///
+/// let spec = RuleSpec::new(Target::Group, &[5])?.with_iface("eth0")?;
+/// assert!(table_text(&spec).contains(r#"iifname "eth0" counter name "detected" log group 5"#));
+/// # Ok::<(), lwnflog::nft::SpecError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleSpec {
+    target: Target,
+    numbers: Vec<u16>,
+    iface: Option<String>,
+    drop: bool,
+    prefix: Option<String>,
+}
+
+impl RuleSpec {
+    /// Sends what arrives, on any interface, to these groups or queues.
+    ///
+    /// Several groups share the CPUs (see [`Self::spread`]); several queues must be
+    /// consecutive, and the kernel shares the CPUs among them (`fanout`).
+    pub fn new(target: Target, numbers: &[u16]) -> Result<Self, SpecError> {
+        if numbers.is_empty() {
+            return Err(SpecError::NoNumber { target });
+        }
+        if numbers.len() > MAX_NUMBERS {
+            let (count, max) = (numbers.len(), MAX_NUMBERS);
+            return Err(SpecError::TooManyNumbers { target, count, max });
+        }
+        let mut sorted = numbers.to_vec();
+        sorted.sort_unstable();
+        for pair in sorted.windows(2) {
+            if pair[0] == pair[1] {
+                return Err(SpecError::Twice {
+                    target,
+                    number: pair[0],
+                });
+            }
+            if target == Target::Queue && pair[1] - pair[0] > 1 {
+                return Err(SpecError::QueueGap {
+                    missing: pair[0] + 1,
+                });
+            }
+        }
+        // The order of queues means nothing; that of groups says which CPU gets which.
+        let numbers = if target == Target::Queue {
+            sorted
+        } else {
+            numbers.to_vec()
+        };
+        Ok(RuleSpec {
+            target,
+            numbers,
+            iface: None,
+            drop: false,
+            prefix: None,
+        })
+    }
+
+    /// Only what arrives on this interface, which need not exist yet.
+    pub fn with_iface(mut self, name: &str) -> Result<Self, SpecError> {
+        let allowed = |byte: u8| byte.is_ascii_graphic() && !br#"/:*"\$"#.contains(&byte);
+        let fits = (1..constants::IFNAMSIZ).contains(&name.len());
+        if !fits || !name.bytes().all(allowed) || name == "." || name == ".." {
+            return Err(SpecError::Interface {
+                name: name.to_owned(),
+            });
+        }
+        self.iface = Some(name.to_owned());
+        Ok(self)
+    }
+
+    /// Drops the packets once they are logged: the thesis's passive capture host.
+    pub fn with_drop(mut self) -> Result<Self, SpecError> {
+        if self.target == Target::Queue {
+            return Err(SpecError::NotForQueues { option: "drop" });
+        }
+        self.drop = true;
+        Ok(self)
+    }
+
+    /// Has the kernel send this text with every packet; it takes room in every message.
+    pub fn with_prefix(mut self, prefix: &str) -> Result<Self, SpecError> {
+        if self.target == Target::Queue {
+            return Err(SpecError::NotForQueues { option: "prefix" });
+        }
+        let allowed = |byte: u8| matches!(byte, b' '..=b'~') && !br#""\$"#.contains(&byte);
+        let fits = (1..constants::NF_LOG_PREFIXLEN).contains(&prefix.len());
+        if !fits || !prefix.bytes().all(allowed) {
+            return Err(SpecError::Prefix {
+                prefix: prefix.to_owned(),
+            });
+        }
+        self.prefix = Some(prefix.to_owned());
+        Ok(self)
+    }
+
+    /// Groups or queues.
+    pub fn target(&self) -> Target {
+        self.target
+    }
+
+    /// The groups in the order given, or the queues in rising order; at least one.
+    pub fn numbers(&self) -> &[u16] {
+        &self.numbers
+    }
+
+    /// The only interface captured from, if there is one.
+    pub fn iface(&self) -> Option<&str> {
+        self.iface.as_deref()
+    }
+
+    /// Whether packets are dropped once logged.
+    pub fn drops(&self) -> bool {
+        self.drop
+    }
+
+    /// The text sent with every packet.
+    pub fn prefix(&self) -> Option<&str> {
+        self.prefix.as_deref()
+    }
+
+    /// Which CPU's packets go to which group, if there are several groups.
+    ///
+    /// CPUs 0 to 15 (or as many as there are groups, if more) go round the groups, so that
+    /// four groups serve CPUs 0, 4, 8 and 12 with the first. A CPU beyond goes to the
+    /// first group, see [`Self::first`]. Empty for one group and for queues.
+    pub fn spread(&self) -> Vec<(u32, u16)> {
+        if !self.per_cpu() {
+            return Vec::new();
+        }
+        let cpus = self.numbers.len().max(SPREAD_CPUS);
+        (0..)
+            .zip(self.numbers.iter().copied().cycle().take(cpus))
+            .collect()
+    }
+
+    /// The first group or queue: the group of every CPU that [`Self::spread`] does not name.
+    pub fn first(&self) -> u16 {
+        self.numbers.first().copied().unwrap_or_default()
+    }
+
+    /// Whether each group has a chain and a counter of its own.
+    fn per_cpu(&self) -> bool {
+        self.target == Target::Group && self.numbers.len() > 1
+    }
+
+    /// The chain that logs to this group, when there are several.
+    fn group_chain(number: u16) -> String {
+        format!("g{number}")
+    }
+
+    /// The named counter beside this group or queue.
+    fn counter_name(&self, number: u16) -> String {
+        if self.per_cpu() {
+            format!("detected_{number}")
+        } else {
+            "detected".to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_checked() {
+        assert_eq!(
+            RuleSpec::new(Target::Group, &[]),
+            Err(SpecError::NoNumber {
+                target: Target::Group
+            })
+        );
+        assert_eq!(
+            RuleSpec::new(Target::Group, &[7, 5, 7]),
+            Err(SpecError::Twice {
+                target: Target::Group,
+                number: 7
+            })
+        );
+        assert_eq!(
+            RuleSpec::new(Target::Queue, &[5, 7]),
+            Err(SpecError::QueueGap { missing: 6 })
+        );
+        assert!(RuleSpec::new(Target::Group, &[9, 5]).is_ok_and(|s| s.numbers() == [9, 5]));
+        assert!(RuleSpec::new(Target::Queue, &[6, 5]).is_ok_and(|s| s.numbers() == [5, 6]));
+        let many: Vec<u16> = (0..=128).collect();
+        assert!(matches!(
+            RuleSpec::new(Target::Group, &many),
+            Err(SpecError::TooManyNumbers { count: 129, .. })
+        ));
+    }
+
+    #[test]
+    fn names_cannot_leave_their_quotes() {
+        let spec = RuleSpec::new(Target::Group, &[5]).unwrap();
+        for name in [
+            "",
+            "a\"b",
+            "a b",
+            "..",
+            "eth*",
+            "abcdefghijklmnop",
+            "é",
+            "a/b",
+            "a\n",
+        ] {
+            assert!(spec.clone().with_iface(name).is_err(), "{name:?}");
+        }
+        for name in ["lo", "eth0.5", "wg-a_b", "abcdefghijklmno", "@x"] {
+            assert!(spec.clone().with_iface(name).is_ok(), "{name:?}");
+        }
+        for prefix in ["", "a\"", "$x", "a\\", "a\nb", &"x".repeat(128)] {
+            assert!(spec.clone().with_prefix(prefix).is_err(), "{prefix:?}");
+        }
+        assert!(spec.with_prefix(&"x".repeat(127)).is_ok());
+    }
+
+    #[test]
+    fn queues_take_no_drop_and_no_prefix() {
+        let spec = RuleSpec::new(Target::Queue, &[5]).unwrap();
+        let error = spec.clone().with_drop().unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("a queue's rule takes no drop"),
+            "{error}"
+        );
+        assert!(spec.with_prefix("x").is_err());
+    }
+
+    #[test]
+    fn spread_goes_round_the_groups() {
+        let spread = RuleSpec::new(Target::Group, &[5, 9, 7]).unwrap().spread();
+        assert_eq!(spread.len(), 16);
+        assert_eq!(&spread[..4], &[(0, 5), (1, 9), (2, 7), (3, 5)]);
+        let groups: Vec<u16> = (5..25).collect();
+        assert_eq!(
+            RuleSpec::new(Target::Group, &groups)
+                .unwrap()
+                .spread()
+                .len(),
+            20
+        );
+        assert!(
+            RuleSpec::new(Target::Group, &[5])
+                .unwrap()
+                .spread()
+                .is_empty()
+        );
+        assert!(
+            RuleSpec::new(Target::Queue, &[5, 6])
+                .unwrap()
+                .spread()
+                .is_empty()
+        );
+    }
+}

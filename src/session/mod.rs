@@ -1,0 +1,381 @@
+//! One capture from beginning to end: rings, rules and sources opened in the right order, a thread
+//! for each source, the figures while it runs, the report at the end.
+
+mod files;
+mod finish;
+mod open;
+pub mod settings;
+
+pub use files::disk_bound_bytes;
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+use crate::account::counters::Watch;
+use crate::account::drops::Drops;
+use crate::account::report::Figures;
+use crate::account::{Account, Tally};
+use crate::capture::{Capture, Control, Outcome, Writer};
+use crate::format::Format;
+use crate::format::pcap::Pcap;
+use crate::nft::{self, InstalledTable, RuleError, RuleSpec, SpecError};
+use crate::numbers::grouped;
+use crate::ring::{Notice, Ring, StoreError};
+use crate::session::settings::{FileFormat, Settings};
+use crate::source::nfqueue::LastStatus;
+use crate::source::{Source, SourceError, links};
+use files::{file_snaplen, pcapng};
+use open::{Opened, open_rings, open_source};
+
+/// Why a capture cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The group or queue cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The ring cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The rule cannot be installed.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+    /// The rule asked for makes no sense.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// No thread could be started.
+    #[error(
+        "cannot start a capturing thread: {0}; raise the limit of processes and threads (`ulimit -u`, the cgroup's \
+         pids.max)"
+    )]
+    Thread(io::Error),
+}
+
+/// What a start is about.
+#[derive(Debug, Clone, Copy)]
+pub enum Step<'a> {
+    /// The first file of each ring is made ready.
+    Files(&'a Settings),
+    /// Groups are bound, the rules that log to them are read.
+    Rules,
+    /// A rule is installed.
+    Install,
+}
+
+impl fmt::Display for Step<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Files(Settings {
+                output: Some(output),
+                numbers,
+                ..
+            }) => write!(
+                f,
+                "making the first of the files ready, {} of {} bytes each in {}",
+                numbers.len(),
+                grouped(output.file_bytes),
+                output.dir.display()
+            ),
+            Step::Files(_) => f.write_str("beginning"),
+            Step::Rules => f.write_str("reading the rules"),
+            Step::Install => f.write_str("installing the rule"),
+        }
+    }
+}
+
+/// A capturing thread and what it publishes.
+struct Running {
+    number: u16,
+    account: Arc<Account>,
+    thread: JoinHandle<Option<Outcome>>,
+    granted_buffer_bytes: usize,
+    /// Where a queue leaves the kernel's figures at its end; none for a group.
+    queue_status: Option<LastStatus>,
+}
+
+/// A running capture.
+pub struct Session {
+    settings: Settings,
+    control: Arc<Control>,
+    running: Vec<Running>,
+    /// The counters of all groups together: known also where groups share one.
+    watch: Watch,
+    installed: Option<InstalledTable>,
+    notices: Receiver<Notice>,
+    begun: Instant,
+    drops: Drops,
+    /// Says when interfaces change; none where the system does not.
+    changes: Option<links::Changes>,
+}
+
+impl Session {
+    /// Opens everything and starts capturing. What is there when it returns captures.
+    ///
+    /// Rings come first, so that no packet waits for a disk; then the groups; a rule to install
+    /// comes last, so that its counter counts nothing that no group was bound for. Only when nothing can
+    /// fail any more are files touched that were there before ([`Ring::take_over`]). `step` is told what
+    /// is done, before it is.
+    ///
+    /// # Errors
+    /// [`SessionError`]; nothing is left behind then, and the rings are as they were.
+    pub fn start(
+        settings: Settings,
+        step: &mut dyn FnMut(Step<'_>),
+    ) -> Result<Session, SessionError> {
+        // The rule's counter is to be read before the capture ends.
+        let control = Arc::new(Control::watched(settings.count));
+        let (notices_to, notices) = mpsc::channel();
+        step(Step::Files(&settings));
+        let rings = open_rings(&settings, &notices_to)?;
+
+        step(Step::Rules);
+        // A rule of our own needs no look at all the others.
+        let mut watch = match settings.rule {
+            Some(_) => Watch::of_own_table(settings.target, &settings.numbers),
+            None => Watch::before_bind(settings.target, &settings.numbers),
+        };
+        let mut sources = Vec::new();
+        for number in &settings.numbers {
+            sources.push((*number, open_source(&settings, *number)?));
+        }
+        watch.after_bind();
+        let changes = links::Changes::listen().ok();
+        let drops = Drops::begin();
+        step(Step::Install);
+        let installed = match &settings.rule {
+            Some(request) => {
+                let mut spec = RuleSpec::new(settings.target, &settings.numbers)?;
+                if let Some(iface) = &request.iface {
+                    spec = spec.with_iface(&real_name(iface))?;
+                }
+                if request.drop {
+                    spec = spec.with_drop()?;
+                }
+                Some(nft::install(&spec)?)
+            }
+            None => None,
+        };
+        if installed.is_some() {
+            // Found while the rules are there: the end takes them away, and leaves the counters.
+            watch.installed()?;
+        }
+
+        let mut session = Session {
+            settings,
+            control,
+            running: Vec::new(),
+            watch,
+            installed,
+            notices,
+            begun: Instant::now(),
+            drops,
+            changes,
+        };
+        // The threads wait until all of them are there.
+        let mut gates = Vec::new();
+        for ((number, source), ring) in sources.into_iter().zip(rings) {
+            let (gate, opened) = mpsc::channel();
+            let running = session
+                .spawn(number, source, ring, opened)
+                .map_err(SessionError::Thread)?;
+            session.running.push(running);
+            gates.push(gate);
+        }
+        for gate in gates {
+            let _ = gate.send(());
+        }
+        Ok(session)
+    }
+
+    fn spawn(
+        &self,
+        number: u16,
+        source: Opened,
+        ring: Option<Ring>,
+        gate: Receiver<()>,
+    ) -> io::Result<Running> {
+        let account = Arc::new(Account::default());
+        let published = Arc::clone(&account);
+        let (thread, granted_buffer_bytes, queue_status) = match source {
+            Opened::Group(group) => {
+                let granted = group.granted_buffer_bytes();
+                (
+                    self.spawn_thread(number, group, ring, published, gate)?,
+                    granted,
+                    None,
+                )
+            }
+            Opened::Queue(queue) => {
+                let (granted, status) = (queue.granted_buffer_bytes(), queue.last_status());
+                (
+                    self.spawn_thread(number, queue, ring, published, gate)?,
+                    granted,
+                    Some(status),
+                )
+            }
+        };
+        Ok(Running {
+            number,
+            account,
+            thread,
+            granted_buffer_bytes,
+            queue_status,
+        })
+    }
+
+    fn spawn_thread<S: Source + Send + 'static>(
+        &self,
+        number: u16,
+        source: S,
+        ring: Option<Ring>,
+        account: Arc<Account>,
+        gate: Receiver<()>,
+    ) -> io::Result<JoinHandle<Option<Outcome>>> {
+        let name = self.settings.ring_name(number);
+        let control = Arc::clone(&self.control);
+        let format = self
+            .settings
+            .output
+            .as_ref()
+            .map_or(FileFormat::PcapNg, |output| output.format);
+        match format {
+            FileFormat::PcapNg => {
+                let format = pcapng(&self.settings, number);
+                let capture = Capture::new(source, self.writer(format, ring), control, account);
+                capture_thread(&name, capture, gate)
+            }
+            FileFormat::Pcap => {
+                let format = Pcap::new(self.settings.link, file_snaplen(&self.settings));
+                let capture = Capture::new(source, self.writer(format, ring), control, account);
+                capture_thread(&name, capture, gate)
+            }
+        }
+    }
+
+    fn writer<F: Format>(&self, format: F, ring: Option<Ring>) -> Option<Writer<F>> {
+        let (link, snaplen) = (self.settings.link, self.settings.snaplen);
+        ring.map(|ring| Writer {
+            format,
+            ring,
+            link,
+            snaplen,
+        })
+    }
+
+    /// What stops and rotates it.
+    pub fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The smallest receive buffer granted.
+    pub fn granted_buffer_bytes(&self) -> usize {
+        self.running
+            .iter()
+            .map(|running| running.granted_buffer_bytes)
+            .min()
+            .unwrap_or(0)
+    }
+
+    /// What the swappers have to say, without waiting.
+    pub fn notices(&self) -> impl Iterator<Item = Notice> + '_ {
+        self.notices.try_iter()
+    }
+
+    /// Looks whether interfaces have come, gone or changed, without waiting.
+    pub fn look_at_links(&mut self) {
+        if self.changes.as_ref().is_some_and(links::Changes::any) {
+            self.drops.look();
+            self.control.links_changed();
+        }
+    }
+
+    /// How long it has been running.
+    pub fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// True when a capturing thread has ended by itself: an error.
+    pub fn has_ended(&self) -> bool {
+        self.running
+            .iter()
+            .any(|running| running.thread.is_finished())
+    }
+
+    /// The groups or queues that no rule feeds, as the rules were read last.
+    pub fn unfed(&self) -> Vec<u16> {
+        self.watch.unfed()
+    }
+
+    /// Looks at the rules and their counters, so that one that comes or goes is noticed.
+    pub fn look_at_rules(&mut self) {
+        self.watch.refresh();
+    }
+
+    /// The rules that feed the capture, as they were read last.
+    pub fn feeds(&self) -> &[nft::Feed] {
+        self.watch.feeds()
+    }
+
+    /// Packets received so far.
+    pub fn received(&self) -> u64 {
+        let accounts = self.running.iter().map(|running| running.account.read());
+        accounts.map(|tally| tally.received).sum()
+    }
+
+    /// The sum of the figures now. While it runs, what was counted and has not arrived yet counts
+    /// as detected, and not as lost.
+    pub fn figures(&mut self) -> Figures {
+        let mut sum = Tally::default();
+        for running in &self.running {
+            sum += running.account.read();
+        }
+        let mut figures = Figures::new(None, &sum, None, false);
+        self.watch.refresh();
+        figures.detected = self
+            .watch
+            .counted(&self.settings.numbers)
+            .map(|bounds| bounds.least.max(sum.numbered));
+        figures
+    }
+}
+
+/// A session that nobody finishes ends all the same: its threads detach, take what is left and end the files.
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.control.stop();
+        for running in self.running.drain(..) {
+            let _ = running.thread.join();
+        }
+    }
+}
+
+/// The name that rules know an interface by, of one that may be an alternative name: `iifname` compares with the
+/// former alone. One that is not there has the name that was given.
+pub fn real_name(iface: &str) -> String {
+    match links::by_name(iface) {
+        Ok(Some(link)) => link.name,
+        Ok(None) | Err(_) => iface.to_owned(),
+    }
+}
+
+/// A thread that captures once `gate` is opened. Where it is closed instead, the start has failed.
+fn capture_thread<S, F>(
+    name: &str,
+    capture: Capture<S, F>,
+    gate: Receiver<()>,
+) -> io::Result<JoinHandle<Option<Outcome>>>
+where
+    S: Source + Send + 'static,
+    F: Format + Send + 'static,
+{
+    thread::Builder::new()
+        .name(format!("capture-{name}"))
+        .spawn(move || gate.recv().is_ok().then(|| capture.run()))
+}

@@ -1,0 +1,465 @@
+//! An NFLOG group (`net/netfilter/nfnetlink_log.c`): binding, configuring, receiving.
+
+pub mod message;
+pub mod template;
+
+use std::io;
+use std::time::Duration;
+
+use neli::consts::netfilter::{LogCmd, LogCopyMode, NfLogCfg};
+use neli::consts::nl::NlmF;
+use neli::socket::NlSocket;
+
+use super::error::{SourceError, Which};
+use super::socket as source_socket;
+use super::{Arrival, Count, Item, Source, Target, Walk};
+use crate::netlink::message::Messages;
+use crate::netlink::nfnetlink::COPY_RANGE_MAX_BYTES;
+use crate::netlink::request::{AttrResult, be16, be32, bytes};
+use crate::packet::{Packet, Twin};
+use crate::sys::buffer::Buffer;
+use crate::sys::netlink as socket;
+use template::Shapes;
+
+/// `NFULNL_NLBUFSIZ_MAX`: the kernel takes no more, and does not say so.
+pub const NLBUFSIZ_MAX_BYTES: u32 = 131_072;
+/// A page: the kernel's own default.
+const NLBUFSIZ_MIN_BYTES: u32 = 4096;
+/// So many datagrams at least have to fit the receive buffer, at twice their size: the kernel rounds
+/// allocations up.
+const DATAGRAMS_IN_BUFFER_MIN: usize = 16;
+/// `NF_INET_FORWARD` (`linux/netfilter.h`): the last hook at which packets are stamped.
+const HOOK_FORWARD: u8 = 2;
+/// `NFULNL_CFG_F_SEQ`: number the messages of this group.
+const FLAG_SEQUENCE: u16 = 1;
+
+/// How a group is to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupConfig {
+    /// The number that the rule names: `log group N`.
+    pub group: u16,
+    /// Bytes to copy of each packet, from its network header on.
+    pub copy_range_bytes: u32,
+    /// Packets the kernel collects before it hands them over (`qthreshold`).
+    pub batch: u32,
+    /// Bytes the kernel collects them in (`nlbufsiz`), at most [`NLBUFSIZ_MAX_BYTES`].
+    pub nlbufsiz_bytes: u32,
+    /// How long it waits for more. The kernel counts in hundredths of a second.
+    pub flush: Duration,
+    /// The socket's receive buffer.
+    pub buffer_bytes: usize,
+}
+
+impl GroupConfig {
+    /// The settings that need no tuning: batches of about a thousand, at most 100 ms old.
+    pub fn new(group: u16, copy_range_bytes: u32) -> Self {
+        GroupConfig {
+            group,
+            copy_range_bytes,
+            batch: 1024,
+            nlbufsiz_bytes: NLBUFSIZ_MAX_BYTES,
+            flush: Duration::from_millis(100),
+            buffer_bytes: 64 << 20,
+        }
+    }
+
+    /// Bytes that no datagram of this group exceeds. The kernel rounds the allocation of
+    /// `nlbufsiz` bytes and its own trailer up to a power of two and fills all of it.
+    fn datagram_bytes_max(&self) -> usize {
+        const SKB_SHARED_INFO_BYTES: u32 = 1024; // 320 today
+        const PACKET_MESSAGE_BYTES_MAX: u32 = COPY_RANGE_MAX_BYTES + 4096;
+        let asked = self.nlbufsiz_bytes.max(PACKET_MESSAGE_BYTES_MAX) + SKB_SHARED_INFO_BYTES;
+        asked.next_power_of_two() as usize
+    }
+}
+
+/// How far the end of a group has come.
+#[derive(Debug)]
+enum Detaching {
+    No,
+    /// The kernel has been asked to unbind the group; its answer stands behind the last packets.
+    Asked,
+    /// It has answered.
+    Answered(io::Result<()>),
+}
+
+/// One bound group: its socket and its receive buffer.
+pub struct Group {
+    socket: NlSocket,
+    config: GroupConfig,
+    buffer: Buffer,
+    /// Bytes of the buffer that the last receive call filled.
+    filled: usize,
+    /// Packets that came while an acknowledgement was waited for.
+    kept: Vec<Vec<u8>>,
+    /// What its messages look like.
+    shapes: Box<Shapes>,
+    truncated: u64,
+    /// It is known whether the kernel stamps packets by itself.
+    stamps_known: bool,
+    /// How far the end has come.
+    detaching: Detaching,
+    granted_buffer_bytes: usize,
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Group {
+    /// Binds the group in the calling thread's network namespace and configures it, in one request,
+    /// so that no packet comes before the settings hold.
+    ///
+    /// # Errors
+    /// [`SourceError`], each with its remedy.
+    pub fn open(config: GroupConfig) -> Result<Group, SourceError> {
+        let which = Which {
+            target: Target::Group,
+            number: config.group,
+        };
+        let failed = |step| SourceError::system(which, step);
+        let (socket, granted_buffer_bytes) =
+            source_socket::open(config.buffer_bytes).map_err(failed)?;
+        // A buffer that cannot be had (no right to exceed net.core.rmem_max) must hold several
+        // datagrams all the same: smaller ones then.
+        let nlbufsiz_limit =
+            u32::try_from(granted_buffer_bytes / DATAGRAMS_IN_BUFFER_MIN).unwrap_or(u32::MAX);
+        let config = GroupConfig {
+            nlbufsiz_bytes: config
+                .nlbufsiz_bytes
+                .min(nlbufsiz_limit.max(NLBUFSIZ_MIN_BYTES)),
+            ..config
+        };
+        let buffer = Buffer::new(config.datagram_bytes_max())
+            .map_err(|error| failed(("get memory for its receive buffer", error)))?;
+        let mut this = Group {
+            socket,
+            buffer,
+            filled: 0,
+            kept: Vec::new(),
+            shapes: Box::default(),
+            truncated: 0,
+            stamps_known: false,
+            detaching: Detaching::No,
+            granted_buffer_bytes,
+            config,
+        };
+        this.configure()
+            .map_err(|source| SourceError::of_bind(which, source))?;
+        Ok(this)
+    }
+
+    fn configure(&mut self) -> io::Result<()> {
+        let config = self.config.clone();
+        let mut copy_mode = config
+            .copy_range_bytes
+            .min(COPY_RANGE_MAX_BYTES)
+            .to_be_bytes()
+            .to_vec();
+        copy_mode.extend_from_slice(&[u8::from(LogCopyMode::Packet), 0]);
+        let hundredths = u32::try_from(config.flush.as_millis() / 10)
+            .unwrap_or(u32::MAX)
+            .max(1);
+        self.request([
+            bytes(NfLogCfg::Cmd.into(), &[LogCmd::Bind.into()]),
+            bytes(NfLogCfg::Mode.into(), &copy_mode),
+            be32(
+                NfLogCfg::NlBufSize.into(),
+                config.nlbufsiz_bytes.min(NLBUFSIZ_MAX_BYTES),
+            ),
+            be32(NfLogCfg::Timeout.into(), hundredths),
+            be32(NfLogCfg::QThresh.into(), config.batch.max(1)),
+            be16(NfLogCfg::Flags.into(), FLAG_SEQUENCE),
+        ])
+    }
+
+    /// Sends a configuration request and waits for the kernel's answer; packets that come before it
+    /// are kept.
+    fn request<const N: usize>(&mut self, settings: [AttrResult; N]) -> io::Result<()> {
+        self.send(NlmF::ACK, settings)?;
+        for _ in 0..source_socket::ANSWER_TRIES {
+            if self.fill(true)? == Arrival::Nothing {
+                continue;
+            }
+            let datagram = &self.buffer[..self.filled];
+            match source_socket::answered(datagram) {
+                Some(answer) => return answer,
+                None => self.kept.push(datagram.to_vec()),
+            }
+        }
+        Err(source_socket::unanswered())
+    }
+
+    fn send<const N: usize>(&self, flags: NlmF, settings: [AttrResult; N]) -> io::Result<()> {
+        source_socket::configure(
+            &self.socket,
+            message::CONFIG,
+            flags,
+            self.config.group,
+            settings,
+        )
+    }
+
+    /// Receives one datagram into the buffer.
+    #[inline]
+    fn fill(&mut self, wait: bool) -> io::Result<Arrival> {
+        self.filled = 0;
+        match socket::receive(socket::borrow(&self.socket), &mut self.buffer, wait) {
+            // Only the kernel's word counts; another process with CAP_NET_ADMIN may send here too. Its
+            // datagram is an empty batch, not the end of what is waiting.
+            Ok(received) if received.port != 0 => Ok(Arrival::Batch),
+            Ok(received) => {
+                self.filled = received.bytes.min(self.buffer.len());
+                self.truncated += u64::from(received.bytes > self.buffer.len());
+                Ok(Arrival::Batch)
+            }
+            Err(error) => match error.raw_os_error() {
+                // A full buffer is counted by the gap in the sequence numbers.
+                Some(libc::EAGAIN | libc::EINTR | libc::ENOBUFS) => Ok(Arrival::Nothing),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Nothing comes behind the kernel's answer to the request to unbind, or should: where it has refused, packets
+    /// go on coming.
+    #[cold]
+    fn last_packets(&mut self, arrival: Arrival) -> Arrival {
+        if matches!(self.detaching, Detaching::Asked)
+            && let Some(answer) = source_socket::answered(&self.buffer[..self.filled])
+        {
+            self.detaching = Detaching::Answered(answer);
+        }
+        match self.detaching {
+            Detaching::Answered(_) => Arrival::Nothing,
+            _ => arrival,
+        }
+    }
+
+    /// The receive buffer that the kernel granted, which may be less than was asked for.
+    pub fn granted_buffer_bytes(&self) -> usize {
+        self.granted_buffer_bytes
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &GroupConfig {
+        &self.config
+    }
+}
+
+impl Source for Group {
+    type Batch<'a> = Batch<'a>;
+
+    #[inline]
+    fn receive(&mut self, wait: bool) -> io::Result<Arrival> {
+        if self.kept.is_empty() {
+            let arrival = self.fill(wait)?;
+            return Ok(match self.detaching {
+                Detaching::No => arrival,
+                _ => self.last_packets(arrival),
+            });
+        }
+        let kept = self.kept.remove(0);
+        self.buffer[..kept.len()].copy_from_slice(&kept);
+        self.filled = kept.len();
+        Ok(Arrival::Batch)
+    }
+
+    #[inline]
+    fn batch(&mut self) -> Batch<'_> {
+        Batch::new(&self.buffer[..self.filled], &mut self.shapes)
+    }
+
+    #[inline]
+    fn count(&self) -> Count {
+        count(&self.buffer[..self.filled])
+    }
+
+    /// Older kernels (before about 6.6) hand over a stamp only if somebody has packets stamped as they arrive.
+    /// Where the first packet has none, we are somebody; the few until then carry the time of their arrival here.
+    #[inline]
+    fn settle(&mut self) -> io::Result<()> {
+        if !self.stamps_known
+            && let Some(stamped) = first_is_stamped(&self.buffer[..self.filled])
+        {
+            self.stamps_known = true;
+            if !stamped {
+                socket::set_timestamps(socket::borrow(&self.socket))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn detach(&mut self) -> io::Result<()> {
+        self.send(
+            NlmF::ACK,
+            [bytes(NfLogCfg::Cmd.into(), &[LogCmd::Unbind.into()])],
+        )?;
+        self.detaching = Detaching::Asked;
+        Ok(())
+    }
+
+    fn detach_refused(&mut self) -> Option<io::Error> {
+        match std::mem::replace(&mut self.detaching, Detaching::Asked) {
+            Detaching::Answered(answer) => answer.err(),
+            _ => None,
+        }
+    }
+
+    fn dropped_datagrams(&self) -> u64 {
+        socket::dropped_datagrams(socket::borrow(&self.socket)).map_or(0, u64::from)
+    }
+
+    fn truncated_datagrams(&self) -> u64 {
+        self.truncated
+    }
+}
+
+/// Whether the first packet of a datagram has the kernel's time stamp. `None` without a packet, or where its hook
+/// is one behind which no kernel gives a stamp.
+#[cold]
+fn first_is_stamped(datagram: &[u8]) -> Option<bool> {
+    let mut messages = Messages::new(datagram).flatten();
+    let first = messages.find(|message| message.kind == message::PACKET)?;
+    let packet = message::parse(&first).ok()?;
+    (packet.hook <= HOOK_FORWARD).then_some(packet.stamp_us.is_some())
+}
+
+/// Counts the packets of a datagram without looking into them.
+#[inline]
+pub fn count(datagram: &[u8]) -> Count {
+    let mut count = Count::default();
+    for message in Messages::new(datagram) {
+        match message {
+            Ok(message) if message.kind == message::PACKET => {
+                if count.first_sequence.is_none() {
+                    count.first_sequence = message::parse(&message)
+                        .ok()
+                        .and_then(|packet| packet.sequence);
+                    count.unnumbered += u64::from(count.first_sequence.is_none());
+                }
+                count.packets += 1;
+            }
+            Ok(_) => {}
+            Err(_) => count.malformed = true,
+        }
+    }
+    count
+}
+
+/// The packets of one datagram.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    messages: Messages<'a>,
+    shapes: &'a mut Shapes,
+    packet: Packet<'a>,
+}
+
+impl<'a> Batch<'a> {
+    /// The packets in `datagram`, as the kernel sent it. `shapes` are those of the group's earlier
+    /// datagrams.
+    #[inline]
+    pub fn new(datagram: &'a [u8], shapes: &'a mut Shapes) -> Self {
+        Batch {
+            messages: Messages::new(datagram),
+            shapes,
+            packet: Packet::default(),
+        }
+    }
+}
+
+impl Walk for Batch<'_> {
+    fn next(&mut self) -> Option<Item<'_>> {
+        loop {
+            let rest = self.messages.rest();
+            if let Some(place) = self.shapes.find(rest)
+                && let Some(shape) = self.shapes.get(place)
+                && let Some((twin, behind)) = shape.read(rest)
+            {
+                self.messages = Messages::new(behind);
+                self.packet = Packet {
+                    shape: Some(place),
+                    ..shape.packet(&twin, rest)
+                };
+                return Some(Item::Packet(&self.packet));
+            }
+            let parsed = match self.messages.next()? {
+                Ok(message) if message.kind == message::PACKET => message::parse(&message),
+                Ok(_) => continue, // the end of the datagram, an acknowledgement
+                Err(error) => Err(error),
+            };
+            return Some(match parsed {
+                Ok(packet) => {
+                    let shape = self.shapes.learn(rest, &packet);
+                    self.packet = Packet { shape, ..packet };
+                    Item::Packet(&self.packet)
+                }
+                Err(error) => Item::Malformed(error),
+            });
+        }
+    }
+
+    #[inline]
+    fn shape(&mut self) -> Option<usize> {
+        self.shapes.find(self.messages.rest())
+    }
+
+    #[inline]
+    fn twins(&mut self, shape: usize, mut take: impl FnMut(Twin<'_>) -> bool) {
+        let Some(shape) = self.shapes.get(shape) else {
+            return;
+        };
+        let mut rest = self.messages.rest();
+        while let Some((twin, behind)) = shape.read(rest) {
+            if !take(twin) {
+                break;
+            }
+            rest = behind;
+        }
+        self.messages = Messages::new(rest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::message::attribute;
+    use super::*;
+
+    /// A packet message: its header (IPv4, at `hook`), a payload, and a time stamp or not.
+    fn datagram(hook: u8, stamp: Option<[u8; 16]>) -> Vec<u8> {
+        let put = |out: &mut Vec<u8>, kind: u16, value: &[u8]| {
+            let len = u16::try_from(value.len() + 4).unwrap();
+            out.extend(len.to_ne_bytes());
+            out.extend(kind.to_ne_bytes());
+            out.extend(value);
+        };
+        let mut body = vec![2, 0, 0, 5];
+        put(&mut body, attribute::PACKET_HDR, &[8, 0, hook, 0]);
+        if let Some(stamp) = stamp {
+            put(&mut body, attribute::TIMESTAMP, &stamp);
+        }
+        put(&mut body, attribute::PAYLOAD, &[0x45; 20]);
+        let mut message = u32::try_from(16 + body.len())
+            .unwrap()
+            .to_ne_bytes()
+            .to_vec();
+        message.extend(message::PACKET.to_ne_bytes());
+        message.extend([0; 10]);
+        message.extend(body);
+        message
+    }
+
+    #[test]
+    fn a_kernel_that_stamps_by_itself_is_told_from_one_that_is_to_be_asked() {
+        // Seconds and microseconds.
+        let stamp = [0, 0, 0, 0, 0x65, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7];
+        assert_eq!(first_is_stamped(&datagram(0, Some(stamp))), Some(true));
+        assert_eq!(first_is_stamped(&datagram(0, None)), Some(false));
+        assert_eq!(first_is_stamped(&datagram(HOOK_FORWARD + 1, None)), None);
+        assert_eq!(first_is_stamped(b""), None);
+    }
+}
