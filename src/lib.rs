@@ -51,7 +51,7 @@
 //!             Item::Malformed(why) => eprintln!("passed over: {why}"),
 //!         }
 //!     }
-//!     group.settle()?;
+//!     group.finish_batch()?;
 //! }
 //! # #[allow(unreachable_code)]
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -24,8 +24,8 @@ pub struct Packet<'a> {
     pub sequence: Option<u32>,
     /// The packet's whole length from its network header on, where the source knows it (NFQUEUE).
     pub network_len: Option<u32>,
-    /// Where its shape stands among those of its source, if it has one ([`Walk`](crate::source::Walk)).
-    pub shape: Option<usize>,
+    /// Where its template stands among those of its source, if it has one ([`Walk`](crate::source::Walk)).
+    pub template: Option<usize>,
     /// `skb->mark`; 0 is none.
     pub mark: u32,
     /// The device it came in by; 0 is none.
@@ -50,7 +50,7 @@ pub struct Packet<'a> {
 
 /// A packet that is like an earlier one of its source in everything but this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Twin<'a> {
+pub struct TemplateHit<'a> {
     /// [`Packet::payload`]
     pub payload: &'a [u8],
     /// [`Packet::hw_header`]: an Ethernet header's length of it, or none where the other has none.
@@ -67,8 +67,8 @@ pub struct Twin<'a> {
     pub ifindex_in: u32,
 }
 
-impl<'a> Twin<'a> {
-    /// All of the packet, of which `other` is a twin.
+impl<'a> TemplateHit<'a> {
+    /// All of the packet, of which `other` is a hit.
     #[inline]
     pub fn packet(&self, other: &Packet<'a>) -> Packet<'a> {
         Packet {

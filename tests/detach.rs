@@ -11,8 +11,7 @@ use common::{
     LWNFLOG, Running, lab, load_capture_rules, number, run, temp_dir, under_traffic, until,
 };
 use lwnflog::account::Account;
-use lwnflog::capture::{Capture, Control, Outcome};
-use lwnflog::format::pcap::Pcap;
+use lwnflog::capture::{Capture, Control, Discard, Outcome};
 use lwnflog::lab::{Lab, Traffic};
 use lwnflog::nft::{RuleSpec, iptables_queue_command};
 use lwnflog::source::Source;
@@ -27,7 +26,7 @@ fn without_right<S: Source>(source: S, control: Arc<Control>, account: Arc<Accou
     sets.effective.remove(CapabilitySet::NET_ADMIN);
     sets.permitted.remove(CapabilitySet::NET_ADMIN);
     set_capabilities(None, sets).unwrap();
-    Capture::<S, Pcap>::new(source, None, control, account).run()
+    Capture::new(source, Discard, control, account).run()
 }
 
 /// Everything to queue 5, by iptables: not every kernel has nftables' `queue`.

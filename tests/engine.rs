@@ -14,24 +14,24 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use common::datagrams::{real_datagrams, twin_of};
+use common::datagrams::{hit_of, real_datagrams};
 use common::files::{Contents, packet_places, parse};
 use common::until;
 use lwnflog::account::Account;
-use lwnflog::capture::{Capture, Control, Outcome, Writer};
+use lwnflog::capture::{Capture, Command, Control, Discard, FileSink, Outcome};
 use lwnflog::format::pcap::Pcap;
 use lwnflog::format::pcapng::PcapNg;
 use lwnflog::format::pcapng::block::fill;
 use lwnflog::format::{Format, Interfaces, LinkType};
 use lwnflog::netlink::{Attributes, Messages};
-use lwnflog::packet::{Packet, Twin};
+use lwnflog::packet::{Packet, TemplateHit};
 use lwnflog::ring::recovery::repair_bytes;
 use lwnflog::ring::{Access, Ring, RingConfig, Store, segment_bytes_for};
-use lwnflog::source::SHAPES;
+use lwnflog::source::TEMPLATES_MAX;
 use lwnflog::source::nflog::message::attribute;
-use lwnflog::source::nflog::template::Shapes;
+use lwnflog::source::nflog::template::Templates;
 use lwnflog::source::nflog::{self, count};
-use lwnflog::source::{Arrival, Count, Item, Source, Walk};
+use lwnflog::source::{Arrival, Count, Hits, Item, Source, Walk};
 use proptest::prelude::*;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -67,8 +67,8 @@ struct Script {
     /// Whether live files can be read (pcapng).
     check: bool,
     batch: Vec<(Scripted, Vec<u8>, u32)>,
-    /// The last packet walked of each shape, in whatever batch; devices share some.
-    firsts: [Packet<'static>; SHAPES],
+    /// The last packet walked of each template, in whatever batch; devices share some.
+    firsts: [Packet<'static>; TEMPLATES_MAX],
     sequence: u32,
     /// Numbers of the packets handed over so far that are to be in files.
     given: Vec<u32>,
@@ -94,7 +94,7 @@ impl Script {
 struct Walking<'a> {
     rest: std::slice::Iter<'a, (Scripted, Vec<u8>, u32)>,
     packet: Packet<'a>,
-    firsts: &'a mut [Packet<'static>; SHAPES],
+    firsts: &'a mut [Packet<'static>; TEMPLATES_MAX],
 }
 
 fn packet<'a>(given: &'a (Scripted, Vec<u8>, u32)) -> Packet<'a> {
@@ -112,39 +112,56 @@ fn without_payload((scripted, _, number): &(Scripted, Vec<u8>, u32)) -> Packet<'
         mark: scripted.mark,
         ifindex_in: scripted.ifindex,
         protocol: if scripted.foreign { 0x86dd } else { 0x0800 },
-        shape: Some(scripted.ifindex as usize % SHAPES),
+        template: Some(scripted.ifindex as usize % TEMPLATES_MAX),
         ..Packet::default()
     }
 }
 
 impl<'a> Walking<'a> {
-    /// The next packet's shape, if it is a twin of the last one walked of that shape.
-    fn next_twin(&self) -> Option<(usize, Twin<'a>)> {
+    /// The next packet's template, if it is a hit of the last one walked of that template.
+    fn next_hit(&self) -> Option<(usize, TemplateHit<'a>)> {
         let packet = packet(self.rest.as_slice().first()?);
-        let (shape, twin) = (packet.shape?, twin_of(&packet)?);
-        (twin.packet(&self.firsts[shape]) == packet).then_some((shape, twin))
+        let (template, hit) = (packet.template?, hit_of(&packet)?);
+        (hit.packet(&self.firsts[template]) == packet).then_some((template, hit))
     }
 }
 
-impl Walk for Walking<'_> {
+impl<'a> Walk for Walking<'a> {
+    type Hits<'h>
+        = WalkingHits<'h, 'a>
+    where
+        Self: 'h;
+
     fn next(&mut self) -> Option<Item<'_>> {
         let given = self.rest.next()?;
         self.packet = packet(given);
-        self.firsts[self.packet.shape.unwrap()] = without_payload(given);
+        self.firsts[self.packet.template.unwrap()] = without_payload(given);
         Some(Item::Packet(&self.packet))
     }
 
-    fn shape(&mut self) -> Option<usize> {
-        Some(self.next_twin()?.0)
+    fn template(&mut self) -> Option<usize> {
+        Some(self.next_hit()?.0)
     }
 
-    fn twins(&mut self, wanted: usize, mut take: impl FnMut(Twin<'_>) -> bool) {
-        while let Some((shape, twin)) = self.next_twin()
-            && shape == wanted
-            && take(twin)
-        {
-            self.rest.next();
-        }
+    fn hits(&mut self, template: usize) -> Option<WalkingHits<'_, 'a>> {
+        let batch = self;
+        Some(WalkingHits { batch, template })
+    }
+}
+
+struct WalkingHits<'h, 'a> {
+    batch: &'h mut Walking<'a>,
+    template: usize,
+}
+
+impl Hits for WalkingHits<'_, '_> {
+    fn peek(&mut self) -> Option<TemplateHit<'_>> {
+        let (template, hit) = self.batch.next_hit()?;
+        (template == self.template).then_some(hit)
+    }
+
+    fn pass(&mut self) {
+        self.batch.rest.next();
     }
 }
 
@@ -163,7 +180,7 @@ impl Source for Script {
                 self.prepare(batch);
                 return Ok(Arrival::Batch);
             }
-            Some(Step::Rotate) => self.control.rotate(),
+            Some(Step::Rotate) => drop(self.control.ask(Command::Rotate)),
             Some(Step::Nothing) => {}
             None => self.control.stop(),
         }
@@ -240,13 +257,8 @@ fn assert_files_hold(dir: &Path, given: &[u32]) {
     });
 }
 
-/// A writer of files in `dir`.
-fn writer<F: Format>(
-    dir: &Path,
-    format: F,
-    file_bytes: u64,
-    segment_bytes: usize,
-) -> Option<Writer<F>> {
+/// A sink of files in `dir`.
+fn sink<F: Format>(dir: &Path, format: F, file_bytes: u64, segment_bytes: usize) -> FileSink<F> {
     let config = RingConfig {
         dir: dir.to_owned(),
         name: "g5".to_owned(),
@@ -258,13 +270,7 @@ fn writer<F: Format>(
     };
     let store = Store::open(dir, "g5", F::EXTENSION, Access::default()).unwrap();
     let ring = Ring::open(config, store, mpsc::channel().0).unwrap();
-    let (link, snaplen) = (LinkType::Ethernet, SNAPLEN);
-    Some(Writer {
-        format,
-        ring,
-        link,
-        snaplen,
-    })
+    FileSink::new(format, ring, LinkType::Ethernet, SNAPLEN)
 }
 
 fn capture<F: Format>(
@@ -281,12 +287,12 @@ fn capture<F: Format>(
         dir: dir.to_owned(),
         check: F::SKIPPABLE,
         batch: Vec::new(),
-        firsts: [Packet::default(); SHAPES],
+        firsts: [Packet::default(); TEMPLATES_MAX],
         sequence: 0,
         given: Vec::new(),
     };
-    let writer = writer(dir, format, file_bytes, segment_bytes);
-    Capture::new(script, writer, control, Arc::new(Account::default())).run()
+    let sink = sink(dir, format, file_bytes, segment_bytes);
+    Capture::new(script, sink, control, Arc::new(Account::default())).run()
 }
 
 fn pcapng(segment_bytes: usize) -> PcapNg {
@@ -467,7 +473,7 @@ proptest! {
 struct Recorded {
     datagrams: VecDeque<Vec<u8>>,
     now: Vec<u8>,
-    shapes: Shapes,
+    templates: Templates,
     first_sequence: u32,
     control: Arc<Control>,
 }
@@ -487,7 +493,7 @@ impl Source for Recorded {
     }
 
     fn batch(&mut self) -> nflog::Batch<'_> {
-        nflog::Batch::new(&self.now, &mut self.shapes)
+        nflog::Batch::new(&self.now, &mut self.templates)
     }
 
     fn count(&self) -> Count {
@@ -540,16 +546,18 @@ fn packets_without_a_number_are_in_the_account() {
             let source = Recorded {
                 datagrams: [bytes.clone()].into(),
                 now: Vec::new(),
-                shapes: Shapes::default(),
+                templates: Templates::default(),
                 first_sequence: first + u32::try_from(unnumbered).unwrap(),
                 control: Arc::clone(&control),
             };
-            let writer = match discard {
-                true => None,
-                false => writer(dir.path(), pcapng(1 << 18), 1 << 20, 1 << 18),
-            };
             let account = Arc::new(Account::default());
-            let tally = Capture::new(source, writer, control, account).run().tally;
+            let outcome = if discard {
+                Capture::new(source, Discard, control, account).run()
+            } else {
+                let sink = sink(dir.path(), pcapng(1 << 18), 1 << 20, 1 << 18);
+                Capture::new(source, sink, control, account).run()
+            };
+            let tally = outcome.tally;
             assert_eq!(tally.received, packets);
             assert_eq!((tally.numbered, tally.overrun), (packets, 0));
             assert_eq!(tally.written + tally.discarded, packets);
@@ -576,10 +584,10 @@ const MIB: usize = 1 << 20;
 
 impl Pages {
     fn new(dir: &Path, file_bytes: u64) -> Pages {
-        let writer = writer(dir, pcapng(1 << 18), file_bytes, 1 << 18).unwrap();
+        let sink = sink(dir, pcapng(1 << 18), file_bytes, 1 << 18);
         let mut block = vec![0; 4096];
         fill(&mut block);
-        let Writer { format, ring, .. } = writer;
+        let (format, ring) = sink.into_parts();
         Pages {
             ring,
             format,
@@ -657,7 +665,7 @@ struct Repeated {
     datagram: Vec<u8>,
     /// Where in it numbers and interfaces' indexes are.
     places: Vec<(usize, usize)>,
-    shapes: Shapes,
+    templates: Templates,
     sequence: u32,
     interfaces: u32,
     left: u32,
@@ -686,7 +694,7 @@ impl Repeated {
         Repeated {
             datagram: datagram.to_vec(),
             places,
-            shapes: Shapes::default(),
+            templates: Templates::default(),
             sequence: 0,
             interfaces,
             left: datagrams,
@@ -714,7 +722,7 @@ impl Source for Repeated {
     }
 
     fn batch(&mut self) -> nflog::Batch<'_> {
-        nflog::Batch::new(&self.datagram, &mut self.shapes)
+        nflog::Batch::new(&self.datagram, &mut self.templates)
     }
 
     fn count(&self) -> Count {
@@ -746,8 +754,8 @@ fn cost_by_number_of_interfaces() {
             let control = Arc::new(Control::new(None));
             let source = Repeated::new(interfaces, 5_000, &control);
             let packets = source.places.len() * 5_000;
-            let writer = writer(dir.path(), pcapng(65_536), 32 << 20, 65_536);
-            let capture = Capture::new(source, writer, control, Arc::new(Account::default()));
+            let sink = sink(dir.path(), pcapng(65_536), 32 << 20, 65_536);
+            let capture = Capture::new(source, sink, control, Arc::new(Account::default()));
             // Of the capturing thread alone: files are made ready by another.
             let begun = clock_gettime(ClockId::ThreadCPUTime);
             let outcome = capture.run();

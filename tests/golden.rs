@@ -6,7 +6,7 @@ mod common;
 
 use std::num::NonZeroU64;
 
-use common::datagrams::twin_of;
+use common::datagrams::hit_of;
 use common::files::{Contents, Record, parse};
 use lwnflog::format::pcap::Pcap;
 use lwnflog::format::pcapng::PcapNg;
@@ -93,14 +93,14 @@ fn record<F: Format>(
     bytes[..HEAD_BYTES].copy_from_slice(&head);
     // The fast way, where there is one, makes the same bytes.
     if lost_before == 0
-        && let Some(twin) = twin_of(packet)
-        && let Some((plan, options)) = F::plan(packet, link, snaplen, interface)
+        && let Some(hit) = hit_of(packet)
+        && let Some((template, options)) = F::template(packet, link, snaplen, interface)
     {
-        let body = plan.body(&twin);
-        let mut planned = vec![0xee; F::planned_bytes(&plan, options.bytes(), body)];
-        let head = F::encode_planned(&plan, options.bytes(), &twin, body, (&mut planned).into());
-        planned[..HEAD_BYTES].copy_from_slice(&head);
-        assert_eq!(planned, bytes);
+        let body = template.body(&hit);
+        let mut out = vec![0xee; F::hit_bytes(&template, options.bytes(), body)];
+        let head = F::encode_hit(&template, options.bytes(), &hit, body, (&mut out).into());
+        out[..HEAD_BYTES].copy_from_slice(&head);
+        assert_eq!(out, bytes);
     }
     (declaration, bytes)
 }
@@ -113,7 +113,7 @@ fn begin<F: Format>(format: &mut F) -> Vec<u8> {
 
 /// `record` compares the fast way with the other where there is one: here it has to be.
 #[test]
-fn plain_marked_and_prefixed_packets_have_plans() {
+fn plain_marked_and_prefixed_packets_have_templates() {
     let marked = Packet {
         mark: 0x2a,
         prefix: &[b'p'; 127],
@@ -126,8 +126,8 @@ fn plain_marked_and_prefixed_packets_have_plans() {
     };
     for packet in [packet(), marked, headerless] {
         for link in [LinkType::Ethernet, LinkType::Ip] {
-            assert!(PcapNg::plan(&packet, link, 128, 0).is_some());
-            assert!(Pcap::plan(&packet, link, 128, 0).is_some());
+            assert!(PcapNg::template(&packet, link, 128, 0).is_some());
+            assert!(Pcap::template(&packet, link, 128, 0).is_some());
             record(&mut pcapng(link, 128), &packet, link, 128, 0);
             record(&mut Pcap::new(link, 128), &packet, link, 128, 0);
         }

@@ -10,7 +10,7 @@ use std::sync::{Arc, mpsc};
 
 use common::{lab, namespace, nft, run_in, send_frames, until};
 use lwnflog::account::Account;
-use lwnflog::capture::{Capture, Control, Writer};
+use lwnflog::capture::{Capture, Control, Discard, FileSink, Outcome};
 use lwnflog::format::pcapng::PcapNg;
 use lwnflog::format::{Format, Interfaces, LinkType};
 use lwnflog::lab::{Lab, Marker, Namespace, RX, Traffic};
@@ -58,7 +58,7 @@ fn take(hook: &mut Hook, seen: &mut Vec<Seen>) {
             sequence: packet.sequence.unwrap(),
         });
     }
-    hook.settle().unwrap();
+    hook.finish_batch().unwrap();
 }
 
 /// Detaches, and reads what there is. The account has to come out to the packet.
@@ -686,7 +686,7 @@ fn the_verifier_takes_every_combination() {
 const SNAPLEN: u32 = 128;
 
 /// What the engine needs to write files.
-fn writer(dir: &std::path::Path, file_bytes: u64) -> Writer<PcapNg> {
+fn sink(dir: &std::path::Path, file_bytes: u64) -> FileSink<PcapNg> {
     let segment_bytes = segment_bytes_for(PcapNg::record_bytes_max(SNAPLEN as usize));
     let names = Interfaces::new(|_| Some("rx".to_owned()));
     let format = PcapNg::new(
@@ -708,11 +708,16 @@ fn writer(dir: &std::path::Path, file_bytes: u64) -> Writer<PcapNg> {
     let store = Store::open(dir, "hook", PcapNg::EXTENSION, Access::default()).unwrap();
     let (to_me, notices) = mpsc::channel();
     std::mem::forget(notices);
-    Writer {
-        format,
-        ring: Ring::open(config, store, to_me).unwrap(),
-        link: LinkType::Ethernet,
-        snaplen: SNAPLEN,
+    let ring = Ring::open(config, store, to_me).unwrap();
+    FileSink::new(format, ring, LinkType::Ethernet, SNAPLEN)
+}
+
+/// Captures into files, or into nothing.
+fn capture(hook: Hook, sink: Option<FileSink<PcapNg>>, control: Arc<Control>) -> Outcome {
+    let account = Arc::new(Account::default());
+    match sink {
+        Some(sink) => Capture::new(hook, sink, control, account).run(),
+        None => Capture::new(hook, Discard, control, account).run(),
     }
 }
 
@@ -721,12 +726,12 @@ fn writer(dir: &std::path::Path, file_bytes: u64) -> Writer<PcapNg> {
 fn the_engine_writes_it_into_a_ring_of_files() {
     for discard in [false, true] {
         let (lab, tmp) = (lab(), common::temp_dir());
-        let writer = (!discard).then(|| writer(tmp.path(), 4 << 20));
+        let sink = (!discard).then(|| sink(tmp.path(), 4 << 20));
         let copy = LinkType::Ethernet.copy_range_bytes(SNAPLEN);
         let hook = open(lab.receiver(), HookConfig::new(HookPoint::Prerouting, copy));
-        let (control, account) = (Arc::new(Control::new(None)), Arc::new(Account::default()));
-        let capture = Capture::new(hook, writer, Arc::clone(&control), Arc::clone(&account));
-        let thread = std::thread::spawn(move || capture.run());
+        let control = Arc::new(Control::new(None));
+        let asked = Arc::clone(&control);
+        let thread = std::thread::spawn(move || capture(hook, sink, asked));
         Traffic::new(200, 10_000)
             .rate(Some(50_000))
             .send(&lab, None)
@@ -763,14 +768,14 @@ fn what_the_reader_takes() {
     for round in 0..6 {
         let (lab, tmp) = (lab(), common::temp_dir());
         let discard = round % 3 == 2;
-        let writer = (!discard).then(|| writer(tmp.path(), 100 << 20));
+        let sink = (!discard).then(|| sink(tmp.path(), 100 << 20));
         let copy = LinkType::Ethernet.copy_range_bytes(64);
         let hook = open(lab.receiver(), HookConfig::new(HookPoint::Prerouting, copy));
-        let (control, account) = (Arc::new(Control::new(None)), Arc::new(Account::default()));
-        let capture = Capture::new(hook, writer, Arc::clone(&control), account);
+        let control = Arc::new(Control::new(None));
+        let asked = Arc::clone(&control);
         let thread = std::thread::spawn(move || {
             lwnflog::sys::cpu::pin_thread(1).unwrap();
-            let outcome = capture.run();
+            let outcome = capture(hook, sink, asked);
             let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
             (outcome, time.tv_sec * 1_000_000_000 + time.tv_nsec)
         });

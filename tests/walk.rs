@@ -12,7 +12,7 @@ use lwnflog::netlink::{Malformed, Messages};
 use lwnflog::packet::Packet;
 use lwnflog::source::nflog::Batch;
 use lwnflog::source::nflog::message::{self as nflog, attribute};
-use lwnflog::source::nflog::template::Shapes;
+use lwnflog::source::nflog::template::Templates;
 use lwnflog::source::{Item, Walk};
 use neli::nl::{NlPayload, Nlmsghdr};
 use neli::types::{Buffer, GenlBuffer};
@@ -202,8 +202,8 @@ fn vlan_by_neli(nested: &[u8]) -> Option<Option<[u8; 4]>> {
 /// What our walk finds: each packet, or that it is malformed.
 fn by_walk(datagram: &[u8]) -> Vec<Result<Said, Malformed>> {
     let mut found = Vec::new();
-    let mut shapes = Shapes::default();
-    let mut batch = Batch::new(datagram, &mut shapes);
+    let mut templates = Templates::default();
+    let mut batch = Batch::new(datagram, &mut templates);
     while let Some(item) = batch.next() {
         found.push(match item {
             Item::Packet(packet) => Ok(Said::from(packet)),

@@ -1,15 +1,49 @@
-//! What other threads ask of the capturing threads: stop, go on to the next file, a number of packets.
+//! What other threads ask of the capturing threads: to stop, to record so many packets, and commands with
+//! answers.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Mutex, PoisonError};
+
+/// What a capture can be asked to do while it runs. It looks once a batch, or every tenth of a second where no
+/// packet comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Go on to the next file.
+    Rotate,
+    /// Look up the names of interfaces again: some have come, gone or changed.
+    CheckNames,
+}
+
+/// What became of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// There was nothing to do: the live file holds no packet, or there is none.
+    NothingToDo,
+}
+
+/// A command on its way, and where its answer goes.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) command: Command,
+    answer: Sender<Answer>,
+}
+
+impl Request {
+    /// Answers it. Whether anybody waits for that is not the capture's business.
+    pub(super) fn answer(self, answer: Answer) {
+        let _ = self.answer.send(answer);
+    }
+}
 
 /// What other threads ask of the capturing threads. One value serves all of them.
 #[derive(Debug, Default)]
 pub struct Control {
     stop: AtomicBool,
-    /// Grows by one with each request to go on to the next file.
-    rotations: AtomicU64,
-    /// Grows by one when interfaces have come, gone or changed.
-    link_changes: AtomicU64,
+    /// One for each capture.
+    captures: Mutex<Vec<Sender<Request>>>,
     /// Reaching the count does not stop: somebody watches for it, and has something to do first.
     watched: bool,
     /// Packets that may still be recorded, plus one; 0 is no limit.
@@ -53,20 +87,24 @@ impl Control {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Asks each capturing thread to go on to the next file, if the live one holds packets.
-    pub fn rotate(&self) {
-        self.rotations.fetch_add(1, Ordering::Relaxed);
+    /// Asks each capture for something. The answers come in any order, one of each capture that has not ended
+    /// before; a caller that does not care drops them.
+    pub fn ask(&self, command: Command) -> Receiver<Answer> {
+        let (to_caller, answers) = mpsc::channel();
+        let mut captures = self.captures.lock().unwrap_or_else(PoisonError::into_inner);
+        captures.retain(|capture| {
+            let answer = to_caller.clone();
+            capture.send(Request { command, answer }).is_ok()
+        });
+        answers
     }
 
-    /// Says that interfaces have come, gone or changed: names are to be looked up again.
-    pub fn links_changed(&self) {
-        self.link_changes.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How often interfaces have changed.
-    #[inline]
-    pub(super) fn link_changes(&self) -> u64 {
-        self.link_changes.load(Ordering::Relaxed)
+    /// Where the commands to one capture arrive.
+    pub(super) fn subscribe(&self) -> Receiver<Request> {
+        let (sender, requests) = mpsc::channel();
+        let mut captures = self.captures.lock().unwrap_or_else(PoisonError::into_inner);
+        captures.push(sender);
+        requests
     }
 
     /// Whether any number of packets may be recorded.
@@ -102,10 +140,28 @@ impl Control {
             Err(_) => 0,
         }
     }
+}
 
-    /// How many requests to go on to the next file there have been.
-    #[inline]
-    pub(super) fn rotations(&self) -> u64 {
-        self.rotations.load(Ordering::Relaxed)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_capture_answers_once() {
+        let control = Control::new(None);
+        let (first, second) = (control.subscribe(), control.subscribe());
+        let answers = control.ask(Command::Rotate);
+        for (requests, answer) in [(&first, Answer::Done), (&second, Answer::NothingToDo)] {
+            let request = requests.try_recv().unwrap();
+            assert_eq!(request.command, Command::Rotate);
+            request.answer(answer);
+        }
+        let all: Vec<_> = answers.into_iter().collect();
+        assert_eq!(all, [Answer::Done, Answer::NothingToDo]);
+        // One that has ended is not waited for.
+        drop(first);
+        let answers = control.ask(Command::CheckNames);
+        second.try_recv().unwrap().answer(Answer::Done);
+        assert_eq!(answers.into_iter().count(), 1);
     }
 }

@@ -1,23 +1,33 @@
-//! The capturing thread's loop: receive, walk, encode, append; commit once a batch.
+//! The capturing thread's loop: receive, record, commit once a batch.
+//!
+//! ```text
+//!   Capture::run          the loop: a batch, then what was asked of it meanwhile
+//!      Sink::take_batch   the file ring (files.rs), or nothing (sink.rs)
+//!         fast.rs         packets that hit a template: nearly all
+//!         files.rs        any other packet, one by one
+//! ```
 //!
 //! Between two receive calls it allocates nothing, takes no lock, logs nothing and makes no other
-//! system call, but where a device is met for the first time, a file is changed, or packets were lost.
+//! system call, but where an interface is met for the first time, a file is changed, or packets were lost.
 
 mod commands;
-mod recorder;
+mod fast;
+mod files;
 mod sink;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 
-pub use commands::Control;
-pub use sink::Writer;
+pub use commands::{Answer, Command, Control};
+pub use files::FileSink;
+pub use sink::{Discard, Progress, Sink};
 
-use crate::account::{Account, Sequence, Tally};
-use crate::format::Format;
-use crate::source::{Arrival, Item, Source, Walk};
-use recorder::{Plans, Recorder};
+use crate::account::{Account, Tally};
+use crate::ring::Figures;
+use crate::source::{Arrival, Source};
+use commands::Request;
 
 /// How a capture ended.
 #[derive(Debug)]
@@ -53,48 +63,30 @@ impl Outcome {
     }
 }
 
-/// One capture: a source, and a writer or none (`--discard`).
+/// One capture: a source, and what its packets go to.
 #[derive(Debug)]
-pub struct Capture<S, F> {
+pub struct Capture<S, K> {
     source: S,
-    writer: Option<Writer<F>>,
-    sequence: Sequence,
-    tally: Tally,
-    /// Packets lost since the last one that was recorded.
-    lost_before: u64,
-    /// Of the ring's lost records, those accounted for.
+    sink: K,
+    progress: Progress,
+    /// Of the sink's lost records, those accounted for.
     lost_records: u64,
-    /// No file could be had for this batch: it is not tried again before the next.
-    no_file: bool,
-    plans: Plans,
     explained_datagrams: u64,
-    rotations: u64,
-    link_changes: u64,
+    requests: Receiver<Request>,
     control: Arc<Control>,
     account: Arc<Account>,
 }
 
-impl<S: Source, F: Format> Capture<S, F> {
-    /// Puts a capture together. Without a writer packets are counted and thrown away.
-    pub fn new(
-        source: S,
-        writer: Option<Writer<F>>,
-        control: Arc<Control>,
-        account: Arc<Account>,
-    ) -> Self {
-        let sequence = Sequence::new(source.first_sequence());
+impl<S: Source, K: Sink> Capture<S, K> {
+    /// Puts a capture together. It does what `control` asks of it, and publishes its figures in `account`.
+    pub fn new(source: S, sink: K, control: Arc<Control>, account: Arc<Account>) -> Self {
         Capture {
+            progress: Progress::new(source.first_sequence()),
             source,
-            writer,
-            sequence,
-            tally: Tally::default(),
-            lost_before: 0,
+            sink,
             lost_records: 0,
-            no_file: false,
-            plans: Plans::default(),
             explained_datagrams: 0,
-            rotations: 0,
-            link_changes: 0,
+            requests: control.subscribe(),
             control,
             account,
         }
@@ -103,38 +95,34 @@ impl<S: Source, F: Format> Capture<S, F> {
     /// Captures until it is asked to stop, then detaches, takes what is left and ends the files.
     pub fn run(mut self) -> Outcome {
         // The first file is there, and valid, before the first packet is.
-        if let Some(writer) = &mut self.writer {
-            writer.ring.take_over();
-            writer.next_file();
-        }
+        self.sink.begin();
         self.commit();
         let mut error = self.until_stopped().err();
         if error.is_none() {
             error = self.drain().err();
         }
-        let detach_refused = self.source.detach_refused();
-        let dropped_datagrams = self.source.dropped_datagrams();
-        let truncated_datagrams = self.source.truncated_datagrams();
-        let files = match self.writer.take() {
-            Some(mut writer) => {
-                writer.append_end();
-                writer.ring.commit();
-                self.note_ring(writer.ring.figures());
-                // What of the last files is not there is known when they are finished.
-                let (files, figures) = writer.ring.close();
-                self.note_ring(figures);
-                files
-            }
-            None => Vec::new(),
-        };
-        self.account.publish(&self.tally);
+        self.sink.end();
+        self.commit();
+        let Capture {
+            mut source,
+            sink,
+            mut progress,
+            mut lost_records,
+            explained_datagrams,
+            account,
+            ..
+        } = self;
+        // What of the last files is not there is known when they are finished.
+        let (files, figures) = sink.close();
+        note_figures(&mut progress, &mut lost_records, figures);
+        account.publish(&progress.tally);
         Outcome {
-            tally: self.tally,
+            tally: progress.tally,
             files,
-            dropped_datagrams,
-            explained_datagrams: self.explained_datagrams,
-            truncated_datagrams,
-            detach_refused,
+            dropped_datagrams: source.dropped_datagrams(),
+            explained_datagrams,
+            truncated_datagrams: source.truncated_datagrams(),
+            detach_refused: source.detach_refused(),
             error,
         }
     }
@@ -143,9 +131,11 @@ impl<S: Source, F: Format> Capture<S, F> {
         while !self.control.stopping() {
             match self.source.receive(true)? {
                 Arrival::Batch => self.take_batch()?,
-                Arrival::Nothing => self.no_file = false,
+                Arrival::Nothing => self.sink.idle(),
             }
-            self.rotate_if_asked();
+            while let Ok(request) = self.requests.try_recv() {
+                self.obey(request);
+            }
         }
         Ok(())
     }
@@ -173,46 +163,19 @@ impl<S: Source, F: Format> Capture<S, F> {
     /// The hot path.
     #[inline]
     fn take_batch(&mut self) -> io::Result<()> {
-        self.no_file = false;
-        if self.writer.is_some() {
-            self.write_batch();
-        } else {
-            self.count_batch();
-        }
-        self.source.settle()?;
-        self.account.publish(&self.tally);
-        Ok(())
-    }
-
-    fn write_batch(&mut self) {
-        let received_before = self.tally.received;
-        let mut recorder = Recorder {
-            writer: &mut self.writer,
-            tally: &mut self.tally,
-            sequence: &mut self.sequence,
-            lost_before: &mut self.lost_before,
-            no_file: &mut self.no_file,
-            control: &self.control,
-            now_us: 0,
-            plans: &mut self.plans,
-        };
-        let overrun_before = recorder.tally.overrun;
-        let mut batch = self.source.batch();
-        loop {
-            recorder.take_twins(&mut batch);
-            match batch.next() {
-                Some(Item::Packet(packet)) => recorder.take(packet),
-                Some(Item::Malformed(_)) => recorder.pass_over(),
-                None => break,
-            }
-        }
-        recorder.settle_planned();
-        drop(batch);
-        if self.tally.overrun != overrun_before {
+        let Tally {
+            received, overrun, ..
+        } = self.progress.tally;
+        self.sink
+            .take_batch(&mut self.source, &mut self.progress, &self.control);
+        if self.progress.tally.overrun != overrun {
             self.explain_gap();
         }
-        self.tally.batches += u64::from(self.tally.received != received_before);
+        self.progress.tally.batches += u64::from(self.progress.tally.received != received);
         self.commit();
+        self.source.finish_batch()?;
+        self.account.publish(&self.progress.tally);
+        Ok(())
     }
 
     /// Notes that the datagrams lost so far show as a gap.
@@ -221,76 +184,41 @@ impl<S: Source, F: Format> Capture<S, F> {
         self.explained_datagrams = self.source.dropped_datagrams();
     }
 
-    /// Counting takes no look into packets: within one datagram the kernel numbers them without a
-    /// gap (it holds the group's lock), so the first number and the count say it all.
-    fn count_batch(&mut self) {
-        let count = self.source.count();
-        self.tally.received += count.packets;
-        let allowed = self.control.allow(count.packets);
-        self.tally.discarded += allowed;
-        self.tally.beyond_count += count.packets - allowed;
-        if count.malformed {
-            // What follows it in the datagram shows as a gap.
-            self.tally.received += 1;
-            self.tally.malformed += 1;
-        }
-        self.tally.batches += u64::from(count.packets != 0);
-        self.tally.numbered += count.packets + u64::from(count.malformed);
-        if let Some(first) = count.first_sequence {
-            let numbered = count.packets - count.unnumbered;
-            let missing = self
-                .sequence
-                .take(first, u32::try_from(numbered).unwrap_or(u32::MAX));
-            self.tally.overrun += missing;
-            self.tally.numbered += missing;
-            if count.malformed {
-                self.sequence.skip_one();
-            }
-            if missing != 0 {
-                self.explain_gap();
-            }
-        }
-    }
-
     #[inline]
     fn commit(&mut self) {
-        if let Some(writer) = &mut self.writer {
-            writer.ring.commit();
-            let figures = writer.ring.figures();
-            self.note_ring(figures);
-        }
+        self.sink.commit();
+        let figures = self.sink.figures();
+        note_figures(&mut self.progress, &mut self.lost_records, figures);
     }
 
-    fn note_ring(&mut self, figures: crate::ring::Figures) {
-        self.tally.bytes = figures.bytes;
-        self.tally.stalls = figures.stalls;
-        self.tally.stalled_us = u64::try_from(figures.stalled.as_micros()).unwrap_or(u64::MAX);
-        self.tally.files_begun = figures.files_begun;
-        // Records that a file could not keep were counted as written when they were appended.
-        let lost = figures.lost_records - self.lost_records;
-        self.lost_records = figures.lost_records;
-        self.tally.written -= lost;
-        self.tally.writer += lost;
-        self.lost_before += lost;
+    #[cold]
+    fn obey(&mut self, request: Request) {
+        let done = match request.command {
+            Command::Rotate => self.sink.rotate(),
+            Command::CheckNames => self.sink.check_names(),
+        };
+        self.commit();
+        self.account.publish(&self.progress.tally);
+        request.answer(if done {
+            Answer::Done
+        } else {
+            Answer::NothingToDo
+        });
     }
+}
 
-    #[inline]
-    fn rotate_if_asked(&mut self) {
-        let changes = self.control.link_changes();
-        if changes != self.link_changes {
-            self.link_changes = changes;
-            if let Some(writer) = &mut self.writer {
-                writer.format.check_names();
-            }
-        }
-        let asked = self.control.rotations();
-        if asked != self.rotations {
-            self.rotations = asked;
-            if let Some(writer) = &mut self.writer {
-                writer.rotate();
-                self.commit();
-                self.account.publish(&self.tally);
-            }
-        }
-    }
+/// Takes over what a sink has counted.
+#[inline]
+fn note_figures(progress: &mut Progress, lost_records: &mut u64, figures: Figures) {
+    let tally = &mut progress.tally;
+    tally.bytes = figures.bytes;
+    tally.stalls = figures.stalls;
+    tally.stalled_us = u64::try_from(figures.stalled.as_micros()).unwrap_or(u64::MAX);
+    tally.files_begun = figures.files_begun;
+    // Records that a file could not keep were counted as written when they were appended.
+    let lost = figures.lost_records - *lost_records;
+    *lost_records = figures.lost_records;
+    tally.written -= lost;
+    tally.writer += lost;
+    progress.lost_before += lost;
 }

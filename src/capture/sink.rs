@@ -1,72 +1,114 @@
-//! Where packets go: a format and a ring, and the blocks that every file begins and ends with.
+//! What packets go to: the file ring ([`FileSink`](super::FileSink)), or nothing ([`Discard`]).
 
-use crate::format::{Format, LinkType};
-use crate::packet::Packet;
-use crate::ring::Ring;
+use std::path::PathBuf;
 
-/// Where packets go.
+use super::Control;
+use crate::account::{Sequence, Tally};
+use crate::ring::Figures;
+use crate::source::Source;
+
+/// A capture's figures so far, and where it is in its source's numbers.
 #[derive(Debug)]
-pub struct Writer<F> {
-    /// The format of its files.
-    pub format: F,
-    /// Its files.
-    pub ring: Ring,
-    /// What records hold.
-    pub link: LinkType,
-    /// Bytes of a frame that are written at the most.
-    pub snaplen: u32,
+pub struct Progress {
+    /// What became of the packets.
+    pub tally: Tally,
+    /// The next number of the source.
+    pub sequence: Sequence,
+    /// Packets lost since the last one that was recorded.
+    pub lost_before: u64,
 }
 
-impl<F: Format> Writer<F> {
-    /// Declares the interface of a packet in the live file: its block stands before its first record there. Where
-    /// there is no room for it, in the next file. `None` where there is no file.
-    #[cold]
-    pub(super) fn declare(&mut self, packet: &Packet<'_>) -> Option<usize> {
-        for last_try in [false, true] {
-            let block = self.format.declare(packet);
-            self.ring.keep_for_end(self.format.end_bytes());
-            if self.ring.append_block(&block) {
-                return self.format.interface(packet.ifindex());
-            }
-            if last_try || !self.next_file() {
-                break;
-            }
-        }
-        None
-    }
-
-    /// Ends the live file, if there is one, and begins the next.
-    #[cold]
-    pub(super) fn next_file(&mut self) -> bool {
-        self.append_end();
-        self.ring.next_file() && self.begin_file()
-    }
-
-    /// Ends the live file, if it holds a packet, and begins the next. Where that is not there yet, the next packet
-    /// waits for it.
-    #[cold]
-    pub(super) fn rotate(&mut self) {
-        if self.ring.has_records() {
-            self.append_end();
-            if self.ring.rotate() {
-                self.begin_file();
-            }
+impl Progress {
+    /// Nothing yet of a source whose first number is `first_sequence`.
+    pub(super) fn new(first_sequence: u32) -> Progress {
+        Progress {
+            tally: Tally::default(),
+            sequence: Sequence::new(first_sequence),
+            lost_before: 0,
         }
     }
+}
 
-    fn begin_file(&mut self) -> bool {
-        let Writer { format, ring, .. } = self;
-        ring.keep_for_end(format.end_bytes());
-        let mut fits = true;
-        format.begin(&mut |block| fits &= ring.append_block(block));
-        fits
+/// What packets go to. The capturing thread owns it.
+pub trait Sink {
+    /// Makes ready for the first packet.
+    fn begin(&mut self);
+
+    /// Takes the packets of the source's batch, and accounts for each of them.
+    fn take_batch<S: Source>(&mut self, source: &mut S, progress: &mut Progress, control: &Control);
+
+    /// Nothing came for a while.
+    fn idle(&mut self) {}
+
+    /// Makes what was taken visible to readers.
+    fn commit(&mut self) {}
+
+    /// Goes on to the next file. False where there is nothing that would end.
+    fn rotate(&mut self) -> bool {
+        false
     }
 
-    /// Appends the blocks that end a file.
-    pub(super) fn append_end(&mut self) {
-        let Writer { format, ring, .. } = self;
-        if ring.has_records() {
-            format.end(&mut |block| ring.append_end(block));
+    /// Looks up the names of interfaces again. False where there are none.
+    fn check_names(&mut self) -> bool {
+        false
+    }
+
+    /// Ends what packets went to.
+    fn end(&mut self);
+
+    /// What it has counted; nothing where it has nothing to count.
+    fn figures(&self) -> Figures;
+
+    /// Gives up what packets went to: its files, oldest first, and its last figures.
+    fn close(self) -> (Vec<PathBuf>, Figures);
+}
+
+/// Counts packets and throws them away (`--discard`).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Discard;
+
+impl Sink for Discard {
+    fn begin(&mut self) {}
+
+    /// Counting takes no look into packets: within one datagram the kernel numbers them without a
+    /// gap (it holds the group's lock), so the first number and the count say it all.
+    fn take_batch<S: Source>(
+        &mut self,
+        source: &mut S,
+        progress: &mut Progress,
+        control: &Control,
+    ) {
+        let count = source.count();
+        let tally = &mut progress.tally;
+        tally.received += count.packets;
+        let allowed = control.allow(count.packets);
+        tally.discarded += allowed;
+        tally.beyond_count += count.packets - allowed;
+        if count.malformed {
+            // What follows it in the datagram shows as a gap.
+            tally.received += 1;
+            tally.malformed += 1;
         }
+        tally.numbered += count.packets + u64::from(count.malformed);
+        if let Some(first) = count.first_sequence {
+            let numbered = count.packets - count.unnumbered;
+            let numbered = u32::try_from(numbered).unwrap_or(u32::MAX);
+            let missing = progress.sequence.take(first, numbered);
+            tally.overrun += missing;
+            tally.numbered += missing;
+            if count.malformed {
+                progress.sequence.skip_one();
+            }
+        }
+    }
+
+    fn end(&mut self) {}
+
+    fn figures(&self) -> Figures {
+        Figures::default()
+    }
+
+    fn close(self) -> (Vec<PathBuf>, Figures) {
+        (Vec::new(), Figures::default())
     }
 }

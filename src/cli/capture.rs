@@ -90,7 +90,7 @@ pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result
     let (mut next_unfed, mut received) = (UNFED_AFTER, None);
     loop {
         match from_signals.recv_timeout(TICK) {
-            Ok(SIGHUP) => session.control().rotate(),
+            Ok(SIGHUP) => session.rotate(),
             Ok(SIGUSR1) => voice.figures_now(&mut session),
             Ok(_) | Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {}
@@ -107,7 +107,7 @@ pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result
             voice.figures(&mut session);
         }
         if taken || rotate.as_mut().is_some_and(|rotate| rotate.due(elapsed)) {
-            session.control().rotate();
+            session.rotate();
         }
         if elapsed >= next_unfed {
             next_unfed = elapsed + UNFED_EVERY;

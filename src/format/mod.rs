@@ -8,9 +8,9 @@ pub mod template;
 
 pub use frame::{Frame, LinkType};
 pub use pcapng::interfaces::Interfaces;
-pub use template::{Options, Plan};
+pub use template::{Options, RecordTemplate};
 
-use crate::packet::{Packet, Twin};
+use crate::packet::{Packet, TemplateHit};
 pub use crate::sys::space::Space;
 
 /// The first eight bytes of a block or record. The ring stores them last, so that a record is
@@ -72,30 +72,30 @@ pub trait Format {
         out: Space<'_>,
     ) -> Head;
 
-    /// How the twins of this packet are recorded. `None` where each takes [`Format::encode`].
-    fn plan(
+    /// How the hits of this packet are recorded. `None` where each takes [`Format::encode`].
+    fn template(
         packet: &Packet<'_>,
         link: LinkType,
         snaplen: u32,
         interface: usize,
-    ) -> Option<(Plan, Options)>;
+    ) -> Option<(RecordTemplate, Options)>;
 
-    /// Bytes of a planned record with this body.
-    fn planned_bytes(plan: &Plan, options: &[u8], body: &[u8]) -> usize;
+    /// Bytes of a hit record with this body.
+    fn hit_bytes(template: &RecordTemplate, options: &[u8], body: &[u8]) -> usize;
 
-    /// Writes a planned record: the same bytes as [`Format::encode`]. `out` is exactly
-    /// [`Format::planned_bytes`] long; its first [`HEAD_BYTES`] are left alone and returned instead.
-    /// The device's figures are left to [`Format::note_planned`].
-    fn encode_planned(
-        plan: &Plan,
+    /// Writes a hit record: the same bytes as [`Format::encode`]. `out` is exactly
+    /// [`Format::hit_bytes`] long; its first [`HEAD_BYTES`] are left alone and returned instead.
+    /// The device's figures are left to [`Format::count_hits`].
+    fn encode_hit(
+        template: &RecordTemplate,
         options: &[u8],
-        twin: &Twin<'_>,
+        hit: &TemplateHit<'_>,
         body: &[u8],
         out: Space<'_>,
     ) -> Head;
 
-    /// Adds planned records to their device's figures.
-    fn note_planned(&mut self, plan: &Plan, records: u64, last_us: u64);
+    /// Adds hit records to their device's figures.
+    fn count_hits(&mut self, template: &RecordTemplate, records: u64, last_us: u64);
 
     /// Bytes of the longest record this format can make of a frame of `snaplen` bytes.
     fn record_bytes_max(snaplen: usize) -> usize;

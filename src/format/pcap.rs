@@ -2,8 +2,8 @@
 //! pcapng. It has no place for devices, marks, prefixes or losses, and no way to cover space that
 //! is not used yet: a live file is valid only after its zero-filled rest is cut.
 
-use super::{Context, Format, Frame, Head, LinkType, Options, Plan, Space};
-use crate::packet::{Packet, Twin};
+use super::{Context, Format, Frame, Head, LinkType, Options, RecordTemplate, Space};
+use crate::packet::{Packet, TemplateHit};
 
 const MAGIC_MICROSECONDS: u32 = 0xa1b2_c3d4;
 /// Bytes of the file header.
@@ -73,36 +73,40 @@ impl Format for Pcap {
         head(context.stamp_us)
     }
 
-    fn plan(
+    fn template(
         packet: &Packet<'_>,
         link: LinkType,
         snaplen: u32,
         interface: usize,
-    ) -> Option<(Plan, Options)> {
-        let plan = Plan::new(packet, link, snaplen, interface)?;
-        Some((plan, Options::new(0, |_| {})?))
+    ) -> Option<(RecordTemplate, Options)> {
+        let template = RecordTemplate::new(packet, link, snaplen, interface)?;
+        Some((template, Options::new(0, |_| {})?))
     }
 
     #[inline]
-    fn planned_bytes(plan: &Plan, _options: &[u8], body: &[u8]) -> usize {
-        RECORD_HEADER_BYTES + plan.captured_len(body)
+    fn hit_bytes(template: &RecordTemplate, _options: &[u8], body: &[u8]) -> usize {
+        RECORD_HEADER_BYTES + template.captured_len(body)
     }
 
     #[inline]
-    fn encode_planned(
-        plan: &Plan,
+    fn encode_hit(
+        template: &RecordTemplate,
         _options: &[u8],
-        twin: &Twin<'_>,
+        hit: &TemplateHit<'_>,
         body: &[u8],
         mut out: Space<'_>,
     ) -> Head {
-        put_lengths(&mut out, plan.captured_len(body), plan.original_len(twin));
-        let fits = plan.copy_frame(twin, body, out);
-        debug_assert!(fits, "planned_bytes() made room");
-        head(twin.stamp_us.get())
+        put_lengths(
+            &mut out,
+            template.captured_len(body),
+            template.original_len(hit),
+        );
+        let fits = template.copy_frame(hit, body, out);
+        debug_assert!(fits, "hit_bytes() made room");
+        head(hit.stamp_us.get())
     }
 
-    fn note_planned(&mut self, _plan: &Plan, _records: u64, _last_us: u64) {}
+    fn count_hits(&mut self, _plan: &RecordTemplate, _records: u64, _last_us: u64) {}
 
     fn record_bytes_max(snaplen: usize) -> usize {
         RECORD_HEADER_BYTES + snaplen

@@ -1,7 +1,7 @@
-//! The fast way to a record: packets of one shape differ in little.
+//! The fast way to a record: packets of one template differ in little.
 //!
 //! What [`Format::encode`](super::Format::encode) finds out about a packet (its device's id, which
-//! link-layer header, which options) is the same for all packets of its shape. A [`Plan`] keeps it, and a
+//! link-layer header, which options) is the same for all packets of its template. A [`RecordTemplate`] keeps it, and a
 //! record is then a few stores. What differs by more than its packet, such as a record behind lost
 //! packets, takes the long way; the bytes are the same either way (a test holds the two against each
 //! other).
@@ -9,11 +9,11 @@
 use super::frame::{SYNTHESIZED_HEADER, copy_short};
 use super::pcapng::COMMENT_OPTION_BYTES_MAX;
 use super::{LinkType, Space};
-use crate::packet::{Direction, ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4, Packet, Twin};
+use crate::packet::{Direction, ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4, Packet, TemplateHit};
 
-/// What the records of one shape's packets have in common.
+/// What the records of one template's packets have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Plan {
+pub struct RecordTemplate {
     /// The id of the device.
     pub interface: u32,
     /// Which way the packets go.
@@ -25,7 +25,7 @@ pub struct Plan {
     body_max_bytes: usize,
 }
 
-/// The options that stand in all of a plan's records, as the format writes them. Apart from the plan,
+/// The options that stand in all of a template's records, as the format writes them. Apart from the template,
 /// which then fits into registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
@@ -50,7 +50,7 @@ impl Options {
     }
 }
 
-/// The link-layer header of a planned record.
+/// The link-layer header of a hit record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Header {
     /// None: link type IP.
@@ -61,14 +61,14 @@ enum Header {
     Synthesized,
 }
 
-impl Plan {
-    /// The plan for this packet's twins. `None` where they differ in more than a plan knows of.
+impl RecordTemplate {
+    /// The template for this packet's hits. `None` where they differ in more than a template knows of.
     pub(super) fn new(
         packet: &Packet<'_>,
         link: LinkType,
         snaplen: u32,
         interface: usize,
-    ) -> Option<Plan> {
+    ) -> Option<RecordTemplate> {
         if packet.protocol != ETHERTYPE_IPV4
             || packet.network_len.is_some()
             || packet.vlan.is_some()
@@ -86,7 +86,7 @@ impl Plan {
             Header::Absent => 0,
             Header::Own | Header::Synthesized => ETHERNET_HEADER_BYTES,
         };
-        Some(Plan {
+        Some(RecordTemplate {
             interface: u32::try_from(interface).ok()?,
             direction: packet.direction(),
             header,
@@ -97,8 +97,8 @@ impl Plan {
 
     /// What of the packet is written behind the link-layer header.
     #[inline]
-    pub fn body<'a>(&self, twin: &Twin<'a>) -> &'a [u8] {
-        let payload = twin.payload;
+    pub fn body<'a>(&self, hit: &TemplateHit<'a>) -> &'a [u8] {
+        let payload = hit.payload;
         payload.get(..self.body_max_bytes).unwrap_or(payload)
     }
 
@@ -111,17 +111,17 @@ impl Plan {
     /// Bytes of the whole frame as it was on the link.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "0 or 14")]
-    pub fn original_len(&self, twin: &Twin<'_>) -> u32 {
-        twin.network_len() + self.header_bytes as u32
+    pub fn original_len(&self, hit: &TemplateHit<'_>) -> u32 {
+        hit.network_len() + self.header_bytes as u32
     }
 
     /// Copies the frame to the start of `out`. False where it does not fit.
     #[inline]
     #[must_use]
-    pub fn copy_frame(&self, twin: &Twin<'_>, body: &[u8], mut out: Space<'_>) -> bool {
+    pub fn copy_frame(&self, hit: &TemplateHit<'_>, body: &[u8], mut out: Space<'_>) -> bool {
         let header = match self.header {
             Header::Absent => return copy_body(body, out),
-            Header::Own => twin.hw_header,
+            Header::Own => hit.hw_header,
             Header::Synthesized => Some(&SYNTHESIZED_HEADER),
         };
         let (Some(header), Some(mut to)) = (header, out.take_first_chunk()) else {

@@ -1,5 +1,6 @@
 //! The file that packets go to: records are reserved, written where they stay, and committed.
 
+use super::rest::Rest;
 use crate::format::pcapng::block::{self, BLOCK_MIN_BYTES};
 use crate::format::{HEAD_BYTES, Head, Space};
 use crate::sys::mapping::Mapping;
@@ -106,14 +107,13 @@ impl Live {
     #[inline]
     pub(super) fn rest(&mut self) -> Option<Rest<'_>> {
         let end = self.position + self.free_bytes();
-        Some(Rest {
-            free: self.mapping.space(self.position..end)?,
+        Some(Rest::new(
+            self.mapping.space(self.position..end)?,
             end,
-            appended: 0,
-            position: &mut self.position,
-            pending: &mut self.pending,
-            uncommitted_records: &mut self.uncommitted_records,
-        })
+            &mut self.position,
+            &mut self.pending,
+            &mut self.uncommitted_records,
+        ))
     }
 
     /// Goes on to the next segment that has room for a record of `len` bytes; what was appended is
@@ -233,56 +233,5 @@ impl<'a> Slot<'a> {
             live.pending = Some((start, head));
         }
         live.position = start + len;
-    }
-}
-
-/// How far ahead of a record memory is asked for: a ring is larger than any cache, so each store is the
-/// first for long to where it goes.
-const SOON_BYTES: usize = 4096;
-
-/// Space for records that follow one another: what is left of the segment.
-#[derive(Debug)]
-pub struct Rest<'a> {
-    free: Space<'a>,
-    /// Where `free` ends in the file.
-    end: usize,
-    /// Records appended to it.
-    appended: u64,
-    position: &'a mut usize,
-    pending: &'a mut Option<(usize, Head)>,
-    uncommitted_records: &'a mut u64,
-}
-
-impl Rest<'_> {
-    /// Appends a record of `len` bytes, as `encode` writes it: all but the head, which it returns.
-    /// False where there is no room for it.
-    #[inline]
-    pub fn append(&mut self, len: usize, encode: impl FnOnce(Space<'_>) -> Head) -> bool {
-        let Some(mut record) = self.free.take_first(len) else {
-            return false;
-        };
-        self.free.prefetch(SOON_BYTES);
-        let head = encode(record.by_ref());
-        if self.pending.is_none() {
-            *self.pending = Some((self.end - self.free.len() - len, head));
-        } else if let Some(mut place) = record.first_chunk() {
-            place.put(head);
-        }
-        self.appended += 1;
-        true
-    }
-
-    /// Records appended so far.
-    #[inline]
-    pub fn appended(&self) -> u64 {
-        self.appended
-    }
-}
-
-impl Drop for Rest<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        *self.position = self.end - self.free.len();
-        *self.uncommitted_records += self.appended;
     }
 }

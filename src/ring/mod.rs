@@ -23,6 +23,7 @@ mod notice;
 mod parts;
 pub mod prepare;
 pub mod recovery;
+mod rest;
 pub mod store;
 pub mod swapper;
 
@@ -31,9 +32,10 @@ use std::time::Duration;
 
 pub use access::Access;
 pub use error::StoreError;
-pub use live::{Rest, Slot};
+pub use live::Slot;
 pub use names::sort_by_age;
 pub use notice::{Notice, Notices};
+pub use rest::{Rest, RestSlot};
 pub use store::{Store, check_space};
 
 use crate::format::HEAD_BYTES;

@@ -18,8 +18,7 @@ use crate::account::counters::Watch;
 use crate::account::drops::Drops;
 use crate::account::report::Figures;
 use crate::account::{Account, Tally};
-use crate::capture::{Capture, Control, Outcome, Writer};
-use crate::format::Format;
+use crate::capture::{Capture, Command, Control, Discard, FileSink, Outcome, Sink};
 use crate::format::pcap::Pcap;
 use crate::nft::{self, InstalledTable, RuleError, RuleSpec, SpecError};
 use crate::numbers::grouped;
@@ -234,37 +233,49 @@ impl Session {
         gate: Receiver<()>,
     ) -> io::Result<JoinHandle<Option<Outcome>>> {
         let name = self.settings.ring_name(number);
-        let control = Arc::clone(&self.control);
-        let format = self
-            .settings
-            .output
-            .as_ref()
-            .map_or(FileFormat::PcapNg, |output| output.format);
-        match format {
+        let Some((ring, output)) = ring.zip(self.settings.output.as_ref()) else {
+            return self.spawn_capture(&name, source, Discard, account, gate);
+        };
+        let (link, snaplen) = (self.settings.link, self.settings.snaplen);
+        match output.format {
             FileFormat::PcapNg => {
                 let format = pcapng(&self.settings, number);
-                let capture = Capture::new(source, self.writer(format, ring), control, account);
-                capture_thread(&name, capture, gate)
+                let sink = FileSink::new(format, ring, link, snaplen);
+                self.spawn_capture(&name, source, sink, account, gate)
             }
             FileFormat::Pcap => {
-                let format = Pcap::new(self.settings.link, file_snaplen(&self.settings));
-                let capture = Capture::new(source, self.writer(format, ring), control, account);
-                capture_thread(&name, capture, gate)
+                let format = Pcap::new(link, file_snaplen(&self.settings));
+                let sink = FileSink::new(format, ring, link, snaplen);
+                self.spawn_capture(&name, source, sink, account, gate)
             }
         }
     }
 
-    fn writer<F: Format>(&self, format: F, ring: Option<Ring>) -> Option<Writer<F>> {
-        let (link, snaplen) = (self.settings.link, self.settings.snaplen);
-        ring.map(|ring| Writer {
-            format,
-            ring,
-            link,
-            snaplen,
-        })
+    /// A thread that captures once `gate` is opened. Where it is closed instead, the start has failed.
+    fn spawn_capture<S, K>(
+        &self,
+        name: &str,
+        source: S,
+        sink: K,
+        account: Arc<Account>,
+        gate: Receiver<()>,
+    ) -> io::Result<JoinHandle<Option<Outcome>>>
+    where
+        S: Source + Send + 'static,
+        K: Sink + Send + 'static,
+    {
+        let capture = Capture::new(source, sink, Arc::clone(&self.control), account);
+        thread::Builder::new()
+            .name(format!("capture-{name}"))
+            .spawn(move || gate.recv().is_ok().then(|| capture.run()))
     }
 
-    /// What stops and rotates it.
+    /// Goes on to the next file of each ring, where the live one holds packets.
+    pub fn rotate(&self) {
+        self.control.ask(Command::Rotate);
+    }
+
+    /// What stops it.
     pub fn control(&self) -> &Arc<Control> {
         &self.control
     }
@@ -292,7 +303,7 @@ impl Session {
     pub fn look_at_links(&mut self) {
         if self.changes.as_ref().is_some_and(links::Changes::any) {
             self.drops.look();
-            self.control.links_changed();
+            self.control.ask(Command::CheckNames);
         }
     }
 
@@ -363,19 +374,4 @@ pub fn real_name(iface: &str) -> String {
         Ok(Some(link)) => link.name,
         Ok(None) | Err(_) => iface.to_owned(),
     }
-}
-
-/// A thread that captures once `gate` is opened. Where it is closed instead, the start has failed.
-fn capture_thread<S, F>(
-    name: &str,
-    capture: Capture<S, F>,
-    gate: Receiver<()>,
-) -> io::Result<JoinHandle<Option<Outcome>>>
-where
-    S: Source + Send + 'static,
-    F: Format + Send + 'static,
-{
-    thread::Builder::new()
-        .name(format!("capture-{name}"))
-        .spawn(move || gate.recv().is_ok().then(|| capture.run()))
 }

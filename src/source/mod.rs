@@ -13,10 +13,10 @@ pub use error::{SourceError, Which};
 use std::{fmt, io};
 
 use crate::netlink::Malformed;
-use crate::packet::{Packet, Twin};
+use crate::packet::{Packet, TemplateHit};
 
-/// Templates known at a time ([`Packet::shape`]): rules side by side in one group.
-pub const SHAPES: usize = 4;
+/// Templates known at a time ([`Packet::template`]): rules side by side in one group.
+pub const TEMPLATES_MAX: usize = 4;
 
 /// Where a rule sends packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,20 +51,47 @@ pub enum Item<'a> {
 /// Not an [`Iterator`]: each packet is lent until the next one is asked for, because copying it would
 /// cost more than reading it. `while let Some(item) = batch.next()`.
 pub trait Walk {
+    /// The packets that come next, for as long as they hit one template.
+    type Hits<'h>: Hits
+    where
+        Self: 'h;
+
     /// The next packet.
     fn next(&mut self) -> Option<Item<'_>>;
 
-    /// The [`Packet::shape`] of the next packet, if it is a twin of an earlier one, be it of an earlier
-    /// batch.
+    /// The [`Packet::template`] that the next packet hits, be it that of an earlier batch.
     #[inline]
-    fn shape(&mut self) -> Option<usize> {
+    fn template(&mut self) -> Option<usize> {
         None
     }
 
-    /// Hands over the packets that come next, for as long as they have this shape and are taken.
-    /// [`Walk::next`] goes on with the first that was not.
+    /// The packets that come next, for as long as they hit this template. [`Walk::next`] goes on with the first
+    /// that was not passed. `None` where there is no such template.
     #[inline]
-    fn twins(&mut self, _shape: usize, _take: impl FnMut(Twin<'_>) -> bool) {}
+    fn hits(&mut self, _template: usize) -> Option<Self::Hits<'_>> {
+        None
+    }
+}
+
+/// Goes through packets that hit one template.
+pub trait Hits {
+    /// The next one, as often as it is asked for.
+    fn peek(&mut self) -> Option<TemplateHit<'_>>;
+
+    /// Goes on behind the one that was peeked at last.
+    fn pass(&mut self);
+}
+
+/// No packets: of a source without templates.
+#[derive(Debug)]
+pub enum NoHits {}
+
+impl Hits for NoHits {
+    fn peek(&mut self) -> Option<TemplateHit<'_>> {
+        None
+    }
+
+    fn pass(&mut self) {}
 }
 
 /// What a receive call brought.
@@ -142,7 +169,7 @@ pub trait Source {
     ///
     /// # Errors
     /// What the system says.
-    fn settle(&mut self) -> io::Result<()> {
+    fn finish_batch(&mut self) -> io::Result<()> {
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! What a real kernel sent, and what a packet is to the fast way.
 
-use lwnflog::packet::{Packet, Twin};
+use lwnflog::packet::{Packet, TemplateHit};
 
 /// NFLOG datagrams of a kernel 6.18, recorded by tests/walk.rs: each behind its length.
 pub fn real_datagrams() -> Vec<&'static [u8]> {
@@ -14,9 +14,9 @@ pub fn real_datagrams() -> Vec<&'static [u8]> {
     datagrams
 }
 
-/// A packet as its own twin, if it can have one.
-pub fn twin_of<'a>(packet: &Packet<'a>) -> Option<Twin<'a>> {
-    Some(Twin {
+/// A packet as its own hit, if it can have one.
+pub fn hit_of<'a>(packet: &Packet<'a>) -> Option<TemplateHit<'a>> {
+    Some(TemplateHit {
         payload: packet.payload,
         hw_header: match packet.hw_header {
             [] => None,

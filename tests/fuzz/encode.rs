@@ -13,7 +13,7 @@ use lwnflog::format::pcapng::PcapNg;
 use lwnflog::format::{Context, Format, Frame, HEAD_BYTES, Interfaces, LinkType, Space};
 use lwnflog::packet::{Direction, Packet};
 use lwnflog::source::nflog::Batch;
-use lwnflog::source::nflog::template::Shapes;
+use lwnflog::source::nflog::template::Templates;
 use lwnflog::source::{Item, Walk};
 
 common::target!(seeds, check);
@@ -47,8 +47,8 @@ fn check_format<F: Format>(mut format: F, link: LinkType, snaplen: u32, datagram
     let mut file = Vec::new();
     let (mut expected, mut devices) = (Vec::new(), Vec::new());
     format.begin(&mut |block| file.extend_from_slice(block));
-    let mut shapes = Shapes::default();
-    let mut batch = Batch::new(datagram, &mut shapes);
+    let mut templates = Templates::default();
+    let mut batch = Batch::new(datagram, &mut templates);
     while let Some(item) = batch.next() {
         let Item::Packet(packet) = item else { continue };
         if !devices.contains(&packet.ifindex()) {
@@ -187,14 +187,14 @@ fn encode<F: Format>(
     file[at..at + HEAD_BYTES].copy_from_slice(&head);
     // The fast way, where there is one, makes the same bytes.
     if context.lost_before == 0
-        && let Some(twin) = common::datagrams::twin_of(packet)
-        && let Some((plan, options)) = F::plan(packet, link, snaplen, context.interface)
+        && let Some(hit) = common::datagrams::hit_of(packet)
+        && let Some((template, options)) = F::template(packet, link, snaplen, context.interface)
     {
-        let body = plan.body(&twin);
-        let mut planned = vec![0xee; F::planned_bytes(&plan, options.bytes(), body)];
-        let head = F::encode_planned(&plan, options.bytes(), &twin, body, (&mut planned).into());
-        planned[..HEAD_BYTES].copy_from_slice(&head);
-        assert_eq!(planned, file[at..]);
+        let body = template.body(&hit);
+        let mut out = vec![0xee; F::hit_bytes(&template, options.bytes(), body)];
+        let head = F::encode_hit(&template, options.bytes(), &hit, body, (&mut out).into());
+        out[..HEAD_BYTES].copy_from_slice(&head);
+        assert_eq!(out, file[at..]);
     }
     if F::SKIPPABLE {
         let data = at + 28;

@@ -1,4 +1,4 @@
-//! Fuzz target: a group's fast walk, by the messages' shapes, finds what the plain one finds, each slice
+//! Fuzz target: a group's fast walk, by the messages' templates, finds what the plain one finds, each slice
 //! inside the datagram; and counting counts as many.
 #![cfg_attr(fuzzing, no_main)]
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
@@ -7,29 +7,28 @@ mod common;
 
 use lwnflog::netlink::Messages;
 use lwnflog::packet::Packet;
-use lwnflog::source::SHAPES;
 use lwnflog::source::nflog::message as nflog;
-use lwnflog::source::nflog::template::Shapes;
+use lwnflog::source::nflog::template::Templates;
 use lwnflog::source::nflog::{Batch, count};
-use lwnflog::source::{Item, Walk};
+use lwnflog::source::{Hits, Item, TEMPLATES_MAX, Walk};
 
 common::target!(common::nflog_seeds, check);
 
 fn check(input: &[u8]) {
     let datagram = &common::nflog_datagram(input)[..];
-    let mut shapes = Shapes::default();
-    // By shape, the packet that it was learned from.
-    let mut learned = [None; SHAPES];
+    let mut templates = Templates::default();
+    // By template, the packet that it was learned from.
+    let mut learned = [None; TEMPLATES_MAX];
     // The second time with what was learned in the first, as from an earlier datagram.
     for _ in 0..2 {
-        check_walk(datagram, &mut shapes, &mut learned);
+        check_walk(datagram, &mut templates, &mut learned);
     }
 }
 
 fn check_walk<'a>(
     datagram: &'a [u8],
-    shapes: &mut Shapes,
-    learned: &mut [Option<Packet<'a>>; SHAPES],
+    templates: &mut Templates,
+    learned: &mut [Option<Packet<'a>>; TEMPLATES_MAX],
 ) {
     let walk = || {
         Messages::new(datagram)
@@ -37,22 +36,24 @@ fn check_walk<'a>(
             .map(|message| nflog::parse(&message?))
     };
     let mut plain = walk();
-    let mut batch = Batch::new(datagram, shapes);
+    let mut batch = Batch::new(datagram, templates);
     let mut items = 0;
     loop {
         let mut room = items % 5;
-        while let Some(shape) = batch.shape() {
+        while let Some(template) = batch.template() {
             let items_before = items;
-            batch.twins(shape, |twin| {
-                if room == 0 {
-                    return false; // the walk goes on with it
-                }
+            let mut hits = batch.hits(template).unwrap();
+            // Where there is no more room the walk goes on with it.
+            while let Some(hit) = hits.peek()
+                && room != 0
+            {
                 room -= 1;
                 items += 1;
-                let packet = twin.packet(&learned[shape].unwrap());
+                let packet = hit.packet(&learned[template].unwrap());
                 assert_same(&packet, plain.next().unwrap().unwrap(), datagram);
-                true
-            });
+                hits.pass();
+            }
+            drop(hits);
             if items == items_before {
                 break;
             }
@@ -63,8 +64,8 @@ fn check_walk<'a>(
         match item {
             Item::Packet(packet) => {
                 assert_same(packet, expected.unwrap(), datagram);
-                if let Some(shape) = packet.shape {
-                    learned[shape] = expected.ok();
+                if let Some(template) = packet.template {
+                    learned[template] = expected.ok();
                 }
             }
             Item::Malformed(error) => assert_eq!(Err(error), expected),
@@ -83,7 +84,7 @@ fn check_walk<'a>(
 
 fn assert_same(packet: &Packet<'_>, expected: Packet<'_>, datagram: &[u8]) {
     let same = Packet {
-        shape: None, // which the plain walk does not know
+        template: None, // which the plain walk does not know
         ..*packet
     };
     assert_eq!(same, expected);

@@ -154,7 +154,7 @@ impl Interfaces {
     }
 
     /// Counts recorded packets of the interface at `place`, the last one of this time, and what was lost
-    /// before them. Not always in order: packets of several shapes are counted shape by shape.
+    /// before them. Not always in order: packets of several templates are counted template by template.
     #[inline]
     pub fn count(&mut self, place: usize, packets: u64, stamp_us: u64, lost_before: u64) {
         if let Some(interface) = self.table.get_mut(place) {

@@ -9,8 +9,8 @@ pub mod block;
 mod comment;
 pub mod interfaces;
 
-use super::{Context, Format, Frame, Head, Interfaces, LinkType, Options, Plan, Space};
-use crate::packet::{Direction, Packet, Twin};
+use super::{Context, Format, Frame, Head, Interfaces, LinkType, Options, RecordTemplate, Space};
+use crate::packet::{Direction, Packet, TemplateHit};
 use crate::sys::space::Chunk;
 use block::{Block, head, len_u32, option, pad4};
 pub(in crate::format) use comment::COMMENT_OPTION_BYTES_MAX;
@@ -248,32 +248,35 @@ impl Format for PcapNg {
         head
     }
 
-    fn plan(
+    fn template(
         packet: &Packet<'_>,
         link: LinkType,
         snaplen: u32,
         interface: usize,
-    ) -> Option<(Plan, Options)> {
+    ) -> Option<(RecordTemplate, Options)> {
         let options_bytes = comment_option_bytes(packet);
         let options = Options::new(options_bytes, |out| encode_comment_option(packet, out))?;
-        Some((Plan::new(packet, link, snaplen, interface)?, options))
+        Some((
+            RecordTemplate::new(packet, link, snaplen, interface)?,
+            options,
+        ))
     }
 
     #[inline]
-    fn planned_bytes(plan: &Plan, options: &[u8], body: &[u8]) -> usize {
-        PACKET_FIXED_BYTES + pad4(plan.captured_len(body)) + options.len() + PLAIN_END_BYTES
+    fn hit_bytes(template: &RecordTemplate, options: &[u8], body: &[u8]) -> usize {
+        PACKET_FIXED_BYTES + pad4(template.captured_len(body)) + options.len() + PLAIN_END_BYTES
     }
 
     #[inline]
-    fn encode_planned(
-        plan: &Plan,
+    fn encode_hit(
+        template: &RecordTemplate,
         options: &[u8],
-        twin: &Twin<'_>,
+        hit: &TemplateHit<'_>,
         body: &[u8],
         mut out: Space<'_>,
     ) -> Head {
         let total = len_u32(out.len()).to_le_bytes();
-        let captured = plan.captured_len(body);
+        let captured = template.captured_len(body);
         let head = head(block::ENHANCED_PACKET, total);
         let (Some(fixed), Some(mut end)) = (
             out.take_first_chunk(),
@@ -281,11 +284,11 @@ impl Format for PcapNg {
         ) else {
             return head;
         };
-        let original_len = plan.original_len(twin);
+        let original_len = template.original_len(hit);
         put_fields(
             fixed,
-            plan.interface,
-            twin.stamp_us.get(),
+            template.interface,
+            hit.stamp_us.get(),
             captured,
             original_len,
         );
@@ -298,16 +301,16 @@ impl Format for PcapNg {
         if let Some(mut padding) = out.last_chunk::<4>() {
             padding.put([0; 4]); // of which the frame's end overwrites its part
         }
-        let fits = plan.copy_frame(twin, body, out);
-        debug_assert!(fits, "planned_bytes() made room");
-        end.put_at::<0, OPTIONS_PLAIN_BYTES>(options_plain(plan.direction));
+        let fits = template.copy_frame(hit, body, out);
+        debug_assert!(fits, "hit_bytes() made room");
+        end.put_at::<0, OPTIONS_PLAIN_BYTES>(options_plain(template.direction));
         end.put_at::<OPTIONS_PLAIN_BYTES, 4>(total);
         head
     }
 
-    fn note_planned(&mut self, plan: &Plan, records: u64, last_us: u64) {
+    fn count_hits(&mut self, template: &RecordTemplate, records: u64, last_us: u64) {
         self.interfaces
-            .count(plan.interface as usize, records, last_us, 0);
+            .count(template.interface as usize, records, last_us, 0);
     }
 
     fn record_bytes_max(snaplen: usize) -> usize {

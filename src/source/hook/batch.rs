@@ -1,8 +1,8 @@
 //! The records of all rings, in order of time.
 
-use super::record::{Record, Twins};
+use super::record::{KEY_BYTES, Record, Templates};
 use super::ring::{Ring, Rings};
-use crate::packet::{Packet, Twin};
+use crate::packet::{Packet, TemplateHit};
 use crate::source::{Item, Walk};
 
 /// A batch ends after so many bytes, so that the ring gets them back.
@@ -12,7 +12,7 @@ const BATCH_BYTES: usize = 512 << 10;
 #[derive(Debug)]
 pub struct Batch<'a> {
     rings: &'a Rings,
-    twins: &'a mut Twins,
+    templates: &'a mut Templates,
     /// The ring that is being read.
     current: usize,
     /// Up to this time its records come before all others.
@@ -23,10 +23,10 @@ pub struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     /// Goes through what the last look found.
-    pub(super) fn new(rings: &'a Rings, twins: &'a mut Twins) -> Batch<'a> {
+    pub(super) fn new(rings: &'a Rings, templates: &'a mut Templates) -> Batch<'a> {
         Batch {
             rings,
-            twins,
+            templates,
             current: usize::MAX,
             bound: 0,
             left: BATCH_BYTES,
@@ -82,7 +82,12 @@ impl<'a> Batch<'a> {
     }
 }
 
-impl Walk for Batch<'_> {
+impl<'a> Walk for Batch<'a> {
+    type Hits<'h>
+        = Hits<'h, 'a>
+    where
+        Self: 'h;
+
     fn next(&mut self) -> Option<Item<'_>> {
         if !self.choose() {
             return None;
@@ -102,8 +107,9 @@ impl Walk for Batch<'_> {
             && self.packet.stamp_us.is_some()
         {
             self.packet.network_len = None;
-            let known = self.twins.find(&key);
-            self.packet.shape = Some(known.unwrap_or_else(|| self.twins.learn(key, &self.packet)));
+            let known = self.templates.find(&key);
+            self.packet.template =
+                Some(known.unwrap_or_else(|| self.templates.learn(key, &self.packet)));
         }
         rings.pass(ring, &record, number, behind);
         self.left = self.left.saturating_sub(record.len());
@@ -111,29 +117,48 @@ impl Walk for Batch<'_> {
     }
 
     #[inline]
-    fn shape(&mut self) -> Option<usize> {
+    fn template(&mut self) -> Option<usize> {
         let (_, record, _) = self.peek()?;
-        self.twins.find(&record.key()?)
+        self.templates.find(&record.key()?)
     }
 
     #[inline]
-    fn twins(&mut self, shape: usize, mut take: impl FnMut(Twin<'_>) -> bool) {
-        let Some(expected) = self.twins.key(shape) else {
-            return;
-        };
-        while let Some((ring, record, behind)) = self.peek() {
-            if record.key() != Some(expected) {
-                break;
-            }
-            let number = self.rings.number(ring, &record);
-            let Some(twin) = record.twin(number) else {
-                break;
-            };
-            if !take(twin) {
-                break;
-            }
-            self.rings.pass(ring, &record, number, behind);
-            self.left = self.left.saturating_sub(record.len());
+    fn hits(&mut self, template: usize) -> Option<Hits<'_, 'a>> {
+        let expected = self.templates.key(template)?;
+        Some(Hits {
+            batch: self,
+            expected,
+            peeked: None,
+        })
+    }
+}
+
+/// The records that come next, for as long as they have what one template says.
+#[derive(Debug)]
+pub struct Hits<'h, 'a> {
+    batch: &'h mut Batch<'a>,
+    expected: [u8; KEY_BYTES],
+    /// The record that was peeked at last: its ring, itself, its number, what is behind it.
+    peeked: Option<(&'a Ring, Record<'a>, u32, u64)>,
+}
+
+impl crate::source::Hits for Hits<'_, '_> {
+    #[inline(always)]
+    fn peek(&mut self) -> Option<TemplateHit<'_>> {
+        let (ring, record, behind) = self.batch.peek()?;
+        if record.key() != Some(self.expected) {
+            return None;
+        }
+        let number = self.batch.rings.number(ring, &record);
+        self.peeked = Some((ring, record, number, behind));
+        record.hit(number)
+    }
+
+    #[inline]
+    fn pass(&mut self) {
+        if let Some((ring, record, number, behind)) = self.peeked.take() {
+            self.batch.rings.pass(ring, &record, number, behind);
+            self.batch.left = self.batch.left.saturating_sub(record.len());
         }
     }
 }

@@ -6,8 +6,8 @@ use super::layout::{
     PACKET, RECORD_BYTES, RECORD_CAPTURED, RECORD_DEVICE, RECORD_DROPPED, RECORD_ETHERNET,
     RECORD_MARK, RECORD_ORIGINAL, RECORD_STAMP, RECORD_TYPE, record_bytes,
 };
-use crate::packet::{ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4, Packet, Twin};
-use crate::source::SHAPES;
+use crate::packet::{ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4, Packet, TemplateHit};
+use crate::source::TEMPLATES_MAX;
 
 /// `AF_INET`: the family of the hook.
 const FAMILY_IPV4: u8 = 2;
@@ -88,7 +88,7 @@ impl<'a> Record<'a> {
         WITH_ETHERNET.contains(&self.hw_type()).then_some(header)
     }
 
-    /// What twins have in common: mark, type of the device. `None` where the record is like no other.
+    /// What hits have in common: mark, type of the device. `None` where the record is like no other.
     #[inline]
     pub(super) fn key(&self) -> Option<[u8; KEY_BYTES]> {
         let plain = match self.ethernet() {
@@ -98,7 +98,7 @@ impl<'a> Record<'a> {
         let payload = self.payload();
         let total = payload.get(2..4)?;
         let total = u32::from(u16::from_be_bytes([total[0], total[1]]));
-        // A twin's length is taken from its IPv4 header.
+        // A hit's length is taken from its IPv4 header.
         let told = total.max(u32::try_from(payload.len()).unwrap_or(u32::MAX)) == self.original();
         if !plain || !told {
             return None;
@@ -107,8 +107,8 @@ impl<'a> Record<'a> {
     }
 
     #[inline]
-    pub(super) fn twin(&self, sequence: u32) -> Option<Twin<'a>> {
-        Some(Twin {
+    pub(super) fn hit(&self, sequence: u32) -> Option<TemplateHit<'a>> {
+        Some(TemplateHit {
             payload: self.payload(),
             hw_header: self.ethernet(),
             hw_source: &[],
@@ -140,7 +140,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Bytes of what twins have in common.
+/// Bytes of what hits have in common.
 pub(super) const KEY_BYTES: usize = RECORD_TYPE + 2 - RECORD_MARK;
 
 #[inline]
@@ -156,12 +156,12 @@ pub(super) fn stamp(head: &[u8; PACKET]) -> u64 {
 
 /// What records look like that were met.
 #[derive(Debug, Default)]
-pub struct Twins {
-    known: [Option<([u8; KEY_BYTES], Packet<'static>)>; SHAPES],
+pub struct Templates {
+    known: [Option<([u8; KEY_BYTES], Packet<'static>)>; TEMPLATES_MAX],
     learned: usize,
 }
 
-impl Twins {
+impl Templates {
     /// What a place's records have in common.
     #[inline]
     pub(super) fn key(&self, place: usize) -> Option<[u8; KEY_BYTES]> {
@@ -177,7 +177,7 @@ impl Twins {
     }
 
     pub(super) fn learn(&mut self, key: [u8; KEY_BYTES], packet: &Packet<'_>) -> usize {
-        let place = self.learned % SHAPES;
+        let place = self.learned % TEMPLATES_MAX;
         self.learned = self.learned.wrapping_add(1);
         let common = Packet {
             payload: &[],

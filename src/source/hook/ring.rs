@@ -19,7 +19,7 @@ const HOLD_NS: u64 = 10_000_000;
 const PUBLISHED_WITHIN_NS: u64 = 50_000;
 /// How the rings are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub struct MessageTemplate {
     /// How many.
     pub rings: usize,
     /// Bytes of each, a power of two.
@@ -70,7 +70,7 @@ pub(super) struct Ring {
 #[derive(Debug)]
 pub struct Rings {
     map: SharedMap,
-    shape: Shape,
+    template: MessageTemplate,
     rings: Vec<Ring>,
     /// The number of the next packet: each gap is what was dropped before.
     sequence: Cell<u32>,
@@ -82,9 +82,9 @@ pub struct Rings {
 
 impl Rings {
     /// The rings in a mapping.
-    pub fn new(map: SharedMap, shape: Shape) -> Rings {
+    pub fn new(map: SharedMap, template: MessageTemplate) -> Rings {
         let ring = |number| Ring {
-            base: number * shape.stride_bytes,
+            base: number * template.stride_bytes,
             tail: 0,
             cursor: Cell::new(0),
             head: 0,
@@ -92,9 +92,9 @@ impl Rings {
             read: Cell::new(0),
         };
         Rings {
-            rings: (0..shape.rings).map(ring).collect(),
+            rings: (0..template.rings).map(ring).collect(),
             map,
-            shape,
+            template,
             sequence: Cell::new(0),
             horizon: 0,
             broken: Cell::new(0),
@@ -113,7 +113,7 @@ impl Rings {
                 .word(ring.base + HEAD)
                 .map_or(ring.head, |head| head.load(Ordering::Acquire));
             let plausible = head >= ring.head
-                && head - ring.tail <= self.shape.ring_bytes as u64
+                && head - ring.tail <= self.template.ring_bytes as u64
                 && head.is_multiple_of(ALIGN as u64);
             if plausible {
                 most = most.max(head - ring.head);
@@ -195,7 +195,7 @@ impl Rings {
         cursor: u64,
         left: u64,
     ) -> Result<(Record<'_>, u64), Malformed> {
-        let size = self.shape.ring_bytes as u64;
+        let size = self.template.ring_bytes as u64;
         let within = cursor & (size - 1);
         #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
         let place = base + BYTES + within as usize;
@@ -209,11 +209,11 @@ impl Rings {
             length: total as usize,
             left: usize::try_from(left).unwrap_or(usize::MAX),
         };
-        if total as usize > record_bytes(self.shape.copy_range_bytes) {
+        if total as usize > record_bytes(self.template.copy_range_bytes) {
             return Err(malformed);
         }
         let bytes = self.map.bytes(place, total as usize).ok_or(malformed)?;
-        let record = Record::read(bytes, self.shape.copy_range_bytes).ok_or(malformed)?;
+        let record = Record::read(bytes, self.template.copy_range_bytes).ok_or(malformed)?;
         let advance = u64::from(total).min(size - within);
         if advance > left {
             return Err(malformed);
@@ -228,7 +228,7 @@ impl Rings {
         if cursor >= ring.head {
             return None;
         }
-        let mask = self.shape.ring_bytes - 1;
+        let mask = self.template.ring_bytes - 1;
         #[expect(
             clippy::cast_possible_truncation,
             reason = "of a power of two below 2^32"
@@ -301,7 +301,7 @@ impl Rings {
     }
 
     pub(super) fn hook(&self) -> u8 {
-        self.shape.hook
+        self.template.hook
     }
 }
 
@@ -311,23 +311,23 @@ mod tests {
 
     use super::super::batch::Batch;
     use super::super::layout::RECORD_CAPTURED;
-    use super::super::record::Twins;
+    use super::super::record::Templates;
     use super::*;
-    use crate::source::{Item, Walk};
+    use crate::source::{Hits, Item, Walk};
 
     const RING: usize = 4096;
     const COPY: usize = 200;
     const STRIDE: usize = BYTES + RING + 4096;
 
-    fn rings(count: usize) -> (SharedMap, Shape) {
-        let shape = Shape {
+    fn rings(count: usize) -> (SharedMap, MessageTemplate) {
+        let template = MessageTemplate {
             rings: count,
             ring_bytes: RING,
             stride_bytes: STRIDE,
             copy_range_bytes: COPY,
             hook: 0,
         };
-        (SharedMap::anonymous(count * STRIDE).unwrap(), shape)
+        (SharedMap::anonymous(count * STRIDE).unwrap(), template)
     }
 
     fn record(stamp: u64, dropped: u32, payload: &[u8]) -> Vec<u8> {
@@ -364,16 +364,17 @@ mod tests {
     }
 
     fn stamps(rings: &Rings) -> Vec<(u64, u32)> {
-        let mut twins = Twins::default();
-        let mut batch = Batch::new(rings, &mut twins);
+        let mut templates = Templates::default();
+        let mut batch = Batch::new(rings, &mut templates);
         let mut out = Vec::new();
         loop {
-            while let Some(shape) = batch.shape() {
+            while let Some(template) = batch.template() {
                 let before = out.len();
-                batch.twins(shape, |twin| {
-                    out.push((twin.stamp_us.get() * 1000, twin.sequence));
-                    true
-                });
+                let mut hits = batch.hits(template).unwrap();
+                while let Some(hit) = hits.peek() {
+                    out.push((hit.stamp_us.get() * 1000, hit.sequence));
+                    hits.pass();
+                }
                 if out.len() == before {
                     break;
                 }
@@ -390,7 +391,7 @@ mod tests {
 
     #[test]
     fn two_rings_come_in_order_of_time_and_gaps_are_what_was_dropped() {
-        let (mut map, shape) = rings(2);
+        let (mut map, template) = rings(2);
         let of = |times: &[(u64, u32)]| {
             let made = times
                 .iter()
@@ -399,7 +400,7 @@ mod tests {
         };
         fill(&mut map, 0, &of(&[(1, 0), (4, 0), (5, 3)]));
         fill(&mut map, 1, &of(&[(2, 0), (3, 1), (9, 1)]));
-        let mut rings = Rings::new(map, shape);
+        let mut rings = Rings::new(map, template);
         let (_, any) = rings.look(u64::MAX);
         assert!(any);
         let expected = [(1, 0), (2, 1), (3, 3), (4, 4), (5, 8), (9, 9)];
@@ -414,31 +415,31 @@ mod tests {
 
     #[test]
     fn what_is_later_than_the_look_waits_for_the_next() {
-        let (mut map, shape) = rings(1);
+        let (mut map, template) = rings(1);
         let times = [10_000_000, 10_000_500, 10_060_000];
         let made: Vec<_> = times
             .iter()
             .map(|time| record(*time, 0, &[0x45; 30]))
             .collect();
         fill(&mut map, 0, &made);
-        let mut rings = Rings::new(map, shape);
+        let mut rings = Rings::new(map, template);
         rings.look(10_050_000);
         assert_eq!(stamps(&rings).len(), 1);
         rings.release();
         rings.look(10_200_000);
         assert_eq!(stamps(&rings).len(), 2);
         // A clock that was set back does not stop anything.
-        let (mut map, shape) = self::rings(1);
+        let (mut map, template) = self::rings(1);
         fill(&mut map, 0, &[record(1 << 60, 0, &[0x45; 30])]);
-        let mut rings = Rings::new(map, shape);
+        let mut rings = Rings::new(map, template);
         rings.look(5_000);
         assert_eq!(stamps(&rings).len(), 1);
     }
 
     #[test]
     fn a_ring_goes_round_many_times() {
-        let (map, shape) = rings(1);
-        let mut rings = Rings::new(map, shape);
+        let (map, template) = rings(1);
+        let mut rings = Rings::new(map, template);
         for round in 0..200u64 {
             let sizes = [20, 61, 200, 77];
             let made = (1..)
@@ -454,14 +455,14 @@ mod tests {
 
     #[test]
     fn counting_counts_the_same() {
-        let (mut map, shape) = rings(2);
+        let (mut map, template) = rings(2);
         fill(
             &mut map,
             0,
             &[record(5, 0, &[0x45; 30]), record(6, 2, &[0x45; 30])],
         );
         fill(&mut map, 1, &[record(1, 4, &[0x45; 30])]);
-        let mut rings = Rings::new(map, shape);
+        let mut rings = Rings::new(map, template);
         rings.look(u64::MAX);
         let count = rings.count();
         assert_eq!((count.packets, count.first_sequence), (3, Some(6)));
@@ -478,7 +479,7 @@ mod tests {
             small in prop::collection::vec((0usize..RING / 8, 0u32..300, 0u32..260), 0..100),
             head in prop_oneof![0u64..2 * RING as u64, any::<u64>()],
         ) {
-            let (mut map, shape) = rings(2);
+            let (mut map, template) = rings(2);
             for (at, word) in words {
                 map.put(at * 4, &word.to_ne_bytes());
             }
@@ -487,7 +488,7 @@ mod tests {
                 map.put(BYTES + at * 8 + RECORD_CAPTURED, &captured.to_ne_bytes());
             }
             map.put(HEAD, &head.to_ne_bytes());
-            let mut rings = Rings::new(map, shape);
+            let mut rings = Rings::new(map, template);
             for _ in 0..4 {
                 rings.look(u64::MAX);
                 let _ = stamps(&rings);
@@ -501,7 +502,7 @@ mod tests {
         fn records_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             if let Some(record) = Record::read(&bytes, COPY) {
                 prop_assert!(record.len() <= bytes.len());
-                let _ = (record.key(), record.twin(1), record.payload().len());
+                let _ = (record.key(), record.hit(1), record.payload().len());
                 let _ = record.packet(1, 0);
             }
         }

@@ -16,10 +16,10 @@ use super::{Arrival, Count, Item, Source, Target, Walk};
 use crate::netlink::message::Messages;
 use crate::netlink::nfnetlink::COPY_RANGE_MAX_BYTES;
 use crate::netlink::request::{AttrResult, be16, be32, bytes};
-use crate::packet::{Packet, Twin};
+use crate::packet::{Packet, TemplateHit};
 use crate::sys::buffer::Buffer;
 use crate::sys::netlink as socket;
-use template::Shapes;
+use template::{MessageTemplate, Templates};
 
 /// `NFULNL_NLBUFSIZ_MAX`: the kernel takes no more, and does not say so.
 pub const NLBUFSIZ_MAX_BYTES: u32 = 131_072;
@@ -93,7 +93,7 @@ pub struct Group {
     /// Packets that came while an acknowledgement was waited for.
     kept: Vec<Vec<u8>>,
     /// What its messages look like.
-    shapes: Box<Shapes>,
+    templates: Box<Templates>,
     truncated: u64,
     /// It is known whether the kernel stamps packets by itself.
     stamps_known: bool,
@@ -141,7 +141,7 @@ impl Group {
             buffer,
             filled: 0,
             kept: Vec::new(),
-            shapes: Box::default(),
+            templates: Box::default(),
             truncated: 0,
             stamps_known: false,
             detaching: Detaching::No,
@@ -271,7 +271,7 @@ impl Source for Group {
 
     #[inline]
     fn batch(&mut self) -> Batch<'_> {
-        Batch::new(&self.buffer[..self.filled], &mut self.shapes)
+        Batch::new(&self.buffer[..self.filled], &mut self.templates)
     }
 
     #[inline]
@@ -282,7 +282,7 @@ impl Source for Group {
     /// Older kernels (before about 6.6) hand over a stamp only if somebody has packets stamped as they arrive.
     /// Where the first packet has none, we are somebody; the few until then carry the time of their arrival here.
     #[inline]
-    fn settle(&mut self) -> io::Result<()> {
+    fn finish_batch(&mut self) -> io::Result<()> {
         if !self.stamps_known
             && let Some(stamped) = first_is_stamped(&self.buffer[..self.filled])
         {
@@ -355,35 +355,40 @@ pub fn count(datagram: &[u8]) -> Count {
 #[derive(Debug)]
 pub struct Batch<'a> {
     messages: Messages<'a>,
-    shapes: &'a mut Shapes,
+    templates: &'a mut Templates,
     packet: Packet<'a>,
 }
 
 impl<'a> Batch<'a> {
-    /// The packets in `datagram`, as the kernel sent it. `shapes` are those of the group's earlier
+    /// The packets in `datagram`, as the kernel sent it. `templates` are those of the group's earlier
     /// datagrams.
     #[inline]
-    pub fn new(datagram: &'a [u8], shapes: &'a mut Shapes) -> Self {
+    pub fn new(datagram: &'a [u8], templates: &'a mut Templates) -> Self {
         Batch {
             messages: Messages::new(datagram),
-            shapes,
+            templates,
             packet: Packet::default(),
         }
     }
 }
 
-impl Walk for Batch<'_> {
+impl<'a> Walk for Batch<'a> {
+    type Hits<'h>
+        = Hits<'h, 'a>
+    where
+        Self: 'h;
+
     fn next(&mut self) -> Option<Item<'_>> {
         loop {
             let rest = self.messages.rest();
-            if let Some(place) = self.shapes.find(rest)
-                && let Some(shape) = self.shapes.get(place)
-                && let Some((twin, behind)) = shape.read(rest)
+            if let Some(place) = self.templates.find(rest)
+                && let Some(template) = self.templates.get(place)
+                && let Some((hit, behind)) = template.read(rest)
             {
                 self.messages = Messages::new(behind);
                 self.packet = Packet {
-                    shape: Some(place),
-                    ..shape.packet(&twin, rest)
+                    template: Some(place),
+                    ..template.packet(&hit, rest)
                 };
                 return Some(Item::Packet(&self.packet));
             }
@@ -394,8 +399,8 @@ impl Walk for Batch<'_> {
             };
             return Some(match parsed {
                 Ok(packet) => {
-                    let shape = self.shapes.learn(rest, &packet);
-                    self.packet = Packet { shape, ..packet };
+                    let template = self.templates.learn(rest, &packet);
+                    self.packet = Packet { template, ..packet };
                     Item::Packet(&self.packet)
                 }
                 Err(error) => Item::Malformed(error),
@@ -404,23 +409,51 @@ impl Walk for Batch<'_> {
     }
 
     #[inline]
-    fn shape(&mut self) -> Option<usize> {
-        self.shapes.find(self.messages.rest())
+    fn template(&mut self) -> Option<usize> {
+        self.templates.find(self.messages.rest())
     }
 
     #[inline]
-    fn twins(&mut self, shape: usize, mut take: impl FnMut(Twin<'_>) -> bool) {
-        let Some(shape) = self.shapes.get(shape) else {
-            return;
-        };
-        let mut rest = self.messages.rest();
-        while let Some((twin, behind)) = shape.read(rest) {
-            if !take(twin) {
-                break;
-            }
-            rest = behind;
-        }
-        self.messages = Messages::new(rest);
+    fn hits(&mut self, template: usize) -> Option<Hits<'_, 'a>> {
+        let rest = self.messages.rest();
+        Some(Hits {
+            template: self.templates.get(template)?,
+            rest,
+            behind: rest,
+            messages: &mut self.messages,
+        })
+    }
+}
+
+/// The messages of a datagram that come next, for as long as they hit one template.
+#[derive(Debug)]
+pub struct Hits<'h, 'a> {
+    template: &'h MessageTemplate,
+    rest: &'a [u8],
+    /// What is behind the message that was peeked at last.
+    behind: &'a [u8],
+    messages: &'h mut Messages<'a>,
+}
+
+impl super::Hits for Hits<'_, '_> {
+    // As long as `MessageTemplate::read`, and repeated in the two loops that call it for the same reason.
+    #[inline(always)]
+    fn peek(&mut self) -> Option<TemplateHit<'_>> {
+        let (hit, behind) = self.template.read(self.rest)?;
+        self.behind = behind;
+        Some(hit)
+    }
+
+    #[inline]
+    fn pass(&mut self) {
+        self.rest = self.behind;
+    }
+}
+
+impl Drop for Hits<'_, '_> {
+    #[inline]
+    fn drop(&mut self) {
+        *self.messages = Messages::new(self.rest);
     }
 }
 

@@ -3,10 +3,10 @@
 //! The kernel writes the same attributes in the same order and size for every packet of one rule;
 //! only values and the payload's length differ. Walking attribute by attribute is a
 //! chain of dependent loads and a jump for each of them. So the first message of its kind is
-//! walked ([`super::message::parse`]), and its *shape* learned: the bytes that stay (headers,
+//! walked ([`super::message::parse`]), and its *template* learned: the bytes that stay (headers,
 //! hook, prefix) and the places of those that do not. Each later message is compared with it under
-//! a mask, a few instructions, all loads independent; if nothing differs, its packet is a twin, and its
-//! values are where the shape says. If anything does, it is walked. The result is the same either way
+//! a mask, a few instructions, all loads independent; if nothing differs, its packet is a hit, and its
+//! values are where the template says. If anything does, it is walked. The result is the same either way
 //! (a test holds the two against each other), and so is the trust: no length is believed before it is
 //! checked.
 
@@ -17,15 +17,15 @@ use super::message::attribute;
 use crate::netlink::attribute::HEADER_BYTES;
 use crate::netlink::nfnetlink::NFGENMSG_BYTES;
 use crate::netlink::{Attributes, align, message};
-use crate::packet::{ETHERNET_HEADER_BYTES, NETDEV_EGRESS, NFPROTO_NETDEV, Packet, Twin};
-use crate::source::SHAPES;
+use crate::packet::{ETHERNET_HEADER_BYTES, NETDEV_EGRESS, NFPROTO_NETDEV, Packet, TemplateHit};
+use crate::source::TEMPLATES_MAX;
 
 /// Bytes that a message is compared in, from its header on: what stands before the payload, and, under a
 /// mask of zeros, what comes then, be it the next message. The kernel's messages have 128 before the
 /// payload at prerouting, 164 at ingress (a socket's owner, the link layer's header again), and 8
 /// more for a second device and for a mark.
 const COMPARED_BYTES: usize = 192;
-/// Of them those that every shape is compared in.
+/// Of them those that every template is compared in.
 const NEAR_BYTES: usize = 128;
 /// As vector instructions like it.
 #[derive(Debug, Clone)]
@@ -40,48 +40,52 @@ const WINDOW_BYTES: usize = Place::MAX as usize + VALUE_BYTES_MAX;
 const VALUE_BYTES_MAX: usize = 16;
 type Window = [u8; WINDOW_BYTES];
 
-/// The shapes of a group's messages.
+/// The templates of a group's messages.
 #[derive(Debug, Clone, Default)]
-pub struct Shapes {
-    known: [Option<Shape>; SHAPES],
+pub struct Templates {
+    known: [Option<MessageTemplate>; TEMPLATES_MAX],
     /// The one that fitted last.
     last: usize,
-    /// Shapes learned: the next one goes where the oldest is.
+    /// Templates learned: the next one goes where the oldest is.
     learned: usize,
 }
 
-impl Shapes {
-    /// The place of the shape that the first message of what is left of a datagram has.
+impl Templates {
+    /// The place of the template that the first message of what is left of a datagram has.
     #[inline]
     pub fn find(&mut self, datagram: &[u8]) -> Option<usize> {
         let window = datagram.first_chunk()?;
-        let fits = |shape: &Option<Shape>| shape.as_ref().is_some_and(|shape| shape.fits(window));
-        if !fits(&self.known[self.last % SHAPES]) {
+        let fits = |template: &Option<MessageTemplate>| {
+            template
+                .as_ref()
+                .is_some_and(|template| template.fits(window))
+        };
+        if !fits(&self.known[self.last % TEMPLATES_MAX]) {
             self.last = self.known.iter().position(fits)?;
         }
         Some(self.last)
     }
 
-    /// The shape at a place.
+    /// The template at a place.
     #[inline]
-    pub fn get(&self, place: usize) -> Option<&Shape> {
+    pub fn get(&self, place: usize) -> Option<&MessageTemplate> {
         self.known.get(place)?.as_ref()
     }
 
-    /// Learns the shape of a packet that was walked, and says its place. `datagram` begins with its
-    /// message. `None` where that has no shape which later ones could share.
+    /// Learns the template of a packet that was walked, and says its place. `datagram` begins with its
+    /// message. `None` where that has no template which later ones could share.
     pub fn learn(&mut self, datagram: &[u8], packet: &Packet<'_>) -> Option<usize> {
-        let shape = Shape::learn(datagram.first_chunk()?, packet)?;
-        self.last = self.learned % SHAPES;
+        let template = MessageTemplate::learn(datagram.first_chunk()?, packet)?;
+        self.last = self.learned % TEMPLATES_MAX;
         self.learned = self.learned.wrapping_add(1);
-        self.known[self.last] = Some(shape);
+        self.known[self.last] = Some(template);
         Some(self.last)
     }
 }
 
 /// What the messages of one rule have in common.
 #[derive(Debug, Clone)]
-pub struct Shape {
+pub struct MessageTemplate {
     /// What counts of the window's bytes, and what they are then.
     mask: Compared,
     expected: Compared,
@@ -99,11 +103,11 @@ pub struct Shape {
     common: Packet<'static>,
 }
 
-impl Shape {
+impl MessageTemplate {
     /// Learns from a packet that [`super::message::parse`] has read. `None` where it has not all that a
-    /// twin has, or where the payload is not the last attribute, or stands too far behind.
-    fn learn(window: &Window, packet: &Packet<'_>) -> Option<Shape> {
-        let mut shape = Shape {
+    /// hit has, or where the payload is not the last attribute, or stands too far behind.
+    fn learn(window: &Window, packet: &Packet<'_>) -> Option<MessageTemplate> {
+        let mut template = MessageTemplate {
             mask: Compared([0; COMPARED_BYTES]),
             expected: Compared([0; COMPARED_BYTES]),
             far: false,
@@ -128,14 +132,14 @@ impl Shape {
         if egress || packet.vlan.is_some() {
             return None;
         }
-        let mask = &mut shape.mask.0;
+        let mask = &mut template.mask.0;
         let mut at = message::HEADER_BYTES + NFGENMSG_BYTES;
         mask[message::TYPE].fill(0xff);
         mask[message::HEADER_BYTES..at].fill(0xff);
         for found in Attributes::new(packet.message.get(NFGENMSG_BYTES..)?) {
             let found = found.ok()?;
             let (value, end) = (at + HEADER_BYTES, at + HEADER_BYTES + found.value.len());
-            if shape.payload != 0 {
+            if template.payload != 0 {
                 return None;
             }
             mask.get_mut(at..value)?.fill(0xff);
@@ -143,34 +147,35 @@ impl Shape {
             match found.kind {
                 attribute::PAYLOAD => {
                     mask[at..at + 2].fill(0); // its length
-                    shape.payload = place(at)?;
+                    template.payload = place(at)?;
                 }
                 // Seconds and microseconds of any time that a clock shows are below 2^40.
                 attribute::TIMESTAMP => {
-                    shape.stamp = place(value)?;
+                    template.stamp = place(value)?;
                     for half in [value, value + 8] {
                         mask.get_mut(half..half + 3)?.fill(0xff);
                     }
                 }
-                attribute::SEQ => shape.sequence = place(value)?,
-                // A host with many interfaces has one shape for all of them.
-                attribute::IFINDEX_INDEV => shape.ifindex_in = place(value)?,
+                attribute::SEQ => template.sequence = place(value)?,
+                // A host with many interfaces has one template for all of them.
+                attribute::IFINDEX_INDEV => template.ifindex_in = place(value)?,
                 // Not the address, but its length.
                 attribute::HWADDR => {
-                    shape.hw_source = place(value + 4)?..place(value + 4 + packet.hw_source.len())?;
+                    template.hw_source =
+                        place(value + 4)?..place(value + 4 + packet.hw_source.len())?;
                     mask.get_mut(value..value + 2)?.fill(0xff);
                 }
                 // Not the addresses, but what the header announces.
                 attribute::HWHEADER => {
-                    shape.hw_header = place(value)?;
+                    template.hw_header = place(value)?;
                     let announced = value + ETHERNET_HEADER_BYTES - 2;
                     mask.get_mut(announced..announced + 2)?.fill(0xff);
                 }
                 attribute::PREFIX => {
-                    shape.prefix = place(value)?..place(value + packet.prefix.len())?;
+                    template.prefix = place(value)?..place(value + packet.prefix.len())?;
                     mask.get_mut(value..end)?.fill(0xff);
                 }
-                // A mark too: packets of another one are no twins.
+                // A mark too: packets of another one are no hits.
                 attribute::PACKET_HDR
                 | attribute::MARK
                 | attribute::IFINDEX_OUTDEV
@@ -182,31 +187,31 @@ impl Shape {
             }
             at += align(HEADER_BYTES + found.value.len());
         }
-        let header_fits = match shape.hw_header {
+        let header_fits = match template.hw_header {
             0 => true,
             _ => packet.hw_header.len() == ETHERNET_HEADER_BYTES,
         };
-        if shape.payload == 0 || shape.stamp == 0 || shape.sequence == 0 || !header_fits {
+        if template.payload == 0 || template.stamp == 0 || template.sequence == 0 || !header_fits {
             return None;
         }
-        shape.far = mask[NEAR_BYTES..].iter().any(|mask| *mask != 0);
-        let expected = &mut shape.expected.0;
+        template.far = mask[NEAR_BYTES..].iter().any(|mask| *mask != 0);
+        let expected = &mut template.expected.0;
         for (expected, (byte, mask)) in expected.iter_mut().zip(window.iter().zip(mask)) {
             *expected = byte & *mask;
         }
         // The time is read on these terms.
-        let [0, 0, 0, .., 0, 0, 0, _, _, _, _, _] = value::<16>(window, shape.stamp) else {
+        let [0, 0, 0, .., 0, 0, 0, _, _, _, _, _] = value::<16>(window, template.stamp) else {
             return None;
         };
-        Some(shape)
+        Some(template)
     }
 
     /// Reads the first message of what is left of a datagram, and returns what follows it there.
-    /// `None` where the message has another shape.
+    /// `None` where the message has another template.
     // Always, because the compiler finds it too long to repeat in each of its few callers, and a call
-    // hands a `Twin` over in memory: 3 of 28 ns a packet.
+    // hands a `TemplateHit` over in memory: 3 of 28 ns a packet.
     #[inline(always)]
-    pub fn read<'a>(&self, datagram: &'a [u8]) -> Option<(Twin<'a>, &'a [u8])> {
+    pub fn read<'a>(&self, datagram: &'a [u8]) -> Option<(TemplateHit<'a>, &'a [u8])> {
         let window = datagram.first_chunk()?;
         if !self.fits(window) {
             return None;
@@ -224,7 +229,7 @@ impl Shape {
         let stamp = u128::from_be_bytes(*value(window, self.stamp));
         #[expect(clippy::cast_possible_truncation, reason = "a half of it")]
         let (seconds, micros) = ((stamp >> 64) as u64, stamp as u64);
-        let twin = Twin {
+        let hit = TemplateHit {
             payload,
             hw_header: (self.hw_header != 0).then(|| value(window, self.hw_header)),
             hw_source: slice(datagram, &self.hw_source),
@@ -236,18 +241,18 @@ impl Shape {
                 place => u32::from_be_bytes(*value(window, place)),
             },
         };
-        Some((twin, rest))
+        Some((hit, rest))
     }
 
-    /// The whole packet of a twin that [`Shape::read`] read from the start of `datagram`.
-    pub fn packet<'a>(&self, twin: &Twin<'a>, datagram: &'a [u8]) -> Packet<'a> {
+    /// The whole packet of a hit that [`MessageTemplate::read`] read from the start of `datagram`.
+    pub fn packet<'a>(&self, hit: &TemplateHit<'a>, datagram: &'a [u8]) -> Packet<'a> {
         Packet {
             prefix: slice(datagram, &self.prefix),
-            ..twin.packet(&self.common)
+            ..hit.packet(&self.common)
         }
     }
 
-    /// Whether a message has this shape, as far as the bytes before its payload tell.
+    /// Whether a message has this template, as far as the bytes before its payload tell.
     #[inline]
     fn fits(&self, window: &Window) -> bool {
         let same = |part: Range<usize>| {
@@ -321,7 +326,7 @@ mod tests {
     }
 
     /// Messages one behind the other, and the end of a datagram: a long one, so that all of them may be
-    /// twins, or the kernel's.
+    /// hits, or the kernel's.
     fn datagram<'a>(bodies: impl IntoIterator<Item = &'a Vec<u8>>, long: bool) -> Vec<u8> {
         let mut datagram = Vec::new();
         let mut put = |kind: u16, body: &[u8]| {
@@ -340,36 +345,36 @@ mod tests {
         datagram
     }
 
-    /// Holds shapes against the walk, learning as a batch does. Returns how many were twins.
-    fn twins(datagram: &[u8]) -> usize {
-        let mut shapes = Shapes::default();
-        let mut twins = 0;
+    /// Holds templates against the walk, learning as a batch does. Returns how many were hits.
+    fn hits(datagram: &[u8]) -> usize {
+        let mut templates = Templates::default();
+        let mut hits = 0;
         let mut walk = Messages::new(datagram);
         loop {
             let rest = walk.rest();
-            let place = shapes.find(rest);
-            let found = place.and_then(|place| shapes.get(place)?.read(rest));
+            let place = templates.find(rest);
+            let found = place.and_then(|place| templates.get(place)?.read(rest));
             let walked = match walk.next() {
                 Some(Ok(message)) if message.kind == nflog::PACKET => nflog::parse(&message).ok(),
                 Some(_) => None,
                 None => break,
             };
-            if let Some((twin, behind)) = found {
-                let shape = shapes.get(place.unwrap()).unwrap();
-                assert_eq!(Some(shape.packet(&twin, rest)), walked);
+            if let Some((hit, behind)) = found {
+                let template = templates.get(place.unwrap()).unwrap();
+                assert_eq!(Some(template.packet(&hit, rest)), walked);
                 assert_eq!(behind.as_ptr_range(), walk.rest().as_ptr_range());
-                twins += 1;
+                hits += 1;
             } else if let Some(packet) = walked {
-                shapes.learn(rest, &packet);
+                templates.learn(rest, &packet);
             }
         }
-        twins
+        hits
     }
 
     /// What a kernel 6.18 writes at ingress is the longest: with a socket's owner, and with the link
     /// layer's header twice.
     #[test]
-    fn the_longest_messages_have_shapes() {
+    fn the_longest_messages_have_templates() {
         const UID: u16 = 11;
         const GID: u16 = 14;
         const L2HDR: u16 = 21;
@@ -390,26 +395,26 @@ mod tests {
             }
             body
         };
-        assert_eq!(twins(&datagram([&message(1), &message(2)], true)), 1);
+        assert_eq!(hits(&datagram([&message(1), &message(2)], true)), 1);
     }
 
     #[test]
-    fn the_second_message_is_the_first_ones_twin() {
+    fn the_second_message_hits_the_first_ones_template() {
         let first = body(b"in\0", 7, 1, &[0x45; 50]);
         let second = body(b"in\0", 7, 2, &[0x46; 99]);
-        assert_eq!(twins(&datagram([&first, &second], true)), 1);
+        assert_eq!(hits(&datagram([&first, &second], true)), 1);
         let other_prefix = body(b"on\0", 7, 3, &[0x45; 50]);
-        assert_eq!(twins(&datagram([&first, &other_prefix], true)), 0);
+        assert_eq!(hits(&datagram([&first, &other_prefix], true)), 0);
         let other_mark = body(b"in\0", 8, 3, &[0x45; 50]);
-        assert_eq!(twins(&datagram([&first, &other_mark, &second], true)), 1);
+        assert_eq!(hits(&datagram([&first, &other_mark, &second], true)), 1);
         let cut = second[..second.len() - 4].to_vec();
-        assert_eq!(twins(&datagram([&first, &cut], true)), 0);
+        assert_eq!(hits(&datagram([&first, &cut], true)), 0);
     }
 
     proptest! {
-        /// Whatever the messages are, shapes make no difference.
+        /// Whatever the messages are, templates make no difference.
         #[test]
-        fn shapes_make_no_difference(
+        fn templates_make_no_difference(
             messages in proptest::collection::vec(
                 (0usize..3, 0u32..3, any::<u32>(), proptest::collection::vec(any::<u8>(), 0..80),
                  proptest::option::of((any::<prop::sample::Index>(), any::<u8>()))),
@@ -424,7 +429,7 @@ mod tests {
                 }
                 body
             }).collect();
-            twins(&datagram(&bodies, long));
+            hits(&datagram(&bodies, long));
         }
     }
 }

@@ -34,7 +34,7 @@ mod status;
 
 use super::error::{SourceError, Which};
 use super::socket as source_socket;
-use super::{Arrival, Count, Item, Source, Target, Walk};
+use super::{Arrival, Count, Item, NoHits, Source, Target, Walk};
 use crate::netlink::message::{Messages, answer};
 use crate::netlink::request::{AttrResult, be32, bytes};
 use crate::packet::Packet;
@@ -302,7 +302,7 @@ impl Source for Queue {
 
     /// One verdict for all packets of the batch, recorded or not.
     #[inline]
-    fn settle(&mut self) -> io::Result<()> {
+    fn finish_batch(&mut self) -> io::Result<()> {
         let mut last = None;
         for datagram in self.datagrams.iter() {
             match packet_id(datagram) {
@@ -394,6 +394,11 @@ impl<'a> Batch<'a> {
 }
 
 impl Walk for Batch<'_> {
+    type Hits<'h>
+        = NoHits
+    where
+        Self: 'h;
+
     #[inline]
     fn next(&mut self) -> Option<Item<'_>> {
         loop {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::sys::packet_ring::PacketRing;
 use lwnflog::netlink::{Layer, Malformed};
 use lwnflog::packet::{ETHERNET_HEADER_BYTES, Packet};
-use lwnflog::source::{Arrival, Count, Item, Source, Walk};
+use lwnflog::source::{Arrival, Count, Item, NoHits, Source, Walk};
 
 /// How long a call waits before the caller may look around.
 const WAIT: Duration = Duration::from_millis(100);
@@ -118,6 +118,11 @@ impl<'a> Block<'a> {
 }
 
 impl Walk for Block<'_> {
+    type Hits<'h>
+        = NoHits
+    where
+        Self: 'h;
+
     #[inline]
     fn next(&mut self) -> Option<Item<'_>> {
         self.left = self.left.checked_sub(1)?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use lwnflog::account::Account;
-use lwnflog::capture::{Capture, Control, Outcome, Writer};
+use lwnflog::capture::{Capture, Control, Discard, FileSink, Outcome, Sink};
 use lwnflog::format::pcapng::PcapNg;
 use lwnflog::format::{Format, Interfaces, LinkType};
 use lwnflog::ring::{Access, Ring, RingConfig, Store, segment_bytes_for};
@@ -58,19 +58,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("cannot catch signals")?;
     }
     // The ring comes first, so that no packet waits for a disk.
-    let writer = writer(options)?;
+    let sink = sink(options)?;
     let on = &options.interface;
     let outcome = match options.hook {
         From::Packet => capture(
             Packets::open(on, options.snaplen)
                 .with_context(|| format!("cannot open a packet socket on {on}"))?,
-            writer,
+            sink,
             &stop,
         )?,
         From::Xdp => {
             let source = Xdp::open(on).with_context(|| format!("cannot attach to {on} by XDP"))?;
             tell!("listening on {on}: {:?}", source.mode());
-            capture(source, writer, &stop)?
+            capture(source, sink, &stop)?
         }
     };
     let Outcome {
@@ -97,7 +97,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// As a session of lwnflog makes it; none with `--discard`.
-fn writer(options: &Options) -> Result<Option<Writer<PcapNg>>> {
+fn sink(options: &Options) -> Result<Option<FileSink<PcapNg>>> {
     const NAME: &str = "ring";
     let Some(dir) = options.write.as_ref().filter(|_| !options.discard) else {
         return Ok(None);
@@ -119,25 +119,32 @@ fn writer(options: &Options) -> Result<Option<Writer<PcapNg>>> {
     thread::spawn(move || heard.into_iter().for_each(|notice| tell!("{notice:?}")));
     let source = format!("{:?} of {}", options.hook, options.interface);
     let interfaces = Interfaces::new(links::name_of);
-    Ok(Some(Writer {
-        format: PcapNg::new(link, snaplen, source, segment_bytes, interfaces),
-        ring,
-        link,
-        snaplen,
-    }))
+    let format = PcapNg::new(link, snaplen, source, segment_bytes, interfaces);
+    Ok(Some(FileSink::new(format, ring, link, snaplen)))
 }
 
 /// Captures on a thread of its own, as lwnflog does, until it is asked to stop.
 fn capture<S: Source + Send + 'static>(
     source: S,
-    writer: Option<Writer<PcapNg>>,
+    sink: Option<FileSink<PcapNg>>,
+    stop: &AtomicBool,
+) -> Result<Outcome> {
+    match sink {
+        Some(sink) => capture_into(source, sink, stop),
+        None => capture_into(source, Discard, stop),
+    }
+}
+
+fn capture_into<S: Source + Send + 'static, K: Sink + Send + 'static>(
+    source: S,
+    sink: K,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
     const LOOK: Duration = Duration::from_millis(20);
     let control = Arc::new(Control::new(None));
     let capture = Capture::new(
         source,
-        writer,
+        sink,
         Arc::clone(&control),
         Arc::new(Account::default()),
     );

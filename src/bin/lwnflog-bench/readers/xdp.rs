@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::sys::bpf::Mode;
 use crate::sys::xdp::XdpSocket;
 use lwnflog::packet::Packet;
-use lwnflog::source::{Arrival, Count, Item, Source, Walk};
+use lwnflog::source::{Arrival, Count, Item, NoHits, Source, Walk};
 
 use super::packet::{incoming, set_frame};
 
@@ -100,6 +100,11 @@ pub(crate) struct Frames<'a> {
 }
 
 impl Walk for Frames<'_> {
+    type Hits<'h>
+        = NoHits
+    where
+        Self: 'h;
+
     #[inline]
     fn next(&mut self) -> Option<Item<'_>> {
         let frame = self.socket.frame(self.next)?;

@@ -1,0 +1,295 @@
+//! The file ring as a sink: a format's records in a ring's files, and the blocks that every file begins and ends
+//! with.
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::Control;
+use super::fast::{KnownTemplate, append_hits};
+use super::sink::{Progress, Sink};
+use crate::format::{Context, Format, Frame, LinkType};
+use crate::packet::Packet;
+use crate::ring::{Figures, Ring};
+use crate::source::{Item, Source, TEMPLATES_MAX, Walk};
+
+/// Records packets in the files of a ring.
+#[derive(Debug)]
+pub struct FileSink<F> {
+    format: F,
+    ring: Ring,
+    link: LinkType,
+    snaplen: u32,
+    /// By [`Packet::template`]: how hits are recorded.
+    templates: [Option<KnownTemplate>; TEMPLATES_MAX],
+    /// No file could be had for this batch: it is not tried again before the next.
+    no_file: bool,
+    /// The time of the batch's arrival, once a packet without a time stamp has asked for it; else 0.
+    now_us: u64,
+}
+
+impl<F: Format> FileSink<F> {
+    /// Records frames of `link`, cut to `snaplen` bytes, in the files of `ring`.
+    pub fn new(format: F, ring: Ring, link: LinkType, snaplen: u32) -> Self {
+        FileSink {
+            format,
+            ring,
+            link,
+            snaplen,
+            templates: Default::default(),
+            no_file: false,
+            now_us: 0,
+        }
+    }
+
+    /// The format and the ring, apart.
+    pub fn into_parts(self) -> (F, Ring) {
+        (self.format, self.ring)
+    }
+
+    /// The fast way, for packets that hit a template. It ends where anything is out of the
+    /// ordinary: not the next number, no IPv4 header, no room in the file.
+    #[inline]
+    fn take_hits(&mut self, batch: &mut impl Walk, progress: &mut Progress) {
+        if progress.lost_before != 0 {
+            return;
+        }
+        while let Some(template) = batch.template()
+            && let Some(Some(known)) = self.templates.get_mut(template)
+        {
+            let (Some(mut rest), Some(mut hits)) = (self.ring.rest(), batch.hits(template)) else {
+                break;
+            };
+            let append = if known.has_options() {
+                append_hits::<F, _, true>
+            } else {
+                append_hits::<F, _, false>
+            };
+            let sequence = &mut progress.sequence;
+            let no_room_for = append(&mut self.format, known, &mut hits, sequence, &mut rest);
+            drop(hits);
+            let records = rest.appended();
+            drop(rest);
+            known.records += records;
+            match no_room_for {
+                Some(bytes) if self.ring.make_room(bytes).is_ok() => {}
+                None if records != 0 => {}
+                _ => break,
+            }
+        }
+    }
+
+    /// Accounts for what was recorded by template.
+    fn finish_hits(&mut self, progress: &mut Progress) {
+        for known in self.templates.iter_mut().flatten() {
+            let records = std::mem::take(&mut known.records);
+            progress.tally.received += records;
+            progress.tally.numbered += records;
+            progress.tally.written += records;
+            known.count_interface(&mut self.format);
+        }
+    }
+
+    /// The long way, for any packet. What it finds out is a template for those that are like it.
+    #[inline(never)]
+    fn take(&mut self, packet: &Packet<'_>, progress: &mut Progress, control: &Control) {
+        self.finish_hits(progress);
+        if let Some(known) = packet
+            .template
+            .and_then(|template| self.templates.get_mut(template))
+        {
+            *known = None;
+        }
+        progress.tally.received += 1;
+        progress.tally.numbered += 1;
+        if let Some(sequence) = packet.sequence {
+            let missing = progress.sequence.take(sequence, 1);
+            progress.tally.overrun += missing;
+            progress.tally.numbered += missing;
+            progress.lost_before += missing;
+        }
+        if !packet.is_ipv4() {
+            progress.tally.not_ipv4 += 1;
+        } else if !control.allow_one() {
+            progress.tally.beyond_count += 1;
+        } else if self.record(packet, progress, control) {
+            progress.tally.written += 1;
+            progress.lost_before = 0;
+        } else {
+            progress.tally.writer += 1;
+            progress.lost_before += 1;
+        }
+    }
+
+    /// A message that could not be read was one packet.
+    #[cold]
+    fn pass_over(progress: &mut Progress) {
+        progress.tally.received += 1;
+        progress.tally.malformed += 1;
+        progress.tally.numbered += 1;
+        progress.sequence.skip_one();
+    }
+
+    #[inline]
+    fn record(&mut self, packet: &Packet<'_>, progress: &mut Progress, control: &Control) -> bool {
+        let stamp_us = match packet.stamp_us {
+            Some(stamp_us) => stamp_us.get(),
+            None => self.arrival_us(progress),
+        };
+        let frame = Frame::new(packet, self.link, self.snaplen);
+        for last_try in [false, true] {
+            let known = self.format.interface(packet.ifindex());
+            if let Some(interface) = known.or_else(|| self.declare(packet)) {
+                let context = Context {
+                    stamp_us,
+                    lost_before: progress.lost_before,
+                    interface,
+                };
+                let len = self.format.record_bytes(packet, &frame, &context);
+                if let Ok(mut slot) = self.ring.slot(len) {
+                    let head = self.format.encode(packet, &frame, &context, slot.space());
+                    slot.append(head);
+                    self.ring.note_first(stamp_us);
+                    if control.unlimited() {
+                        self.learn(packet, interface);
+                    }
+                    return true;
+                }
+            }
+            if last_try || self.no_file || !self.next_file() {
+                break;
+            }
+        }
+        self.no_file = true;
+        false
+    }
+
+    /// Has packets that are like this one recorded the fast way.
+    fn learn(&mut self, packet: &Packet<'_>, interface: usize) {
+        if let Some(known) = packet
+            .template
+            .and_then(|template| self.templates.get_mut(template))
+        {
+            *known = KnownTemplate::learn::<F>(packet, self.link, self.snaplen, interface);
+        }
+    }
+
+    #[cold]
+    fn arrival_us(&mut self, progress: &mut Progress) -> u64 {
+        progress.tally.unstamped += 1;
+        if self.now_us == 0 {
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
+            self.now_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        }
+        self.now_us
+    }
+
+    /// Declares the interface of a packet in the live file: its block stands before its first record there. Where
+    /// there is no room for it, in the next file. `None` where there is no file.
+    #[cold]
+    fn declare(&mut self, packet: &Packet<'_>) -> Option<usize> {
+        for last_try in [false, true] {
+            let block = self.format.declare(packet);
+            self.ring.keep_for_end(self.format.end_bytes());
+            if self.ring.append_block(&block) {
+                return self.format.interface(packet.ifindex());
+            }
+            if last_try || !self.next_file() {
+                break;
+            }
+        }
+        None
+    }
+
+    /// Ends the live file, if there is one, and begins the next.
+    #[cold]
+    fn next_file(&mut self) -> bool {
+        self.append_end();
+        self.ring.next_file() && self.begin_file()
+    }
+
+    fn begin_file(&mut self) -> bool {
+        let FileSink { format, ring, .. } = self;
+        ring.keep_for_end(format.end_bytes());
+        let mut fits = true;
+        format.begin(&mut |block| fits &= ring.append_block(block));
+        fits
+    }
+
+    /// Appends the blocks that end a file.
+    fn append_end(&mut self) {
+        let FileSink { format, ring, .. } = self;
+        if ring.has_records() {
+            format.end(&mut |block| ring.append_end(block));
+        }
+    }
+}
+
+impl<F: Format> Sink for FileSink<F> {
+    fn begin(&mut self) {
+        self.ring.take_over();
+        self.next_file();
+    }
+
+    #[inline]
+    fn take_batch<S: Source>(
+        &mut self,
+        source: &mut S,
+        progress: &mut Progress,
+        control: &Control,
+    ) {
+        (self.no_file, self.now_us) = (false, 0);
+        let mut batch = source.batch();
+        loop {
+            self.take_hits(&mut batch, progress);
+            match batch.next() {
+                Some(Item::Packet(packet)) => self.take(packet, progress, control),
+                Some(Item::Malformed(_)) => Self::pass_over(progress),
+                None => break,
+            }
+        }
+        self.finish_hits(progress);
+    }
+
+    fn idle(&mut self) {
+        self.no_file = false;
+    }
+
+    #[inline]
+    fn commit(&mut self) {
+        self.ring.commit();
+    }
+
+    /// Ends the live file, if it holds a packet, and begins the next. Where that is not there yet, the next packet
+    /// waits for it.
+    #[cold]
+    fn rotate(&mut self) -> bool {
+        let holds_records = self.ring.has_records();
+        if holds_records {
+            self.append_end();
+            if self.ring.rotate() {
+                self.begin_file();
+            }
+        }
+        holds_records
+    }
+
+    fn check_names(&mut self) -> bool {
+        self.format.check_names();
+        true
+    }
+
+    fn end(&mut self) {
+        self.append_end();
+    }
+
+    #[inline]
+    fn figures(&self) -> Figures {
+        self.ring.figures()
+    }
+
+    fn close(self) -> (Vec<PathBuf>, Figures) {
+        self.ring.close()
+    }
+}
