@@ -4,11 +4,10 @@
 pub mod frame;
 pub mod pcap;
 pub mod pcapng;
-pub mod template;
 
 pub use frame::{Frame, LinkType};
 pub use pcapng::interfaces::Interfaces;
-pub use template::{Options, RecordTemplate};
+pub use pcapng::template::{Options, RecordTemplate};
 
 use crate::packet::{Packet, TemplateHit};
 pub use crate::sys::space::Space;

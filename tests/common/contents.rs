@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lwnflog::format::pcapng::block;
+use lwnflog::format::pcapng::{block, reader};
 use lwnflog::lab::Marker;
 use pcap_parser::pcapng::{Block, parse_block_le};
 use pcap_parser::traits::PcapNGPacketBlock;
@@ -91,14 +91,12 @@ pub fn parse(bytes: &[u8]) -> Result<Contents, String> {
 /// The packets of a whole pcapng file: in which segment each stands, and its time stamp.
 pub fn packet_places(bytes: &[u8]) -> Vec<(usize, u64)> {
     let segment_bytes = parse(bytes).unwrap().segment_bytes;
-    let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     let (mut at, mut places) = (0, Vec::new());
-    while at < bytes.len() {
-        if word(at) == block::ENHANCED_PACKET {
-            let stamp_us = u64::from(word(at + 12)) << 32 | u64::from(word(at + 16));
+    while let Some(block) = reader::Block::read(&bytes[at..]) {
+        if let Some(stamp_us) = block.stamp_us() {
             places.push((at / segment_bytes, stamp_us));
         }
-        at += word(at + 4) as usize;
+        at += block.bytes().len();
     }
     places
 }

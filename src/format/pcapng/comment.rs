@@ -9,7 +9,7 @@ const PREFIX_TEXT: &[u8] = b"prefix=";
 /// A rule's prefix has at most 127 characters (`NF_LOG_PREFIXLEN`).
 const PREFIX_MAX_BYTES: usize = 127;
 /// The longest comment option.
-pub(in crate::format) const COMMENT_OPTION_BYTES_MAX: usize =
+pub(super) const COMMENT_OPTION_BYTES_MAX: usize =
     4 + pad4(MARK_TEXT.len() + MARK_DIGITS + 1 + PREFIX_TEXT.len() + PREFIX_MAX_BYTES);
 
 /// Bytes of the option that [`encode_comment_option`] writes: 0 where there is nothing to say.

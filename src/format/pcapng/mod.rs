@@ -8,44 +8,16 @@
 pub mod block;
 mod comment;
 pub mod interfaces;
+pub mod reader;
+pub mod template;
 
 use super::{Context, Format, Frame, Head, Interfaces, LinkType, Options, RecordTemplate, Space};
-use crate::packet::{Direction, Packet, TemplateHit};
-use crate::sys::space::Chunk;
+use crate::packet::{Packet, TemplateHit};
 use block::{Block, head, len_u32, option, pad4};
-pub(in crate::format) use comment::COMMENT_OPTION_BYTES_MAX;
-use comment::{comment_option_bytes, encode_comment_option};
+use comment::{COMMENT_OPTION_BYTES_MAX, comment_option_bytes, encode_comment_option};
+use template::{OPTIONS_PLAIN_BYTES, PACKET_FIXED_BYTES, options_plain, put_fields};
 
-/// An Enhanced Packet Block's fields before the packet's data.
-const PACKET_FIXED_BYTES: usize = 28;
 const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
-
-/// What a packet block ends in when nothing but its direction is to be said: `epb_flags`,
-/// `opt_endofopt`. The total length follows.
-const OPTIONS_PLAIN_BYTES: usize = 12;
-/// They and the total length.
-const PLAIN_END_BYTES: usize = OPTIONS_PLAIN_BYTES + 4;
-const fn options_plain(direction: Direction) -> [u8; OPTIONS_PLAIN_BYTES] {
-    let inbound_outbound = match direction {
-        Direction::Inbound => 1,
-        Direction::Outbound => 2,
-    };
-    let code = option::EPB_FLAGS.to_le_bytes();
-    [
-        code[0],
-        code[1],
-        4,
-        0,
-        inbound_outbound,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-    ]
-}
 
 /// `epb_dropcount`: code, length, 64 bits.
 const DROPCOUNT_BYTES: usize = 12;
@@ -264,7 +236,7 @@ impl Format for PcapNg {
 
     #[inline]
     fn hit_bytes(template: &RecordTemplate, options: &[u8], body: &[u8]) -> usize {
-        PACKET_FIXED_BYTES + pad4(template.captured_len(body)) + options.len() + PLAIN_END_BYTES
+        template::hit_bytes(template, options, body)
     }
 
     #[inline]
@@ -273,39 +245,9 @@ impl Format for PcapNg {
         options: &[u8],
         hit: &TemplateHit<'_>,
         body: &[u8],
-        mut out: Space<'_>,
+        out: Space<'_>,
     ) -> Head {
-        let total = len_u32(out.len()).to_le_bytes();
-        let captured = template.captured_len(body);
-        let head = head(block::ENHANCED_PACKET, total);
-        let (Some(fixed), Some(mut end)) = (
-            out.take_first_chunk(),
-            out.take_last_chunk::<PLAIN_END_BYTES>(),
-        ) else {
-            return head;
-        };
-        let original_len = template.original_len(hit);
-        put_fields(
-            fixed,
-            template.interface,
-            hit.stamp_us.get(),
-            captured,
-            original_len,
-        );
-
-        if !options.is_empty()
-            && let Some(place) = out.take_last(options.len())
-        {
-            place.put(options);
-        }
-        if let Some(mut padding) = out.last_chunk::<4>() {
-            padding.put([0; 4]); // of which the frame's end overwrites its part
-        }
-        let fits = template.copy_frame(hit, body, out);
-        debug_assert!(fits, "hit_bytes() made room");
-        end.put_at::<0, OPTIONS_PLAIN_BYTES>(options_plain(template.direction));
-        end.put_at::<OPTIONS_PLAIN_BYTES, 4>(total);
-        head
+        template::encode_hit(template, options, hit, body, out)
     }
 
     fn count_hits(&mut self, template: &RecordTemplate, records: u64, last_us: u64) {
@@ -321,22 +263,6 @@ impl Format for PcapNg {
             + OPTIONS_PLAIN_BYTES
             + 4
     }
-}
-
-/// A packet block's fields between its head and its data.
-#[inline]
-fn put_fields(
-    mut out: Chunk<'_, PACKET_FIXED_BYTES>,
-    interface: u32,
-    stamp_us: u64,
-    captured: usize,
-    original_len: u32,
-) {
-    out.put_at::<8, 4>(interface.to_le_bytes());
-    // The upper half of the time comes first, each half little endian.
-    out.put_at::<12, 8>(stamp_us.rotate_left(32).to_le_bytes());
-    out.put_at::<20, 4>(len_u32(captured).to_le_bytes());
-    out.put_at::<24, 4>(original_len.to_le_bytes());
 }
 
 /// The comment, the number of packets lost before, the direction.

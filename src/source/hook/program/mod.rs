@@ -2,12 +2,17 @@
 //!
 //! `docs/HOOK.md` goes through it line by line.
 
+mod cutoff;
+mod types;
+
 use std::os::fd::RawFd;
+
+use cutoff::cut_off;
+pub use types::Types;
 
 use super::assembler::Reg::{R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10};
 use super::assembler::Size::{U8, U16, U32, U64};
 use super::assembler::{Alu, AssembleError, Assembled, Assembler, Helper, If, Reg};
-use super::btf::{Btf, BtfError};
 use super::layout::{
     ALIGN, BUSY, BYTES, DETECTED, DROPPED, HEAD, INTERFACES, LATE, LEFT_CUTOFF, LEFT_DEVICE,
     LEFT_MARK, LEFT_SAMPLE, NESTED, PACKET, RECORD_BYTES, RECORD_CAPTURED, RECORD_DEVICE,
@@ -30,76 +35,6 @@ pub const CONNECTION_KEY_BYTES: u32 = 16;
 pub const CONNECTION_VALUE_BYTES: u32 = 16;
 /// A connection at rest for so long is a new one when it goes on.
 const CONNECTION_IDLE_NS: u64 = 120_000_000_000;
-
-/// Where the program finds what it reads: offsets and type ids of this kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "each is named after what it is the place of")]
-pub struct Types {
-    pub ctx_skb: i32,
-    pub skb_len: i32,
-    pub skb_data_len: i32,
-    pub skb_tstamp: i32,
-    /// The byte and the bits that say that `tstamp` is no time of day; none before Linux 5.18.
-    pub skb_tstamp_type: Option<(i32, i32)>,
-    pub skb_mark: i32,
-    pub skb_dev: i32,
-    pub skb_head: i32,
-    pub skb_data: i32,
-    pub skb_mac_header: i32,
-    pub dev_ifindex: i32,
-    pub dev_type: i32,
-    pub dynptr_from_skb: u32,
-}
-
-impl Types {
-    /// Looks them up.
-    ///
-    /// # Errors
-    /// What this kernel does not have.
-    pub fn of(btf: &Btf) -> Result<Types, BtfError> {
-        let place = |structure: &str, member: &str, bytes: u32| {
-            let found = btf.member(structure, member)?;
-            let whole = found.bits == 0 && found.bit % 8 == 0 && found.bytes == bytes;
-            let place = i16::try_from(found.byte()).ok().filter(|_| whole);
-            place
-                .map(i32::from)
-                .ok_or_else(|| BtfError::Missing(format!("{structure}.{member} of {bytes} bytes")))
-        };
-        let word = u32::try_from(size_of::<usize>()).unwrap_or(8);
-        let kind = ["tstamp_type", "mono_delivery_time"]
-            .into_iter()
-            .find_map(|name| btf.member("sk_buff", name).ok());
-        let skb_tstamp_type = kind.and_then(|member| {
-            let byte = i16::try_from(member.byte()).ok()?;
-            let (first, bits) = (member.bit % 8, member.bits);
-            if !(1..=8).contains(&bits) || first + bits > 8 {
-                return None;
-            }
-            let mask = ((1u32 << bits) - 1) << first;
-            let mask = if cfg!(target_endian = "big") {
-                mask.reverse_bits() >> 24
-            } else {
-                mask
-            };
-            Some((i32::from(byte), mask.cast_signed()))
-        });
-        Ok(Types {
-            ctx_skb: place("bpf_nf_ctx", "skb", word)?,
-            skb_len: place("sk_buff", "len", 4)?,
-            skb_data_len: place("sk_buff", "data_len", 4)?,
-            skb_tstamp: place("sk_buff", "tstamp", 8)?,
-            skb_tstamp_type,
-            skb_mark: place("sk_buff", "mark", 4)?,
-            skb_dev: place("sk_buff", "dev", word)?,
-            skb_head: place("sk_buff", "head", word)?,
-            skb_data: place("sk_buff", "data", word)?,
-            skb_mac_header: place("sk_buff", "mac_header", 2)?,
-            dev_ifindex: place("net_device", "ifindex", 4)?,
-            dev_type: place("net_device", "type", 2)?,
-            dynptr_from_skb: btf.function("bpf_dynptr_from_skb")?,
-        })
-    }
-}
 
 /// How the program finds the ring of its processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -273,133 +208,6 @@ fn make_pointer(a: &mut Assembler, p: &Parameters) {
     a.set(R3, R10);
     a.alu(Alu::Add, R3, stack::POINTER);
     a.call_kernel(p.types.dynptr_from_skb, "bpf_dynptr_from_skb");
-}
-
-/// Of each connection only the first bytes. Whatever is not clear is captured: fragments, a full table, an
-/// entry that was at rest for long.
-fn cut_off(a: &mut Assembler, p: &Parameters, connections: RawFd, bytes: u64) {
-    const TCP: i32 = 6;
-    const UDP: i32 = 17;
-    const SCTP: i32 = 132;
-    const UDP_LITE: i32 = 136;
-    const SYN_AND_ACK: i32 = 0x12;
-    const SYN: i32 = 0x02;
-    let fragment_offset = i32::from(0x1fff_u16.to_be());
-    make_pointer(a, p);
-    a.c("if (bpf_dynptr_read(&ip, 20, &pointer, 0, 0)) goto capture;");
-    a.set(R1, R10);
-    a.alu(Alu::Add, R1, stack::IP);
-    a.set(R2, 20);
-    a.set(R3, R10);
-    a.alu(Alu::Add, R3, stack::POINTER);
-    a.set(R4, 0);
-    a.set(R5, 0);
-    a.call(Helper::DynptrRead);
-    a.jump_if(R0, If::NotEqual, 0, "capture");
-    a.c("if (ip.frag_off & htons(0x1fff)) goto capture; // no ports in it");
-    a.load(U16, R1, R10, stack::IP + 6);
-    a.jump_if(R1, If::Set, fragment_offset, "capture");
-    a.c("transport = { 0 };");
-    a.store(U64, R10, stack::TRANSPORT, 0);
-    a.store(U64, R10, stack::TRANSPORT + 8, 0);
-    a.c("u32 n = protocol == TCP ? 14 : has_ports(protocol) ? 4 : 0;");
-    a.load(U8, R1, R10, stack::IP + 9);
-    a.set(R2, 14);
-    a.jump_if(R1, If::Equal, TCP, "read_transport");
-    a.set(R2, 4);
-    for protocol in [UDP, SCTP, UDP_LITE] {
-        a.jump_if(R1, If::Equal, protocol, "read_transport");
-    }
-    a.jump("key");
-    a.label("read_transport");
-    a.c("if (bpf_dynptr_read(&transport, n, &pointer, ip.ihl * 4, 0)) goto capture;");
-    a.set(R1, R10);
-    a.alu(Alu::Add, R1, stack::TRANSPORT);
-    a.set(R3, R10);
-    a.alu(Alu::Add, R3, stack::POINTER);
-    a.load(U8, R4, R10, stack::IP);
-    a.alu(Alu::And, R4, 15);
-    a.alu(Alu::ShiftLeft, R4, 2);
-    a.set(R5, 0);
-    a.call(Helper::DynptrRead);
-    a.jump_if(R0, If::NotEqual, 0, "capture");
-    a.label("key");
-    a.c("both directions have one key: the lower address and its port first");
-    a.load(U32, R1, R10, stack::IP + 12);
-    a.load(U32, R2, R10, stack::IP + 16);
-    a.load(U16, R3, R10, stack::TRANSPORT);
-    a.load(U16, R4, R10, stack::TRANSPORT + 2);
-    a.jump_if(R1, If::Less, R2, "sorted");
-    a.jump_if(R1, If::Greater, R2, "swap");
-    a.jump_if(R3, If::LessOrEqual, R4, "sorted");
-    a.label("swap");
-    a.set(R5, R1);
-    a.set(R1, R2);
-    a.set(R2, R5);
-    a.set(R5, R3);
-    a.set(R3, R4);
-    a.set(R4, R5);
-    a.label("sorted");
-    a.c("key = { addresses, ports, protocol };");
-    a.store(U32, R10, stack::KEY, R1);
-    a.store(U32, R10, stack::KEY + 4, R2);
-    a.store(U16, R10, stack::KEY + 8, R3);
-    a.store(U16, R10, stack::KEY + 10, R4);
-    a.load(U8, R1, R10, stack::IP + 9);
-    a.store(U32, R10, stack::KEY + 12, R1);
-    a.c("u64 now = bpf_ktime_get_ns();");
-    a.call(Helper::KtimeGetNs);
-    a.set(R6, R0);
-    a.c("struct connection *c = bpf_map_lookup_elem(&connections, &key); if (!c) goto new;");
-    a.map(R1, connections, "connections");
-    a.set(R2, R10);
-    a.alu(Alu::Add, R2, stack::KEY);
-    a.call(Helper::MapLookupElem);
-    a.jump_if(R0, If::Equal, 0, "new");
-    a.c("if (protocol == TCP && (flags & (SYN | ACK)) == SYN) goto again;");
-    a.load(U8, R1, R10, stack::IP + 9);
-    a.jump_if(R1, If::NotEqual, TCP, "known");
-    a.load(U8, R1, R10, stack::TRANSPORT + 13);
-    a.alu(Alu::And, R1, SYN_AND_ACK);
-    a.jump_if(R1, If::Equal, SYN, "again");
-    a.label("known");
-    a.c("if (now - c->last > IDLE) goto again;");
-    a.set(R1, R6);
-    a.load(U64, R2, R0, 8);
-    a.alu(Alu::Sub, R1, R2);
-    a.set_wide(R2, CONNECTION_IDLE_NS);
-    a.jump_if(R1, If::Greater, R2, "again");
-    a.c("c->last = now; if (c->bytes >= CUTOFF) { r->left_cutoff++; return verdict(r); }");
-    a.store(U64, R0, 8, R6);
-    a.load(U64, R1, R0, 0);
-    a.set_wide(R2, bytes);
-    a.jump_if(R1, If::Less, R2, "more");
-    add_one(a, R8, LEFT_CUTOFF);
-    a.jump("verdict");
-    a.label("more");
-    a.c("lock c->bytes += skb->len; goto capture; // the two directions meet here");
-    a.load(U32, R1, R7, p.types.skb_len);
-    a.atomic_add(R0, 0, R1);
-    a.jump("capture");
-    a.label("again");
-    a.c("c->bytes = skb->len; c->last = now; goto capture;");
-    a.load(U32, R1, R7, p.types.skb_len);
-    a.store(U64, R0, 0, R1);
-    a.store(U64, R0, 8, R6);
-    a.jump("capture");
-    a.label("new");
-    a.c("bpf_map_update_elem(&connections, &key, &{ skb->len, now }, BPF_ANY);");
-    a.load(U32, R1, R7, p.types.skb_len);
-    a.store(U64, R10, stack::VALUE, R1);
-    a.store(U64, R10, stack::VALUE + 8, R6);
-    a.map(R1, connections, "connections");
-    a.set(R2, R10);
-    a.alu(Alu::Add, R2, stack::KEY);
-    a.set(R3, R10);
-    a.alu(Alu::Add, R3, stack::VALUE);
-    a.set(R4, 0);
-    a.call(Helper::MapUpdateElem);
-    a.label("capture");
 }
 
 /// `r6` is how much of the packet is copied; `r9` stands [`BYTES`] before the record.
@@ -639,7 +447,7 @@ mod tests {
             ..parameters()
         };
         let all = assemble(&all).unwrap().listing;
-        let document = include_str!("../../../docs/HOOK.md");
+        let document = include_str!("../../../../docs/HOOK.md");
         for listing in [&plain, &all] {
             let block = format!("```text\n{listing}```\n");
             assert!(

@@ -6,10 +6,41 @@
 //! packets, takes the long way; the bytes are the same either way (a test holds the two against each
 //! other).
 
-use super::frame::{SYNTHESIZED_HEADER, copy_short};
-use super::pcapng::COMMENT_OPTION_BYTES_MAX;
-use super::{LinkType, Space};
+use super::block::{self, head, len_u32, option, pad4};
+use super::comment::COMMENT_OPTION_BYTES_MAX;
+use crate::format::frame::{SYNTHESIZED_HEADER, copy_short};
+use crate::format::{Head, LinkType, Space};
 use crate::packet::{Direction, ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4, Packet, TemplateHit};
+use crate::sys::space::Chunk;
+
+/// An Enhanced Packet Block's fields before the packet's data.
+pub(super) const PACKET_FIXED_BYTES: usize = 28;
+/// What a packet block ends in when nothing but its direction is to be said: `epb_flags`,
+/// `opt_endofopt`. The total length follows.
+pub(super) const OPTIONS_PLAIN_BYTES: usize = 12;
+/// They and the total length.
+const PLAIN_END_BYTES: usize = OPTIONS_PLAIN_BYTES + 4;
+pub(super) const fn options_plain(direction: Direction) -> [u8; OPTIONS_PLAIN_BYTES] {
+    let inbound_outbound = match direction {
+        Direction::Inbound => 1,
+        Direction::Outbound => 2,
+    };
+    let code = option::EPB_FLAGS.to_le_bytes();
+    [
+        code[0],
+        code[1],
+        4,
+        0,
+        inbound_outbound,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ]
+}
 
 /// What the records of one template's packets have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +69,7 @@ const OPTIONS_MAX_BYTES: usize = COMMENT_OPTION_BYTES_MAX;
 
 impl Options {
     /// Has them written, `len` bytes. `None` where there is no room for so many.
-    pub(super) fn new(len: usize, write: impl FnOnce(&mut [u8])) -> Option<Options> {
+    pub(in crate::format) fn new(len: usize, write: impl FnOnce(&mut [u8])) -> Option<Options> {
         let mut bytes = [0; OPTIONS_MAX_BYTES];
         write(bytes.get_mut(..len)?);
         Some(Options { bytes, len })
@@ -63,7 +94,7 @@ enum Header {
 
 impl RecordTemplate {
     /// The template for this packet's hits. `None` where they differ in more than a template knows of.
-    pub(super) fn new(
+    pub(in crate::format) fn new(
         packet: &Packet<'_>,
         link: LinkType,
         snaplen: u32,
@@ -139,4 +170,68 @@ fn copy_body(body: &[u8], mut out: Space<'_>) -> bool {
     };
     copy_short(body, space);
     true
+}
+
+/// Bytes of the packet block of a hit with this body.
+#[inline]
+pub(super) fn hit_bytes(template: &RecordTemplate, options: &[u8], body: &[u8]) -> usize {
+    PACKET_FIXED_BYTES + pad4(template.captured_len(body)) + options.len() + PLAIN_END_BYTES
+}
+
+/// Writes the packet block of a hit, all but its head: the same bytes as [`Format::encode`](crate::format::Format::encode).
+#[inline]
+pub(super) fn encode_hit(
+    template: &RecordTemplate,
+    options: &[u8],
+    hit: &TemplateHit<'_>,
+    body: &[u8],
+    mut out: Space<'_>,
+) -> Head {
+    let total = len_u32(out.len()).to_le_bytes();
+    let captured = template.captured_len(body);
+    let head = head(block::ENHANCED_PACKET, total);
+    let (Some(fixed), Some(mut end)) = (
+        out.take_first_chunk(),
+        out.take_last_chunk::<PLAIN_END_BYTES>(),
+    ) else {
+        return head;
+    };
+    let original_len = template.original_len(hit);
+    put_fields(
+        fixed,
+        template.interface,
+        hit.stamp_us.get(),
+        captured,
+        original_len,
+    );
+
+    if !options.is_empty()
+        && let Some(place) = out.take_last(options.len())
+    {
+        place.put(options);
+    }
+    if let Some(mut padding) = out.last_chunk::<4>() {
+        padding.put([0; 4]); // of which the frame's end overwrites its part
+    }
+    let fits = template.copy_frame(hit, body, out);
+    debug_assert!(fits, "hit_bytes() made room");
+    end.put_at::<0, OPTIONS_PLAIN_BYTES>(options_plain(template.direction));
+    end.put_at::<OPTIONS_PLAIN_BYTES, 4>(total);
+    head
+}
+
+/// A packet block's fields between its head and its data.
+#[inline]
+pub(super) fn put_fields(
+    mut out: Chunk<'_, PACKET_FIXED_BYTES>,
+    interface: u32,
+    stamp_us: u64,
+    captured: usize,
+    original_len: u32,
+) {
+    out.put_at::<8, 4>(interface.to_le_bytes());
+    // The upper half of the time comes first, each half little endian.
+    out.put_at::<12, 8>(stamp_us.rotate_left(32).to_le_bytes());
+    out.put_at::<20, 4>(len_u32(captured).to_le_bytes());
+    out.put_at::<24, 4>(original_len.to_le_bytes());
 }

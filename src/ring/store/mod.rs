@@ -2,6 +2,8 @@
 //!
 //! What is no plain file is none of the ring's, whatever its name (`ring/names.rs`): a link would be followed.
 
+mod space;
+
 use std::collections::VecDeque;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -17,6 +19,8 @@ use super::error::{StoreError, name_full};
 use super::names::{self, Name};
 use super::recovery;
 use crate::sys::file::is_open_only_here;
+
+pub use space::check_space;
 
 /// A finished file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,30 +204,6 @@ impl Store {
         self.finished.iter().map(|file| file.path.clone()).collect()
     }
 
-    /// Bytes that `files` files of `file_bytes` at one time, and one that is prepared, take beyond those
-    /// that are there and will be used again. With `files` 0, two must fit.
-    fn missing_bytes(&self, files: usize, file_bytes: u64) -> u64 {
-        let at_one_time = if files == 0 {
-            2
-        } else {
-            (files as u64).saturating_add(1)
-        };
-        let wanted = at_one_time.saturating_mul(file_bytes);
-        let owned: u64 = match files {
-            0 => 0,
-            _ => {
-                let unfinished = self.unfinished.iter().map(|(_, path)| path);
-                let finished = self.finished.iter().map(|file| &file.path);
-                finished
-                    .chain(unfinished)
-                    .filter_map(|path| fs::metadata(path).ok())
-                    .map(|meta| meta.len())
-                    .sum()
-            }
-        };
-        wanted.saturating_sub(owned)
-    }
-
     /// Bytes of the oldest finished file; `None` if there is none.
     pub(super) fn oldest_bytes(&self) -> Option<usize> {
         let oldest = self.finished.front()?;
@@ -395,40 +375,6 @@ impl Drop for Store {
     fn drop(&mut self) {
         let _ = self.remove_next();
     }
-}
-
-/// Says whether the disk has room for all of these rings, which share a directory, each of `files` files of
-/// `file_bytes`.
-///
-/// # Errors
-/// [`StoreError::Space`], [`StoreError::Directory`].
-pub fn check_space(stores: &[Store], files: usize, file_bytes: u64) -> Result<(), StoreError> {
-    let Some(path) = stores.first().map(|store| store.dir.clone()) else {
-        return Ok(());
-    };
-    let stat = match rustix::fs::statvfs(&path) {
-        Ok(stat) => stat,
-        Err(error) => {
-            let source = error.into();
-            return Err(StoreError::Directory { path, source });
-        }
-    };
-    if stat.f_blocks == 0 {
-        return Ok(()); // ramfs and the like: they do not say
-    }
-    let available = stat.f_bavail.saturating_mul(stat.f_frsize);
-    let missing = stores
-        .iter()
-        .map(|store| store.missing_bytes(files, file_bytes));
-    let needed = missing.fold(0, u64::saturating_add);
-    if needed > available {
-        return Err(StoreError::Space {
-            path,
-            needed,
-            available,
-        });
-    }
-    Ok(())
 }
 
 fn lock(path: &Path, access: Access) -> Result<File, StoreError> {

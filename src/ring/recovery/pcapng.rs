@@ -1,0 +1,157 @@
+//! A pcapng file: what cannot be read of a segment becomes a padding block.
+
+use std::io;
+
+use super::{Repaired, invalid};
+use crate::format::HEAD_BYTES;
+use crate::format::pcapng::block::{self, BLOCK_MIN_BYTES, fill};
+use crate::format::pcapng::reader::{Block, u32_at};
+use crate::ring::parts::Parts;
+
+/// Times run back by less than this when two processors' packets meet in one group. What is older
+/// than the file's first packet by more is left from the file that was recycled.
+const STALE_SLACK_US: u64 = 1_000_000;
+
+/// A recycled file's padding blocks may hold what it held before. Returns whether one did.
+fn clear_padding(mut bytes: &mut [u8]) -> bool {
+    let mut held = false;
+    while let Some(block) = Block::read(bytes) {
+        let (kind, len) = (block.kind(), block.bytes().len());
+        let (block, rest) = bytes.split_at_mut(len);
+        if kind == block::FILLER && block[HEAD_BYTES..len - 4].iter().any(|byte| *byte != 0) {
+            block::clear(block);
+            held = true;
+        }
+        bytes = rest;
+    }
+    held
+}
+
+/// A section header is not larger.
+const HEADER_MAX_BYTES: usize = 1 << 20;
+
+pub(super) fn repair(
+    parts: &mut impl Parts,
+    boot_id: Option<&str>,
+    own: bool,
+) -> io::Result<(Repaired, usize)> {
+    let len = parts.len();
+    let start = parts.part(0..len.min(HEADER_MAX_BYTES))?;
+    let Some(header) = ours_at(start, 0, (0, true)) else {
+        return Err(invalid("its section header is damaged"));
+    };
+    // Another program's file may hold blocks that this one does not know: to cut there is to lose them.
+    let Some(segment_bytes) = header.segment_bytes() else {
+        return Err(invalid(
+            "a pcapng file of another program, or its section header is damaged",
+        ));
+    };
+    if header.bytes().len() + BLOCK_MIN_BYTES > segment_bytes {
+        return Err(invalid("its section header is larger than its segments"));
+    }
+    let mut walk = Walk {
+        same_boot: boot_id
+            .is_some_and(|boot_id| header.noted("boot=").starts_with(boot_id.as_bytes())),
+        interfaces: 0,
+        found: Repaired::default(),
+        end: 0,
+    };
+    let mut start = 0;
+    while start < len {
+        let end = start.saturating_add(segment_bytes).min(len);
+        if walk.segment(start, parts.part(start..end)?, end == len) {
+            parts.keep(start..end)?;
+        }
+        start = end;
+    }
+    if own {
+        for start in (0..walk.end).step_by(segment_bytes) {
+            let segment = start..walk.end.min(start.saturating_add(segment_bytes));
+            if clear_padding(parts.part(segment.clone())?) {
+                parts.keep(segment)?;
+            }
+        }
+    }
+    Ok((walk.found, walk.end))
+}
+
+/// The walk over a pcapng file's segments.
+struct Walk {
+    /// The machine has not been started anew since the file was begun.
+    same_boot: bool,
+    /// Devices declared so far.
+    interfaces: u32,
+    found: Repaired,
+    /// Where the last block ends that is no filler.
+    end: usize,
+}
+
+impl Walk {
+    /// Covers what is unreadable of the segment that begins at `start`. Returns whether it was changed.
+    fn segment(&mut self, start: usize, bytes: &mut [u8], last: bool) -> bool {
+        let (mut at, mut changed) = (0, false);
+        while at < bytes.len() {
+            let readable = ours_at(bytes, at, (start, last))
+                .filter(|block| self.same_boot || !is_stale(block, self.found.first_us))
+                .map(|block| {
+                    let len = block.bytes().len();
+                    (block.kind(), len, block.interface(), block.stamp_us())
+                });
+            let Some((kind, len, interface, stamp_us)) = readable else {
+                if bytes[at..].iter().any(|byte| *byte != 0)
+                    && u32_at(bytes, at) != Some(block::FILLER)
+                {
+                    self.found.damaged_segments += 1;
+                    self.found.lose(start + at, "bytes that are no block");
+                }
+                // Less than a filler takes is left at the file's end at the most: there it is cut off.
+                fill(&mut bytes[at..]);
+                return true;
+            };
+            let declares = kind == block::INTERFACE_DESCRIPTION;
+            if interface
+                .is_some_and(|id| id > self.interfaces || id == self.interfaces && !declares)
+            {
+                // What declared its device, or one before it, is gone: readers refuse a file that names
+                // an unknown one, and count those that are declared.
+                bytes[at..at + 4].copy_from_slice(&block::FILLER.to_le_bytes());
+                changed = true;
+                self.found.orphans += 1;
+                self.found.lose(
+                    start + at,
+                    "a block of an interface whose description is lost",
+                );
+                continue;
+            }
+            self.interfaces += u32::from(declares);
+            if let Some(stamp_us) = stamp_us {
+                self.found.packets += 1;
+                if self.found.first_us == 0 {
+                    self.found.first_us = stamp_us;
+                }
+            }
+            at += len;
+            if kind != block::FILLER {
+                self.end = start + at;
+            }
+        }
+        changed
+    }
+}
+
+/// The block at `at` in a segment, of which `place` says where it begins in the file, and whether it is the last:
+/// one that lwnflog writes there.
+fn ours_at(bytes: &[u8], at: usize, (start, last): (usize, bool)) -> Option<Block<'_>> {
+    let block = Block::read(bytes.get(at..)?)?;
+    let in_place = block.kind() != block::SECTION_HEADER || start + at == 0;
+    // Behind it there is room for a padding block, unless the file ends.
+    let left = bytes.len() - at - block.bytes().len();
+    let room = left == 0 || left >= BLOCK_MIN_BYTES || last;
+    (in_place && room && block.fields_fit()).then_some(block)
+}
+
+fn is_stale(block: &Block<'_>, first_us: u64) -> bool {
+    block
+        .stamp_us()
+        .is_some_and(|stamp_us| stamp_us.saturating_add(STALE_SLACK_US) < first_us)
+}
