@@ -43,7 +43,7 @@
 //!     while let Some(item) = batch.next() {
 //!         match item {
 //!             Item::Packet(packet) => println!(
-//!                 "number {:?}, device {}, {} bytes",
+//!                 "number {:?}, interface {}, {} bytes",
 //!                 packet.sequence,
 //!                 packet.ifindex(),
 //!                 packet.network_len(),
@@ -74,7 +74,7 @@
 //! # let tmp = tempfile::tempdir()?;
 //! # let dir = tmp.path().to_path_buf();
 //! let segment_bytes = segment_bytes_for(PcapNg::record_bytes_max(SNAPLEN as usize));
-//! let names = Interfaces::new(|ifindex| Some(format!("device {ifindex}")));
+//! let names = Interfaces::new(|ifindex| Some(format!("interface {ifindex}")));
 //! let mut format = PcapNg::new(LinkType::Ethernet, SNAPLEN, "an example".into(), segment_bytes, names);
 //! let config = RingConfig {
 //!     dir: dir.clone(),
@@ -83,7 +83,7 @@
 //!     file_bytes: 1 << 20,
 //!     files: 4, // then the oldest is overwritten
 //!     segment_bytes,
-//!     filler: PcapNg::SKIPPABLE,
+//!     padding_blocks: PcapNg::PADDING_BLOCKS,
 //! };
 //! let store = Store::open(&dir, "example", PcapNg::EXTENSION, Access::default())?; // takes the ring's lock
 //! let (to_me, notices) = mpsc::channel(); // what the swapper has to say: a full disk
@@ -94,10 +94,10 @@
 //! assert!(ring.next_file());
 //! format.begin(&mut |block| assert!(ring.append_block(block)));
 //!
-//! // One packet: an IPv4 header of 20 bytes, told to have come by device 2.
+//! // One packet: an IPv4 header of 20 bytes, told to have come by interface 2.
 //! let header = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 17, 0, 0, 198, 18, 0, 1, 198, 18, 0, 2];
 //! let packet = Packet { payload: &header, protocol: ETHERTYPE_IPV4, ifindex_in: 2, ..Packet::default() };
-//! assert_eq!(format.interface(packet.ifindex()), None); // a new device: its block, before its first packet
+//! assert_eq!(format.interface(packet.ifindex()), None); // a new interface: its block, before its first packet
 //! let block = format.declare(&packet);
 //! assert!(ring.append_block(&block));
 //! let interface = format.interface(packet.ifindex()).ok_or("declared above")?;

@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 pub struct Packet<'a> {
     /// From the first byte of the network header, cut to the copy range.
     pub payload: &'a [u8],
-    /// The link-layer header as received; empty where the source or the device has none.
+    /// The link-layer header as received; empty where the source or the interface has none.
     pub hw_header: &'a [u8],
     /// The link-layer source address; empty where there is none.
     pub hw_source: &'a [u8],
@@ -28,9 +28,9 @@ pub struct Packet<'a> {
     pub template: Option<usize>,
     /// `skb->mark`; 0 is none.
     pub mark: u32,
-    /// The device it came in by; 0 is none.
+    /// The interface it came in by; 0 is none.
     pub ifindex_in: u32,
-    /// The device it leaves by; 0 is none (always at prerouting).
+    /// The interface it leaves by; 0 is none (always at prerouting).
     pub ifindex_out: u32,
     /// The port of the bridge that is [`Packet::ifindex_in`], or that leaves by [`Packet::ifindex_out`]; 0 is none.
     pub ifindex_port: u32,
@@ -38,7 +38,7 @@ pub struct Packet<'a> {
     pub vlan: Option<[u8; VLAN_TAG_BYTES]>,
     /// EtherType, host byte order: 0x0800 is IPv4.
     pub protocol: u16,
-    /// `ARPHRD_*` of the device; [`Packet::HW_TYPE_UNKNOWN`] where the kernel did not say.
+    /// `ARPHRD_*` of the interface; [`Packet::HW_TYPE_UNKNOWN`] where the kernel did not say.
     pub hw_type: u16,
     /// `NF_INET_*` hook number: 0 is prerouting.
     pub hook: u8,
@@ -165,10 +165,10 @@ impl<'a> Packet<'a> {
         total.max(captured)
     }
 
-    /// The Ethernet header, if the device says it is one, its EtherType is IPv4's, and it is there.
+    /// The Ethernet header, if the interface says it is one, its EtherType is IPv4's, and it is there.
     ///
-    /// `NFULA_HWHEADER` has as many bytes as the device wants in front of a packet (`hard_header_len`), of
-    /// whatever stands there: the type of the device decides, then the header's own EtherType, and what is behind
+    /// `NFULA_HWHEADER` has as many bytes as the interface wants in front of a packet (`hard_header_len`), of
+    /// whatever stands there: the type of the interface decides, then the header's own EtherType, and what is behind
     /// it must be the packet. At IP's output and postrouting it is what an earlier header has left, or the packet
     /// itself: none is believed there.
     #[inline]
@@ -211,12 +211,12 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// The device a record names: the port of a bridge, else where it came in, else where it leaves.
+    /// The interface a record names: the port of a bridge, else where it came in, else where it leaves.
     #[inline]
     pub fn ifindex(&self) -> u32 {
         match (self.ifindex_port, self.ifindex_in) {
             (0, 0) => self.ifindex_out,
-            (0, device) => device,
+            (0, interface) => interface,
             (port, _) => port,
         }
     }
@@ -265,7 +265,7 @@ mod tests {
         0x45, 0, 0, 100, 0, 7, 0, 0, 64, 17, 1, 2, 198, 18, 0, 1, 198, 18, 0, 2, 0, 1, 0, 2,
     ];
 
-    /// `behind` the addresses, as a device of `hard_header_len` has it handed over.
+    /// `behind` the addresses, as an interface of `hard_header_len` has it handed over.
     fn header(behind: &[u8], hard_header_len: usize) -> Vec<u8> {
         let mut bytes = [&ADDRESSES, behind, &IP].concat();
         bytes.truncate(hard_header_len);
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn what_is_taken_for_a_header_is_one() {
         let (plain, tag) = ([8, 0], [0x81, 0, 0, 7, 8, 0]);
-        // Whatever the device wants in front of a packet, what is behind the header is the packet.
+        // Whatever the interface wants in front of a packet, what is behind the header is the packet.
         for hard_header_len in [14, 16, 18, 22, 30] {
             let bytes = header(&plain, hard_header_len);
             let found = packet(&bytes).ethernet_header();
@@ -308,7 +308,7 @@ mod tests {
         ] {
             assert_eq!(packet(&bytes).ethernet_header(), None, "{bytes:?}");
         }
-        // The device has none, or the hook has only what is left of one.
+        // The interface has none, or the hook has only what is left of one.
         let bytes = header(&plain, 14);
         let tunnel = Packet {
             hw_type: 65534,

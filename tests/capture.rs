@@ -26,7 +26,7 @@ fn only_file(files: &[PathBuf]) -> Contents {
     read(&files[0])
 }
 
-/// UDP over the loopback device, which answers nothing as nobody looks at the answers.
+/// UDP over the loopback interface, which answers nothing as nobody looks at the answers.
 fn send_over_loopback(namespace: &Namespace, packets: usize) {
     let send = || {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -399,7 +399,7 @@ fn names_need_no_other_socket_than_netlink() {
 }
 
 #[test]
-fn two_devices_share_a_file() {
+fn two_interfaces_share_a_file() {
     let (lab, dir) = (lab(), temp_dir());
     load_capture_rules(lab.receiver());
     let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
@@ -422,7 +422,7 @@ fn two_devices_share_a_file() {
         .map(|packet| packet.interface)
         .collect();
     assert_eq!(places, [0, 0, 0, 1, 1, 1, 1]);
-    // The loopback device has Ethernet headers of its own: all zero but the type.
+    // The loopback interface has Ethernet headers of its own: all zero but the type.
     assert_eq!(
         contents.packets[3].data[..14],
         [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0]
@@ -436,13 +436,13 @@ fn two_devices_share_a_file() {
     assert_all_readers_find(&ended.files()[0], 7);
 }
 
-/// A tun device has no Ethernet header: one is synthesized, so that the file has one link type.
+/// A tun interface has no Ethernet header: one is synthesized, so that the file has one link type.
 #[test]
-fn a_device_without_ethernet_header_shares_the_file() {
+fn a_interface_without_ethernet_header_shares_the_file() {
     let (lab, dir) = (lab(), temp_dir());
     load_capture_rules(lab.receiver());
     let mut tun = lab.receiver().run(|| Tun::open("tun0")).unwrap().expect(
-        "this test needs a tun device: root in the namespace, /dev/net/tun and CONFIG_TUN (`modprobe tun`)",
+        "this test needs a tun interface: root in the namespace, /dev/net/tun and CONFIG_TUN (`modprobe tun`)",
     );
     run_in(
         lab.receiver(),

@@ -21,7 +21,7 @@ use lwnflog::account::Account;
 use lwnflog::capture::{Capture, Command, Control, Discard, FileSink, Outcome};
 use lwnflog::format::pcap::Pcap;
 use lwnflog::format::pcapng::PcapNg;
-use lwnflog::format::pcapng::block::fill;
+use lwnflog::format::pcapng::block::put_padding;
 use lwnflog::format::{Format, Interfaces, LinkType};
 use lwnflog::netlink::{Attributes, Messages};
 use lwnflog::packet::{Packet, TemplateHit};
@@ -67,7 +67,7 @@ struct Script {
     /// Whether live files can be read (pcapng).
     check: bool,
     batch: Vec<(Scripted, Vec<u8>, u32)>,
-    /// The last packet walked of each template, in whatever batch; devices share some.
+    /// The last packet walked of each template, in whatever batch; interfaces share some.
     firsts: [Packet<'static>; TEMPLATES_MAX],
     sequence: u32,
     /// Numbers of the packets handed over so far that are to be in files.
@@ -266,7 +266,7 @@ fn sink<F: Format>(dir: &Path, format: F, file_bytes: u64, segment_bytes: usize)
         file_bytes,
         files: FILES,
         segment_bytes,
-        filler: F::SKIPPABLE,
+        padding_blocks: F::PADDING_BLOCKS,
     };
     let store = Store::open(dir, "g5", F::EXTENSION, Access::default()).unwrap();
     let ring = Ring::open(config, store, mpsc::channel().0).unwrap();
@@ -285,7 +285,7 @@ fn capture<F: Format>(
         steps: steps.into(),
         control: Arc::clone(&control),
         dir: dir.to_owned(),
-        check: F::SKIPPABLE,
+        check: F::PADDING_BLOCKS,
         batch: Vec::new(),
         firsts: [Packet::default(); TEMPLATES_MAX],
         sequence: 0,
@@ -368,7 +368,7 @@ proptest! {
         prop_assert_eq!((tally.written, tally.not_ipv4, tally.overrun, tally.writer), (written, foreign, lost, 0));
         prop_assert_eq!(tally.numbered, written + foreign + lost);
         prop_assert!(outcome.files.len() <= FILES);
-        // Each finished file ends in the figures of its devices.
+        // Each finished file ends in the figures of its interfaces.
         let contents = look(dir.path()).unwrap();
         for file in &contents {
             prop_assert!(file.packets.iter().all(|packet| packet.data.len() <= SNAPLEN as usize));
@@ -415,7 +415,7 @@ proptest! {
         for packet in &after.packets {
             prop_assert!(originals.any(|original| original.stamp_us == packet.stamp_us));
         }
-        // Up to the first segment that misses something, nothing is missing. (Behind it, devices may be.)
+        // Up to the first segment that misses something, nothing is missing. (Behind it, interfaces may be.)
         let kept = places.iter().filter(|(segment, _)| *segment < harmed);
         prop_assert!(after.packets.len() >= kept.count());
         // Once more finds nothing to do.
@@ -573,7 +573,7 @@ fn page_faults() -> u64 {
     fields[7].parse::<u64>().unwrap() + fields[9].parse::<u64>().unwrap()
 }
 
-/// A ring of one writer, and a way to write to it: a filler block is as good as a packet.
+/// A ring of one writer, and a way to write to it: a padding block is as good as a packet.
 struct Pages {
     ring: Ring,
     format: PcapNg,
@@ -586,7 +586,7 @@ impl Pages {
     fn new(dir: &Path, file_bytes: u64) -> Pages {
         let sink = sink(dir, pcapng(1 << 18), file_bytes, 1 << 18);
         let mut block = vec![0; 4096];
-        fill(&mut block);
+        put_padding(&mut block);
         let (format, ring) = sink.into_parts();
         Pages {
             ring,

@@ -72,10 +72,10 @@ fn a_failed_start_leaves_no_files() {
 }
 
 #[test]
-fn a_device_that_is_not_there_is_named() {
+fn a_interface_that_is_not_there_is_named() {
     let args = "-g 5 --install-rule --iface eht0 --duration 0.3 -q";
     let args: Vec<_> = args.split(' ').collect();
-    assert_says(&attempt(&namespace(), &args), 0, &["no device `eht0`"]);
+    assert_says(&attempt(&namespace(), &args), 0, &["no interface `eht0`"]);
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a_group_that_is_fed_says_by_what() {
     let (namespace, dir) = (namespace(), temp_dir());
     load_capture_rules(&namespace);
     let mut capture = Running::capture(&namespace, dir.path(), &["--group", "5"]);
-    capture.wait_said("fed by ip lwnflog prerouting");
+    capture.wait_said("packets come from the rule ip lwnflog prerouting");
     capture.wait_stats("three seconds have gone", |stats| {
         stats["elapsed_secs"].as_f64().unwrap() > 2.9
     });

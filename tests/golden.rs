@@ -10,7 +10,7 @@ use common::datagrams::hit_of;
 use common::files::{Contents, Record, parse};
 use lwnflog::format::pcap::Pcap;
 use lwnflog::format::pcapng::PcapNg;
-use lwnflog::format::pcapng::block::fill;
+use lwnflog::format::pcapng::block::put_padding;
 use lwnflog::format::{Context, Format, Frame, HEAD_BYTES, Interfaces, LinkType};
 use lwnflog::packet::Packet;
 use proptest::prelude::*;
@@ -61,7 +61,7 @@ fn pcapng(link: LinkType, snaplen: u32) -> PcapNg {
     )
 }
 
-/// The block that declares the packet's device, if it is new, and its record.
+/// The block that declares the packet's interface, if it is new, and its record.
 fn record<F: Format>(
     format: &mut F,
     packet: &Packet<'_>,
@@ -250,14 +250,14 @@ fn interface_statistics_block() {
 }
 
 #[test]
-fn filler() {
+fn padding_blocks() {
     let mut space = [0xaa; 16];
-    fill(&mut space);
+    put_padding(&mut space);
     assert_eq!(space[..], hex("776c0080 10000000 aaaaaaaa 10000000"));
     let mut smallest = [0xaa; 12];
-    fill(&mut smallest);
+    put_padding(&mut smallest);
     assert_eq!(smallest[..], hex("776c0080 0c000000 0c000000"));
-    fill(&mut []);
+    put_padding(&mut []);
 }
 
 #[test]

@@ -25,7 +25,7 @@ struct Seen {
     frame: Vec<u8>,
     payload: Vec<u8>,
     original: u32,
-    device: u32,
+    interface: u32,
     mark: u32,
     stamp_ns: u64,
     sequence: u32,
@@ -52,7 +52,7 @@ fn take(hook: &mut Hook, seen: &mut Vec<Seen>) {
             frame: [packet.hw_header, packet.payload].concat(),
             payload: packet.payload.to_vec(),
             original: packet.network_len(),
-            device: packet.ifindex(),
+            interface: packet.ifindex(),
             mark: packet.mark,
             stamp_ns: packet.stamp_ns.unwrap().get(),
             sequence: packet.sequence.unwrap(),
@@ -89,7 +89,7 @@ fn markers(seen: &[Seen]) -> HashSet<Marker> {
 
 fn ifindex(namespace: &Namespace, name: &str) -> u32 {
     let index = namespace
-        .run(|| lwnflog::sys::netlink::device_index(name))
+        .run(|| lwnflog::sys::netlink::interface_index(name))
         .unwrap()
         .unwrap();
     index.try_into().unwrap()
@@ -111,7 +111,7 @@ fn every_frame_is_there_byte_for_byte() {
         Traffic::new(frame_len, 2_000).send(&lab, Some(0)).unwrap();
         let (seen, ledger) = all_of(hook);
         assert_eq!((seen.len(), ledger.detected), (2_000, 2_000));
-        let device = ifindex(lab.receiver(), RX);
+        let interface = ifindex(lab.receiver(), RX);
         let captured = (frame_len - 14).min(copy as usize);
         let now = std::time::SystemTime::now();
         let ns = |time: std::time::SystemTime| {
@@ -122,7 +122,7 @@ fn every_frame_is_there_byte_for_byte() {
         for (number, packet) in seen.iter().enumerate() {
             assert_eq!(packet.payload.len(), captured);
             assert_eq!(packet.original as usize, frame_len - 14);
-            assert_eq!((packet.device, packet.mark), (device, 0));
+            assert_eq!((packet.interface, packet.mark), (interface, 0));
             assert_eq!(packet.sequence as usize, number);
             let stamp = u128::from(packet.stamp_ns);
             assert!(ns(before) - 1_000_000 <= stamp && stamp <= ns(now));
@@ -173,7 +173,7 @@ fn frames_of_any_length_and_content_are_those_that_were_sent() {
     assert!(got == frames, "{} of {}", got.len(), frames.len());
 }
 
-/// Over the loopback device, whose packets are long and in many pieces.
+/// Over the loopback interface, whose packets are long and in many pieces.
 #[test]
 fn long_packets_in_pieces_are_whole() {
     let space = namespace();
@@ -208,12 +208,12 @@ fn long_packets_in_pieces_are_whole() {
     }
 }
 
-/// What `ip link set DEVICE gso_ipv4_max_size BYTES gro_ipv4_max_size BYTES` of a newer iproute2 does.
-fn allow_merging(device: &str, bytes: u32) {
+/// What `ip link set INTERFACE gso_ipv4_max_size BYTES gro_ipv4_max_size BYTES` of a newer iproute2 does.
+fn allow_merging(interface: &str, bytes: u32) {
     use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, recv, send, socket};
     const RTM_NEWLINK: u16 = 16;
     const REQUEST_AND_ACK: u16 = 5;
-    let index = lwnflog::sys::netlink::device_index(device).unwrap();
+    let index = lwnflog::sys::netlink::interface_index(interface).unwrap();
     let mut message = Vec::new();
     message.extend(48u32.to_ne_bytes());
     message.extend(RTM_NEWLINK.to_ne_bytes());
@@ -232,12 +232,12 @@ fn allow_merging(device: &str, bytes: u32) {
     send(&netlink, &message, SendFlags::empty()).unwrap();
     let mut answer = [0u8; 256];
     recv(&netlink, &mut answer[..], RecvFlags::empty()).unwrap();
-    assert_eq!(answer[16..20], [0; 4], "the device takes no such size");
+    assert_eq!(answer[16..20], [0; 4], "the interface takes no such size");
 }
 
-/// More than 65,535 bytes: merged TCP of a device that is told to.
+/// More than 65,535 bytes: merged TCP of an interface that is told to.
 #[test]
-fn what_the_device_merges_beyond_64_kib_is_whole() {
+fn what_the_interface_merges_beyond_64_kib_is_whole() {
     use std::io::{Read, Write};
     let space = namespace();
     space.run(|| allow_merging("lo", 200_000)).unwrap();
@@ -413,14 +413,14 @@ fn a_host_that_only_captures_drops_what_it_captures() {
     config.drop = true;
     let (ledger, behind) = received(&lab(), config.clone());
     assert_eq!((ledger.detected, behind), (1_000, 0));
-    // Another device's packets go on.
+    // Another interface's packets go on.
     config.interfaces = vec!["lo".to_owned()];
     let (ledger, behind) = received(&lab(), config);
-    assert_eq!((ledger.left_device, behind), (1_000, 1_000));
+    assert_eq!((ledger.left_interface, behind), (1_000, 1_000));
 }
 
 #[test]
-fn devices_are_told_apart_and_a_later_one_is_found() {
+fn interfaces_are_told_apart_and_a_later_one_is_found() {
     let lab = lab();
     let send_on_loopback = |packets: usize| {
         let send = || {
@@ -438,7 +438,7 @@ fn devices_are_told_apart_and_a_later_one_is_found() {
     let mut seen = Vec::new();
     Traffic::new(64, 100).send(&lab, None).unwrap();
     send_on_loopback(50);
-    // `rx` becomes the device that comes later.
+    // `rx` becomes the interface that comes later.
     run_in(lab.receiver(), "ip", &["link", "set", RX, "down"]);
     run_in(lab.receiver(), "ip", &["link", "set", RX, "name", "later"]);
     run_in(lab.receiver(), "ip", &["link", "set", "later", "up"]);
@@ -454,7 +454,7 @@ fn devices_are_told_apart_and_a_later_one_is_found() {
         .unwrap();
     Traffic::new(64, 70).stream(1).send(&lab, None).unwrap();
     let (seen, ledger) = finish(hook, seen);
-    assert_eq!((seen.len(), ledger.left_device), (170, 50), "{ledger:?}");
+    assert_eq!((seen.len(), ledger.left_interface), (170, 50), "{ledger:?}");
 }
 
 #[test]
@@ -493,7 +493,7 @@ fn of_each_connection_only_the_first_bytes() {
     assert!(seen.len() > 256 * 4, "{}", seen.len());
 }
 
-/// Both directions of TCP on the loopback device have one entry; a new connection of the same ports is new.
+/// Both directions of TCP on the loopback interface have one entry; a new connection of the same ports is new.
 #[test]
 fn both_directions_count_and_a_new_connection_starts_anew() {
     use std::io::{Read, Write};
@@ -703,7 +703,7 @@ fn sink(dir: &std::path::Path, file_bytes: u64) -> FileSink<PcapNg> {
         file_bytes,
         files: 10,
         segment_bytes,
-        filler: PcapNg::SKIPPABLE,
+        padding_blocks: PcapNg::PADDING_BLOCKS,
     };
     let store = Store::open(dir, "hook", PcapNg::EXTENSION, Access::default()).unwrap();
     let (to_me, notices) = mpsc::channel();
@@ -969,7 +969,7 @@ fn without_rights_it_says_what_is_missing() {
     assert!(said.contains("needs CAP_PERFMON;"), "{said}");
 }
 
-/// Loaded and attached, it needs no right any more: not even to find a device that comes later.
+/// Loaded and attached, it needs no right any more: not even to find an interface that comes later.
 #[test]
 fn no_capability_is_needed_after_the_start() {
     let lab = lab();

@@ -337,9 +337,9 @@ fn merged_segments_are_one_packet() {
     );
 }
 
-/// The hook has no device of its own: the rule tests the device's name.
+/// The hook has no interface of its own: the rule tests the interface's name.
 #[test]
-fn the_rule_says_which_device() {
+fn the_rule_says_which_interface() {
     let lab = lab();
     common::load_rule(lab.receiver(), "iifname \"rx\"", "group 5");
     let dir = temp_dir();
@@ -359,7 +359,7 @@ fn the_rule_says_which_device() {
     assert!(contents.packets[0].data.ends_with(b"by the cable"));
 }
 
-/// Frames of a protocol that this host does not speak count as dropped by the device
+/// Frames of a protocol that this host does not speak count as dropped by the interface
 /// (`/proc/net/dev`), and so as lost before the hook: the one figure that is not exact.
 #[test]
 fn frames_of_unknown_protocols_count_before_the_hook() {
@@ -435,7 +435,7 @@ fn tagged(lab: &Lab, payload: &[u8]) -> Vec<u8> {
 #[test]
 fn tag_and_port_are_in_the_record() {
     let ingress = format!(
-        "table netdev t {{ chain c {{ type filter hook ingress device \"{RX}\" priority 0; log group 5; }}\n}}"
+        "table netdev t {{ chain c {{ type filter hook ingress interface \"{RX}\" priority 0; log group 5; }}\n}}"
     );
     let bridge =
         "table bridge t { chain c { type filter hook prerouting priority 0; log group 5; }\n}";
@@ -486,7 +486,7 @@ fn tag_and_port_are_in_the_record() {
 fn egress_is_recorded_as_it_leaves() {
     let (lab, dir) = (lab(), temp_dir());
     let rule = format!(
-        "table netdev t {{ chain c {{ type filter hook egress device \"{RX}\" priority 0; \
+        "table netdev t {{ chain c {{ type filter hook egress interface \"{RX}\" priority 0; \
          ip protocol udp log group 5; }}\n}}"
     );
     nft(lab.receiver(), &rule);

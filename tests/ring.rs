@@ -476,7 +476,7 @@ fn kill_9_at_every_step_leaves_files_that_every_reader_takes() {
 }
 
 /// Whether a complaint about a file that was read while it grew is one of the two that may be: the reader looked
-/// in the middle of a batch, where the lengths of the last filler are apart, or while the full file was cut.
+/// in the middle of a batch, where the lengths of the last padding block are apart, or while the full file was cut.
 fn met_the_writer(file: &Path, read_bytes: usize, complaint: &str) -> bool {
     let now = fs::metadata(file).map_or(0, |meta| meta.len());
     now != read_bytes as u64 || complaint.contains("but it ends in")
@@ -691,7 +691,7 @@ fn a_damaged_file_of_the_last_run_is_repaired_by_a_restart() {
         dir.path(),
         &["--group", "5", "--file-size", "1MiB"],
     );
-    capture.wait_said("damaged parts were covered");
+    capture.wait_said("damaged parts were replaced by padding blocks");
     let files = capture.end().files();
     assert_all_readers_find(&files[0], read(&files[0]).packets.len() as u64);
 }
@@ -1133,20 +1133,24 @@ fn a_file_system_that_becomes_read_only_is_told() {
         send_paced(&lab, 500);
         capture.wait_written(500);
         // As ext4 does it itself, when it finds an error: whoever has files open for writing keeps them.
-        let device = run(
+        let interface = run(
             Command::new("findmnt")
                 .args(["-n", "-o", "SOURCE"])
                 .arg(dir.path()),
             "",
         );
-        let device = device.trim().rsplit('/').next().unwrap();
+        let interface = interface.trim().rsplit('/').next().unwrap();
         run(
             Command::new("mount")
                 .args(["-o", "remount,errors=remount-ro"])
                 .arg(dir.path()),
             "",
         );
-        fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "a test").unwrap();
+        fs::write(
+            format!("/sys/fs/ext4/{interface}/trigger_fs_error"),
+            "a test",
+        )
+        .unwrap();
         send_paced(&lab, 6_000);
         capture.wait_stats("all have come", |stats| number(stats, "/received") == 6_500);
         let ended = capture.end();
@@ -1232,7 +1236,7 @@ fn a_ring_of_one_file_never_lacks_one() {
                 file_bytes: FILE_BYTES as u64,
                 files: 2,
                 segment_bytes: FILE_BYTES,
-                filler: true,
+                padding_blocks: true,
             };
             let store = Store::open(dir.path(), "one", "pcapng", Access::default()).unwrap();
             let (notices, said) = mpsc::channel();

@@ -18,7 +18,8 @@ use std::{
 };
 
 use lwnflog::nft::{
-    Detected, Feed, RuleError, RuleSpec, feeds, install, iptables_queue_command, table_text,
+    Detected, LoggingRule, RuleError, RuleSpec, install, iptables_queue_command, logging_rules,
+    table_text,
 };
 use lwnflog::source::Target;
 
@@ -143,9 +144,9 @@ fn groups(numbers: &[u16]) -> RuleSpec {
     spec(Target::Group, numbers)
 }
 
-/// The only feed of a group.
-fn only_feed(target: Target, number: u16) -> Feed {
-    let mut found = feeds(target, number).unwrap();
+/// The only rule of a group.
+fn only_rule(target: Target, number: u16) -> LoggingRule {
+    let mut found = logging_rules(target, number).unwrap();
     assert_eq!(
         found.len(),
         1,
@@ -157,9 +158,9 @@ fn only_feed(target: Target, number: u16) -> Feed {
 
 /// What the counters of all these groups show now.
 fn count(numbers: &[u16]) -> Option<u64> {
-    let found: Vec<Feed> = numbers
+    let found: Vec<LoggingRule> = numbers
         .iter()
-        .flat_map(|&number| feeds(Target::Group, number).unwrap())
+        .flat_map(|&number| logging_rules(Target::Group, number).unwrap())
         .collect();
     Detected::new(&found).unwrap().read().unwrap()
 }
@@ -359,15 +360,15 @@ fn table_vanishes_with_a_killed_process() {
 fn counter_is_exact_and_final() {
     isolated("counter_is_exact_and_final", || {
         let mut table = install(&groups(&[5]).with_iface("lo").unwrap()).unwrap();
-        let feed = only_feed(Target::Group, 5);
+        let rule = only_rule(Target::Group, 5);
         assert!(
-            feed.to_string()
+            rule.to_string()
                 .starts_with("ip lwnflog prerouting handle "),
-            "{feed}"
+            "{rule}"
         );
-        let hook = feed.hook.unwrap();
+        let hook = rule.hook.unwrap();
         assert_eq!((hook.number, hook.priority), (0, -2_147_483_647));
-        let mut detected = Detected::new(&[feed]).unwrap();
+        let mut detected = Detected::new(&[rule]).unwrap();
         assert_eq!(detected.read().unwrap(), Some(0));
         send_packets(1000);
         assert_eq!(detected.read().unwrap(), Some(1000));
@@ -379,7 +380,7 @@ fn counter_is_exact_and_final() {
             Some(1000),
             "the counter stays, the rule is gone"
         );
-        assert!(feeds(Target::Group, 5).unwrap().is_empty());
+        assert!(logging_rules(Target::Group, 5).unwrap().is_empty());
         table.stop_logging().unwrap();
 
         drop(table);
@@ -392,7 +393,7 @@ fn counter_is_exact_and_final() {
 fn counter_is_final_under_traffic() {
     isolated("counter_is_final_under_traffic", || {
         let mut table = install(&groups(&[5])).unwrap();
-        let mut detected = Detected::new(&[only_feed(Target::Group, 5)]).unwrap();
+        let mut detected = Detected::new(&[only_rule(Target::Group, 5)]).unwrap();
         let stopped = AtomicBool::new(false);
         thread::scope(|scope| {
             let sending = scope.spawn(|| {
@@ -414,7 +415,7 @@ fn counter_is_final_under_traffic() {
 fn each_packet_goes_to_one_group_of_many() {
     isolated("each_packet_goes_to_one_group_of_many", || {
         let table = install(&groups(&[5, 6])).unwrap();
-        let (five, six) = (only_feed(Target::Group, 5), only_feed(Target::Group, 6));
+        let (five, six) = (only_rule(Target::Group, 5), only_rule(Target::Group, 6));
         assert_eq!((five.chain.as_str(), six.chain.as_str()), ("g5", "g6"));
         assert_eq!(five.hook, None, "it is the other chain that is called");
         thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(|| send_packets(500)))));
@@ -482,39 +483,39 @@ fn counters_that_count_something_else_are_not_used() {
         let unusable = [1, 5, 6, 9, 10, 13];
         for number in unusable {
             assert_eq!(
-                only_feed(Target::Group, number).counter,
+                only_rule(Target::Group, number).counter,
                 None,
                 "group {number}"
             );
         }
         for number in [2, 3, 4, 7, 8] {
             assert!(
-                only_feed(Target::Group, number).counter.is_some(),
+                only_rule(Target::Group, number).counter.is_some(),
                 "group {number}"
             );
         }
 
-        let three = only_feed(Target::Group, 3);
+        let three = only_rule(Target::Group, 3);
         assert_eq!(three.prefix.as_deref(), Some("three"));
         assert_eq!((three.snaplen, three.queue_threshold), (Some(96), Some(7)));
-        assert!(three.drops && !only_feed(Target::Group, 2).drops);
+        assert!(three.drops && !only_rule(Target::Group, 2).drops);
         assert_eq!(three.hook.unwrap().priority, -10);
         assert_eq!(three.family.to_string(), "inet");
 
         // Shared by two groups: no count for one of them, but one for both.
-        let seven = only_feed(Target::Group, 7).counter.unwrap();
+        let seven = only_rule(Target::Group, 7).counter.unwrap();
         assert_eq!((seven.is_shared(), seven.shared_with), (true, vec![8]));
         assert_eq!(
             (count(&[7]), count(&[8]), count(&[7, 8])),
             (None, None, Some(0))
         );
         // Two rules for one group, with one counter, or with one of two counted.
-        assert_eq!(feeds(Target::Group, 11).unwrap().len(), 2);
+        assert_eq!(logging_rules(Target::Group, 11).unwrap().len(), 2);
         assert_eq!((count(&[11]), count(&[12])), (Some(0), None));
         // Nobody logs to this one.
-        assert!(feeds(Target::Group, 99).unwrap().is_empty());
+        assert!(logging_rules(Target::Group, 99).unwrap().is_empty());
         assert_eq!(count(&[99]), None);
-        assert!(feeds(Target::Queue, 5).unwrap().is_empty());
+        assert!(logging_rules(Target::Queue, 5).unwrap().is_empty());
     });
 }
 
@@ -536,15 +537,15 @@ fn rules_of_nft_and_iptables_are_counted_alike() {
             "iptables-nft",
             &[&nflog[..], &["--nflog-prefix", "by iptables"]].concat(),
         );
-        let found = feeds(Target::Group, 5).unwrap();
-        let names: Vec<&str> = found.iter().map(|feed| feed.table.as_str()).collect();
+        let found = logging_rules(Target::Group, 5).unwrap();
+        let names: Vec<&str> = found.iter().map(|rule| rule.table.as_str()).collect();
         assert_eq!(names, ["lwnflog", "raw"]);
         assert_eq!(found[1].hook.unwrap().priority, -300);
         assert_eq!(found[1].prefix.as_deref(), Some("by iptables"));
 
         let mut one_by_one: Vec<Detected> = found
             .chunks(1)
-            .map(|feed| Detected::new(feed).unwrap())
+            .map(|rule| Detected::new(rule).unwrap())
             .collect();
         send_packets(42);
         for detected in &mut one_by_one {
@@ -576,7 +577,7 @@ fn queues_of_iptables_are_found_and_counted() {
     isolated("queues_of_iptables_are_found_and_counted", || {
         let command = |numbers: &[u16]| iptables_queue_command(&spec(Target::Queue, numbers));
         run("sh", &["-c", &command(&[5]).unwrap()]);
-        let five = only_feed(Target::Queue, 5);
+        let five = only_rule(Target::Queue, 5);
         assert!(five.bypass && !five.counter.as_ref().unwrap().is_shared());
         let mut detected = Detected::new(&[five]).unwrap();
         send_packets(20);
@@ -584,11 +585,11 @@ fn queues_of_iptables_are_found_and_counted() {
         run("iptables-nft", &["-t", "raw", "-F"]);
 
         run("sh", &["-c", &command(&[5, 6, 7, 8]).unwrap()]);
-        assert!(feeds(Target::Queue, 4).unwrap().is_empty());
-        assert!(feeds(Target::Queue, 9).unwrap().is_empty());
-        assert!(feeds(Target::Group, 5).unwrap().is_empty());
-        let all: Vec<Feed> = (5..=8)
-            .map(|number| only_feed(Target::Queue, number))
+        assert!(logging_rules(Target::Queue, 4).unwrap().is_empty());
+        assert!(logging_rules(Target::Queue, 9).unwrap().is_empty());
+        assert!(logging_rules(Target::Group, 5).unwrap().is_empty());
+        let all: Vec<LoggingRule> = (5..=8)
+            .map(|number| only_rule(Target::Queue, number))
             .collect();
         assert_eq!(all[3].counter.as_ref().unwrap().shared_with, [5, 6, 7]);
         send_packets(20);
@@ -599,7 +600,7 @@ fn queues_of_iptables_are_found_and_counted() {
         let limited = "iptables-nft -t raw -A PREROUTING -m limit --limit 1/s \
                        -j NFQUEUE --queue-num 5";
         run("sh", &["-c", limited]);
-        let five = only_feed(Target::Queue, 5);
+        let five = only_rule(Target::Queue, 5);
         assert!(!five.bypass);
         assert!(
             five.counter.is_some(),
@@ -619,7 +620,7 @@ fn queue_is_installed_or_the_kernel_s_lack_is_named() {
             run("nft", &["delete", "table", "ip", "lwnflog"]);
             let _table = install(&spec).unwrap();
             assert_eq!(without_owner(&ruleset()), loaded);
-            assert!(only_feed(Target::Queue, 6).bypass);
+            assert!(only_rule(Target::Queue, 6).bypass);
             return;
         }
         println!("this kernel has no `queue`");
@@ -648,8 +649,8 @@ fn rules_are_read_whole_while_they_are_reloaded() {
         thread::scope(|scope| {
             let reloading = scope.spawn(|| (0..50).for_each(|_| nft_load(&text)));
             while !reloading.is_finished() {
-                let feed = only_feed(Target::Group, 5);
-                assert!(feed.hook.is_some() && feed.counter.is_some(), "{feed:?}");
+                let rule = only_rule(Target::Group, 5);
+                assert!(rule.hook.is_some() && rule.counter.is_some(), "{rule:?}");
             }
         });
     });
@@ -673,8 +674,8 @@ fn an_existing_table_is_named() {
 #[test]
 fn missing_right_is_named() {
     fn without_right() {
-        let feed_error = feeds(Target::Group, 5).unwrap_err();
-        assert!(matches!(feed_error, RuleError::NoRight), "{feed_error:?}");
+        let refused = logging_rules(Target::Group, 5).unwrap_err();
+        assert!(matches!(refused, RuleError::NoRight), "{refused:?}");
         let error = install(&groups(&[5])).err().unwrap();
         assert!(matches!(error, RuleError::NoRight), "{error:?}");
         assert!(error.to_string().contains("CAP_NET_ADMIN"), "{error}");

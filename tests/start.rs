@@ -181,7 +181,7 @@ fn a_limit_of_threads_is_said_as_one() {
     }
     assert!(
         refused >= 6,
-        "main, signals, speakers, swappers and captures: {refused}"
+        "main, signals, output, swappers and captures: {refused}"
     );
 }
 

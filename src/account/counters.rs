@@ -10,7 +10,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use crate::nft::{self, CounterPlace, Counters, Feed, RuleError};
+use crate::nft::{self, CounterPlace, Counters, LoggingRule, RuleError};
 use crate::source::Target;
 
 /// Packets that the rules counted, as far as it can be known: between `least` and `most`.
@@ -74,7 +74,7 @@ const SHORT_LOOK: Duration = Duration::from_millis(20);
 /// Of the time, looking takes a part of this at the most.
 const LOOK_PART: u32 = 20;
 
-/// Watches the counters of the rules that feed some groups or queues.
+/// Watches the counters of the rules that log to some groups, or hand packets to some queues.
 #[derive(Debug)]
 pub struct Watch {
     target: Target,
@@ -82,7 +82,7 @@ pub struct Watch {
     /// The rules are lwnflog's own: only its table is looked at.
     own_table: bool,
     reader: Option<Counters>,
-    feeds: Vec<Feed>,
+    rules: Vec<LoggingRule>,
     counters: HashMap<CounterPlace, Counted>,
     /// Counted by counters that are gone, or by those of before a reset.
     carried: HashMap<BTreeSet<u16>, Bounds>,
@@ -116,7 +116,7 @@ impl Watch {
             numbers: numbers.to_vec(),
             own_table: true,
             reader: Counters::open().ok(),
-            feeds: Vec::new(),
+            rules: Vec::new(),
             counters: HashMap::new(),
             carried: HashMap::new(),
             generation: None,
@@ -151,9 +151,9 @@ impl Watch {
         Ok(())
     }
 
-    /// The rules that feed these numbers, as they were read last.
-    pub fn feeds(&self) -> &[Feed] {
-        &self.feeds
+    /// The rules that log to these numbers, as they were read last.
+    pub fn rules(&self) -> &[LoggingRule] {
+        &self.rules
     }
 
     /// Whether the rules can be read in a time that a running capture has for it.
@@ -161,15 +161,15 @@ impl Watch {
         self.look_took < LOOK_MAX
     }
 
-    /// The groups or queues that no rule feeds; none where that is not known.
-    pub fn unfed(&self) -> Vec<u16> {
+    /// The groups or queues that no rule logs to; none where that is not known.
+    pub fn without_rule(&self) -> Vec<u16> {
         if self.doubts.outdated {
             return Vec::new();
         }
-        let fed: BTreeSet<u16> = self.feeds.iter().map(|feed| feed.number).collect();
+        let with_rule: BTreeSet<u16> = self.rules.iter().map(|rule| rule.number).collect();
         let numbers = self.numbers.iter();
         numbers
-            .filter(|number| !fed.contains(number))
+            .filter(|number| !with_rule.contains(number))
             .copied()
             .collect()
     }
@@ -207,16 +207,17 @@ impl Watch {
             Some(reader) => reader.generation()?,
             None => None,
         };
-        let feeds = nft::feeds_by(self.target, &self.numbers, self.own_table, begun + longest);
+        let rules =
+            nft::logging_rules_by(self.target, &self.numbers, self.own_table, begun + longest);
         self.look_took = begun.elapsed();
         self.next_look = Instant::now() + self.look_took * LOOK_PART;
-        self.feeds = feeds?;
+        self.rules = rules?;
         self.generation = generation;
         let mut places: HashMap<CounterPlace, BTreeSet<u16>> = HashMap::new();
-        for feed in &self.feeds {
-            if let Some(counter) = &feed.counter {
+        for rule in &self.rules {
+            if let Some(counter) = &rule.counter {
                 let numbers = places.entry(counter.place.clone()).or_default();
-                numbers.insert(feed.number);
+                numbers.insert(rule.number);
                 numbers.extend(&counter.shared_with);
             }
         }
@@ -293,11 +294,11 @@ impl Watch {
 
     /// Packets counted so far for these numbers, as of the last look; `None` where no counter says so.
     pub fn counted(&self, numbers: &[u16]) -> Option<Bounds> {
-        let mut feeds = self
-            .feeds
+        let mut rules = self
+            .rules
             .iter()
-            .filter(|feed| numbers.contains(&feed.number));
-        if feeds.any(|feed| feed.counter.is_none()) {
+            .filter(|rule| numbers.contains(&rule.number));
+        if rules.any(|rule| rule.counter.is_none()) {
             return None;
         }
         let wanted: BTreeSet<u16> = numbers.iter().copied().collect();

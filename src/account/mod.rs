@@ -2,11 +2,12 @@
 //!
 //! The capturing thread counts in a [`Tally`] of its own and publishes it after each batch into an
 //! [`Account`], from which anybody may read. What the thread cannot know — what the rule counted,
-//! what the kernel failed to allocate — is added by whoever reports ([`crate::account::report`]).
+//! what the kernel failed to allocate — is added by whoever reports ([`snapshot`]).
 
 pub mod counters;
 pub mod drops;
 pub mod report;
+pub mod snapshot;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

@@ -21,6 +21,8 @@ use crate::source::Hits;
 pub(super) struct KnownTemplate {
     record: RecordTemplate,
     options: Options,
+    /// Whether it still holds is for the sink to say.
+    epoch: u64,
     /// The index of the interface where it is not each hit's
     /// [`ifindex_in`](crate::packet::TemplateHit::ifindex_in).
     ifindex: Option<u32>,
@@ -37,17 +39,25 @@ impl KnownTemplate {
         link: LinkType,
         snaplen: u32,
         interface: usize,
+        epoch: u64,
     ) -> Option<KnownTemplate> {
         let (record, options) = F::template(packet, link, snaplen, interface)?;
         let own = packet.ifindex_port == 0 && packet.ifindex_in != 0;
         Some(KnownTemplate {
             record,
             options,
+            epoch,
             ifindex: (!own).then_some(packet.ifindex()),
             records: 0,
             uncounted: 0,
             last_us: 0,
         })
+    }
+
+    /// When it was learned.
+    #[inline]
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Whether its records have options: most have none.
@@ -81,7 +91,7 @@ pub(super) fn append_hits<F: Format, H: Hits, const OPTIONS: bool>(
     let (mut sequence, mut last_us, mut run) = (*next, known.last_us, known.uncounted);
     // Either the hit's own index or the template's, without a question.
     let (fixed, own) = known.ifindex.map_or((0, u32::MAX), |ifindex| (ifindex, 0));
-    // What the id in the template stands for: another file may have given it to another interface.
+    // What the id in the template stands for is not kept from batch to batch.
     let mut named = NO_INTERFACE;
     let mut no_room_for = None;
     while let Some(hit) = hits.peek() {

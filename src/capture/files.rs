@@ -19,6 +19,8 @@ pub struct FileSink<F> {
     ring: Ring,
     link: LinkType,
     snaplen: u32,
+    /// Grows with each file: what a template knows (an interface's id, the snap length) is of its file.
+    epoch: u64,
     /// By [`Packet::template`]: how hits are recorded.
     templates: [Option<KnownTemplate>; TEMPLATES_MAX],
     /// No file could be had for this batch: it is not tried again before the next.
@@ -35,6 +37,7 @@ impl<F: Format> FileSink<F> {
             ring,
             link,
             snaplen,
+            epoch: 0,
             templates: Default::default(),
             no_file: false,
             now_us: 0,
@@ -55,6 +58,7 @@ impl<F: Format> FileSink<F> {
         }
         while let Some(template) = batch.template()
             && let Some(Some(known)) = self.templates.get_mut(template)
+            && known.epoch() == self.epoch
         {
             let (Some(mut rest), Some(mut hits)) = (self.ring.rest(), batch.hits(template)) else {
                 break;
@@ -169,7 +173,8 @@ impl<F: Format> FileSink<F> {
             .template
             .and_then(|template| self.templates.get_mut(template))
         {
-            *known = KnownTemplate::learn::<F>(packet, self.link, self.snaplen, interface);
+            *known =
+                KnownTemplate::learn::<F>(packet, self.link, self.snaplen, interface, self.epoch);
         }
     }
 
@@ -210,6 +215,7 @@ impl<F: Format> FileSink<F> {
     }
 
     fn begin_file(&mut self) -> bool {
+        self.epoch += 1;
         let FileSink { format, ring, .. } = self;
         ring.keep_for_end(format.end_bytes());
         let mut fits = true;

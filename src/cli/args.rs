@@ -65,7 +65,7 @@ pub struct CaptureArgs {
     /// Format of the files
     ///
     /// pcapng files are valid at every moment, also while they grow and after kill -9. pcap files are
-    /// valid when they are finished, or repaired; they hold no devices, marks, prefixes or losses.
+    /// valid when they are finished, or repaired; they hold no interfaces, marks, prefixes or losses.
     #[arg(long, value_enum, default_value_t = FormatArg::Pcapng, help_heading = "Files")]
     pub format: FormatArg,
     /// What a record starts with
@@ -86,7 +86,7 @@ pub struct CaptureArgs {
     /// Install the rule for as long as the capture lasts, in a table that vanishes with this process
     #[arg(long, help_heading = "Rule")]
     pub install_rule: bool,
-    /// With --install-rule: only packets that come in by this device
+    /// With --install-rule: only packets that come in by this interface
     #[arg(
         long,
         value_name = "IF",
@@ -172,12 +172,12 @@ pub enum Command {
         #[arg(long, value_name = "SECS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
         secs: u64,
     },
-    /// Print the rules that feed a capture, for `nft -f -`
+    /// Print the rules that a capture needs, for `nft -f -`
     Rules {
         /// Where packets are to go.
         #[command(flatten)]
         source: SourceArgs,
-        /// Only packets that come in by this device
+        /// Only packets that come in by this interface
         #[arg(long, value_name = "IF")]
         iface: Option<String>,
         /// Drop packets once they are logged. THIS HOST THEN RECEIVES NONE OF THEM
@@ -204,7 +204,7 @@ pub enum Command {
 /// Values of `--format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FormatArg {
-    /// pcapng: devices, directions, marks, prefixes and losses are kept
+    /// pcapng: interfaces, directions, marks, prefixes and losses are kept
     Pcapng,
     /// classic pcap
     Pcap,
@@ -222,7 +222,7 @@ pub enum VerdictArg {
 /// Values of `--link-type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LinkArg {
-    /// Ethernet: the frame's header, or a synthesized one where the device has none
+    /// Ethernet: the frame's header, or a synthesized one where the interface has none
     Ethernet,
     /// IPv4: from the IP header on
     Ip,

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use super::args::CaptureArgs;
 use super::every::Every;
 use super::options::settings;
-use super::reporter::Voice;
+use super::reporter::Reporter;
 use super::signals;
 use super::{NO_THREAD, complain};
 use crate::ring::Notice;
@@ -24,10 +24,10 @@ const TICK: Duration = Duration::from_millis(50);
 const FIGURES_EVERY: Duration = Duration::from_secs(1);
 /// A start that takes longer says what it is doing.
 const SLOW_START: Duration = Duration::from_secs(1);
-/// A group that no rule feeds by then is said to be one.
-const UNFED_AFTER: Duration = Duration::from_secs(2);
-/// How often it is looked for rules while no packet comes: they may have been taken away.
-const UNFED_EVERY: Duration = Duration::from_secs(5);
+/// A group that no rule logs to by then is said to be one.
+const WITHOUT_RULE_AFTER: Duration = Duration::from_secs(2);
+/// How often it is looked for rules while no packet comes: they may have been removed.
+const WITHOUT_RULE_EVERY: Duration = Duration::from_secs(5);
 
 /// `lwnflog --group …`
 ///
@@ -80,40 +80,40 @@ fn thread(body: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle
 /// Runs a capture until a signal, its count, its duration or an error ends it, and prints the report.
 pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result<()> {
     let from_signals = signals::watch()?;
-    let mut voice = Voice::new(quiet, json).context(NO_THREAD)?;
+    let mut reporter = Reporter::new(quiet, json).context(NO_THREAD)?;
     let mut session = start(settings, quiet)?;
-    voice.greet(&session);
+    reporter.greet(&session);
     let duration = session.settings().duration;
     let mut rotate = session.settings().rotate.map(Every::new);
     let mut figures = Every::new(FIGURES_EVERY);
-    // The first look comes whatever arrives: one of several groups may be unfed.
-    let (mut next_unfed, mut received) = (UNFED_AFTER, None);
+    // The first look comes whatever arrives: one of several groups may be without_rule.
+    let (mut next_look_for_rules, mut received) = (WITHOUT_RULE_AFTER, None);
     loop {
         match from_signals.recv_timeout(TICK) {
             Ok(SIGHUP) => session.rotate(),
-            Ok(SIGUSR1) => voice.figures_now(&mut session),
+            Ok(SIGUSR1) => reporter.figures_now(&mut session),
             Ok(_) | Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {}
         }
-        let mut taken = false;
+        let mut removed = false;
         for notice in session.notices() {
-            taken |= matches!(notice, Notice::Taken { .. });
-            voice.notice(&notice);
+            removed |= matches!(notice, Notice::Removed { .. });
+            reporter.notice(&notice);
         }
         session.look_at_links();
         let elapsed = session.elapsed();
         if figures.due(elapsed) {
             session.look_at_rules();
-            voice.figures(&mut session);
+            reporter.figures(&mut session);
         }
-        if taken || rotate.as_mut().is_some_and(|rotate| rotate.due(elapsed)) {
+        if removed || rotate.as_mut().is_some_and(|rotate| rotate.due(elapsed)) {
             session.rotate();
         }
-        if elapsed >= next_unfed {
-            next_unfed = elapsed + UNFED_EVERY;
+        if elapsed >= next_look_for_rules {
+            next_look_for_rules = elapsed + WITHOUT_RULE_EVERY;
             let now = session.received();
             if received.replace(now).is_none_or(|before| before == now) {
-                voice.unfed(&session);
+                reporter.without_rule(&session);
             }
         }
         let over = duration.is_some_and(|duration| elapsed >= duration);
@@ -122,7 +122,7 @@ pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result
         }
     }
     let (report, error) = session.finish();
-    let told = voice.report(&report);
+    let told = reporter.report(&report);
     match error {
         Some(error) => Err(error).context("the capture ended early"),
         None => told.context("the report could not be written to standard output"),

@@ -101,7 +101,9 @@ fn capture(
         done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
     let last_sent = Instant::now();
-    while session.figures().detected.is_some_and(|n| n < sent) && last_sent.elapsed() < ARRIVAL {
+    while session.snapshot().total.detected.is_some_and(|n| n < sent)
+        && last_sent.elapsed() < ARRIVAL
+    {
         thread::sleep(Duration::from_millis(10));
     }
     let (report, error) = session.finish();
@@ -148,7 +150,7 @@ fn introduce(lab: &Lab, command: &[OsString], secs: u64) -> Result<()> {
 }
 
 fn show_figures(session: &mut Session, elapsed: Duration) -> Result<()> {
-    let figures = session.figures();
+    let figures = session.snapshot().total;
     say(&format!(
         "{:>4} s  {} written, {} dropped",
         elapsed.as_secs(),

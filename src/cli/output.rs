@@ -8,13 +8,13 @@ use std::thread::{self, JoinHandle};
 const WAITING_MAX: usize = 256;
 
 /// Writes to one stream, in a thread of its own. When it is dropped, what waits is written first.
-pub(super) struct Speaker {
+pub(super) struct LineWriter {
     to_thread: Option<SyncSender<Vec<u8>>>,
     /// Ends with the error that ended the stream.
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
-impl Speaker {
+impl LineWriter {
     /// Starts to write to `stream`. Once that fails nobody is there to tell: `on_failure` is called, and that was
     /// all.
     ///
@@ -23,10 +23,10 @@ impl Speaker {
     pub(super) fn new(
         mut stream: impl Write + Send + 'static,
         on_failure: impl FnOnce(&io::Error) + Send + 'static,
-    ) -> io::Result<Speaker> {
+    ) -> io::Result<LineWriter> {
         let (to_thread, lines) = mpsc::sync_channel::<Vec<u8>>(WAITING_MAX);
         let thread = thread::Builder::new()
-            .name("speaker".to_owned())
+            .name("output".to_owned())
             .spawn(move || {
                 for line in lines {
                     if let Err(error) = stream.write_all(&line).and_then(|()| stream.flush()) {
@@ -36,7 +36,7 @@ impl Speaker {
                 }
                 Ok(())
             })?;
-        Ok(Speaker {
+        Ok(LineWriter {
             to_thread: Some(to_thread),
             thread: Some(thread),
         })
@@ -66,7 +66,7 @@ impl Speaker {
     }
 }
 
-impl Drop for Speaker {
+impl Drop for LineWriter {
     fn drop(&mut self) {
         drop(self.to_thread.take());
         if let Some(thread) = self.thread.take() {

@@ -46,10 +46,10 @@ fn repaired_text(file: &Path, done: &Repaired, copy: Option<&Path>, dry_run: boo
         grouped(done.packets),
         grouped(done.bytes_after)
     );
-    let (cut, covered) = if dry_run {
-        ("would be cut", "would be covered")
+    let (cut, replaced) = if dry_run {
+        ("would be cut", "would be replaced by padding blocks")
     } else {
-        ("cut", "covered")
+        ("cut", "replaced by padding blocks")
     };
     match done.bytes_before - done.bytes_after {
         0 => {}
@@ -57,12 +57,13 @@ fn repaired_text(file: &Path, done: &Repaired, copy: Option<&Path>, dry_run: boo
     }
     match done.damaged_segments {
         0 => {}
-        damaged => text += &format!(", {damaged} damaged segments {covered}"),
+        damaged => text += &format!(", {damaged} damaged segments {replaced}"),
     }
     match done.orphans {
         0 => {}
         orphans => {
-            text += &format!(", {orphans} blocks of a device whose declaration is lost {covered}");
+            text +=
+                &format!(", {orphans} blocks of an interface whose declaration is lost {replaced}");
         }
     }
     if let Some(loss) = done.loss {

@@ -5,9 +5,10 @@ use std::io::{self, IsTerminal};
 use std::time::Instant;
 
 use super::complain;
-use super::output::Speaker;
+use super::output::LineWriter;
 use super::report::ReportText;
-use crate::account::report::{Figures, Report, Stats};
+use crate::account::report::{Report, Stats};
+use crate::account::snapshot::Figures;
 use crate::numbers::grouped;
 use crate::ring::Notice;
 use crate::session::settings::Settings;
@@ -15,39 +16,39 @@ use crate::session::{Session, disk_bound_bytes};
 use crate::source::links::{self, Link};
 
 /// Tells people (standard error) and programs (standard output) what goes on.
-pub(super) struct Voice {
-    people: Speaker,
+pub(super) struct Reporter {
+    people: LineWriter,
     /// With `--json`.
-    programs: Option<Speaker>,
+    programs: Option<LineWriter>,
     quiet: bool,
     json: bool,
     status_line: bool,
     /// There is a status line on the terminal that the next line has to replace.
     line_open: bool,
     last: (Instant, u64),
-    /// The groups that no rule feeds, as it was said last.
-    unfed: Vec<u16>,
+    /// The groups that no rule logs to, as it was said last.
+    without_rule: Vec<u16>,
 }
 
-impl Voice {
-    pub(super) fn new(quiet: bool, json: bool) -> io::Result<Voice> {
+impl Reporter {
+    pub(super) fn new(quiet: bool, json: bool) -> io::Result<Reporter> {
         let status_line = !quiet && io::stderr().is_terminal();
         // The reader has gone; the capture has not.
         let closed = |error: &io::Error| match error.kind() {
             io::ErrorKind::BrokenPipe => complain("standard output is closed: no more JSON"),
             _ => complain(&format!("standard output: {error}: no more JSON")),
         };
-        Ok(Voice {
-            people: Speaker::new(io::stderr(), |_| {})?,
+        Ok(Reporter {
+            people: LineWriter::new(io::stderr(), |_| {})?,
             programs: json
-                .then(|| Speaker::new(io::stdout(), closed))
+                .then(|| LineWriter::new(io::stdout(), closed))
                 .transpose()?,
             quiet,
             json,
             status_line,
             line_open: false,
             last: (Instant::now(), 0),
-            unfed: Vec::new(),
+            without_rule: Vec::new(),
         })
     }
 
@@ -76,9 +77,9 @@ impl Voice {
                 grouped(settings.buffer_bytes as u64)
             ));
         }
-        let device = settings.rule.as_ref().and_then(|rule| rule.iface.as_ref());
-        if let Some(device) = device {
-            self.hint_at(device);
+        let interface = settings.rule.as_ref().and_then(|rule| rule.iface.as_ref());
+        if let Some(interface) = interface {
+            self.hint_at(interface);
         }
         if self.quiet {
             return;
@@ -100,10 +101,10 @@ impl Voice {
             settings.target,
             numbers.join(",")
         ));
-        for feed in session.feeds() {
-            self.say(&format!("fed by {feed}"));
-            if feed.snaplen.is_some() || feed.queue_threshold.is_some() {
-                self.say(&format!("{feed} sets a snaplen or queue-threshold of its own, which lowers ours: better leave it out"));
+        for rule in session.rules() {
+            self.say(&format!("packets come from the rule {rule}"));
+            if rule.snaplen.is_some() || rule.queue_threshold.is_some() {
+                self.say(&format!("{rule} sets a snaplen or queue-threshold of its own, which lowers ours: better leave it out"));
             }
         }
     }
@@ -112,7 +113,7 @@ impl Voice {
     fn hint_at(&mut self, iface: &str) {
         match links::by_name(iface) {
             Ok(None) => self.say(&format!(
-                "there is no device `{iface}` in this network namespace: its packets are captured once there is"
+                "there is no interface `{iface}` in this network namespace: its packets are captured once there is"
             )),
             Ok(Some(Link {
                 name,
@@ -129,7 +130,7 @@ impl Voice {
                 self.say(&format!("`{iface}` is another name of `{}`", link.name));
             }
             Ok(Some(_)) => {}
-            Err(error) => self.say(&format!("whether there is a device `{iface}` is not known: {error}")),
+            Err(error) => self.say(&format!("whether there is an interface `{iface}` is not known: {error}")),
         }
     }
 
@@ -137,22 +138,22 @@ impl Voice {
         self.say(&notice.to_string());
     }
 
-    /// Says which groups no rule feeds, if it is not what was said last.
-    pub(super) fn unfed(&mut self, session: &Session) {
+    /// Says which groups no rule rules, if it is not what was said last.
+    pub(super) fn without_rule(&mut self, session: &Session) {
         let target = session.settings().target;
-        let unfed = session.unfed();
-        if unfed == self.unfed {
+        let without_rule = session.without_rule();
+        if without_rule == self.without_rule {
             return;
         }
-        if !unfed.is_empty() {
-            let list: Vec<_> = unfed.iter().map(ToString::to_string).collect();
+        if !without_rule.is_empty() {
+            let list: Vec<_> = without_rule.iter().map(ToString::to_string).collect();
             let list = list.join(",");
             self.say(&format!(
                 "no nftables rule of this network namespace hands packets to {target} {list}: load one with \
                  `lwnflog rules --{target} {list} | nft -f -`, or use --install-rule; capture goes on"
             ));
         }
-        self.unfed = unfed;
+        self.without_rule = without_rule;
     }
 
     fn rate(&mut self, received: u64) -> f64 {
@@ -167,14 +168,14 @@ impl Voice {
         if self.programs.is_none() && !self.status_line {
             return;
         }
-        let figures = session.figures();
-        let rate = self.rate(figures.received);
+        let snapshot = session.snapshot();
+        let rate = self.rate(snapshot.total.received);
         if let Some(programs) = &self.programs {
             let stats = json_line(&Stats {
                 event: "stats",
-                elapsed_secs: session.elapsed().as_secs_f64(),
+                elapsed_secs: snapshot.elapsed.as_secs_f64(),
                 packets_per_sec: rate,
-                total: &figures,
+                total: &snapshot.total,
             });
             if let Ok(line) = stats {
                 programs.say(line);
@@ -182,15 +183,15 @@ impl Voice {
         }
         if self.status_line {
             self.line_open = true;
-            let line = status(&figures, rate, session.settings(), columns());
+            let line = status(&snapshot.total, rate, session.settings(), columns());
             self.people.say(format!("\r\x1b[K{line}").into_bytes());
         }
     }
 
     pub(super) fn figures_now(&mut self, session: &mut Session) {
-        let figures = session.figures();
-        let rate = self.rate(figures.received);
-        self.say(&status(&figures, rate, session.settings(), usize::MAX));
+        let total = session.snapshot().total;
+        let rate = self.rate(total.received);
+        self.say(&status(&total, rate, session.settings(), usize::MAX));
     }
 
     /// Gives the report. To people as well, but where a program has it and they want quiet.

@@ -25,7 +25,7 @@ pub struct Context {
     pub stamp_us: u64,
     /// Packets of this source lost between the one recorded before and this one.
     pub lost_before: u64,
-    /// The id of its device ([`Format::interface`]).
+    /// The id of its interface ([`Format::interface`]).
     pub interface: usize,
 }
 
@@ -35,9 +35,9 @@ pub struct Context {
 pub trait Format {
     /// What file names end in, without the dot.
     const EXTENSION: &'static str;
-    /// Whether unused space can be covered by blocks that readers skip. If not, the unwritten
+    /// Whether there are padding blocks, which readers skip, for unused space. If not, the unwritten
     /// rest of a file must be zero, and a live file is not valid until it is cut.
-    const SKIPPABLE: bool;
+    const PADDING_BLOCKS: bool;
 
     /// The blocks that every file starts with, each as (head, rest).
     fn begin(&mut self, emit: &mut dyn FnMut(&[u8]));
@@ -54,7 +54,7 @@ pub trait Format {
     /// Takes note that interfaces may have other names now.
     fn check_names(&mut self) {}
 
-    /// Takes up a new device. Returns the block that has to stand in the file before the first
+    /// Takes up a new interface. Returns the block that has to stand in the file before the first
     /// record of it; it may be empty.
     fn declare(&mut self, packet: &Packet<'_>) -> Vec<u8>;
 
@@ -84,7 +84,7 @@ pub trait Format {
 
     /// Writes a hit record: the same bytes as [`Format::encode`]. `out` is exactly
     /// [`Format::hit_bytes`] long; its first [`HEAD_BYTES`] are left alone and returned instead.
-    /// The device's figures are left to [`Format::count_hits`].
+    /// The interface's figures are left to [`Format::count_hits`].
     fn encode_hit(
         template: &RecordTemplate,
         options: &[u8],
@@ -93,7 +93,7 @@ pub trait Format {
         out: Space<'_>,
     ) -> Head;
 
-    /// Adds hit records to their device's figures.
+    /// Adds hit records to their interface's figures.
     fn count_hits(&mut self, template: &RecordTemplate, records: u64, last_us: u64);
 
     /// Bytes of the longest record this format can make of a frame of `snaplen` bytes.

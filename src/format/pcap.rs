@@ -1,5 +1,5 @@
 //! Classic pcap (draft-ietf-opsawg-pcap), little endian, microseconds: for tools that read no
-//! pcapng. It has no place for devices, marks, prefixes or losses, and no way to cover space that
+//! pcapng. It has no place for interfaces, marks, prefixes or losses, and no padding block for space that
 //! is not used yet: a live file is valid only after its zero-filled rest is cut.
 
 use super::{Context, Format, Frame, Head, LinkType, Options, RecordTemplate, Space};
@@ -27,7 +27,7 @@ impl Pcap {
 
 impl Format for Pcap {
     const EXTENSION: &'static str = "pcap";
-    const SKIPPABLE: bool = false;
+    const PADDING_BLOCKS: bool = false;
 
     fn begin(&mut self, emit: &mut dyn FnMut(&[u8])) {
         let mut header = Vec::with_capacity(FILE_HEADER_BYTES);

@@ -16,7 +16,7 @@ use neli::utils::Groups;
 use neli::{FromBytesWithInput, Size, ToBytes};
 
 use super::{LabError, Namespace};
-use crate::sys::netlink::device_index;
+use crate::sys::netlink::interface_index;
 
 /// VETH_INFO_PEER of `linux/veth.h`: what the other end of the pair is to be.
 const VETH_INFO_PEER: u16 = 1;
@@ -124,7 +124,7 @@ fn add_address(end: &Endpoint) -> Result<(), LabError> {
 }
 
 fn index_of(name: &str) -> Result<i32, LabError> {
-    device_index(name).map_err(|_| LabError::NoInterface(name.to_owned()))
+    interface_index(name).map_err(|_| LabError::NoInterface(name.to_owned()))
 }
 
 fn link_attributes(end: &Endpoint, mtu: u32) -> Result<RtBuffer<Ifla, Buffer>, String> {
@@ -187,7 +187,7 @@ pub struct InterfaceStats {
     pub rx_packets: u64,
     /// Bytes received, Ethernet headers included.
     pub rx_bytes: u64,
-    /// Packets received and dropped by the device.
+    /// Packets received and dropped by the interface.
     pub rx_dropped: u64,
     /// Packets sent.
     pub tx_packets: u64,

@@ -57,7 +57,7 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Makes a namespace with its loopback device up and IPv6 off, so that nothing but the
+    /// Makes a namespace with its loopback interface up and IPv6 off, so that nothing but the
     /// caller's own traffic is ever seen in it. The caller stays where it is.
     pub fn new() -> Result<Self, LabError> {
         let make = || {

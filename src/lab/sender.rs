@@ -283,7 +283,7 @@ impl<'lab> Transmitter<'lab> {
     }
 }
 
-/// The device's queue or the socket's buffer is full, or a signal came: try again.
+/// The interface's queue or the socket's buffer is full, or a signal came: try again.
 fn is_temporary(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),

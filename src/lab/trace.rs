@@ -17,7 +17,7 @@ pub const LINKTYPE_IPV4: i32 = 228;
 /// Netfilter's log messages.
 pub const LINKTYPE_NFLOG: i32 = 239;
 
-/// More than the largest block that capture tools write, fillers of a mapped ring included.
+/// More than the largest block that capture tools write, padding blocks of a mapped ring included.
 const BUFFER_LEN: usize = 16 << 20;
 
 /// One packet of a capture file.

@@ -7,12 +7,12 @@ use super::{
     constants::*,
     error::RuleError,
     expression::{Expression, expressions},
-    inspect::{CounterPlace, Feed},
+    inspect::{CounterPlace, LoggingRule},
     message::{Lookup, attrs, be32, be64, string},
     socket::{NftSocket, bad_message},
 };
 
-/// Reads the counters of a set of feeds: four system calls a counter.
+/// Reads the counters of a set of rules: four system calls a counter.
 pub struct Detected {
     /// Each counter once; `None` if the sum cannot be known.
     counters: Option<Counters>,
@@ -27,25 +27,25 @@ struct Watched {
 }
 
 impl Detected {
-    /// Counts the packets of these feeds: all feeds of a group (or queue), or of several.
+    /// Counts the packets of these rules: all that log to a group (or queue), or of several.
     ///
-    /// A counter that several groups share serves if all of them are among the feeds.
-    pub fn new(feeds: &[Feed]) -> Result<Self, RuleError> {
-        let mut counters_of_feeds = Counters::open()?;
-        let places = counters(feeds);
+    /// A counter that several groups share serves if all of them are among the rules.
+    pub fn new(rules: &[LoggingRule]) -> Result<Self, RuleError> {
+        let mut counters_of_rules = Counters::open()?;
+        let places = counters(rules);
         Ok(Detected {
             counters: places.map(|places| {
-                counters_of_feeds.watch(places);
-                counters_of_feeds
+                counters_of_rules.watch(places);
+                counters_of_rules
             }),
         })
     }
 
     /// Packets that the rules have handed over since they were loaded.
     ///
-    /// `None` if there are no feeds, or one of them has no usable counter. Several counters are
+    /// `None` if there are no rules, or one of them has no usable counter. Several counters are
     /// read one after the other, so under traffic their sum is of no one moment. Rules loaded
-    /// after [`feeds`](super::feeds) was called are not among them.
+    /// after [`logging_rules`](super::logging_rules) was called are not among them.
     pub fn read(&mut self) -> Result<Option<u64>, RuleError> {
         let Some(looks) = self.look() else {
             return Ok(None);
@@ -157,15 +157,15 @@ fn table_handle(
     Ok(found.and_then(|found| found.attrs.be64(NFTA_TABLE_HANDLE)))
 }
 
-/// The counters of all feeds, each once; `None` if one is missing or counts for others too.
-fn counters(feeds: &[Feed]) -> Option<HashSet<CounterPlace>> {
-    if feeds.is_empty() {
+/// The counters of all these rules, each once; `None` if one is missing or counts for others too.
+fn counters(rules: &[LoggingRule]) -> Option<HashSet<CounterPlace>> {
+    if rules.is_empty() {
         return None;
     }
-    let numbers: HashSet<u16> = feeds.iter().map(|feed| feed.number).collect();
+    let numbers: HashSet<u16> = rules.iter().map(|rule| rule.number).collect();
     let mut places = HashSet::new();
-    for feed in feeds {
-        let counter = feed.counter.as_ref()?;
+    for rule in rules {
+        let counter = rule.counter.as_ref()?;
         if !counter
             .shared_with
             .iter()
@@ -227,7 +227,7 @@ mod tests {
     use crate::nft::CounterRef;
     use crate::source::Target;
 
-    fn feed(number: u16, counter: Option<(&str, &[u16])>) -> Feed {
+    fn rule(number: u16, counter: Option<(&str, &[u16])>) -> LoggingRule {
         let family = Family(2);
         let counter = counter.map(|(name, shared_with)| CounterRef {
             place: CounterPlace::Named {
@@ -237,7 +237,7 @@ mod tests {
             },
             shared_with: shared_with.to_vec(),
         });
-        Feed {
+        LoggingRule {
             target: Target::Group,
             number,
             family,
@@ -256,24 +256,24 @@ mod tests {
 
     #[test]
     fn sums_only_what_it_can_know() {
-        let count = |feeds: &[Feed]| counters(feeds).map(|list| list.len());
+        let count = |rules: &[LoggingRule]| counters(rules).map(|list| list.len());
         assert_eq!(count(&[]), None);
         assert_eq!(
-            count(&[feed(5, Some(("a", &[]))), feed(5, Some(("b", &[])))]),
+            count(&[rule(5, Some(("a", &[]))), rule(5, Some(("b", &[])))]),
             Some(2)
         );
         assert_eq!(
-            count(&[feed(5, Some(("a", &[]))), feed(5, Some(("a", &[])))]),
+            count(&[rule(5, Some(("a", &[]))), rule(5, Some(("a", &[])))]),
             Some(1)
         );
-        assert_eq!(count(&[feed(5, Some(("a", &[]))), feed(5, None)]), None);
+        assert_eq!(count(&[rule(5, Some(("a", &[]))), rule(5, None)]), None);
         assert_eq!(
-            count(&[feed(5, Some(("a", &[6])))]),
+            count(&[rule(5, Some(("a", &[6])))]),
             None,
             "6 is not asked for"
         );
         assert_eq!(
-            count(&[feed(5, Some(("a", &[6]))), feed(6, Some(("a", &[5])))]),
+            count(&[rule(5, Some(("a", &[6]))), rule(6, Some(("a", &[5])))]),
             Some(1)
         );
     }

@@ -77,7 +77,7 @@ impl Handover {
     }
 
     /// Whether packets may go to this group or queue.
-    pub(super) fn feeds(&self, target: Target, number: u16) -> bool {
+    pub(super) fn hands_to(&self, target: Target, number: u16) -> bool {
         self.target == target && self.numbers().any(|candidate| candidate == number)
     }
 
@@ -301,8 +301,8 @@ mod tests {
             .find(|step| step.kind == NFT_MSG_NEWRULE)
             .unwrap();
         let queues = Handover::queues(5, 3, true);
-        assert!(queues.feeds(Target::Queue, 7) && !queues.feeds(Target::Queue, 8));
-        assert!(!queues.feeds(Target::Group, 5));
+        assert!(queues.hands_to(Target::Queue, 7) && !queues.hands_to(Target::Queue, 8));
+        assert!(!queues.hands_to(Target::Group, 5));
         assert_eq!(
             expressions(&rule.attrs),
             [named(), Expression::Handover(queues)]

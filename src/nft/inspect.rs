@@ -1,4 +1,4 @@
-//! Which rules of this network namespace feed a group or queue, whoever loaded them.
+//! Which rules of this network namespace log to a group, or hand packets to a queue, whoever loaded them.
 
 use std::{
     collections::HashMap,
@@ -46,7 +46,7 @@ pub struct Hook {
 ///
 /// It prints as nft would have it addressed: `ip lwnflog prerouting handle 4`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Feed {
+pub struct LoggingRule {
     /// Groups or queues.
     pub target: Target,
     /// The group or queue that was asked for.
@@ -79,7 +79,7 @@ pub struct Feed {
     pub counter: Option<CounterRef>,
 }
 
-impl fmt::Display for Feed {
+impl fmt::Display for LoggingRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -167,25 +167,28 @@ impl fmt::Display for CounterPlace {
 ///
 /// Rules in chains that nothing calls are among them: whether packets arrive is for the
 /// counters to say. A queue whose number comes from a map is not found.
-pub fn feeds(target: Target, number: u16) -> Result<Vec<Feed>, RuleError> {
-    feeds_of_all(target, &[number])
+pub fn logging_rules(target: Target, number: u16) -> Result<Vec<LoggingRule>, RuleError> {
+    logging_rules_of_all(target, &[number])
 }
 
 /// The same for several groups or queues, one after the other, from one look at the rules.
-pub fn feeds_of_all(target: Target, numbers: &[u16]) -> Result<Vec<Feed>, RuleError> {
-    feeds_by(target, numbers, false, Instant::now() + READING_MAX)
+pub fn logging_rules_of_all(
+    target: Target,
+    numbers: &[u16],
+) -> Result<Vec<LoggingRule>, RuleError> {
+    logging_rules_by(target, numbers, false, Instant::now() + READING_MAX)
 }
 
 /// How long somebody waits for a look at all rules who has nothing else to do.
 const READING_MAX: Duration = Duration::from_secs(20);
 
 /// The same, of all rules or of lwnflog's own table alone, however many others there are; by `deadline`.
-pub fn feeds_by(
+pub fn logging_rules_by(
     target: Target,
     numbers: &[u16],
     own_table: bool,
     deadline: Instant,
-) -> Result<Vec<Feed>, RuleError> {
+) -> Result<Vec<LoggingRule>, RuleError> {
     const REQUEST: &str = "list the rules";
     let table = |kind| -> Result<Option<(u8, Attrs)>, RuleError> {
         if !own_table {
@@ -283,15 +286,20 @@ impl Rule {
 }
 
 /// The rules among these that hand packets to this group or queue.
-fn find(rules: &[Rule], hooks: &HashMap<ChainKey, Hook>, target: Target, number: u16) -> Vec<Feed> {
+fn find(
+    rules: &[Rule],
+    hooks: &HashMap<ChainKey, Hook>,
+    target: Target,
+    number: u16,
+) -> Vec<LoggingRule> {
     let mut found = Vec::new();
     for rule in rules {
         for (place, handover) in rule.handovers() {
-            if !handover.feeds(target, number) {
+            if !handover.hands_to(target, number) {
                 continue;
             }
             let key = (rule.family, rule.table.clone(), rule.chain.clone());
-            found.push(Feed {
+            found.push(LoggingRule {
                 target,
                 number,
                 family: rule.family,
@@ -368,7 +376,7 @@ mod tests {
 
     #[test]
     fn names_as_nft_has_them() {
-        let feed = Feed {
+        let rule = LoggingRule {
             target: Target::Group,
             number: 5,
             family: Family(NFPROTO_IPV4),
@@ -386,7 +394,7 @@ mod tests {
             bypass: true,
             counter: None,
         };
-        assert_eq!(feed.to_string(), "ip lwnflog prerouting handle 4");
+        assert_eq!(rule.to_string(), "ip lwnflog prerouting handle 4");
         assert_eq!(Family(NFPROTO_IPV6).to_string(), "ip6");
         assert_eq!(Family(99).to_string(), "family 99");
     }

@@ -1,5 +1,5 @@
 //! The nftables side: the table lwnflog captures with, and what it reads of the rules that
-//! feed it.
+//! log to its groups.
 //!
 //! ```text
 //!              RuleSpec (what to log, where to)
@@ -12,10 +12,10 @@
 //!        rules in the kernel: `counter name detected log group 5`
 //!               |
 //!               v
-//!        inspect::feeds ---> Vec<Feed> ---> Detected::read (packets the rules sent here)
+//!        inspect::logging_rules ---> Vec<LoggingRule> ---> Detected::read (packets the rules sent here)
 //! ```
 //!
-//! Both ways to load the rules make the same table, `ip lwnflog`. [`feeds`] finds rules of any
+//! Both ways to load the rules make the same table, `ip lwnflog`. [`logging_rules`] finds rules of any
 //! origin that nftables runs: loaded by `nft`, by `iptables-nft`, or installed from here. (Rules
 //! of `iptables-legacy` live elsewhere in the kernel and are not seen.)
 //!
@@ -37,7 +37,10 @@ mod xtables;
 
 pub use counters::{Counters, Detected};
 pub use error::{RuleError, SpecError};
-pub use inspect::{CounterPlace, CounterRef, Family, Feed, Hook, feeds, feeds_by, feeds_of_all};
+pub use inspect::{
+    CounterPlace, CounterRef, Family, Hook, LoggingRule, logging_rules, logging_rules_by,
+    logging_rules_of_all,
+};
 pub use install::{InstalledTable, install};
 pub use text::{iptables_queue_command, table_text};
 

@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(xt("NFQUEUE", 3, &info), queues(4, true));
         assert_eq!(xt("NFQUEUE", 3, &words(&[5, 4, 2])), queues(4, false));
         assert_eq!(xt("MARK", 0, &info), None);
-        assert!(Handover::queues(65535, 9, true).feeds(Target::Queue, 65535));
+        assert!(Handover::queues(65535, 9, true).hands_to(Target::Queue, 65535));
     }
 
     proptest! {

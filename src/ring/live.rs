@@ -5,25 +5,25 @@ use crate::format::pcapng::block::{self, BLOCK_MIN_BYTES};
 use crate::format::{HEAD_BYTES, Head, Space};
 use crate::sys::mapping::Mapping;
 
-/// How a ring's files are laid out while they are written.
+/// How a file is divided while it is written. Each file has its own: the next one's may differ.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Measures {
+pub(super) struct Geometry {
     /// Bytes of a file.
     pub(super) capacity: usize,
-    /// Bytes of a segment: the whole file where the format has no filler.
+    /// Bytes of a segment: the whole file where the format has no padding block.
     pub(super) segment_bytes: usize,
-    /// Whether what a segment does not use is covered by a filler block.
-    pub(super) filler: bool,
+    /// Whether what a segment does not use is replaced by a padding block.
+    pub(super) padding_blocks: bool,
     /// Bytes of a file's last segment that are kept for the blocks that end it.
     pub(super) tail_bytes: usize,
 }
 
-impl Measures {
-    /// The same for a file of `capacity` bytes: not all of a ring's have the same.
-    pub(super) fn of_file(self, capacity: usize) -> Measures {
-        Measures {
+impl Geometry {
+    /// The same for a file of `capacity` bytes: the disk may leave a file less than another.
+    pub(super) fn of_file(self, capacity: usize) -> Geometry {
+        Geometry {
             capacity,
-            segment_bytes: if self.filler {
+            segment_bytes: if self.padding_blocks {
                 self.segment_bytes
             } else {
                 capacity
@@ -46,6 +46,7 @@ impl Measures {
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) mapping: Mapping,
+    geometry: Geometry,
     /// Where the next record goes.
     position: usize,
     /// The end of the current segment.
@@ -74,13 +75,14 @@ pub(super) struct Live {
 
 impl Live {
     /// A file that is ready and holds nothing.
-    pub(super) fn new(mapping: Mapping, measures: Measures) -> Live {
-        let segment_end = measures.segment_bytes.min(measures.capacity);
+    pub(super) fn new(mapping: Mapping, geometry: Geometry) -> Live {
+        let segment_end = geometry.segment_bytes.min(geometry.capacity);
         Live {
             mapping,
+            geometry,
             position: 0,
             segment_end,
-            record_end: measures.record_end(segment_end),
+            record_end: geometry.record_end(segment_end),
             pending: None,
             uncommitted_records: 0,
             damaged: false,
@@ -94,8 +96,8 @@ impl Live {
 
     /// Bytes of the segment that records may still take.
     ///
-    /// What is left in it always has room for a filler block. A record that ended just where the
-    /// segment does would, while it is written, overwrite the length at the end of the filler that
+    /// What is left in it always has room for a padding block. A record that ended just where the
+    /// segment does would, while it is written, overwrite the length at the end of the padding block that
     /// readers still see.
     #[inline]
     pub(super) fn free_bytes(&self) -> usize {
@@ -118,17 +120,18 @@ impl Live {
 
     /// Goes on to the next segment that has room for a record of `len` bytes; what was appended is
     /// committed. False where there is none.
-    pub(super) fn next_segment(&mut self, len: usize, measures: Measures) -> bool {
-        while self.segment_end < measures.capacity && !self.damaged {
-            if measures.filler
-                && let Some(filler) = self.mapping.space(self.position..self.segment_end)
+    pub(super) fn next_segment(&mut self, len: usize) -> bool {
+        let geometry = self.geometry;
+        while self.segment_end < geometry.capacity && !self.damaged {
+            if geometry.padding_blocks
+                && let Some(padding) = self.mapping.space(self.position..self.segment_end)
             {
                 // The file may be a recycled one: what it held is not to be handed on with this one.
-                block::clear(filler);
+                block::clear(padding);
             }
             self.position = self.segment_end;
-            self.segment_end += measures.segment_bytes;
-            self.record_end = measures.record_end(self.segment_end);
+            self.segment_end += geometry.segment_bytes;
+            self.record_end = geometry.record_end(self.segment_end);
             if len <= self.free_bytes() {
                 return true;
             }
@@ -136,16 +139,17 @@ impl Live {
         false
     }
 
-    /// Sets apart what the measures keep for the end of the file, or lets the blocks that end it in.
-    pub(super) fn keep_for_end(&mut self, measures: Measures) {
+    /// Keeps so many bytes of the last segment for the blocks that end the file; 0 lets them in.
+    pub(super) fn keep_for_end(&mut self, tail_bytes: usize) {
+        self.geometry.tail_bytes = tail_bytes;
         if !self.damaged {
-            self.record_end = measures.record_end(self.segment_end);
+            self.record_end = self.geometry.record_end(self.segment_end);
         }
     }
 
     /// Makes what was appended part of the file.
     #[inline]
-    pub(super) fn commit(&mut self, measures: Measures) -> Committed {
+    pub(super) fn commit(&mut self) -> Committed {
         let Some((start, head)) = self.pending.take() else {
             return Committed::Nothing;
         };
@@ -156,10 +160,10 @@ impl Live {
             (self.position, self.record_end) = (start, 0);
             return Committed::Lost { records };
         }
-        if measures.filler
+        if self.geometry.padding_blocks
             && let Some(rest) = self.mapping.space(position..segment_end)
         {
-            block::fill(rest);
+            block::put_padding(rest);
         }
         // After all of the above: it makes it visible.
         if let Some(mut place) = self.mapping.space(start..start + HEAD_BYTES) {

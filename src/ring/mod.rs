@@ -7,9 +7,9 @@
 //! # Validity at every moment
 //!
 //! A file is divided into *segments* of fixed size; a record never crosses from one into the next.
-//! What a segment does not use (yet) is covered by one filler block, whose length stands at its
+//! What a segment does not use (yet) is taken up by one padding block, whose length stands at its
 //! start and in the segment's last four bytes. Appending a batch therefore is: the records, behind
-//! the first eight bytes of the first one, where the old filler still begins; the new filler; its
+//! the first eight bytes of the first one, where the old padding block still begins; the new padding block; its
 //! length at the segment's end; and last, in one store, the eight bytes held back. A reader sees
 //! the segment either before or after the batch. (Between the last two stores, two instructions
 //! apart, the lengths disagree: see `docs/FORMAT.md`.)
@@ -40,7 +40,7 @@ pub use store::{Store, check_space};
 
 use crate::format::HEAD_BYTES;
 use crate::sys::mapping::Mapping;
-use live::{Committed, Live, Measures};
+use live::{Committed, Geometry, Live};
 use swapper::{Full, Next, Swapper};
 
 /// Segment of files whose records are short.
@@ -70,10 +70,10 @@ pub struct RingConfig {
     pub file_bytes: u64,
     /// Files that hold packets, the live one included; 0 for no limit. One more is being prepared.
     pub files: usize,
-    /// [`segment_bytes_for`] the longest record; the whole file where the format has no filler.
+    /// [`segment_bytes_for`] the longest record; the whole file where the format has no padding block.
     pub segment_bytes: usize,
-    /// Whether unused space is covered by filler blocks (pcapng), or zero (pcap).
-    pub filler: bool,
+    /// Whether unused space is taken up by padding blocks (pcapng), or zero (pcap).
+    pub padding_blocks: bool,
 }
 
 impl RingConfig {
@@ -85,7 +85,7 @@ impl RingConfig {
 
     /// What of `bytes` makes a file.
     fn whole_segments(&self, bytes: usize) -> usize {
-        if self.filler {
+        if self.padding_blocks {
             bytes / self.segment_bytes * self.segment_bytes
         } else {
             bytes & !3
@@ -94,7 +94,7 @@ impl RingConfig {
 
     /// Bytes of the smallest file: a full disk may leave no more.
     fn least_bytes(&self) -> usize {
-        if self.filler {
+        if self.padding_blocks {
             self.segment_bytes
         } else {
             SEGMENT_BYTES_SMALL
@@ -106,7 +106,8 @@ impl RingConfig {
 #[derive(Debug)]
 pub struct Ring {
     live: Option<Live>,
-    measures: Measures,
+    /// That of the next file, but for its capacity.
+    geometry: Geometry,
     swapper: Swapper,
     figures: Figures,
 }
@@ -120,7 +121,7 @@ pub struct Figures {
     pub stalls: u64,
     /// How long it waited in sum.
     pub stalled: Duration,
-    /// Bytes of records and blocks committed, fillers excluded, in files that hold records.
+    /// Bytes of records and blocks committed, padding blocks excluded, in files that hold records.
     pub bytes: u64,
     /// Records appended that did not get into a file, because a page of it could not be stored.
     pub lost_records: u64,
@@ -143,17 +144,17 @@ impl Ring {
     /// When no file can be had: the directory, its space, or the system says no.
     pub fn open(config: RingConfig, store: Store, notices: Notices) -> Result<Ring, StoreError> {
         let capacity = config.capacity_bytes();
-        let measures = Measures {
+        let geometry = Geometry {
             capacity,
             segment_bytes: config.segment_bytes,
-            filler: config.filler,
+            padding_blocks: config.padding_blocks,
             tail_bytes: 0,
         }
         .of_file(capacity);
         let swapper = Swapper::start(config, store, notices)?;
         Ok(Ring {
             live: None,
-            measures,
+            geometry,
             swapper,
             figures: Figures::default(),
         })
@@ -199,7 +200,7 @@ impl Ring {
     pub fn make_room(&mut self, len: usize) -> Result<(), NoSlot> {
         self.commit();
         let live = self.live.as_mut().ok_or(NoSlot::NoFile)?;
-        if live.next_segment(len, self.measures) {
+        if live.next_segment(len) {
             Ok(())
         } else {
             Err(NoSlot::FileFull)
@@ -212,7 +213,7 @@ impl Ring {
     #[inline]
     pub fn commit(&mut self) {
         let Some(live) = &mut self.live else { return };
-        match live.commit(self.measures) {
+        match live.commit() {
             Committed::Nothing => {}
             Committed::Lost { records } => self.figures.lost_records += records,
             Committed::Done => {
@@ -222,7 +223,7 @@ impl Ring {
                 }
                 self.figures.bytes += std::mem::take(&mut live.uncounted_bytes);
                 if !live.begun {
-                    // Only now may readers find it: before its first record, with the device that
+                    // Only now may readers find it: before its first record, with the interface that
                     // record names, it is no file that all of them take.
                     live.begun = true;
                     self.swapper.begun();
@@ -233,9 +234,9 @@ impl Ring {
 
     /// Keeps room for the blocks that end a file: `bytes` of its last segment.
     pub fn keep_for_end(&mut self, bytes: usize) {
-        self.measures.tail_bytes = bytes;
+        self.geometry.tail_bytes = bytes;
         if let Some(live) = &mut self.live {
-            live.keep_for_end(self.measures);
+            live.keep_for_end(bytes);
         }
     }
 
@@ -243,10 +244,7 @@ impl Ring {
     /// not fit is left out.
     pub fn append_end(&mut self, block: &[u8]) {
         if let Some(live) = &mut self.live {
-            live.keep_for_end(Measures {
-                tail_bytes: 0,
-                ..self.measures
-            });
+            live.keep_for_end(0);
         }
         self.append_block(block);
     }
@@ -311,8 +309,8 @@ impl Ring {
     fn begin(&mut self, mapping: Mapping) {
         self.swapper.advanced(0);
         self.figures.files_begun += 1;
-        self.measures = self.measures.of_file(mapping.pages().len());
-        self.live = Some(Live::new(mapping, self.measures));
+        let geometry = self.geometry.of_file(mapping.pages().len());
+        self.live = Some(Live::new(mapping, geometry));
     }
 
     fn end_file(&mut self) {

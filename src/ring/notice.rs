@@ -1,4 +1,4 @@
-//! What there is to say about the ring's files.
+//! What the swapper reports about the ring's files.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::sync::mpsc::Sender;
 use super::store::Recovered;
 use crate::numbers::grouped;
 
-/// What the swapper has to tell a person. Each is sent once, until its cause has gone.
+/// What the swapper has to report. Each is sent once, until its cause has gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// A file of a run that was killed is finished, or it was empty and is removed.
@@ -34,8 +34,8 @@ pub enum Notice {
     },
     /// Files can be had again.
     FilesAgain,
-    /// The live file was taken away, or cut: packets in it are lost to whoever did it.
-    Taken {
+    /// Somebody has removed the live file, or cut it: its packets are lost.
+    Removed {
         /// Where it was.
         path: PathBuf,
     },
@@ -56,7 +56,7 @@ pub enum Notice {
         none: bool,
     },
     /// A file could not be cut, renamed or removed; it is there under the name it has.
-    Stays {
+    NotChanged {
         /// The file.
         path: PathBuf,
         /// What the system said.
@@ -79,7 +79,7 @@ impl fmt::Display for Notice {
                 if *damaged_segments == 0 {
                     ""
                 } else {
-                    "; damaged parts were covered"
+                    "; damaged parts were replaced by padding blocks"
                 },
             ),
             Notice::Recovered(_) => f.write_str("removed an empty file of a run that was killed"),
@@ -103,15 +103,15 @@ impl fmt::Display for Notice {
                 "no file to write to ({error}): packets count as dropped by the writer until there is one"
             ),
             Notice::FilesAgain => f.write_str("there is a file to write to again: writing goes on"),
-            Notice::Taken { path } => write!(
+            Notice::Removed { path } => write!(
                 f,
-                "{}: somebody has taken this file away, or cut it, and has the packets that were written to it; \
+                "{}: somebody has removed this file, or cut it, and with it the packets that were written to it; \
                  the next file begins",
                 path.display()
             ),
             Notice::Damaged { path, records } => write!(
                 f,
-                "{}: pages of it could not be stored, or were taken away (an I/O error, a full disk, somebody who \
+                "{}: pages of it could not be stored, or were removed (an I/O error, a full disk, somebody who \
                  cut holes): {} packets that were written to it count as dropped by the writer",
                 path.display(),
                 grouped(*records)
@@ -134,10 +134,10 @@ impl fmt::Display for Notice {
                 path.display(),
                 grouped(*records)
             ),
-            Notice::Stays { path, error } => {
+            Notice::NotChanged { path, error } => {
                 write!(
                     f,
-                    "{}: it cannot be cut, renamed or removed, and stays as it is: {error}",
+                    "{}: it cannot be cut, renamed or removed, and is left as it is: {error}",
                     path.display()
                 )
             }

@@ -1,4 +1,4 @@
-//! Making a file ready: its space reserved, its pages in memory, its unused part covered.
+//! Making a file ready: its space reserved, its pages in memory, padding blocks in its segments.
 
 use std::fs::File;
 use std::io;
@@ -22,10 +22,10 @@ const RESIDENT_PERCENT_MIN: usize = 95;
 pub struct Layout {
     /// Its length while it is live.
     pub capacity: usize,
-    /// Where filler blocks go.
+    /// Where padding blocks go.
     pub segment_bytes: usize,
-    /// Whether there are filler blocks; else the file must be zero.
-    pub filler: bool,
+    /// Whether there are padding blocks; else the file must be zero.
+    pub padding_blocks: bool,
 }
 
 /// Makes `file` ready to be appended to, and maps it. It may be new and empty, or an old one to be
@@ -49,17 +49,17 @@ pub fn prepare(file: &File, layout: Layout) -> io::Result<Mapping> {
         Err(error) => return Err(error.into()),
     }
     let mapping = Mapping::new(file, capacity)?;
-    let recyclable = layout.filler
+    let recyclable = layout.padding_blocks
         && old_len > 0
         && mapping.resident_percent() >= RESIDENT_PERCENT_MIN * old_len / capacity;
     write_zeros(file, if recyclable { old_len } else { 0 }, capacity)?;
     populate(mapping.pages(), capacity)?;
     let mut mapping = mapping;
-    if layout.filler {
+    if layout.padding_blocks {
         for start in (0..capacity).step_by(layout.segment_bytes) {
             let end = capacity.min(start + layout.segment_bytes);
             if let Some(segment) = mapping.space(start..end) {
-                block::fill(segment);
+                block::put_padding(segment);
             }
         }
     }

@@ -55,7 +55,7 @@ pub(super) fn ring_config(settings: &Settings, output: &Output, number: u16) -> 
         file_bytes: output.file_bytes,
         files: output.files,
         segment_bytes: segment_bytes(settings),
-        filler: output.format == FileFormat::PcapNg,
+        padding_blocks: output.format == FileFormat::PcapNg,
     }
 }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::{Running, Session};
 use crate::account::Tally;
 use crate::account::counters::{Bounds, Doubts};
-use crate::account::report::{Figures, Report};
+use crate::account::report::Report;
+use crate::account::snapshot::{Figures, Snapshot};
 use crate::capture::Outcome;
 use crate::numbers::grouped;
 use crate::ring::sort_by_age;
@@ -98,10 +99,14 @@ impl Session {
         if groups.len() > 1 {
             sort_by_age(&mut files);
         }
-        let elapsed = self.begun.elapsed();
+        let last = Snapshot {
+            elapsed: self.begun.elapsed(),
+            sources: groups,
+            total,
+        };
         let before_hook = self.drops.since();
         remarks.extend(self.notices.try_iter().map(|notice| notice.to_string()));
-        let mut report = Report::new(groups, total, before_hook, files, elapsed);
+        let mut report = Report::new(last, before_hook, files);
         report.remarks = remarks;
         (report, error)
     }

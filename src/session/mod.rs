@@ -16,7 +16,7 @@ use std::{fmt, io};
 
 use crate::account::counters::Watch;
 use crate::account::drops::Drops;
-use crate::account::report::Figures;
+use crate::account::snapshot::{Figures, Snapshot};
 use crate::account::{Account, Tally};
 use crate::capture::{Capture, Command, Control, Discard, FileSink, Outcome, Sink};
 use crate::format::pcap::Pcap;
@@ -319,9 +319,9 @@ impl Session {
             .any(|running| running.thread.is_finished())
     }
 
-    /// The groups or queues that no rule feeds, as the rules were read last.
-    pub fn unfed(&self) -> Vec<u16> {
-        self.watch.unfed()
+    /// The groups or queues that no rule logs to, as the rules were read last.
+    pub fn without_rule(&self) -> Vec<u16> {
+        self.watch.without_rule()
     }
 
     /// Looks at the rules and their counters, so that one that comes or goes is noticed.
@@ -329,9 +329,9 @@ impl Session {
         self.watch.refresh();
     }
 
-    /// The rules that feed the capture, as they were read last.
-    pub fn feeds(&self) -> &[nft::Feed] {
-        self.watch.feeds()
+    /// The rules that log to the capture, as they were read last.
+    pub fn rules(&self) -> &[nft::LoggingRule] {
+        self.watch.rules()
     }
 
     /// Packets received so far.
@@ -340,20 +340,25 @@ impl Session {
         accounts.map(|tally| tally.received).sum()
     }
 
-    /// The sum of the figures now. While it runs, what was counted and has not arrived yet counts
-    /// as detected, and not as lost.
-    pub fn figures(&mut self) -> Figures {
-        let mut sum = Tally::default();
-        for running in &self.running {
-            sum += running.account.read();
-        }
-        let mut figures = Figures::new(None, &sum, None, false);
+    /// The figures of this moment.
+    pub fn snapshot(&mut self) -> Snapshot {
         self.watch.refresh();
-        figures.detected = self
-            .watch
-            .counted(&self.settings.numbers)
-            .map(|bounds| bounds.least.max(sum.numbered));
-        figures
+        let tallies = self
+            .running
+            .iter()
+            .map(|running| (running.number, running.account.read()));
+        let (mut sum, mut sources) = (Tally::default(), Vec::new());
+        for (number, tally) in tallies {
+            sum += tally;
+            let detected = self.watch.counted(&[number]);
+            sources.push(Figures::running(Some(number), &tally, detected));
+        }
+        let detected = self.watch.counted(&self.settings.numbers);
+        Snapshot {
+            elapsed: self.begun.elapsed(),
+            sources,
+            total: Figures::running(None, &sum, detected),
+        }
     }
 }
 

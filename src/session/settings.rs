@@ -51,7 +51,7 @@ pub struct Output {
 /// A rule to install for as long as the capture lasts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleRequest {
-    /// Only packets that come in by this device.
+    /// Only packets that come in by this interface.
     pub iface: Option<String>,
     /// Drop packets once they are logged.
     pub drop: bool,
@@ -328,7 +328,7 @@ pub fn flush(ms: u64) -> Result<Duration, ConfigError> {
 }
 
 impl Output {
-    /// Checks a ring's measures.
+    /// Checks a ring's geometry.
     ///
     /// # Errors
     /// [`ConfigError::FileSize`], [`ConfigError::OneFile`], [`ConfigError::NotForARing`].

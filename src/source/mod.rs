@@ -128,8 +128,8 @@ pub struct Ledger {
     pub dropped: u64,
     /// Packets in what could not be read.
     pub unreadable: u64,
-    /// Packets of another device.
-    pub left_device: u64,
+    /// Packets of another interface.
+    pub left_interface: u64,
     /// Packets without the mark.
     pub left_mark: u64,
     /// Packets that the sample passes over.
@@ -141,7 +141,7 @@ pub struct Ledger {
 impl Ledger {
     /// Packets left out on purpose.
     pub fn left_out(&self) -> u64 {
-        self.left_device + self.left_mark + self.left_sample + self.left_cutoff
+        self.left_interface + self.left_mark + self.left_sample + self.left_cutoff
     }
 }
 

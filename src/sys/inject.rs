@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
-use super::netlink::{device_index, len_of, set_option};
+use super::netlink::{interface_index, len_of, set_option};
 
 /// How many frames one call to [`FrameSocket::send`] hands to the kernel at most.
 pub const BATCH: usize = 64;
@@ -18,7 +18,7 @@ pub struct FrameSocket {
 impl FrameSocket {
     /// Opens a socket bound to `interface`, in the network namespace of the calling thread.
     pub fn open(interface: &str) -> io::Result<Self> {
-        let index = device_index(interface)?;
+        let index = interface_index(interface)?;
         // SAFETY: `socket` takes three numbers. Protocol 0 asks for no packet to be received.
         let raw = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
         if raw < 0 {

@@ -183,11 +183,11 @@ pub fn len_of<T>() -> libc::socklen_t {
     libc::socklen_t::try_from(size_of::<T>()).unwrap_or(libc::socklen_t::MAX)
 }
 
-/// The index of a device in the calling thread's network namespace.
+/// The index of an interface in the calling thread's network namespace.
 ///
 /// # Errors
 /// `ENODEV` if there is none of that name.
-pub fn device_index(name: &str) -> io::Result<i32> {
+pub fn interface_index(name: &str) -> io::Result<i32> {
     let name = CString::new(name).map_err(io::Error::other)?;
     // SAFETY: the pointer is to a live string that ends in NUL, and is only read.
     let index = unsafe { libc::if_nametoindex(name.as_ptr()) };

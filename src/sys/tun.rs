@@ -1,10 +1,10 @@
-//! A tun device: packets written to it arrive at the host as if from a link without a header.
+//! A tun interface: packets written to it arrive at the host as if from a link without a header.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 
-/// A tun device in the network namespace that was the calling thread's when it was opened. It
+/// A tun interface in the network namespace that was the calling thread's when it was opened. It
 /// vanishes with this value.
 #[derive(Debug)]
 pub struct Tun {
@@ -12,7 +12,7 @@ pub struct Tun {
 }
 
 impl Tun {
-    /// Makes the device `name`, which must not be there.
+    /// Makes the interface `name`, which must not be there.
     ///
     /// # Errors
     /// `InvalidInput` for a name that is too long, and what the system answers: it takes
@@ -40,10 +40,10 @@ impl Tun {
         Ok(Tun { file })
     }
 
-    /// Lets a packet (from its IP header on) arrive by the device.
+    /// Lets a packet (from its IP header on) arrive by the interface.
     ///
     /// # Errors
-    /// What the system answers: `EIO` while the device is down.
+    /// What the system answers: `EIO` while the interface is down.
     pub fn inject(&mut self, packet: &[u8]) -> io::Result<()> {
         self.file.write_all(packet)
     }

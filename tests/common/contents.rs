@@ -44,7 +44,7 @@ pub struct Contents {
     pub interfaces: Vec<Interface>,
     pub packets: Vec<Record>,
     pub statistics: Vec<Statistics>,
-    pub fillers: usize,
+    pub padding_blocks: usize,
 }
 
 impl Contents {
@@ -79,7 +79,7 @@ pub fn read_all(paths: &[PathBuf]) -> Contents {
     all
 }
 
-/// Reads every byte of a file, pcapng or pcap. Nothing unknown is passed over but our fillers, no
+/// Reads every byte of a file, pcapng or pcap. Nothing unknown is passed over but our padding blocks, no
 /// block may cross a segment, no packet may name an interface that was not declared before.
 pub fn parse(bytes: &[u8]) -> Result<Contents, String> {
     match bytes.first_chunk::<4>() {
@@ -225,7 +225,9 @@ fn take(contents: &mut Contents, found: &Block<'_>) -> Result<(), String> {
                 delivered: value(&statistics.options, OptionCode::IsbUsrDeliv),
             });
         }
-        Block::Unknown(filler) if filler.block_type == block::FILLER => contents.fillers += 1,
+        Block::Unknown(padding) if padding.block_type == block::PADDING => {
+            contents.padding_blocks += 1
+        }
         other => return Err(format!("{other:?}")),
     }
     Ok(())

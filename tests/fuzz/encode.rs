@@ -45,18 +45,18 @@ fn check(input: &[u8]) {
 
 fn check_format<F: Format>(mut format: F, link: LinkType, snaplen: u32, datagram: &[u8]) {
     let mut file = Vec::new();
-    let (mut expected, mut devices) = (Vec::new(), Vec::new());
+    let (mut expected, mut interfaces) = (Vec::new(), Vec::new());
     format.begin(&mut |block| file.extend_from_slice(block));
     let mut templates = Templates::default();
     let mut batch = Batch::new(datagram, &mut templates);
     while let Some(item) = batch.next() {
         let Item::Packet(packet) = item else { continue };
-        if !devices.contains(&packet.ifindex()) {
-            devices.push(packet.ifindex());
+        if !interfaces.contains(&packet.ifindex()) {
+            interfaces.push(packet.ifindex());
         }
-        let record = expect::<F>(packet, link, snaplen, &devices);
+        let record = expect::<F>(packet, link, snaplen, &interfaces);
         // Classic pcap has no record for what no frame is left of: the capture makes none.
-        if F::SKIPPABLE || !record.data.is_empty() {
+        if F::PADDING_BLOCKS || !record.data.is_empty() {
             encode(&mut format, packet, link, snaplen, &record, &mut file);
             expected.push(record);
         }
@@ -66,8 +66,8 @@ fn check_format<F: Format>(mut format: F, link: LinkType, snaplen: u32, datagram
     assert!(file.len() - before_end <= format.end_bytes());
     let found = parse(&file).unwrap();
     assert_eq!(found.packets, expected);
-    if F::SKIPPABLE {
-        let names = devices.iter().map(|index| format!("if{index}"));
+    if F::PADDING_BLOCKS {
+        let names = interfaces.iter().map(|index| format!("if{index}"));
         assert!(
             found
                 .interfaces
@@ -97,7 +97,12 @@ fn stamp_us(packet: &Packet<'_>) -> u64 {
 }
 
 /// The record of a packet, put together the simple way.
-fn expect<F: Format>(packet: &Packet<'_>, link: LinkType, snaplen: u32, devices: &[u32]) -> Record {
+fn expect<F: Format>(
+    packet: &Packet<'_>,
+    link: LinkType,
+    snaplen: u32,
+    interfaces: &[u32],
+) -> Record {
     let mut header = match (link, packet.ethernet_header()) {
         (LinkType::Ethernet, Some(header)) => header.to_vec(),
         (LinkType::Ethernet, None) => {
@@ -130,12 +135,14 @@ fn expect<F: Format>(packet: &Packet<'_>, link: LinkType, snaplen: u32, devices:
         data,
         ..Record::default()
     };
-    if !F::SKIPPABLE {
+    if !F::PADDING_BLOCKS {
         let seconds = (record.stamp_us / 1_000_000).min(SECONDS_MAX);
         record.stamp_us = seconds * 1_000_000 + record.stamp_us % 1_000_000;
         return record;
     }
-    let place = devices.iter().position(|index| *index == packet.ifindex());
+    let place = interfaces
+        .iter()
+        .position(|index| *index == packet.ifindex());
     record.interface = u32::try_from(place.unwrap()).unwrap();
     record.dropcount = lost_before(packet);
     record.flags = match packet.direction() {
@@ -153,7 +160,7 @@ fn expect<F: Format>(packet: &Packet<'_>, link: LinkType, snaplen: u32, devices:
     record
 }
 
-/// Encodes one record at the end of `file`, behind the block of its device if that is new.
+/// Encodes one record at the end of `file`, behind the block of its interface if that is new.
 fn encode<F: Format>(
     format: &mut F,
     packet: &Packet<'_>,
@@ -196,7 +203,7 @@ fn encode<F: Format>(
         out[..HEAD_BYTES].copy_from_slice(&head);
         assert_eq!(out, file[at..]);
     }
-    if F::SKIPPABLE {
+    if F::PADDING_BLOCKS {
         let data = at + 28;
         let padding = data + record.data.len()..data + record.data.len().next_multiple_of(4);
         assert!(file[padding].iter().all(|byte| *byte == 0));

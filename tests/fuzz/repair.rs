@@ -6,7 +6,7 @@
 mod common;
 
 use lwnflog::format::pcapng::PcapNg;
-use lwnflog::format::pcapng::block::{self, fill};
+use lwnflog::format::pcapng::block::{self, put_padding};
 use lwnflog::format::{Format, Interfaces, LinkType};
 use lwnflog::ring::recovery::{Repaired, repair_bytes};
 
@@ -62,7 +62,7 @@ type PacketAt<'a> = (usize, &'a [u8]);
 /// are no block as lwnflog writes it; and whether there are no such bytes. (docs/FORMAT.md)
 fn whole_packets(file: &[u8], segment_bytes: usize) -> (Vec<PacketAt<'_>>, bool) {
     let (mut packets, mut readable) = (Vec::new(), true);
-    let (mut devices, mut first_us) = (0, 0);
+    let (mut interfaces, mut first_us) = (0, 0);
     for start in (0..file.len()).step_by(segment_bytes) {
         let segment_end = file.len().min(start.saturating_add(segment_bytes));
         let mut at = start;
@@ -73,25 +73,25 @@ fn whole_packets(file: &[u8], segment_bytes: usize) -> (Vec<PacketAt<'_>>, bool)
             };
             let left = segment_end - at - len;
             if (1..12).contains(&left) && segment_end != file.len() {
-                readable = false; // no filler fits behind it
+                readable = false; // no padding block fits behind it
                 break;
             }
             let bytes = &file[at..at + len];
             let stamp_us = || u64::from(word(bytes, 3)) << 32 | u64::from(word(bytes, 4));
             match word(bytes, 0) {
-                block::INTERFACE_DESCRIPTION => devices += 1,
+                block::INTERFACE_DESCRIPTION => interfaces += 1,
                 block::ENHANCED_PACKET if stamp_us() + STALE_US < first_us => {
                     readable = false;
                     break;
                 }
-                block::ENHANCED_PACKET if word(bytes, 2) < devices => {
+                block::ENHANCED_PACKET if word(bytes, 2) < interfaces => {
                     if first_us == 0 {
                         first_us = stamp_us();
                     }
                     packets.push((at, bytes));
                 }
                 block::ENHANCED_PACKET | block::INTERFACE_STATISTICS
-                    if word(bytes, 2) >= devices =>
+                    if word(bytes, 2) >= interfaces =>
                 {
                     readable = false; // alone: what follows it counts
                 }
@@ -136,7 +136,7 @@ fn whole_block(bytes: &[u8], first: bool) -> Option<usize> {
                 options_fit(&bytes[28 + padded..len - 4], &[(2, 4), (4, 8)])
             }
         }
-        block::FILLER => true,
+        block::PADDING => true,
         _ => false,
     };
     fits.then_some(len)
@@ -217,10 +217,10 @@ fn file(input: &[u8]) -> Vec<u8> {
 /// What a byte of a recipe asks for; each takes a second one.
 mod op {
     pub(super) const PACKET: u8 = 0;
-    pub(super) const DEVICE: u8 = 1;
+    pub(super) const INTERFACE: u8 = 1;
     pub(super) const STATISTICS: u8 = 2;
-    pub(super) const FILLER: u8 = 3;
-    /// A filler up to so many words before the segment's end, or zeros.
+    pub(super) const PADDING: u8 = 3;
+    /// A padding block up to so many words before the segment's end, or zeros.
     pub(super) const TO_SEGMENT_END: u8 = 4;
     pub(super) const ZEROS: u8 = 5;
     /// The bytes that follow in the recipe.
@@ -243,37 +243,37 @@ fn blocks(recipe: &[u8]) -> Vec<u8> {
         let words = usize::from(size);
         match asked % (op::ANY + 1) {
             op::PACKET => {
-                // Which device, when, how much of it is the frame.
-                let Some((&[device, seconds, frame], behind)) = rest.split_first_chunk::<3>()
+                // Which interface, when, how much of it is the frame.
+                let Some((&[interface, seconds, frame], behind)) = rest.split_first_chunk::<3>()
                 else {
                     break;
                 };
                 rest = behind;
                 let stamp_us = FIRST_US + 400_000 * u64::from(seconds);
                 let mut body = Vec::new();
-                body.extend(u32::from(device % 4).to_le_bytes());
+                body.extend(u32::from(interface % 4).to_le_bytes());
                 body.extend(stamp_us.rotate_left(32).to_le_bytes());
                 body.extend((4 * u32::from(frame)).to_le_bytes());
                 body.extend([0xff; 4]);
                 body.resize(body.len() + 4 * words, 0xa5);
                 put(&mut file, block::ENHANCED_PACKET, &body);
             }
-            op::DEVICE => put(&mut file, block::INTERFACE_DESCRIPTION, &[0; 8]),
+            op::INTERFACE => put(&mut file, block::INTERFACE_DESCRIPTION, &[0; 8]),
             op::STATISTICS => {
-                let device = u32::from(size % 4).to_le_bytes();
+                let interface = u32::from(size % 4).to_le_bytes();
                 put(
                     &mut file,
                     block::INTERFACE_STATISTICS,
-                    &[&device[..], &[0; 8]].concat(),
+                    &[&interface[..], &[0; 8]].concat(),
                 );
             }
-            op::FILLER => put(&mut file, block::FILLER, &vec![0; 4 * words]),
+            op::PADDING => put(&mut file, block::PADDING, &vec![0; 4 * words]),
             op::TO_SEGMENT_END => {
                 let at = file.len();
                 let end = (at / SEGMENT_BYTES + 1) * SEGMENT_BYTES;
                 file.resize(end.saturating_sub(4 * (words % 8)).max(at), 0);
                 if size < 128 && file.len().is_multiple_of(4) && at.is_multiple_of(4) {
-                    fill(&mut file[at..]);
+                    put_padding(&mut file[at..]);
                 }
             }
             op::ZEROS => file.resize(file.len() + 16 * words, 0),
@@ -283,7 +283,7 @@ fn blocks(recipe: &[u8]) -> Vec<u8> {
                 rest = behind;
             }
             _ => {
-                let kind = [0, 1, 2, 3, 5, 6, block::FILLER, block::SECTION_HEADER];
+                let kind = [0, 1, 2, 3, 5, 6, block::PADDING, block::SECTION_HEADER];
                 let kind = kind[words % kind.len()];
                 put(&mut file, kind, &vec![size; words / 8 * 4]);
             }
@@ -307,7 +307,7 @@ fn seeds() -> Vec<Vec<u8>> {
     use op::*;
     let plain = [
         2,
-        DEVICE,
+        INTERFACE,
         0,
         PACKET,
         4,
@@ -321,7 +321,7 @@ fn seeds() -> Vec<Vec<u8>> {
         5,
         TO_SEGMENT_END,
         0,
-        DEVICE,
+        INTERFACE,
         0,
         PACKET,
         2,
@@ -335,10 +335,10 @@ fn seeds() -> Vec<Vec<u8>> {
         STATISTICS,
         1,
     ];
-    // A page that was lost, a device that was never declared, an old packet, a cut in a block.
+    // A page that was lost, an interface that was never declared, an old packet, a cut in a block.
     let damaged = [
         2,
-        DEVICE,
+        INTERFACE,
         0,
         PACKET,
         4,

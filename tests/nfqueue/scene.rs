@@ -29,7 +29,7 @@ pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
-/// A sender, a receiver whose rule feeds queues, and behind the rule a counter of what passes.
+/// A sender, a receiver whose rule hands packets to queues, and behind the rule a counter of what passes.
 pub(crate) struct Scene {
     pub(crate) lab: Lab,
     pub(crate) dir: TempDir,
@@ -37,7 +37,7 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// A rule that feeds queue 5 alone, or queues 5 to `last` by processor.
+    /// A rule for queue 5 alone, or queues 5 to `last` by processor.
     pub(crate) fn new(last: u16) -> Scene {
         let lab = Lab::new().expect("tests need root: run them as root, or under `unshare -Ur`");
         let scene = Scene {

@@ -58,13 +58,13 @@ pub(crate) fn lwnflog(groups: &[u16]) -> Result<String> {
     Ok(table_text(&spec))
 }
 
-/// As [`lwnflog()`], at the device's ingress hook: before the checks of the IPv4 layer.
+/// As [`lwnflog()`], at the interface's ingress hook: before the checks of the IPv4 layer.
 pub(crate) fn lwnflog_at_ingress() -> String {
     format!(
         "table netdev lwnflog {{
             counter detected {{ }}
             chain ingress {{
-                type filter hook ingress device \"{RX}\" priority -500; policy accept;
+                type filter hook ingress interface \"{RX}\" priority -500; policy accept;
                 counter name detected log group {GROUP} drop
             }}
         }}"

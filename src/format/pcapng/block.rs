@@ -1,5 +1,5 @@
 //! pcapng's blocks (draft-ietf-opsawg-pcapng, section 3.1): their types, how long they are, how one is put
-//! together, and the one of ours that covers space without records.
+//! together, and the padding block, for space without records.
 
 use crate::format::{HEAD_BYTES, Head, Space};
 
@@ -11,8 +11,8 @@ pub const INTERFACE_DESCRIPTION: u32 = 1;
 pub const ENHANCED_PACKET: u32 = 6;
 /// Interface Statistics Block.
 pub const INTERFACE_STATISTICS: u32 = 5;
-/// Ours, from the local-use range: covers space that holds no record (yet).
-pub const FILLER: u32 = 0x8000_6c77;
+/// The padding block, ours, from the local-use range: space that holds no record (yet).
+pub const PADDING: u32 = 0x8000_6c77;
 
 /// Type, total length, and total length again at the end.
 pub const BLOCK_MIN_BYTES: usize = 12;
@@ -44,10 +44,10 @@ pub(super) fn head(kind: u32, total: [u8; 4]) -> Head {
     ]
 }
 
-/// Lays a filler block over all of `space` (0 bytes, or 12 and more, a multiple of 4): its length
+/// Lays a padding block over all of `space` (0 bytes, or 12 and more, a multiple of 4): its length
 /// at the end first, its head last.
 #[inline]
-pub fn fill<'a>(space: impl Into<Space<'a>>) {
+pub fn put_padding<'a>(space: impl Into<Space<'a>>) {
     let mut space = space.into();
     if space.len() < BLOCK_MIN_BYTES {
         return;
@@ -55,13 +55,13 @@ pub fn fill<'a>(space: impl Into<Space<'a>>) {
     let total = len_u32(space.len()).to_le_bytes();
     space.publish_tail(total);
     if let Some(mut place) = space.first_chunk::<HEAD_BYTES>() {
-        place.put(head(FILLER, total));
+        place.put(head(PADDING, total));
     }
 }
 
-/// Makes what is inside a filler block zero.
-pub fn clear<'a>(filler: impl Into<Space<'a>>) {
-    let mut inside = filler.into();
+/// Makes what is inside a padding block zero.
+pub fn clear<'a>(padding: impl Into<Space<'a>>) {
+    let mut inside = padding.into();
     if inside.take_first(HEAD_BYTES).is_some() && inside.take_last(4).is_some() {
         inside.zero();
     }

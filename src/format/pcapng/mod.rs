@@ -1,8 +1,8 @@
 //! pcapng (draft-ietf-opsawg-pcapng), little endian: the default format.
 //!
-//! A file is a Section Header Block, an Interface Description Block for each device before its
+//! A file is a Section Header Block, an Interface Description Block for each interface before its
 //! first packet, Enhanced Packet Blocks, and at the end an Interface Statistics Block for each
-//! device. Unused space is covered by filler blocks, of a type from the local-use range, which
+//! interface. Unused space is taken up by padding blocks, of a type from the local-use range, which
 //! readers skip (docs/FORMAT.md).
 
 pub mod block;
@@ -114,7 +114,7 @@ impl PcapNg {
         block.finish()
     }
 
-    /// The devices seen so far and their figures.
+    /// The interfaces seen so far and their figures.
     pub fn interfaces(&self) -> &Interfaces {
         &self.interfaces
     }
@@ -127,7 +127,7 @@ const STATISTICS_MAX: usize = 256;
 
 impl Format for PcapNg {
     const EXTENSION: &'static str = "pcapng";
-    const SKIPPABLE: bool = true;
+    const PADDING_BLOCKS: bool = true;
 
     fn begin(&mut self, emit: &mut dyn FnMut(&[u8])) {
         self.interfaces.begin_file();
@@ -135,15 +135,15 @@ impl Format for PcapNg {
     }
 
     fn end(&mut self, emit: &mut dyn FnMut(&[u8])) {
-        let devices = (0..).zip(self.interfaces.all()).take(STATISTICS_MAX);
+        let interfaces = (0..).zip(self.interfaces.all()).take(STATISTICS_MAX);
         // One that is to be declared in the next file has no packet yet.
-        for (id, interface) in devices.filter(|(_, device)| device.packets != 0) {
+        for (id, interface) in interfaces.filter(|(_, interface)| interface.packets != 0) {
             emit(&Self::statistics(id, interface));
         }
     }
 
     fn end_bytes(&self) -> usize {
-        // A file that begins with no device known may meet its first one.
+        // A file that begins with no interface known may meet its first one.
         STATISTICS_BYTES * self.interfaces.all().len().clamp(1, STATISTICS_MAX)
     }
 

@@ -77,7 +77,7 @@ impl<'a> Block<'a> {
                         },
                     )
             }
-            block::FILLER => true,
+            block::PADDING => true,
             _ => false,
         })
     }

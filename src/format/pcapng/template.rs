@@ -1,6 +1,6 @@
 //! The fast way to a record: packets of one template differ in little.
 //!
-//! What [`Format::encode`](super::Format::encode) finds out about a packet (its device's id, which
+//! What [`Format::encode`](super::Format::encode) finds out about a packet (its interface's id, which
 //! link-layer header, which options) is the same for all packets of its template. A [`RecordTemplate`] keeps it, and a
 //! record is then a few stores. What differs by more than its packet, such as a record behind lost
 //! packets, takes the long way; the bytes are the same either way (a test holds the two against each
@@ -45,7 +45,7 @@ pub(super) const fn options_plain(direction: Direction) -> [u8; OPTIONS_PLAIN_BY
 /// What the records of one template's packets have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordTemplate {
-    /// The id of the device.
+    /// The id of the interface.
     pub interface: u32,
     /// Which way the packets go.
     pub direction: Direction,

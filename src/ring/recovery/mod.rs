@@ -2,7 +2,7 @@
 //!
 //! After `kill -9` a pcapng file needs none but the cut; classic pcap needs its zero rest cut off
 //! to be readable. After a power failure any page may be missing: a pcapng segment is then read up
-//! to the first bytes that are no block, its rest is covered by a filler, and reading goes on with
+//! to the first bytes that are no block, its rest is replaced by a padding block, and reading goes on with
 //! the next segment. Where a page is missing of a file that was recycled, the disk still has the old
 //! file's: packets that are too old for this one tell. Where the machine has not been started anew
 //! since, no page is missing, and no packet is asked for its age.
@@ -28,9 +28,9 @@ pub struct Repaired {
     pub packets: u64,
     /// Time of the first one, microseconds since 1970; 0 is none.
     pub first_us: u64,
-    /// Segments with something unreadable in them, which was covered.
+    /// Segments with something unreadable in them, which a padding block has replaced.
     pub damaged_segments: u64,
-    /// Blocks that name a device whose declaration was lost: they were covered, too.
+    /// Blocks that name an interface whose declaration was lost: they are padding blocks now.
     pub orphans: u64,
     /// The first thing that is lost, if anything but unused space is.
     pub loss: Option<Loss>,
@@ -47,7 +47,7 @@ impl Repaired {
     }
 }
 
-/// What of a file cannot be read, and is covered or cut.
+/// What of a file cannot be read, and is replaced or cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Loss {
     /// Where it begins, bytes from the start of the file.
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(bytes, before);
     }
 
-    /// A file of one device and one packet, of 4096-byte segments.
+    /// A file of one interface and one packet, of 4096-byte segments.
     fn file() -> Vec<u8> {
         let mut bytes = Vec::new();
         put(&mut bytes, block::SECTION_HEADER, NOTE);
@@ -166,17 +166,17 @@ mod tests {
         }
     }
 
-    /// The second of three devices is lost with its page: neither its packets nor the third's go to a
-    /// wrong device.
+    /// The second of three interfaces is lost with its page: neither its packets nor the third's go to a
+    /// wrong interface.
     #[test]
-    fn devices_behind_a_lost_one_are_covered() {
+    fn interfaces_behind_a_lost_one_are_covered() {
         let mut bytes = file();
         bytes.resize(4096, 0); // where the second was declared
         let declared = b"\x01\0\0\0\0\0\0\0\x01\0\x13\0lwnflog interface=2\0";
         put(&mut bytes, block::INTERFACE_DESCRIPTION, declared);
-        for device in [1, 2, 0] {
+        for interface in [1, 2, 0] {
             let mut packet = packet(4);
-            packet[0] = device;
+            packet[0] = interface;
             put(&mut bytes, block::ENHANCED_PACKET, &packet);
         }
         let (found, _) = repair_bytes(&mut bytes, None).unwrap();

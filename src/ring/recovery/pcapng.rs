@@ -4,7 +4,7 @@ use std::io;
 
 use super::{Repaired, invalid};
 use crate::format::HEAD_BYTES;
-use crate::format::pcapng::block::{self, BLOCK_MIN_BYTES, fill};
+use crate::format::pcapng::block::{self, BLOCK_MIN_BYTES, put_padding};
 use crate::format::pcapng::reader::{Block, u32_at};
 use crate::ring::parts::Parts;
 
@@ -18,7 +18,7 @@ fn clear_padding(mut bytes: &mut [u8]) -> bool {
     while let Some(block) = Block::read(bytes) {
         let (kind, len) = (block.kind(), block.bytes().len());
         let (block, rest) = bytes.split_at_mut(len);
-        if kind == block::FILLER && block[HEAD_BYTES..len - 4].iter().any(|byte| *byte != 0) {
+        if kind == block::PADDING && block[HEAD_BYTES..len - 4].iter().any(|byte| *byte != 0) {
             block::clear(block);
             held = true;
         }
@@ -79,15 +79,15 @@ pub(super) fn repair(
 struct Walk {
     /// The machine has not been started anew since the file was begun.
     same_boot: bool,
-    /// Devices declared so far.
+    /// Interfaces declared so far.
     interfaces: u32,
     found: Repaired,
-    /// Where the last block ends that is no filler.
+    /// Where the last block ends that is no padding block.
     end: usize,
 }
 
 impl Walk {
-    /// Covers what is unreadable of the segment that begins at `start`. Returns whether it was changed.
+    /// Puts a padding block over what is unreadable of the segment that begins at `start`. Returns whether it was changed.
     fn segment(&mut self, start: usize, bytes: &mut [u8], last: bool) -> bool {
         let (mut at, mut changed) = (0, false);
         while at < bytes.len() {
@@ -99,22 +99,22 @@ impl Walk {
                 });
             let Some((kind, len, interface, stamp_us)) = readable else {
                 if bytes[at..].iter().any(|byte| *byte != 0)
-                    && u32_at(bytes, at) != Some(block::FILLER)
+                    && u32_at(bytes, at) != Some(block::PADDING)
                 {
                     self.found.damaged_segments += 1;
                     self.found.lose(start + at, "bytes that are no block");
                 }
-                // Less than a filler takes is left at the file's end at the most: there it is cut off.
-                fill(&mut bytes[at..]);
+                // Less than a padding block takes is left at the file's end at the most: there it is cut off.
+                put_padding(&mut bytes[at..]);
                 return true;
             };
             let declares = kind == block::INTERFACE_DESCRIPTION;
             if interface
                 .is_some_and(|id| id > self.interfaces || id == self.interfaces && !declares)
             {
-                // What declared its device, or one before it, is gone: readers refuse a file that names
+                // What declared its interface, or one before it, is gone: readers refuse a file that names
                 // an unknown one, and count those that are declared.
-                bytes[at..at + 4].copy_from_slice(&block::FILLER.to_le_bytes());
+                bytes[at..at + 4].copy_from_slice(&block::PADDING.to_le_bytes());
                 changed = true;
                 self.found.orphans += 1;
                 self.found.lose(
@@ -131,7 +131,7 @@ impl Walk {
                 }
             }
             at += len;
-            if kind != block::FILLER {
+            if kind != block::PADDING {
                 self.end = start + at;
             }
         }

@@ -92,7 +92,7 @@ fn keep_copy(file: &File, path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
 }
 
 /// Whether a pcapng file has whole blocks, up to the first damage, that lwnflog would not have written. Editors
-/// (`editcap`, `mergecap`, `tshark -w`) keep its comment, but not its fillers and segments.
+/// (`editcap`, `mergecap`, `tshark -w`) keep its comment, but not its padding blocks and segments.
 pub(super) fn is_rewritten(bytes: &[u8]) -> bool {
     let Some(segment_bytes) = Block::read(bytes).and_then(|header| header.segment_bytes()) else {
         return false;
@@ -106,7 +106,7 @@ pub(super) fn is_rewritten(bytes: &[u8]) -> bool {
                 | block::INTERFACE_DESCRIPTION
                 | block::INTERFACE_STATISTICS
                 | block::ENHANCED_PACKET
-                | block::FILLER
+                | block::PADDING
         );
         if !ours || at / segment_bytes != (at + len - 1) / segment_bytes {
             return true;

@@ -56,7 +56,7 @@ pub struct Recovered {
     pub path: Option<PathBuf>,
     /// Packets in it.
     pub packets: u64,
-    /// Segments in which something unreadable was covered: a machine that lost power.
+    /// Segments in which a padding block has replaced something unreadable: a machine that lost power.
     pub damaged_segments: u64,
 }
 

@@ -91,12 +91,12 @@ impl Worker {
     pub(super) fn prepare_one(&mut self, recycle: bool, capacity: usize) -> io::Result<Mapping> {
         let layout = Layout {
             capacity,
-            segment_bytes: if self.config.filler {
+            segment_bytes: if self.config.padding_blocks {
                 self.config.segment_bytes
             } else {
                 capacity
             },
-            filler: self.config.filler,
+            padding_blocks: self.config.padding_blocks,
         };
         // A preparation that failed half-way must not keep the space it took.
         self.store.remove_next()?;

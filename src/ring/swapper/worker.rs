@@ -27,8 +27,8 @@ pub(super) struct Named {
     path: PathBuf,
     file: File,
     pages: Pages,
-    /// It was taken away, and that was said.
-    taken: bool,
+    /// Somebody else removed it, and that was reported.
+    removed: bool,
     /// The file system had become read-only before the first packet went to it.
     unnamed: bool,
 }
@@ -153,7 +153,7 @@ impl Worker {
         let ended = self.store.remove_next();
         if let Err(error) = ended.and_then(|()| self.remove_surplus()) {
             let path = self.config.dir.clone();
-            self.tell_stays(path, &error);
+            self.tell_unchanged(path, &error);
         }
         self.store.files()
     }
@@ -170,12 +170,12 @@ impl Worker {
         for recovered in self.store.recover() {
             match recovered {
                 Ok(recovered) => self.tell(Notice::Recovered(recovered)),
-                Err((path, error)) => self.tell_stays(path, &error),
+                Err((path, error)) => self.tell_unchanged(path, &error),
             }
         }
         if let Err(error) = self.remove_surplus() {
             let path = self.config.dir.clone();
-            self.tell_stays(path, &error);
+            self.tell_unchanged(path, &error);
         }
     }
 
@@ -198,7 +198,7 @@ impl Worker {
         let unnamed = match named {
             Ok(()) => false,
             Err(error) => {
-                self.tell_stays(path.clone(), &error);
+                self.tell_unchanged(path.clone(), &error);
                 error.kind() == io::ErrorKind::ReadOnlyFilesystem
             }
         };
@@ -207,21 +207,21 @@ impl Worker {
             path,
             file,
             pages,
-            taken: false,
+            removed: false,
             unnamed,
         });
     }
 
-    /// Says so, once, if a file was taken away or cut while packets went to it.
+    /// Says so, once, if somebody removed a file or cut it while packets went to it.
     fn look_after(&self, named: &mut Named) {
         let capacity = named.pages.len() as u64;
         let whole = |meta: Metadata| meta.nlink() != 0 && meta.len() == capacity;
-        if named.taken || named.path.exists() && named.file.metadata().is_ok_and(whole) {
+        if named.removed || named.path.exists() && named.file.metadata().is_ok_and(whole) {
             return;
         }
-        named.taken = true;
+        named.removed = true;
         let path = named.path.clone();
-        self.tell(Notice::Taken { path });
+        self.tell(Notice::Removed { path });
     }
 
     /// Makes ready again what will be written next. False if nothing was written since the last time.
@@ -251,7 +251,7 @@ impl Worker {
             return 0;
         };
         self.look_after(&mut ended);
-        if ended.taken {
+        if ended.removed {
             return 0; // whoever took it may have it
         }
         let has_holes = ended
@@ -284,7 +284,7 @@ impl Worker {
         if let Err(error) = finished {
             // A file system that has become read-only keeps what is stored in memory, and nowhere else.
             let read_only = error.kind() == io::ErrorKind::ReadOnlyFilesystem;
-            self.tell_stays(ended.path.clone(), &error);
+            self.tell_unchanged(ended.path.clone(), &error);
             if read_only {
                 let path = ended.path;
                 self.tell(Notice::NotOnDisk {
@@ -298,9 +298,9 @@ impl Worker {
         lost
     }
 
-    pub(super) fn tell_stays(&self, path: PathBuf, error: &io::Error) {
+    pub(super) fn tell_unchanged(&self, path: PathBuf, error: &io::Error) {
         let error = error.to_string();
-        self.tell(Notice::Stays { path, error });
+        self.tell(Notice::NotChanged { path, error });
     }
 
     pub(super) fn tell(&self, notice: Notice) {

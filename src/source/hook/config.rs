@@ -85,7 +85,7 @@ pub struct HookConfig {
     pub hook: HookPoint,
     /// Where among the others there: lower is earlier.
     pub priority: i32,
-    /// Names of devices; none is all. A device that comes later by a name is found.
+    /// Names of interfaces; none is all. An interface that comes later by a name is found.
     pub interfaces: Vec<String>,
     /// Only packets whose mark is the first under the second.
     pub mark: Option<(u32, u32)>,
@@ -93,7 +93,7 @@ pub struct HookConfig {
     pub sample: u32,
     /// Of each connection only the first bytes.
     pub cutoff: Option<Cutoff>,
-    /// Drops what passes the tests of device and mark, captured or not: a host that only captures.
+    /// Drops what passes the tests of interface and mark, captured or not: a host that only captures.
     pub drop: bool,
     /// Bytes to copy of each packet, from its IPv4 header on.
     pub copy_range_bytes: u32,

@@ -5,11 +5,11 @@
 //!      0  head                              0  u32 bytes of the record
 //!      8  detected                          4  u32 length of the packet
 //!     16  dropped                           8  u64 time, nanoseconds since 1970
-//!     24  left out: device                 16  u32 dropped so far (the counter's lower half)
+//!     24  left out: interface                 16  u32 dropped so far (the counter's lower half)
 //!     32  left out: mark                   20  u32 bytes of the packet that are here
-//!     40  left out: sample                 24  u32 device
+//!     40  left out: sample                 24  u32 interface
 //!     48  left out: cutoff                 28  u32 mark
-//!     56  packets to the next sample       32  u16 type of the device
+//!     56  packets to the next sample       32  u16 type of the interface
 //!    128  tail (the reader's)              34  14 bytes of Ethernet header, if the type has one
 //!    192  busy (see `guard`)               48  the packet, from its IPv4 header on
 //!   4096  the ring's bytes, then room for
@@ -26,8 +26,8 @@ pub const HEAD: usize = 0;
 pub const DETECTED: usize = 8;
 /// Packets that found the ring full.
 pub const DROPPED: usize = 16;
-/// Packets of a device that is not captured.
-pub const LEFT_DEVICE: usize = 24;
+/// Packets of an interface that is not captured.
+pub const LEFT_INTERFACE: usize = 24;
 /// Packets without the mark.
 pub const LEFT_MARK: usize = 32;
 /// Packets that the sample passes over.
@@ -55,11 +55,11 @@ pub const RECORD_STAMP: usize = 8;
 pub const RECORD_DROPPED: usize = 16;
 /// Where the bytes that are here stand.
 pub const RECORD_CAPTURED: usize = 20;
-/// Where the device stands.
-pub const RECORD_DEVICE: usize = 24;
+/// Where the interface stands.
+pub const RECORD_INTERFACE: usize = 24;
 /// Where the mark stands.
 pub const RECORD_MARK: usize = 28;
-/// Where the device's type stands.
+/// Where the interface's type stands.
 pub const RECORD_TYPE: usize = 32;
 /// Where the Ethernet header stands.
 pub const RECORD_ETHERNET: usize = 34;
@@ -72,7 +72,7 @@ pub const LATE: usize = 0;
 pub const NESTED: usize = 8;
 /// What the kernel's atomic time is ahead of the time of day, nanoseconds.
 pub const TAI_AHEAD: usize = 64;
-/// Devices to capture.
+/// Interfaces to capture.
 pub const INTERFACES: usize = 128;
 /// So many at the most.
 pub const INTERFACES_MAX: usize = 16;

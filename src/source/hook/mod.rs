@@ -41,9 +41,9 @@ use ring::{MessageTemplate, Rings};
 const RING_BYTES_MIN: usize = 4 << 20;
 /// The verifier follows offsets up to 512 MiB.
 const RING_BYTES_MAX: usize = 256 << 20;
-/// The longest packet there is: `GSO_MAX_SIZE`, merged by the device (BIG TCP).
+/// The longest packet there is: `GSO_MAX_SIZE`, merged by the interface (BIG TCP).
 pub const COPY_RANGE_MAX_BYTES: u32 = 8 * 65_536;
-/// How often devices are looked up by their names, and the clock compared.
+/// How often interfaces are looked up by their names, and the clock compared.
 const REFRESH: Duration = Duration::from_millis(100);
 const PAGE: usize = 4096;
 const NAME: &str = "lwnflog";
@@ -183,11 +183,11 @@ impl Hook {
         bpf::test_run(self.program.as_fd(), packet, repeat)
     }
 
-    /// Looks up the devices, and what the kernel's atomic time is ahead.
+    /// Looks up the interfaces, and what the kernel's atomic time is ahead.
     fn refresh(&mut self) {
         for (name, place) in self.config.interfaces.iter().zip((INTERFACES..).step_by(4)) {
             let found = links::by_name(name).ok().flatten();
-            let index = found.map_or(0, |link| link.index); // 0 is no device
+            let index = found.map_or(0, |link| link.index); // 0 is no interface
             if let Some(word) = self.settings.half_word(place) {
                 word.store(index, Ordering::Relaxed);
             }
@@ -283,7 +283,7 @@ impl Source for Hook {
             detected: counters.detected + without_ring,
             dropped: counters.dropped + without_ring,
             unreadable: 0,
-            left_device: counters.left_device,
+            left_interface: counters.left_interface,
             left_mark: counters.left_mark,
             left_sample: counters.left_sample,
             left_cutoff: counters.left_cutoff,

@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use super::layout::{
-    PACKET, RECORD_BYTES, RECORD_CAPTURED, RECORD_DEVICE, RECORD_DROPPED, RECORD_ETHERNET,
+    PACKET, RECORD_BYTES, RECORD_CAPTURED, RECORD_DROPPED, RECORD_ETHERNET, RECORD_INTERFACE,
     RECORD_MARK, RECORD_ORIGINAL, RECORD_STAMP, RECORD_TYPE, record_bytes,
 };
 use crate::packet::{ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4, Packet, TemplateHit};
@@ -81,14 +81,14 @@ impl<'a> Record<'a> {
         word(self.head(), RECORD_ORIGINAL)
     }
 
-    /// The Ethernet header, where the device has one.
+    /// The Ethernet header, where the interface has one.
     #[inline]
     fn ethernet(&self) -> Option<&'a [u8; ETHERNET_HEADER_BYTES]> {
         let header = self.head().get(RECORD_ETHERNET..)?.first_chunk()?;
         WITH_ETHERNET.contains(&self.hw_type()).then_some(header)
     }
 
-    /// What hits have in common: mark, type of the device. `None` where the record is like no other.
+    /// What hits have in common: mark, type of the interface. `None` where the record is like no other.
     #[inline]
     pub(super) fn key(&self) -> Option<[u8; KEY_BYTES]> {
         let plain = match self.ethernet() {
@@ -115,7 +115,7 @@ impl<'a> Record<'a> {
             message: &[],
             stamp_us: NonZeroU64::new(self.stamp_ns() / 1000)?,
             sequence,
-            ifindex_in: word(self.head(), RECORD_DEVICE),
+            ifindex_in: word(self.head(), RECORD_INTERFACE),
         })
     }
 
@@ -130,7 +130,7 @@ impl<'a> Record<'a> {
             sequence: Some(sequence),
             network_len: Some(self.original()),
             mark: word(head, RECORD_MARK),
-            ifindex_in: word(head, RECORD_DEVICE),
+            ifindex_in: word(head, RECORD_INTERFACE),
             protocol: ETHERTYPE_IPV4,
             hw_type: self.hw_type(),
             hook,

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
 use super::layout::{
-    ALIGN, BYTES, DETECTED, DROPPED, HEAD, LEFT_CUTOFF, LEFT_DEVICE, LEFT_MARK, LEFT_SAMPLE,
+    ALIGN, BYTES, DETECTED, DROPPED, HEAD, LEFT_CUTOFF, LEFT_INTERFACE, LEFT_MARK, LEFT_SAMPLE,
     PACKET, RECORD_BYTES, TAIL, record_bytes,
 };
 use super::record::{Record, stamp, word};
@@ -39,8 +39,8 @@ pub struct Counters {
     pub detected: u64,
     /// Packets that found the ring full.
     pub dropped: u64,
-    /// Packets of a device that is not captured.
-    pub left_device: u64,
+    /// Packets of an interface that is not captured.
+    pub left_interface: u64,
     /// Packets without the mark.
     pub left_mark: u64,
     /// Packets that the sample passes over.
@@ -158,7 +158,7 @@ impl Rings {
             };
             sum.detected += count(DETECTED);
             sum.dropped += count(DROPPED);
-            sum.left_device += count(LEFT_DEVICE);
+            sum.left_interface += count(LEFT_INTERFACE);
             sum.left_mark += count(LEFT_MARK);
             sum.left_sample += count(LEFT_SAMPLE);
             sum.left_cutoff += count(LEFT_CUTOFF);

@@ -109,7 +109,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Packet<'a>, Malformed> {
 #[cold]
 fn take_link_header_off<'a>(packet: &mut Packet<'a>, l2_header: &'a [u8]) {
     if l2_header.is_empty() {
-        return; // a device without one
+        return; // an interface without one
     }
     (packet.hw_header, packet.hw_type) = (l2_header, ARPHRD_ETHER);
     packet.payload = match packet.payload.strip_prefix(l2_header) {

@@ -84,7 +84,7 @@ pub struct Queue {
     kept: Vec<Vec<u8>>,
     verdict: VerdictBatch,
     /// The id that the last verdict was given up to.
-    settled_id: u32,
+    finished_id: u32,
     /// The id of the last packet of a verdict that could not be sent. The next one answers for it as well.
     due_id: Option<u32>,
     pace: Pace,
@@ -125,7 +125,7 @@ impl Queue {
                 .map_err(|error| failed(("get memory for its receive buffer", error)))?,
             kept: Vec::new(),
             verdict: VerdictBatch::new(queue, verdict_number(config.verdict), config.mark),
-            settled_id: 0,
+            finished_id: 0,
             due_id: None,
             pace: Pace::new(),
             stage: Stage::Bound,
@@ -226,7 +226,7 @@ impl Queue {
     fn give_verdict(&mut self, id: u32) -> io::Result<()> {
         match self.socket.send(self.verdict.up_to(id), Msg::empty()) {
             Ok(_) => {
-                (self.settled_id, self.due_id) = (id, None);
+                (self.finished_id, self.due_id) = (id, None);
                 Ok(())
             }
             Err(error) if source_socket::passes(&error) => {
@@ -307,7 +307,7 @@ impl Source for Queue {
         for datagram in self.datagrams.iter() {
             match packet_id(datagram) {
                 Some(id) => last = Some(id),
-                None if refusal(datagram)? => self.due_id = Some(self.settled_id),
+                None if refusal(datagram)? => self.due_id = Some(self.finished_id),
                 None => {}
             }
         }
@@ -345,7 +345,7 @@ impl Drop for Queue {
         }
         // The socket closes next, whatever comes of this.
         let _ = self.close();
-        let every_later_id = self.settled_id.wrapping_add(u32::MAX / 2);
+        let every_later_id = self.finished_id.wrapping_add(u32::MAX / 2);
         let _ = self
             .socket
             .send(self.verdict.up_to(every_later_id), Msg::empty());
@@ -359,7 +359,7 @@ fn verdict_number(verdict: Verdict) -> u32 {
 }
 
 /// What the kernel says against a verdict. That there is none such packet is nothing: those of a
-/// device that went down, or of a deleted rule, are dropped while they wait.
+/// interface that went down, or of a deleted rule, are dropped while they wait.
 ///
 /// True where it has to be given again: the kernel had no memory for it.
 #[cold]

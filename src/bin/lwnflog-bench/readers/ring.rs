@@ -111,7 +111,7 @@ fn sink(options: &Options) -> Result<Option<FileSink<PcapNg>>> {
         file_bytes: parse_size(&options.file_size, 1)?,
         files: options.files,
         segment_bytes,
-        filler: true,
+        padding_blocks: true,
     };
     let (notices, heard) = mpsc::channel();
     let store = Store::open(dir, NAME, PcapNg::EXTENSION, Access::default())?;

@@ -5,7 +5,7 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-/// The only receive queue of a veth device that was made with no number of them.
+/// The only receive queue of a veth interface that was made with no number of them.
 pub(super) const QUEUE: u32 = 0;
 
 /// Where the program runs.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use memmap2::{MmapOptions, MmapRaw};
 
-use lwnflog::sys::netlink::device_index;
+use lwnflog::sys::netlink::interface_index;
 use lwnflog::sys::netlink::{Plain, get_option, len_of, set_option};
 
 /// Bytes of a block.
@@ -64,7 +64,7 @@ impl PacketRing {
     /// # Errors
     /// What the system says: `EPERM` without `CAP_NET_RAW`.
     pub(crate) fn open(interface: &str, snaplen: u32) -> io::Result<PacketRing> {
-        let index = device_index(interface)?;
+        let index = interface_index(interface)?;
         // SAFETY: `socket` takes three numbers. Protocol 0: nothing is received before the bind.
         let raw = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
         if raw < 0 {

@@ -15,7 +15,7 @@ use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
 use super::bpf::{self, Mode, QUEUE};
 use super::packet_ring::wait;
-use lwnflog::sys::netlink::device_index;
+use lwnflog::sys::netlink::interface_index;
 use lwnflog::sys::netlink::{Plain, get_option, len_of, set_option};
 
 /// Bytes of a chunk: the kernel keeps 256 for itself, so frames of up to 1792 bytes are taken.
@@ -112,7 +112,7 @@ impl XdpSocket {
     /// # Errors
     /// What the system says: `EPERM` for all but root of the first user namespace.
     pub(crate) fn open(interface: &str) -> io::Result<XdpSocket> {
-        let index = u32::try_from(device_index(interface)?).map_err(io::Error::other)?;
+        let index = u32::try_from(interface_index(interface)?).map_err(io::Error::other)?;
         // SAFETY: `socket` takes three numbers.
         let raw = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
         if raw < 0 {

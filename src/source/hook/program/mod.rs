@@ -14,16 +14,16 @@ use super::assembler::Reg::{R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10};
 use super::assembler::Size::{U8, U16, U32, U64};
 use super::assembler::{Alu, AssembleError, Assembled, Assembler, Helper, If, Reg};
 use super::layout::{
-    ALIGN, BUSY, BYTES, DETECTED, DROPPED, HEAD, INTERFACES, LATE, LEFT_CUTOFF, LEFT_DEVICE,
-    LEFT_MARK, LEFT_SAMPLE, NESTED, PACKET, RECORD_BYTES, RECORD_CAPTURED, RECORD_DEVICE,
-    RECORD_DROPPED, RECORD_ETHERNET, RECORD_MARK, RECORD_ORIGINAL, RECORD_STAMP, RECORD_TYPE, SKIP,
-    SLOTS, TAI_AHEAD, TAIL,
+    ALIGN, BUSY, BYTES, DETECTED, DROPPED, HEAD, INTERFACES, LATE, LEFT_CUTOFF, LEFT_INTERFACE,
+    LEFT_MARK, LEFT_SAMPLE, NESTED, PACKET, RECORD_BYTES, RECORD_CAPTURED, RECORD_DROPPED,
+    RECORD_ETHERNET, RECORD_INTERFACE, RECORD_MARK, RECORD_ORIGINAL, RECORD_STAMP, RECORD_TYPE,
+    SKIP, SLOTS, TAI_AHEAD, TAIL,
 };
 
 /// `NF_DROP` and `NF_ACCEPT`.
 const DROP: i32 = 0;
 const ACCEPT: i32 = 1;
-/// `ARPHRD_ETHER` and `ARPHRD_LOOPBACK`: devices whose packets have an Ethernet header.
+/// `ARPHRD_ETHER` and `ARPHRD_LOOPBACK`: interfaces whose packets have an Ethernet header.
 const ETHERNET: i32 = 1;
 const LOOPBACK: i32 = 772;
 const ETHERNET_BYTES: i32 = 14;
@@ -62,7 +62,7 @@ pub struct Parameters {
     pub copy_range_bytes: u32,
     /// How the ring is found.
     pub processors: Processors,
-    /// How many devices to compare with; 0 is all.
+    /// How many interfaces to compare with; 0 is all.
     pub interfaces: usize,
     /// Value and mask.
     pub mark: Option<(u32, u32)>,
@@ -159,24 +159,24 @@ fn find_ring(a: &mut Assembler, p: &Parameters) {
     add_one(a, R8, DETECTED);
 }
 
-/// Whether the packet is wanted: device, mark, sample.
+/// Whether the packet is wanted: interface, mark, sample.
 fn select(a: &mut Assembler, p: &Parameters) {
     if p.interfaces != 0 {
-        a.c("u32 device = skb->dev->ifindex;");
+        a.c("u32 interface = skb->dev->ifindex;");
         a.load(U64, R1, R7, p.types.skb_dev);
         a.load(U32, R1, R1, p.types.dev_ifindex);
         a.map_value(R2, p.settings, "settings");
         for number in 0..p.interfaces {
             a.c(format!(
-                "if (device == settings->interfaces[{number}]) goto device_wanted;"
+                "if (interface == settings->interfaces[{number}]) goto interface_wanted;"
             ));
             a.load(U32, R3, R2, at(INTERFACES + 4 * number));
-            a.jump_if(R1, If::Equal, R3, "device_wanted");
+            a.jump_if(R1, If::Equal, R3, "interface_wanted");
         }
-        a.c("r->left_device++; return pass(r);");
-        add_one(a, R8, LEFT_DEVICE);
+        a.c("r->left_interface++; return pass(r);");
+        add_one(a, R8, LEFT_INTERFACE);
         a.jump("pass");
-        a.label("device_wanted");
+        a.label("interface_wanted");
     }
     if let Some((value, mask)) = p.mark {
         a.c("if ((skb->mark & MASK) != VALUE) { r->left_mark++; return pass(r); }");
@@ -244,7 +244,7 @@ fn reserve(a: &mut Assembler, p: &Parameters) {
     a.store(U32, R9, of_record(RECORD_CAPTURED), R6);
 }
 
-/// The record's head: time, losses, mark, device. `r2` is the device's type then.
+/// The record's head: time, losses, mark, interface. `r2` is the interface's type then.
 fn describe(a: &mut Assembler, p: &Parameters) {
     a.c("u64 time = skb->tstamp; if (!time || skb->tstamp_type) // a time to send at");
     a.load(U64, R0, R7, p.types.skb_tstamp);
@@ -267,10 +267,10 @@ fn describe(a: &mut Assembler, p: &Parameters) {
     a.store(U32, R9, of_record(RECORD_DROPPED), R1);
     a.load(U32, R1, R7, p.types.skb_mark);
     a.store(U32, R9, of_record(RECORD_MARK), R1);
-    a.c("s->device = skb->dev->ifindex; s->type = skb->dev->type;");
+    a.c("s->interface = skb->dev->ifindex; s->type = skb->dev->type;");
     a.load(U64, R1, R7, p.types.skb_dev);
     a.load(U32, R2, R1, p.types.dev_ifindex);
-    a.store(U32, R9, of_record(RECORD_DEVICE), R2);
+    a.store(U32, R9, of_record(RECORD_INTERFACE), R2);
     a.load(U16, R2, R1, p.types.dev_type);
     a.store(U16, R9, of_record(RECORD_TYPE), R2);
 }

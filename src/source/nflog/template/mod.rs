@@ -23,7 +23,7 @@ use crate::source::TEMPLATES_MAX;
 /// Bytes that a message is compared in, from its header on: what stands before the payload, and, under a
 /// mask of zeros, what comes then, be it the next message. The kernel's messages have 128 before the
 /// payload at prerouting, 164 at ingress (a socket's owner, the link layer's header again), and 8
-/// more for a second device and for a mark.
+/// more for a second interface and for a mark.
 const COMPARED_BYTES: usize = 192;
 /// Of them those that every template is compared in.
 const NEAR_BYTES: usize = 128;

@@ -1,0 +1,295 @@
+//! The figures of a moment: one immutable value a source, and their sum. The status line, `--json` and the report
+//! read it.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Tally;
+use super::counters::Bounds;
+
+/// The figures of a moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// How long the capture had been running.
+    pub elapsed: Duration,
+    /// One account a group or queue.
+    pub sources: Vec<Figures>,
+    /// Their sum.
+    pub total: Figures,
+}
+
+/// Packets lost, by place. `None`: cannot be known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Dropped {
+    /// The socket's buffer was full.
+    pub overrun: u64,
+    /// The kernel could not allocate the message: counted by the rule, never numbered.
+    pub allocation: Option<u64>,
+    /// The queue was full (of a queue only; allocations that failed are among them, because the
+    /// kernel numbers neither).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<u64>,
+    /// No file in time, or the disk was full.
+    pub writer: u64,
+}
+
+impl Dropped {
+    /// All of them, as far as they are known.
+    pub fn total(&self) -> u64 {
+        self.overrun + self.allocation.unwrap_or(0) + self.queue.unwrap_or(0) + self.writer
+    }
+}
+
+/// The account of one group or queue, or of all.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Figures {
+    /// The group or queue; none in the sum.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<u16>,
+    /// Packets the rule counted. `None` where no usable counter stands before its `log`.
+    pub detected: Option<u64>,
+    /// Up to so many more may have been detected (and lost by allocation, or passed while the group
+    /// was not bound): packets were counted while it was being bound or released.
+    pub detected_uncertain: u64,
+    /// Packets that arrived here.
+    pub received: u64,
+    /// Packets recorded.
+    pub written: u64,
+    /// Packets counted and thrown away (`--discard`).
+    pub discarded: u64,
+    /// Packets lost, by place.
+    pub dropped: Dropped,
+    /// Packets passed over on purpose, all reasons.
+    pub skipped: u64,
+    /// Of them: not IPv4.
+    pub skipped_not_ipv4: u64,
+    /// Of them: messages that could not be read.
+    pub skipped_malformed: u64,
+    /// Of them: after `--count`.
+    pub skipped_beyond_count: u64,
+    /// Packets that carry the time of their arrival, because the kernel gave none.
+    pub unstamped: u64,
+    /// Bytes of records and blocks written.
+    pub bytes: u64,
+    /// Batches received.
+    pub batches: u64,
+    /// Times the next file was late.
+    pub stalls: u64,
+    /// How long capturing waited for files, microseconds.
+    pub stalled_us: u64,
+    /// Files begun.
+    pub files_begun: u64,
+    /// What became of a queue's packets that this program never saw; none for a group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unrecorded: Option<Unrecorded>,
+}
+
+/// Packets that a full queue or socket did not take: on their way all the same, or gone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Unrecorded {
+    /// They passed without being seen (fail-open).
+    pub passed: u64,
+    /// The kernel dropped them, by its own count.
+    pub refused: u64,
+}
+
+impl Figures {
+    /// The account of a moment while the capture runs: what was counted and has not arrived yet counts as detected,
+    /// and not as lost.
+    pub fn running(group: Option<u16>, tally: &Tally, detected: Option<Bounds>) -> Figures {
+        Figures {
+            detected: detected.map(|bounds| bounds.least.max(tally.numbered)),
+            ..Figures::new(group, tally, None, false)
+        }
+    }
+
+    /// Puts an account together from what the capturing thread and the rule counted. The loss that
+    /// no gap shows is an allocation failure, unless the socket dropped datagrams after the last
+    /// packet (`tail_overrun`), which no later number could reveal.
+    pub fn new(
+        group: Option<u16>,
+        tally: &Tally,
+        detected: Option<Bounds>,
+        tail_overrun: bool,
+    ) -> Figures {
+        let counted = detected.map(|bounds| bounds.least.max(tally.numbered));
+        let uncertain = detected
+            .zip(counted)
+            .map_or(0, |(bounds, counted)| bounds.most.saturating_sub(counted));
+        let unseen = counted.map(|counted| counted - tally.numbered);
+        let (tail, allocation) = if tail_overrun {
+            (unseen.unwrap_or(0), unseen.map(|_| 0))
+        } else {
+            (0, unseen)
+        };
+        Figures {
+            group,
+            detected: counted,
+            detected_uncertain: uncertain,
+            received: tally.received,
+            written: tally.written,
+            discarded: tally.discarded,
+            dropped: Dropped {
+                overrun: tally.overrun + tail,
+                allocation,
+                queue: None,
+                writer: tally.writer,
+            },
+            skipped: tally.skipped(),
+            skipped_not_ipv4: tally.not_ipv4,
+            skipped_malformed: tally.malformed,
+            skipped_beyond_count: tally.beyond_count,
+            unstamped: tally.unstamped,
+            bytes: tally.bytes,
+            batches: tally.batches,
+            stalls: tally.stalls,
+            stalled_us: tally.stalled_us,
+            files_begun: tally.files_begun,
+            unrecorded: None,
+        }
+    }
+
+    /// The account of a queue, where what was never numbered found it full. `refused`: what the
+    /// kernel says that it dropped.
+    pub fn of_queue(mut self, fail_open: bool, refused: u64) -> Figures {
+        self.dropped.queue = self.dropped.allocation;
+        self.dropped.allocation = self.dropped.allocation.map(|_| 0);
+        let unseen = self.dropped.overrun + self.dropped.queue.unwrap_or(0);
+        let passed = if fail_open {
+            unseen.saturating_sub(refused)
+        } else {
+            0
+        };
+        self.unrecorded = Some(Unrecorded { passed, refused });
+        self
+    }
+
+    /// Whether *detected = written + discarded + dropped + skipped*. True of every account of which
+    /// *detected* is known; the tests hold it against the rule's counter.
+    pub fn balances(&self) -> bool {
+        self.detected.is_none_or(|detected| {
+            detected == self.written + self.discarded + self.dropped.total() + self.skipped
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_number_shows_is_an_allocation_failure() {
+        let tally = Tally {
+            received: 90,
+            written: 80,
+            not_ipv4: 10,
+            overrun: 5,
+            numbered: 95,
+            ..Tally::default()
+        };
+        let figures = Figures::new(
+            Some(5),
+            &tally,
+            Some(Bounds {
+                least: 100,
+                most: 100,
+            }),
+            false,
+        );
+        assert_eq!(
+            figures.dropped,
+            Dropped {
+                overrun: 5,
+                allocation: Some(5),
+                ..Dropped::default()
+            }
+        );
+        assert!(figures.balances());
+        let tail = Figures::new(
+            Some(5),
+            &tally,
+            Some(Bounds {
+                least: 100,
+                most: 100,
+            }),
+            true,
+        );
+        assert_eq!(
+            tail.dropped,
+            Dropped {
+                overrun: 10,
+                allocation: Some(0),
+                ..Dropped::default()
+            }
+        );
+        assert!(tail.balances());
+    }
+
+    #[test]
+    fn bounds_are_told() {
+        let tally = Tally {
+            received: 90,
+            written: 90,
+            numbered: 90,
+            ..Tally::default()
+        };
+        let figures = Figures::new(
+            None,
+            &tally,
+            Some(Bounds {
+                least: 80,
+                most: 97,
+            }),
+            false,
+        );
+        assert_eq!(
+            (figures.detected, figures.detected_uncertain),
+            (Some(90), 7)
+        );
+        assert!(figures.balances());
+        let unknown = Figures::new(None, &tally, None, false);
+        assert_eq!((unknown.detected, unknown.dropped.allocation), (None, None));
+    }
+
+    #[test]
+    fn what_a_full_queue_did_not_take_passed_or_was_refused() {
+        let tally = Tally {
+            received: 90,
+            written: 90,
+            overrun: 5,
+            numbered: 95,
+            ..Tally::default()
+        };
+        let bounds = Some(Bounds {
+            least: 100,
+            most: 100,
+        });
+        let open = Figures::new(Some(5), &tally, bounds, false).of_queue(true, 0);
+        assert_eq!(
+            (open.dropped.queue, open.dropped.allocation),
+            (Some(5), Some(0))
+        );
+        assert_eq!(
+            open.unrecorded,
+            Some(Unrecorded {
+                passed: 10,
+                refused: 0
+            })
+        );
+        assert!(open.balances());
+        let closed = Figures::new(Some(5), &tally, bounds, false).of_queue(false, 10);
+        assert_eq!(
+            closed.unrecorded,
+            Some(Unrecorded {
+                passed: 0,
+                refused: 10
+            })
+        );
+        let unknown = Figures::new(Some(5), &tally, None, false).of_queue(true, 0);
+        assert_eq!(
+            (unknown.dropped.queue, unknown.dropped.allocation),
+            (None, None)
+        );
+    }
+}
