@@ -5,14 +5,12 @@
 //!   kernel    nftables rule: counter name detected log group 5
 //!                | one datagram: up to 1024 packets, or those of 100 ms
 //!                v
-//!   socket    source::nflog::Group      receive()
-//!                | &[u8], borrowed from the receive buffer
+//!   source    source::nflog::Group      receive(), batch(): lengths checked, nothing copied
+//!                | packet::TemplateHit: like an earlier packet; packet::Packet: any other; lent
 //!                v
-//!   message   netlink::Messages         lengths checked, nothing copied
+//!   capture   capture::Capture          the loop: each packet into a Sink, commit once a batch
 //!                v
-//!   packet    packet::Packet            payload, hardware header, time, sequence number; lent
-//!                v
-//!   record    record::pcapng::PcapNg    encode() writes it where it stays:
+//!   format    format::pcapng::PcapNg    encode() writes the record into its slot
 //!                v
 //!   file      ring::Ring                slot() in the live file's mapping, commit() once a batch
 //!                ^ ready | ^ full
@@ -20,10 +18,9 @@
 //!             ring::swapper             prepares the next file, finishes the last: its own thread
 //! ```
 //!
-//! [`capture::Capture`] is the loop that drives this, one thread for each group;
-//! [`session::Session`] opens groups, rules and rings in the right order and puts the account
-//! together; [`run`] is the command line around it. What parses ([`netlink`], [`packet`]) and what
-//! encodes ([`record`]) does no I/O. `docs/ARCHITECTURE.md` says who owns what, and why.
+//! [`account`] counts what became of every packet. What is public is what a program needs that
+//! captures by itself; the command line, its sessions and its rules are this package's own. What
+//! parses and what encodes does no I/O. `docs/ARCHITECTURE.md` says who owns what, and why.
 //!
 //! # Reading a group
 //!
@@ -131,7 +128,7 @@
 //! use std::thread;
 //!
 //! use lwnflog::account::Account;
-//! use lwnflog::capture::{Capture, Control, Writer};
+//! use lwnflog::capture::{Capture, Control, FileSink};
 //! use lwnflog::format::LinkType;
 //! use lwnflog::format::pcapng::PcapNg;
 //! use lwnflog::ring::Ring;
@@ -139,9 +136,9 @@
 //!
 //! # fn example(format: PcapNg, ring: Ring) -> Result<(), Box<dyn std::error::Error>> {
 //! let group = Group::open(GroupConfig::new(5, LinkType::Ethernet.copy_range_bytes(128)))?;
-//! let writer = Writer { format, ring, link: LinkType::Ethernet, snaplen: 128 };
+//! let sink = FileSink::new(format, ring, LinkType::Ethernet, 128);
 //! let (control, account) = (Arc::new(Control::new(None)), Arc::new(Account::default()));
-//! let capture = Capture::new(group, Some(writer), Arc::clone(&control), Arc::clone(&account));
+//! let capture = Capture::new(group, sink, Arc::clone(&control), Arc::clone(&account));
 //! let thread = thread::spawn(move || capture.run());
 //!
 //! thread::sleep(std::time::Duration::from_secs(10));

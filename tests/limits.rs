@@ -435,7 +435,7 @@ fn tagged(lab: &Lab, payload: &[u8]) -> Vec<u8> {
 #[test]
 fn tag_and_port_are_in_the_record() {
     let ingress = format!(
-        "table netdev t {{ chain c {{ type filter hook ingress interface \"{RX}\" priority 0; log group 5; }}\n}}"
+        "table netdev t {{ chain c {{ type filter hook ingress device \"{RX}\" priority 0; log group 5; }}\n}}"
     );
     let bridge =
         "table bridge t { chain c { type filter hook prerouting priority 0; log group 5; }\n}";
@@ -486,7 +486,7 @@ fn tag_and_port_are_in_the_record() {
 fn egress_is_recorded_as_it_leaves() {
     let (lab, dir) = (lab(), temp_dir());
     let rule = format!(
-        "table netdev t {{ chain c {{ type filter hook egress interface \"{RX}\" priority 0; \
+        "table netdev t {{ chain c {{ type filter hook egress device \"{RX}\" priority 0; \
          ip protocol udp log group 5; }}\n}}"
     );
     nft(lab.receiver(), &rule);

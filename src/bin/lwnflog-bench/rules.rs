@@ -64,7 +64,7 @@ pub(crate) fn lwnflog_at_ingress() -> String {
         "table netdev lwnflog {{
             counter detected {{ }}
             chain ingress {{
-                type filter hook ingress interface \"{RX}\" priority -500; policy accept;
+                type filter hook ingress device \"{RX}\" priority -500; policy accept;
                 counter name detected log group {GROUP} drop
             }}
         }}"

@@ -5,7 +5,7 @@
 //!      0  head                              0  u32 bytes of the record
 //!      8  detected                          4  u32 length of the packet
 //!     16  dropped                           8  u64 time, nanoseconds since 1970
-//!     24  left out: interface                 16  u32 dropped so far (the counter's lower half)
+//!     24  left out: interface              16  u32 dropped so far (the counter's lower half)
 //!     32  left out: mark                   20  u32 bytes of the packet that are here
 //!     40  left out: sample                 24  u32 interface
 //!     48  left out: cutoff                 28  u32 mark

@@ -35,7 +35,7 @@ use pace::Pace;
 use processors::Processors;
 use program::{Parameters, Types};
 use record::Templates;
-use ring::{MessageTemplate, Rings};
+use ring::{Geometry, Rings};
 
 /// A ring is never smaller: a pause of the reader of 20 ms at a million short packets a second.
 const RING_BYTES_MIN: usize = 4 << 20;
@@ -57,7 +57,7 @@ pub struct Hook {
     config: HookConfig,
     settings: SharedMap,
     rings: Rings,
-    hits: Templates,
+    templates: Templates,
     pace: Pace,
     /// There was more than a batch takes.
     more: bool,
@@ -80,9 +80,9 @@ impl Hook {
             Some(given) => Processors::of(given.clone()),
             None => Processors::online(),
         };
-        let (template, value_bytes) = template_of(&config, processors.rings().len())?;
-        let sum = template.stride_bytes * template.rings;
-        let count = u32::try_from(template.rings).unwrap_or(u32::MAX);
+        let (geometry, value_bytes) = geometry_of(&config, processors.rings().len())?;
+        let sum = geometry.stride_bytes * geometry.rings;
+        let count = u32::try_from(geometry.rings).unwrap_or(u32::MAX);
         let rings = bpf::create_array(NAME, count, value_bytes)
             .map_err(|source| HookError::of_memory(sum, source))?;
         let settings_bytes = (SLOTS + 4 * processors.table().len()).next_multiple_of(PAGE);
@@ -113,8 +113,8 @@ impl Hook {
             cutoff: connections
                 .as_ref()
                 .map(|(map, bytes)| (map.as_raw_fd(), *bytes)),
-            ring_bytes: u32::try_from(template.ring_bytes).unwrap_or(u32::MAX),
-            copy_range_bytes: u32::try_from(template.copy_range_bytes).unwrap_or(u32::MAX),
+            ring_bytes: u32::try_from(geometry.ring_bytes).unwrap_or(u32::MAX),
+            copy_range_bytes: u32::try_from(geometry.copy_range_bytes).unwrap_or(u32::MAX),
             processors: processors.way(),
             interfaces: config.interfaces.len(),
             mark: config.mark,
@@ -128,16 +128,16 @@ impl Hook {
             link: None,
             program,
             pace: Pace::new(
-                template.ring_bytes,
-                layout::record_bytes(template.copy_range_bytes.min(1500)),
+                geometry.ring_bytes,
+                layout::record_bytes(geometry.copy_range_bytes.min(1500)),
             ),
-            rings: Rings::new(shared_rings, template),
-            hits: Templates::default(),
+            rings: Rings::new(shared_rings, geometry),
+            templates: Templates::default(),
             settings: shared_settings,
             more: false,
             refreshed: Instant::now(),
-            ring_bytes: template.ring_bytes,
-            ring_count: template.rings,
+            ring_bytes: geometry.ring_bytes,
+            ring_count: geometry.rings,
             listing: assembled.listing,
             config,
         };
@@ -246,7 +246,7 @@ impl Source for Hook {
 
     #[inline]
     fn batch(&mut self) -> Batch<'_> {
-        Batch::new(&self.rings, &mut self.hits)
+        Batch::new(&self.rings, &mut self.templates)
     }
 
     #[inline]
@@ -354,7 +354,7 @@ fn types_of(config: &HookConfig) -> Result<Types, HookError> {
     Types::of(&btf).map_err(|source| HookError::of_missing(no_context, source))
 }
 
-fn template_of(config: &HookConfig, rings: usize) -> Result<(MessageTemplate, u32), HookError> {
+fn geometry_of(config: &HookConfig, rings: usize) -> Result<(Geometry, u32), HookError> {
     let copy_range_bytes = config.copy_range_bytes.min(COPY_RANGE_MAX_BYTES) as usize;
     let each = (config.buffer_bytes / rings.max(1)).clamp(RING_BYTES_MIN, RING_BYTES_MAX);
     let ring_bytes = 1usize << each.ilog2();
@@ -362,14 +362,14 @@ fn template_of(config: &HookConfig, rings: usize) -> Result<(MessageTemplate, u3
     let stride_bytes = BYTES + ring_bytes + slack;
     let value_bytes = u32::try_from(stride_bytes)
         .map_err(|_| HookError::Settings("the rings are too large".to_owned()))?;
-    let template = MessageTemplate {
+    let geometry = Geometry {
         rings,
         ring_bytes,
         stride_bytes,
         copy_range_bytes,
         hook: config.hook.number(),
     };
-    Ok((template, value_bytes))
+    Ok((geometry, value_bytes))
 }
 
 fn connections(cutoff: Cutoff) -> Result<OwnedFd, HookError> {

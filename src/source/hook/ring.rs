@@ -19,7 +19,7 @@ const HOLD_NS: u64 = 10_000_000;
 const PUBLISHED_WITHIN_NS: u64 = 50_000;
 /// How the rings are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MessageTemplate {
+pub struct Geometry {
     /// How many.
     pub rings: usize,
     /// Bytes of each, a power of two.
@@ -70,7 +70,7 @@ pub(super) struct Ring {
 #[derive(Debug)]
 pub struct Rings {
     map: SharedMap,
-    template: MessageTemplate,
+    geometry: Geometry,
     rings: Vec<Ring>,
     /// The number of the next packet: each gap is what was dropped before.
     sequence: Cell<u32>,
@@ -82,9 +82,9 @@ pub struct Rings {
 
 impl Rings {
     /// The rings in a mapping.
-    pub fn new(map: SharedMap, template: MessageTemplate) -> Rings {
+    pub fn new(map: SharedMap, geometry: Geometry) -> Rings {
         let ring = |number| Ring {
-            base: number * template.stride_bytes,
+            base: number * geometry.stride_bytes,
             tail: 0,
             cursor: Cell::new(0),
             head: 0,
@@ -92,9 +92,9 @@ impl Rings {
             read: Cell::new(0),
         };
         Rings {
-            rings: (0..template.rings).map(ring).collect(),
+            rings: (0..geometry.rings).map(ring).collect(),
             map,
-            template,
+            geometry,
             sequence: Cell::new(0),
             horizon: 0,
             broken: Cell::new(0),
@@ -113,7 +113,7 @@ impl Rings {
                 .word(ring.base + HEAD)
                 .map_or(ring.head, |head| head.load(Ordering::Acquire));
             let plausible = head >= ring.head
-                && head - ring.tail <= self.template.ring_bytes as u64
+                && head - ring.tail <= self.geometry.ring_bytes as u64
                 && head.is_multiple_of(ALIGN as u64);
             if plausible {
                 most = most.max(head - ring.head);
@@ -195,7 +195,7 @@ impl Rings {
         cursor: u64,
         left: u64,
     ) -> Result<(Record<'_>, u64), Malformed> {
-        let size = self.template.ring_bytes as u64;
+        let size = self.geometry.ring_bytes as u64;
         let within = cursor & (size - 1);
         #[expect(clippy::cast_possible_truncation, reason = "below the ring's size")]
         let place = base + BYTES + within as usize;
@@ -209,11 +209,11 @@ impl Rings {
             length: total as usize,
             left: usize::try_from(left).unwrap_or(usize::MAX),
         };
-        if total as usize > record_bytes(self.template.copy_range_bytes) {
+        if total as usize > record_bytes(self.geometry.copy_range_bytes) {
             return Err(malformed);
         }
         let bytes = self.map.bytes(place, total as usize).ok_or(malformed)?;
-        let record = Record::read(bytes, self.template.copy_range_bytes).ok_or(malformed)?;
+        let record = Record::read(bytes, self.geometry.copy_range_bytes).ok_or(malformed)?;
         let advance = u64::from(total).min(size - within);
         if advance > left {
             return Err(malformed);
@@ -228,7 +228,7 @@ impl Rings {
         if cursor >= ring.head {
             return None;
         }
-        let mask = self.template.ring_bytes - 1;
+        let mask = self.geometry.ring_bytes - 1;
         #[expect(
             clippy::cast_possible_truncation,
             reason = "of a power of two below 2^32"
@@ -301,7 +301,7 @@ impl Rings {
     }
 
     pub(super) fn hook(&self) -> u8 {
-        self.template.hook
+        self.geometry.hook
     }
 }
 
@@ -319,15 +319,15 @@ mod tests {
     const COPY: usize = 200;
     const STRIDE: usize = BYTES + RING + 4096;
 
-    fn rings(count: usize) -> (SharedMap, MessageTemplate) {
-        let template = MessageTemplate {
+    fn rings(count: usize) -> (SharedMap, Geometry) {
+        let geometry = Geometry {
             rings: count,
             ring_bytes: RING,
             stride_bytes: STRIDE,
             copy_range_bytes: COPY,
             hook: 0,
         };
-        (SharedMap::anonymous(count * STRIDE).unwrap(), template)
+        (SharedMap::anonymous(count * STRIDE).unwrap(), geometry)
     }
 
     fn record(stamp: u64, dropped: u32, payload: &[u8]) -> Vec<u8> {
@@ -391,7 +391,7 @@ mod tests {
 
     #[test]
     fn two_rings_come_in_order_of_time_and_gaps_are_what_was_dropped() {
-        let (mut map, template) = rings(2);
+        let (mut map, geometry) = rings(2);
         let of = |times: &[(u64, u32)]| {
             let made = times
                 .iter()
@@ -400,7 +400,7 @@ mod tests {
         };
         fill(&mut map, 0, &of(&[(1, 0), (4, 0), (5, 3)]));
         fill(&mut map, 1, &of(&[(2, 0), (3, 1), (9, 1)]));
-        let mut rings = Rings::new(map, template);
+        let mut rings = Rings::new(map, geometry);
         let (_, any) = rings.look(u64::MAX);
         assert!(any);
         let expected = [(1, 0), (2, 1), (3, 3), (4, 4), (5, 8), (9, 9)];
@@ -415,31 +415,31 @@ mod tests {
 
     #[test]
     fn what_is_later_than_the_look_waits_for_the_next() {
-        let (mut map, template) = rings(1);
+        let (mut map, geometry) = rings(1);
         let times = [10_000_000, 10_000_500, 10_060_000];
         let made: Vec<_> = times
             .iter()
             .map(|time| record(*time, 0, &[0x45; 30]))
             .collect();
         fill(&mut map, 0, &made);
-        let mut rings = Rings::new(map, template);
+        let mut rings = Rings::new(map, geometry);
         rings.look(10_050_000);
         assert_eq!(stamps(&rings).len(), 1);
         rings.release();
         rings.look(10_200_000);
         assert_eq!(stamps(&rings).len(), 2);
         // A clock that was set back does not stop anything.
-        let (mut map, template) = self::rings(1);
+        let (mut map, geometry) = self::rings(1);
         fill(&mut map, 0, &[record(1 << 60, 0, &[0x45; 30])]);
-        let mut rings = Rings::new(map, template);
+        let mut rings = Rings::new(map, geometry);
         rings.look(5_000);
         assert_eq!(stamps(&rings).len(), 1);
     }
 
     #[test]
     fn a_ring_goes_round_many_times() {
-        let (map, template) = rings(1);
-        let mut rings = Rings::new(map, template);
+        let (map, geometry) = rings(1);
+        let mut rings = Rings::new(map, geometry);
         for round in 0..200u64 {
             let sizes = [20, 61, 200, 77];
             let made = (1..)
@@ -455,14 +455,14 @@ mod tests {
 
     #[test]
     fn counting_counts_the_same() {
-        let (mut map, template) = rings(2);
+        let (mut map, geometry) = rings(2);
         fill(
             &mut map,
             0,
             &[record(5, 0, &[0x45; 30]), record(6, 2, &[0x45; 30])],
         );
         fill(&mut map, 1, &[record(1, 4, &[0x45; 30])]);
-        let mut rings = Rings::new(map, template);
+        let mut rings = Rings::new(map, geometry);
         rings.look(u64::MAX);
         let count = rings.count();
         assert_eq!((count.packets, count.first_sequence), (3, Some(6)));
@@ -479,7 +479,7 @@ mod tests {
             small in prop::collection::vec((0usize..RING / 8, 0u32..300, 0u32..260), 0..100),
             head in prop_oneof![0u64..2 * RING as u64, any::<u64>()],
         ) {
-            let (mut map, template) = rings(2);
+            let (mut map, geometry) = rings(2);
             for (at, word) in words {
                 map.put(at * 4, &word.to_ne_bytes());
             }
@@ -488,7 +488,7 @@ mod tests {
                 map.put(BYTES + at * 8 + RECORD_CAPTURED, &captured.to_ne_bytes());
             }
             map.put(HEAD, &head.to_ne_bytes());
-            let mut rings = Rings::new(map, template);
+            let mut rings = Rings::new(map, geometry);
             for _ in 0..4 {
                 rings.look(u64::MAX);
                 let _ = stamps(&rings);
