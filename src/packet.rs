@@ -24,7 +24,8 @@ pub struct Packet<'a> {
     pub sequence: Option<u32>,
     /// The packet's whole length from its network header on, where the source knows it (NFQUEUE).
     pub network_len: Option<u32>,
-    /// Where its template stands among those of its source, if it has one ([`Walk`](crate::source::Walk)).
+    /// Where its template stands among those of its source, if it has one
+    /// ([`Walk`](crate::source::Walk)).
     pub template: Option<usize>,
     /// `skb->mark`; 0 is none.
     pub mark: u32,
@@ -32,7 +33,8 @@ pub struct Packet<'a> {
     pub ifindex_in: u32,
     /// The interface it leaves by; 0 is none (always at prerouting).
     pub ifindex_out: u32,
-    /// The port of the bridge that is [`Packet::ifindex_in`], or that leaves by [`Packet::ifindex_out`]; 0 is none.
+    /// The port of the bridge that is [`Packet::ifindex_in`], or that leaves by
+    /// [`Packet::ifindex_out`]; 0 is none.
     pub ifindex_port: u32,
     /// The VLAN tag that was taken off: its protocol and TCI, network byte order.
     pub vlan: Option<[u8; VLAN_TAG_BYTES]>,
@@ -144,8 +146,8 @@ impl<'a> Packet<'a> {
     /// [`Packet::hw_type`] where the message has no `NFULA_HWTYPE`.
     pub const HW_TYPE_UNKNOWN: u16 = u16::MAX;
 
-    /// True for what this tool records: what the kernel says is IPv4, and what of it is there does not
-    /// contradict. A rule's own snap length may leave less than a header, or nothing.
+    /// True for what this tool records: what the kernel says is IPv4, and what of it is there does
+    /// not contradict. A rule's own snap length may leave less than a header, or nothing.
     #[inline]
     pub fn is_ipv4(&self) -> bool {
         let version = self.payload.first().is_none_or(|first| first >> 4 == 4);
@@ -165,12 +167,14 @@ impl<'a> Packet<'a> {
         total.max(captured)
     }
 
-    /// The Ethernet header, if the interface says it is one, its EtherType is IPv4's, and it is there.
+    /// The Ethernet header, if the interface says it is one, its EtherType is IPv4's, and it is
+    /// there.
     ///
-    /// `NFULA_HWHEADER` has as many bytes as the interface wants in front of a packet (`hard_header_len`), of
-    /// whatever stands there: the type of the interface decides, then the header's own EtherType, and what is behind
-    /// it must be the packet. At IP's output and postrouting it is what an earlier header has left, or the packet
-    /// itself: none is believed there.
+    /// `NFULA_HWHEADER` has as many bytes as the interface wants in front of a packet
+    /// (`hard_header_len`), of whatever stands there: the type of the interface decides, then the
+    /// header's own EtherType, and what is behind it must be the packet. At IP's output and
+    /// postrouting it is what an earlier header has left, or the packet itself: none is believed
+    /// there.
     #[inline]
     pub fn ethernet_header(&self) -> Option<&'a [u8]> {
         if !matches!(self.hw_type, ARPHRD_ETHER | ARPHRD_LOOPBACK) || self.is_ip_output() {
@@ -190,8 +194,8 @@ impl<'a> Packet<'a> {
         source.filter(|_| !self.is_ip_output())
     }
 
-    /// Whether the hook is one of IP's that a packet passes on its way out (`linux/netfilter.h`: 3 and 4 are output and
-    /// postrouting).
+    /// Whether the hook is one of IP's that a packet passes on its way out (`linux/netfilter.h`: 3
+    /// and 4 are output and postrouting).
     #[inline]
     fn is_ip_output(&self) -> bool {
         matches!(self.hook, 3 | 4) && !matches!(self.family, NFPROTO_NETDEV | NFPROTO_BRIDGE)
@@ -211,7 +215,8 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// The interface a record names: the port of a bridge, else where it came in, else where it leaves.
+    /// The interface a record names: the port of a bridge, else where it came in, else where it
+    /// leaves.
     #[inline]
     pub fn ifindex(&self) -> u32 {
         match (self.ifindex_port, self.ifindex_in) {
@@ -286,7 +291,8 @@ mod tests {
     #[test]
     fn what_is_taken_for_a_header_is_one() {
         let (plain, tag) = ([8, 0], [0x81, 0, 0, 7, 8, 0]);
-        // Whatever the interface wants in front of a packet, what is behind the header is the packet.
+        // Whatever the interface wants in front of a packet, what is behind the header is the
+        // packet.
         for hard_header_len in [14, 16, 18, 22, 30] {
             let bytes = header(&plain, hard_header_len);
             let found = packet(&bytes).ethernet_header();

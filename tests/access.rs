@@ -1,5 +1,5 @@
-//! Whose the ring's files are: the rights they are made with, what stands in their way, and that no file
-//! ever has two writers.
+//! Whose the ring's files are: the rights they are made with, what stands in their way, and that no
+//! file ever has two writers.
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 mod common;
@@ -95,8 +95,8 @@ fn a_directory_that_everybody_may_write_is_refused() {
     Running::capture(&namespace, &ring, &SMALL).end();
 }
 
-/// Whatever has a name that the ring would use is not written to, not waited for, and keeps its name or
-/// is told.
+/// Whatever has a name that the ring would use is not written to, not waited for, and keeps its
+/// name or is told.
 #[test]
 fn what_stands_in_the_way_is_neither_followed_nor_changed() {
     let lab = lab();
@@ -144,8 +144,8 @@ fn numbers(files: &[PathBuf]) -> BTreeMap<u64, usize> {
     seen
 }
 
-/// The lock's file is removed, and another capture of the same name begins in another namespace: it leaves
-/// the first one's live and prepared files alone.
+/// The lock's file is removed, and another capture of the same name begins in another namespace: it
+/// leaves the first one's live and prepared files alone.
 #[test]
 fn a_removed_lock_makes_no_second_writer() {
     let (first_lab, second_lab, dir) = (lab(), lab(), temp_dir());
@@ -204,8 +204,8 @@ fn another_mount_of_the_directory_hides_no_writer() {
     });
 }
 
-/// Behind an overlay a file has two inodes, and no lock or lease of one is seen by the other: files are made anew
-/// there, and what a killed run left stays as it is.
+/// Behind an overlay a file has two inodes, and no lock or lease of one is seen by the other: files
+/// are made anew there, and what a killed run left stays as it is.
 #[test]
 fn on_an_overlay_nothing_is_written_twice() {
     with_own_mounts("on_an_overlay_nothing_is_written_twice", || {
@@ -256,7 +256,8 @@ fn on_an_overlay_nothing_is_written_twice() {
     });
 }
 
-/// Who keeps removed files open makes a ring of a limit take more than that: the report says how much.
+/// Who keeps removed files open makes a ring of a limit take more than that: the report says how
+/// much.
 #[test]
 fn space_that_readers_hold_is_told() {
     let (lab, dir) = (lab(), temp_dir());

@@ -258,8 +258,8 @@ fn mark_prefix_interface_and_direction_are_kept() {
     );
 }
 
-/// A name belongs to an index at a time: what comes by an interface that was renamed is shown under the new name, and
-/// its drops before that are no new ones.
+/// A name belongs to an index at a time: what comes by an interface that was renamed is shown under
+/// the new name, and its drops before that are no new ones.
 #[test]
 fn an_interface_that_is_renamed_is_shown_by_its_name() {
     let (lab, dir) = (lab(), temp_dir());
@@ -559,8 +559,8 @@ fn discard_counts_and_writes_nothing() {
     assert!(!ring.exists());
 }
 
-/// A counter that begins anew cannot say what was detected before; if it has gone beyond where it was
-/// by the time somebody looks, only its table or the packets' numbers tell.
+/// A counter that begins anew cannot say what was detected before; if it has gone beyond where it
+/// was by the time somebody looks, only its table or the packets' numbers tell.
 #[test]
 fn a_counter_that_begins_anew_is_told() {
     let reset = "reset counters table ip lwnflog\n";
@@ -750,8 +750,8 @@ fn rotate_secs_fires_when_idle_too() {
     );
 }
 
-/// However long a capture was stopped (a signal, a frozen container, a suspended machine), what passed is
-/// one rotation: one for each second missed would throw the whole ring away.
+/// However long a capture was stopped (a signal, a frozen container, a suspended machine), what
+/// passed is one rotation: one for each second missed would throw the whole ring away.
 #[test]
 fn a_capture_that_was_stopped_rotates_once() {
     const MISSED_SECS: f64 = 8.0;
@@ -914,8 +914,8 @@ fn an_installed_rule_makes_the_account_exact_in_the_middle_of_traffic() {
     });
 }
 
-/// A rule that was there first counts on while its group is bound and released: how much, nobody can say, and
-/// the report gives the bounds.
+/// A rule that was there first counts on while its group is bound and released: how much, nobody
+/// can say, and the report gives the bounds.
 #[test]
 fn without_a_rule_of_its_own_the_report_says_how_far_it_is_uncertain() {
     let (lab, dir) = (lab(), temp_dir());
@@ -946,8 +946,8 @@ fn without_a_rule_of_its_own_the_report_says_how_far_it_is_uncertain() {
     });
 }
 
-/// The settings that make batches of a thousand hold in the kernel: what is handed over is full, or as old as
-/// `--flush-ms` says.
+/// The settings that make batches of a thousand hold in the kernel: what is handed over is full, or
+/// as old as `--flush-ms` says.
 #[test]
 fn the_kernel_hands_over_full_batches() {
     const PACKETS: u64 = 200_000;
@@ -956,7 +956,8 @@ fn the_kernel_hands_over_full_batches() {
     let options = ["--group", "5", "-s", "0", "--flush-ms", "50"];
     let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
     let table = bound_groups(lab.receiver());
-    // Group, port id, packets waiting, mode (2: packets), bytes to copy, flush timeout in 1/100 s, users.
+    // Group, port id, packets waiting, mode (2: packets), bytes to copy, flush timeout in 1/100 s,
+    // users.
     let columns: Vec<_> = table.split_whitespace().collect();
     assert_eq!(
         (columns[0], columns[3], columns[5]),
@@ -982,8 +983,8 @@ fn the_kernel_hands_over_full_batches() {
     );
 }
 
-/// Another process may send to our socket, if it has the right. Nothing that it says counts, nor does it end
-/// anything.
+/// Another process may send to our socket, if it has the right. Nothing that it says counts, nor
+/// does it end anything.
 #[test]
 fn a_stranger_s_datagrams_are_passed_over() {
     let (lab, dir) = (lab(), temp_dir());
@@ -1036,8 +1037,8 @@ impl Drop for Ends {
     }
 }
 
-/// Nobody reads what is said: the capture ends all the same when it is told to, its files are whole, and a second
-/// signal ends the process as well.
+/// Nobody reads what is said: the capture ends all the same when it is told to, its files are
+/// whole, and a second signal ends the process as well.
 #[test]
 fn a_reader_that_sleeps_holds_nothing_up() {
     for stream in ["stdout", "stderr"] {
@@ -1088,8 +1089,8 @@ fn a_reader_that_sleeps_holds_nothing_up() {
     }
 }
 
-/// Rules come and go while a capture runs; that none is left is said within seconds, and what they have counted is
-/// kept.
+/// Rules come and go while a capture runs; that none is left is said within seconds, and what they
+/// have counted is kept.
 #[test]
 fn a_rule_that_goes_is_told() {
     let (lab, dir) = (lab(), temp_dir());
@@ -1111,7 +1112,8 @@ fn a_rule_that_goes_is_told() {
     assert!(remarks.contains("reset, reloaded or removed"), "{report:#}");
 }
 
-/// One of two tables is loaded anew: what the other's counter showed before the capture is still not of it.
+/// One of two tables is loaded anew: what the other's counter showed before the capture is still
+/// not of it.
 #[test]
 fn a_table_that_is_reloaded_leaves_other_counters_alone() {
     let (lab, dir) = (lab(), temp_dir());

@@ -20,8 +20,9 @@ fn room() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
     let program = dir.path().join("lwnflog");
-    // `cp`, not `fs::copy`: a test beside this one that starts a program meanwhile would inherit the
-    // copy's descriptor, and a file that is open for writing cannot be started ("Text file busy").
+    // `cp`, not `fs::copy`: a test beside this one that starts a program meanwhile would inherit
+    // the copy's descriptor, and a file that is open for writing cannot be started ("Text file
+    // busy").
     let copied = Command::new("cp")
         .args([env!("CARGO_BIN_EXE_lwnflog").as_ref(), program.as_os_str()])
         .status()

@@ -1,5 +1,5 @@
-//! The end of a capture where the system does not go along: it comes all the same, and the account says what it
-//! does not know.
+//! The end of a capture where the system does not go along: it comes all the same, and the account
+//! says what it does not know.
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 mod common;
@@ -20,7 +20,8 @@ use lwnflog::source::nflog::{Group, GroupConfig};
 use lwnflog::source::nfqueue::{Queue, QueueConfig, Verdict};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
-/// Captures and throws away until it is told to stop, as a thread that may not configure the kernel any more.
+/// Captures and throws away until it is told to stop, as a thread that may not configure the kernel
+/// any more.
 fn without_right<S: Source>(source: S, control: Arc<Control>, account: Arc<Account>) -> Outcome {
     let mut sets = capabilities(None).unwrap();
     sets.effective.remove(CapabilitySet::NET_ADMIN);
@@ -95,7 +96,8 @@ fn a_queue_that_is_not_closed_ends_with_the_cause() {
     });
 }
 
-/// Every third verdict finds no memory: the next one answers for it, and where none comes it is given again.
+/// Every third verdict finds no memory: the next one answers for it, and where none comes it is
+/// given again.
 #[test]
 fn a_verdict_that_cannot_be_sent_is_given_with_the_next() {
     let (lab, dir) = (lab(), temp_dir());

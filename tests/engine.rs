@@ -415,7 +415,8 @@ proptest! {
         for packet in &after.packets {
             prop_assert!(originals.any(|original| original.stamp_us == packet.stamp_us));
         }
-        // Up to the first segment that misses something, nothing is missing. (Behind it, interfaces may be.)
+        // Up to the first segment that misses something, nothing is missing. (Behind it, interfaces
+        // may be.)
         let kept = places.iter().filter(|(segment, _)| *segment < harmed);
         prop_assert!(after.packets.len() >= kept.count());
         // Once more finds nothing to do.
@@ -517,8 +518,8 @@ impl Source for Recorded {
     }
 }
 
-/// The kernel creates a group and sets its flags one after the other: what comes in between has no number, and
-/// is a packet all the same.
+/// The kernel creates a group and sets its flags one after the other: what comes in between has no
+/// number, and is a packet all the same.
 #[test]
 fn packets_without_a_number_are_in_the_account() {
     let sequence_attribute = [8, 0, 12, 0]; // NFULA_SEQ, 8 bytes long
@@ -611,7 +612,8 @@ impl Pages {
     }
 }
 
-/// Neither a new file nor one that is recycled faults where it is written, from its beginning to its end.
+/// Neither a new file nor one that is recycled faults where it is written, from its beginning to
+/// its end.
 #[test]
 fn no_page_of_a_file_faults() {
     let dir = common::temp_dir();
@@ -742,8 +744,8 @@ impl Source for Repeated {
     }
 }
 
-/// What a packet costs the capturing thread, by the number of interfaces that packets come by in turn:
-/// `cargo test --release --test engine -- --ignored --nocapture interfaces`.
+/// What a packet costs the capturing thread, by the number of interfaces that packets come by in
+/// turn: `cargo test --release --test engine -- --ignored --nocapture interfaces`.
 #[test]
 #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
 #[ignore = "measures: of no use but in a release build, on a quiet machine"]

@@ -72,7 +72,7 @@ fn a_failed_start_leaves_no_files() {
 }
 
 #[test]
-fn a_interface_that_is_not_there_is_named() {
+fn an_interface_that_is_not_there_is_named() {
     let args = "-g 5 --install-rule --iface eht0 --duration 0.3 -q";
     let args: Vec<_> = args.split(' ').collect();
     assert_says(&attempt(&namespace(), &args), 0, &["no interface `eht0`"]);
@@ -226,7 +226,8 @@ fn standard_output_may_be_closed() {
     );
 }
 
-/// A directory whose name is not UTF-8 has a report like any other, and each name can be had byte for byte.
+/// A directory whose name is not UTF-8 has a report like any other, and each name can be had byte
+/// for byte.
 #[test]
 fn a_name_that_is_not_utf_8_is_reported() {
     let (lab, dir) = (lab(), temp_dir());
@@ -260,7 +261,8 @@ fn a_report_that_cannot_be_written_is_an_error() {
     }
 }
 
-/// Without /proc it cannot be told who has a group, or whether anybody has: then that is what is said.
+/// Without /proc it cannot be told who has a group, or whether anybody has: then that is what is
+/// said.
 #[test]
 fn a_taken_group_without_proc_has_two_possible_causes() {
     let (namespace, dir) = (namespace(), temp_dir());

@@ -1,4 +1,5 @@
-//! The hook's program on the real kernel: loaded, attached, and held to the packet against what was sent.
+//! The hook's program on the real kernel: loaded, attached, and held to the packet against what was
+//! sent.
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 mod common;
@@ -208,7 +209,8 @@ fn long_packets_in_pieces_are_whole() {
     }
 }
 
-/// What `ip link set INTERFACE gso_ipv4_max_size BYTES gro_ipv4_max_size BYTES` of a newer iproute2 does.
+/// What `ip link set INTERFACE gso_ipv4_max_size BYTES gro_ipv4_max_size BYTES` of a newer iproute2
+/// does.
 fn allow_merging(interface: &str, bytes: u32) {
     use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, recv, send, socket};
     const RTM_NEWLINK: u16 = 16;
@@ -493,7 +495,8 @@ fn of_each_connection_only_the_first_bytes() {
     assert!(seen.len() > 256 * 4, "{}", seen.len());
 }
 
-/// Both directions of TCP on the loopback interface have one entry; a new connection of the same ports is new.
+/// Both directions of TCP on the loopback interface have one entry; a new connection of the same
+/// ports is new.
 #[test]
 fn both_directions_count_and_a_new_connection_starts_anew() {
     use std::io::{Read, Write};
@@ -794,8 +797,8 @@ fn what_the_reader_takes() {
     }
 }
 
-/// What of a frame that tcpdump saw comes to the hook: the packet without what pads it, if its header is
-/// right.
+/// What of a frame that tcpdump saw comes to the hook: the packet without what pads it, if its
+/// header is right.
 fn at_the_hook(frame: &[u8]) -> Option<Vec<u8>> {
     let ip = frame.get(14..)?;
     let header = usize::from(ip.first()? & 15) * 4;
@@ -822,8 +825,9 @@ fn beside_tcpdump(lab: &Lab, packets: u64, send: impl FnOnce()) {
     let hook = open(lab.receiver(), whole());
     send();
     let theirs = until("tcpdump has written all", || {
-        let there = common::files::read(&file).packets;
-        (there.len() as u64 == packets).then_some(there)
+        // The file grows: its last packet may be there in part.
+        let there = common::contents::parse(&std::fs::read(&file).unwrap()).ok()?;
+        (there.packets.len() as u64 == packets).then_some(there.packets)
     });
     tcpdump.end_by(rustix::process::Signal::INT);
     let (seen, _) = all_of(hook);
@@ -852,7 +856,8 @@ fn frames_are_byte_for_byte_those_of_tcpdump() {
     }
 }
 
-/// A trace of one's own: `LWNFLOG_TRACE=file cargo test --all-features --test hook -- --ignored trace`.
+/// A trace of one's own:
+/// `LWNFLOG_TRACE=file cargo test --all-features --test hook -- --ignored trace`.
 #[cfg(feature = "bench")]
 #[test]
 #[ignore = "needs a trace, named by LWNFLOG_TRACE"]

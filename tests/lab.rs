@@ -177,8 +177,9 @@ fn an_ordinary_user_can_have_a_laboratory() {
         .tempfile()
         .unwrap()
         .into_temp_path();
-    // `cp`, not `fs::copy`: a test beside this one that starts a program meanwhile would inherit the
-    // copy's descriptor, and a file that is open for writing cannot be started ("Text file busy").
+    // `cp`, not `fs::copy`: a test beside this one that starts a program meanwhile would inherit
+    // the copy's descriptor, and a file that is open for writing cannot be started ("Text file
+    // busy").
     let copied = Command::new("cp")
         .args([test.as_os_str(), copy.as_os_str()])
         .status()

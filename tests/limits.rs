@@ -153,7 +153,8 @@ fn a_wrong_version_does_not_come_to_the_hook() {
     only_tcpdump_sees(&lab, &frame);
 }
 
-/// Behind the packet's end an Ethernet frame is padded: tcpdump has the padding, lwnflog the packet.
+/// Behind the packet's end an Ethernet frame is padded: tcpdump has the padding, lwnflog the
+/// packet.
 #[test]
 fn padding_is_not_part_of_the_packet() {
     let lab = lab();
@@ -245,7 +246,8 @@ fn fragments_are_one_packet_above_priority_400() {
     assert_eq!(packet.data[34..], datagram);
 }
 
-/// NFLOG's time stamps count microseconds, and the files say so; those of AF_PACKET count nanoseconds.
+/// NFLOG's time stamps count microseconds, and the files say so; those of AF_PACKET count
+/// nanoseconds.
 #[test]
 fn stamps_are_microseconds() {
     let (lab, dir) = (lab(), temp_dir());
@@ -381,7 +383,8 @@ fn frames_of_unknown_protocols_count_before_the_hook() {
     );
 }
 
-/// The receiver's interface becomes a port of a bridge that has its address, and bridged packets come to IP's hooks.
+/// The receiver's interface becomes a port of a bridge that has its address, and bridged packets
+/// come to IP's hooks.
 fn make_bridge(lab: &Lab) {
     let script = format!(
         "ip link add br0 type bridge && ip link set br0 address {} up && \
@@ -393,8 +396,8 @@ fn make_bridge(lab: &Lab) {
     common::run_in(lab.receiver(), "sh", &["-ec", &script]);
 }
 
-/// br_netfilter takes a bridged packet out of its second way through prerouting, at NF_IP_PRI_FIRST: a rule of that
-/// priority sees it twice, ours once.
+/// br_netfilter takes a bridged packet out of its second way through prerouting, at
+/// NF_IP_PRI_FIRST: a rule of that priority sees it twice, ours once.
 #[test]
 fn a_bridged_packet_comes_once() {
     for (options, rule, times) in [
@@ -430,8 +433,8 @@ fn tagged(lab: &Lab, payload: &[u8]) -> Vec<u8> {
     [&plain[..12], &[0x81, 0x00, 0x20, 0x2a], &plain[12..]].concat()
 }
 
-/// At netdev ingress and in the family bridge the tag and the port are in the message: the record has the frame as it
-/// was on the wire, and names the port.
+/// At netdev ingress and in the family bridge the tag and the port are in the message: the record
+/// has the frame as it was on the wire, and names the port.
 #[test]
 fn tag_and_port_are_in_the_record() {
     let ingress = format!(
@@ -480,8 +483,8 @@ fn tag_and_port_are_in_the_record() {
     }
 }
 
-/// At netdev egress the payload begins at the link-layer header: the record is the frame that tcpdump has at the
-/// other end, outbound.
+/// At netdev egress the payload begins at the link-layer header: the record is the frame that
+/// tcpdump has at the other end, outbound.
 #[test]
 fn egress_is_recorded_as_it_leaves() {
     let (lab, dir) = (lab(), temp_dir());
@@ -499,7 +502,8 @@ fn egress_is_recorded_as_it_leaves() {
     );
     let options = ["--group", "5", "-s", "60"];
     let mut ours = Running::capture(lab.receiver(), &dir.path().join("ring"), &options);
-    // To addresses that begin with a 4, which is an IPv4 header's first half byte, and with something else.
+    // To addresses that begin with a 4, which is an IPv4 header's first half byte, and with
+    // something else.
     let near = lab.rx().address.octets();
     for (host, mac) in [(77, "44:00:00:00:00:01"), (78, "02:00:00:00:00:01")] {
         let to = Ipv4Addr::new(near[0], near[1], near[2], host);
@@ -534,8 +538,8 @@ fn egress_is_recorded_as_it_leaves() {
     assert_eq!(ours.packets.len(), 2);
 }
 
-/// A rule may copy nothing of its packets, or less than a header: they are packets all the same, recorded with what
-/// they have, and none is lost.
+/// A rule may copy nothing of its packets, or less than a header: they are packets all the same,
+/// recorded with what they have, and none is lost.
 #[test]
 fn packets_without_payload_are_packets() {
     for discard in [false, true] {

@@ -169,7 +169,12 @@ fn reports_are_as_they_were() {
         running.wait_said("capturing group 5");
         send_paced(&lab, PACKETS);
         let ended = running.wait_end();
-        let said: Vec<_> = ended.said.lines().map(steady_line).collect();
+        // On a slow machine a start says what takes so long.
+        let said = ended
+            .said
+            .lines()
+            .filter(|line| !line.contains("still starting"));
+        let said: Vec<_> = said.map(steady_line).collect();
         let shown: Vec<_> = ended.shown.iter().map(|line| steady_line(line)).collect();
         (ended, said, shown)
     };

@@ -120,8 +120,9 @@ fn counting_is_exact_under_overload_too() {
     );
 }
 
-/// As fast as the machine can, with a buffer for a few batches, and stopped in between: whatever is lost, the
-/// account, the notes in the files and the numbers that the packets themselves carry say the same.
+/// As fast as the machine can, with a buffer for a few batches, and stopped in between: whatever is
+/// lost, the account, the notes in the files and the numbers that the packets themselves carry say
+/// the same.
 #[test]
 fn the_account_is_exact_at_full_speed() {
     const PACKETS: u64 = 300_000;

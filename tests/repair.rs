@@ -1,5 +1,5 @@
-//! `lwnflog repair` on files of other programs, and what it says: nothing that libpcap reads is lost, nothing at
-//! all without a way back.
+//! `lwnflog repair` on files of other programs, and what it says: nothing that libpcap reads is
+//! lost, nothing at all without a way back.
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 mod common;
@@ -13,7 +13,8 @@ use common::{LWNFLOG, output, run, temp_dir};
 use lwnflog::ring::recovery::repair_bytes;
 use proptest::prelude::*;
 
-/// One record of a classic file: its time, how many bytes there are, and how many it says there were.
+/// One record of a classic file: its time, how many bytes there are, and how many it says there
+/// were.
 #[derive(Debug, Clone)]
 struct Record {
     seconds: u32,

@@ -251,7 +251,8 @@ fn a_reader_keeps_the_file_he_has_open() {
     assert!(before == after, "not a byte of it was overwritten");
 }
 
-/// A file may have other names, and links may stand in the ring's directory: what they name is not overwritten.
+/// A file may have other names, and links may stand in the ring's directory: what they name is not
+/// overwritten.
 #[test]
 fn links_are_neither_followed_nor_recycled() {
     let (lab, dir) = (lab(), temp_dir());
@@ -297,7 +298,8 @@ fn links_are_neither_followed_nor_recycled() {
     assert_eq!(fs::read(&precious).unwrap(), b"precious");
 }
 
-/// Somebody removes, moves or empties the file that is written: it is said, and the next one begins.
+/// Somebody removes, moves or empties the file that is written: it is said, and the next one
+/// begins.
 #[test]
 fn a_live_file_that_is_taken_away_is_told() {
     type Harm = fn(&Path);
@@ -317,7 +319,7 @@ fn a_live_file_that_is_taken_away_is_told() {
         let live = until("the live file is there", || ring_files(&ring).pop());
         assert!(is_live(&live));
         harm(&live);
-        let said = capture.wait_said("taken this file away");
+        let said = capture.wait_said("removed this file");
         assert!(said.contains(&*live.to_string_lossy()), "{said}");
         let next_begun = |capture: &mut Running, files: u64| {
             capture.wait_stats("the next file begins", |stats| {
@@ -336,7 +338,7 @@ fn a_live_file_that_is_taken_away_is_told() {
             send(&mut capture);
             until("that is told as well", || {
                 let said = capture.said();
-                (said.matches("taken this file away").count() == 2).then_some(())
+                (said.matches("removed this file").count() == 2).then_some(())
             });
             next_begun(&mut capture, 3);
         }
@@ -379,8 +381,8 @@ impl Dice {
     }
 }
 
-/// What a killed run left, as it is: few enough files of [`SMALL`]'s ring, one after the other though most of
-/// them were left by runs that were killed, each whole to its last packet.
+/// What a killed run left, as it is: few enough files of [`SMALL`]'s ring, one after the other
+/// though most of them were left by runs that were killed, each whole to its last packet.
 fn assert_readable_after_kill(dir: &Path, killed: &str) -> Vec<PathBuf> {
     let files = ring_files(dir);
     assert!(files.len() <= 5, "{killed}: {files:?}");
@@ -441,12 +443,12 @@ fn kill_9_at_random_moments_leaves_files_that_every_reader_takes() {
     assert_finished_by_a_restart(&lab, dir.path());
 }
 
-/// The same at the moments that chance seldom meets: before each system call that changes a file or its name, the
-/// first few times that a thread makes it: at the start, then over several files.
+/// The same at the moments that chance seldom meets: before each system call that changes a file or
+/// its name, the first few times that a thread makes it: at the start, then over several files.
 #[test]
 fn kill_9_at_every_step_leaves_files_that_every_reader_takes() {
-    // What each change of files calls, and how often a run may do so before it is killed. `?`: not every
-    // processor's Linux has it.
+    // What each change of files calls, and how often a run may do so before it is killed. `?`: not
+    // every processor's Linux has it.
     const CALLS: [(&str, usize); 4] = [
         ("?rename,?renameat,?renameat2", 16),
         ("ftruncate", 5),
@@ -475,15 +477,16 @@ fn kill_9_at_every_step_leaves_files_that_every_reader_takes() {
     assert_finished_by_a_restart(&lab, dir.path());
 }
 
-/// Whether a complaint about a file that was read while it grew is one of the two that may be: the reader looked
-/// in the middle of a batch, where the lengths of the last padding block are apart, or while the full file was cut.
+/// Whether a complaint about a file that was read while it grew is one of the two that may be: the
+/// reader looked in the middle of a batch, where the lengths of the last padding block are apart,
+/// or while the full file was cut.
 fn met_the_writer(file: &Path, read_bytes: usize, complaint: &str) -> bool {
     let now = fs::metadata(file).map_or(0, |meta| meta.len());
     now != read_bytes as u64 || complaint.contains("but it ends in")
 }
 
-/// The files as they are while traffic comes in and files change many times a second, every byte of them: who
-/// meets the writer at it looks again, and then finds nothing wrong.
+/// The files as they are while traffic comes in and files change many times a second, every byte of
+/// them: who meets the writer at it looks again, and then finds nothing wrong.
 #[test]
 fn files_are_valid_while_they_grow_and_change() {
     const LOOKS_MAX: usize = 5;
@@ -594,7 +597,8 @@ fn a_restart_finishes_a_killed_pcap() {
     assert_all_readers_find(&files[0], 1_000);
 }
 
-/// Of a live file whose beginning is lost nothing can be said; somebody with patience may find packets in it.
+/// Of a live file whose beginning is lost nothing can be said; somebody with patience may find
+/// packets in it.
 #[test]
 fn a_file_without_its_beginning_is_kept_aside() {
     let (lab, dir) = (lab(), temp_dir());
@@ -843,7 +847,8 @@ fn a_disk_that_fills_up_shrinks_the_ring() {
     });
 }
 
-/// The same on a file system that keeps its own books, and reserves half of what is asked for before it says no.
+/// The same on a file system that keeps its own books, and reserves half of what is asked for
+/// before it says no.
 #[test]
 fn an_ext4_that_fills_up_shrinks_the_ring() {
     with_own_mounts("an_ext4_that_fills_up_shrinks_the_ring", || {
@@ -913,8 +918,8 @@ fn shrinks_when_full(dir: &Mounted) {
     });
 }
 
-/// Room for two files and no more: one that is full is used again at once, for which a packet may wait, and nothing
-/// is lost to it.
+/// Room for two files and no more: one that is full is used again at once, for which a packet may
+/// wait, and nothing is lost to it.
 #[test]
 fn a_ring_that_the_disk_leaves_one_file_goes_on() {
     with_own_mounts("a_ring_that_the_disk_leaves_one_file_goes_on", || {
@@ -964,8 +969,8 @@ fn fill_disk(dir: &Path) {
     while hog.write_all(&[1; 4096]).is_ok() {}
 }
 
-/// A full disk takes no more from a ring of short files than it needs: not file after file until a whole one
-/// fits.
+/// A full disk takes no more from a ring of short files than it needs: not file after file until a
+/// whole one fits.
 #[test]
 fn a_full_disk_leaves_a_ring_of_short_files_alone() {
     with_own_mounts("a_full_disk_leaves_a_ring_of_short_files_alone", || {
@@ -1069,8 +1074,8 @@ fn punch(path: &Path, at: u64, bytes: u64) {
     rustix::fs::fallocate(&file, how, at, bytes).unwrap();
 }
 
-/// Pages that go away under the writer are lost, on a full disk with a signal and on another in silence: what was in
-/// them is counted, and what is left is readable.
+/// Pages that go away under the writer are lost, on a full disk with a signal and on another in
+/// silence: what was in them is counted, and what is left is readable.
 #[test]
 fn what_was_in_pages_that_go_away_is_counted() {
     with_own_mounts("what_was_in_pages_that_go_away_is_counted", || {
@@ -1132,7 +1137,8 @@ fn a_file_system_that_becomes_read_only_is_told() {
         let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
         send_paced(&lab, 500);
         capture.wait_written(500);
-        // As ext4 does it itself, when it finds an error: whoever has files open for writing keeps them.
+        // As ext4 does it itself, when it finds an error: whoever has files open for writing keeps
+        // them.
         let interface = run(
             Command::new("findmnt")
                 .args(["-n", "-o", "SOURCE"])
@@ -1168,8 +1174,8 @@ fn a_file_system_that_becomes_read_only_is_told() {
     });
 }
 
-/// A finished file holds nothing of the one it was made of: not in what its segments leave unused either. Nor does
-/// one that a restart finished.
+/// A finished file holds nothing of the one it was made of: not in what its segments leave unused
+/// either. Nor does one that a restart finished.
 #[test]
 fn a_recycled_file_keeps_nothing_of_the_old_one() {
     const MARKER: &[u8] = b"thrown away long ago";
@@ -1221,7 +1227,8 @@ fn a_recycled_file_keeps_nothing_of_the_old_one() {
     }
 }
 
-/// The same ring, its files ended at any moment: there is always a next one, and what the last one holds stays.
+/// The same ring, its files ended at any moment: there is always a next one, and what the last one
+/// holds stays.
 #[test]
 fn a_ring_of_one_file_never_lacks_one() {
     const FILE_BYTES: usize = 64 << 10;
@@ -1281,7 +1288,7 @@ fn a_name_that_is_taken_costs_no_packet() {
     capture.wait_written(10_000);
     let ended = capture.end();
     ended.assert_balanced();
-    assert!(ended.said.contains("stays as it is"), "{}", ended.said);
+    assert!(ended.said.contains("is left as it is"), "{}", ended.said);
     let all = read_all(&ended.files()).sequence_numbers();
     assert_eq!(all, Vec::from_iter(0..10_000));
 }

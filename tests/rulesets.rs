@@ -1,5 +1,5 @@
-//! The account while rules come, go, change and are many: what is counted is this capture's and nobody else's, and
-//! nothing waits for all rules to be read.
+//! The account while rules come, go, change and are many: what is counted is this capture's and
+//! nobody else's, and nothing waits for all rules to be read.
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 mod common;
@@ -64,7 +64,8 @@ fn what_a_counter_showed_before_it_was_seen_is_not_ours() {
     );
 }
 
-/// A firewall manager saves the rules with their values, and loads them again: the sum and the groups agree.
+/// A firewall manager saves the rules with their values, and loads them again: the sum and the
+/// groups agree.
 #[test]
 fn a_ruleset_that_is_loaded_again_with_its_values_counts_once() {
     let (lab, dir) = (lab(), temp_dir());

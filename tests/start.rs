@@ -1,5 +1,5 @@
-//! A start that fails has touched no file of the ring: every error that can be made here, with a full
-//! ring in place, of which a start with `--files 2` would throw most away.
+//! A start that fails has touched no file of the ring: every error that can be made here, with a
+//! full ring in place, of which a start with `--files 2` would throw most away.
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 mod common;

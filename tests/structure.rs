@@ -1,5 +1,5 @@
-//! The structure of the crate, held to what `docs/ARCHITECTURE.md` says: imports point down, files are short,
-//! the fast path is read in one sitting, what is public is listed.
+//! The structure of the crate, held to what `docs/ARCHITECTURE.md` says: imports point down, files
+//! are short, the fast path is read in one sitting, what is public is listed.
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 use std::collections::BTreeSet;
@@ -167,7 +167,8 @@ fn unsafe_code_is_in_sys_alone() {
     }
 }
 
-/// What of a page of the documentation is an item of ours: methods, variants, fields; not what is derived.
+/// What of a page of the documentation is an item of ours: methods, variants, fields; not what is
+/// derived.
 fn members(page: &str) -> BTreeSet<String> {
     let own = page.split("id=\"trait-implementations\"").next().unwrap();
     let kinds = [

@@ -1,11 +1,12 @@
 //! What the rules counted while groups were bound: the account's *detected*.
 //!
-//! A rule's counter runs before the group is bound and after it is released, and no call does both at
-//! one moment. So it is read on both sides of either: if nothing was counted in between, the difference
-//! is exact, and otherwise it is known within bounds.
+//! A rule's counter runs before the group is bound and after it is released, and no call does both
+//! at one moment. So it is read on both sides of either: if nothing was counted in between, the
+//! difference is exact, and otherwise it is known within bounds.
 //!
-//! Rules come and go while a capture runs, and counters have a past: what one showed when it was first seen is not this
-//! capture's. One watch reads for all groups, so that they and their sum agree.
+//! Rules come and go while a capture runs, and counters have a past: what one showed when it was
+//! first seen is not this capture's. One watch reads for all groups, so that they and their sum
+//! agree.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -57,7 +58,8 @@ impl Counted {
 /// What is to be said of an account that cannot be whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Doubts {
-    /// Counters were reset, replaced or removed while they were watched: some of what they counted is unknown.
+    /// Counters were reset, replaced or removed while they were watched: some of what they counted
+    /// is unknown.
     pub broken: bool,
     /// Packets that counters showed already when they were first seen, while capturing.
     pub past: u64,
@@ -109,7 +111,8 @@ impl Watch {
         watch
     }
 
-    /// For groups whose rule is installed by this process, once they are bound: no other rule is looked at.
+    /// For groups whose rule is installed by this process, once they are bound: no other rule is
+    /// looked at.
     pub fn of_own_table(target: Target, numbers: &[u16]) -> Watch {
         Watch {
             target,
@@ -292,7 +295,8 @@ impl Watch {
         all_there
     }
 
-    /// Packets counted so far for these numbers, as of the last look; `None` where no counter says so.
+    /// Packets counted so far for these numbers, as of the last look; `None` where no counter says
+    /// so.
     pub fn counted(&self, numbers: &[u16]) -> Option<Bounds> {
         let mut rules = self
             .rules

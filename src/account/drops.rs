@@ -6,9 +6,10 @@ use crate::source::links::{self, Link};
 
 /// What the interfaces of this network namespace drop on the way in, the backlog's drops among it.
 ///
-/// `/proc/net/softnet_stat` counts the backlog's drops for the whole host, but each of them is in its
-/// interface's figure as well, which is of this namespace alone: that one is read. By index, and from first sight: an
-/// interface that is renamed is the same one, and what one had dropped before it came here is not ours.
+/// `/proc/net/softnet_stat` counts the backlog's drops for the whole host, but each of them is in
+/// its interface's figure as well, which is of this namespace alone: that one is read. By index,
+/// and from first sight: an interface that is renamed is the same one, and what one had dropped
+/// before it came here is not ours.
 #[derive(Debug, Default)]
 pub struct Drops {
     interfaces: HashMap<u32, Seen>,

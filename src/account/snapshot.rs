@@ -1,5 +1,5 @@
-//! The figures of a moment: one immutable value a source, and their sum. The status line, `--json` and the report
-//! read it.
+//! The figures of a moment: one immutable value a source, and their sum. The status line, `--json`
+//! and the report read it.
 
 use std::time::Duration;
 
@@ -95,8 +95,8 @@ pub struct Unrecorded {
 }
 
 impl Figures {
-    /// The account of a moment while the capture runs: what was counted and has not arrived yet counts as detected,
-    /// and not as lost.
+    /// The account of a moment while the capture runs: what was counted and has not arrived yet
+    /// counts as detected, and not as lost.
     pub fn running(group: Option<u16>, tally: &Tally, detected: Option<Bounds>) -> Figures {
         Figures {
             detected: detected.map(|bounds| bounds.least.max(tally.numbered)),

@@ -1,12 +1,12 @@
-//! What other threads ask of the capturing threads: to stop, to record so many packets, and commands with
-//! answers.
+//! What other threads ask of the capturing threads: to stop, to record so many packets, and
+//! commands with answers.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Mutex, PoisonError};
 
-/// What a capture can be asked to do while it runs. It looks once a batch, or every tenth of a second where no
-/// packet comes.
+/// What a capture can be asked to do while it runs. It looks once a batch, or every tenth of a
+/// second where no packet comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     /// Go on to the next file.
@@ -87,8 +87,8 @@ impl Control {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Asks each capture for something. The answers come in any order, one of each capture that has not ended
-    /// before; a caller that does not care drops them.
+    /// Asks each capture for something. The answers come in any order, one of each capture that has
+    /// not ended before; a caller that does not care drops them.
     pub fn ask(&self, command: Command) -> Receiver<Answer> {
         let (to_caller, answers) = mpsc::channel();
         let mut captures = self.captures.lock().unwrap_or_else(PoisonError::into_inner);

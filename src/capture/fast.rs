@@ -7,8 +7,8 @@
 //!   ring::rest                in what is left of the segment
 //! ```
 //!
-//! A loop of nothing else: what is not a hit, not the next number or has no room ends it, and is handled one by
-//! one (`files.rs`).
+//! A loop of nothing else: what is not a hit, not the next number or has no room ends it, and is
+//! handled one by one (`files.rs`).
 
 use crate::account::Sequence;
 use crate::format::{Format, LinkType, Options, RecordTemplate};
@@ -16,7 +16,8 @@ use crate::packet::Packet;
 use crate::ring::Rest;
 use crate::source::Hits;
 
-/// How the hits of one message template are recorded, and those recorded so that are not accounted for yet.
+/// How the hits of one message template are recorded, and those recorded so that are not accounted
+/// for yet.
 #[derive(Debug)]
 pub(super) struct KnownTemplate {
     record: RecordTemplate,
@@ -74,11 +75,12 @@ impl KnownTemplate {
     }
 }
 
-/// Appends the hits that come next to the rest of the segment. Returns how long the record is that did not
-/// fit, if that was what ended it. It ends, too, where an interface is met that the file does not declare yet.
+/// Appends the hits that come next to the rest of the segment. Returns how long the record is that
+/// did not fit, if that was what ended it. It ends, too, where an interface is met that the file
+/// does not declare yet.
 ///
-/// Most records have no options: `OPTIONS` keeps the question out of their loop, which is a tenth shorter
-/// without it.
+/// Most records have no options: `OPTIONS` keeps the question out of their loop, which is a tenth
+/// shorter without it.
 pub(super) fn append_hits<F: Format, H: Hits, const OPTIONS: bool>(
     format: &mut F,
     known: &mut KnownTemplate,
@@ -126,8 +128,8 @@ pub(super) fn append_hits<F: Format, H: Hits, const OPTIONS: bool>(
 /// No interface's index.
 const NO_INTERFACE: u64 = u64::MAX;
 
-/// Has a template name the interface of this index, and counts what was recorded of the one before. False where the
-/// file does not declare it yet.
+/// Has a template name the interface of this index, and counts what was recorded of the one before.
+/// False where the file does not declare it yet.
 #[inline(never)]
 fn name_interface<F: Format>(
     format: &mut F,

@@ -1,5 +1,5 @@
-//! The file ring as a sink: a format's records in a ring's files, and the blocks that every file begins and ends
-//! with.
+//! The file ring as a sink: a format's records in a ring's files, and the blocks that every file
+//! begins and ends with.
 
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -19,13 +19,15 @@ pub struct FileSink<F> {
     ring: Ring,
     link: LinkType,
     snaplen: u32,
-    /// Grows with each file: what a template knows (an interface's id, the snap length) is of its file.
+    /// Grows with each file: what a template knows (an interface's id, the snap length) is of its
+    /// file.
     epoch: u64,
     /// By [`Packet::template`]: how hits are recorded.
     templates: [Option<KnownTemplate>; TEMPLATES_MAX],
     /// No file could be had for this batch: it is not tried again before the next.
     no_file: bool,
-    /// The time of the batch's arrival, once a packet without a time stamp has asked for it; else 0.
+    /// The time of the batch's arrival, once a packet without a time stamp has asked for it; else
+    /// 0.
     now_us: u64,
 }
 
@@ -190,8 +192,9 @@ impl<F: Format> FileSink<F> {
         self.now_us
     }
 
-    /// Declares the interface of a packet in the live file: its block stands before its first record there. Where
-    /// there is no room for it, in the next file. `None` where there is no file.
+    /// Declares the interface of a packet in the live file: its block stands before its first
+    /// record there. Where there is no room for it, in the next file. `None` where there is no
+    /// file.
     #[cold]
     fn declare(&mut self, packet: &Packet<'_>) -> Option<usize> {
         for last_try in [false, true] {
@@ -267,8 +270,8 @@ impl<F: Format> Sink for FileSink<F> {
         self.ring.commit();
     }
 
-    /// Ends the live file, if it holds a packet, and begins the next. Where that is not there yet, the next packet
-    /// waits for it.
+    /// Ends the live file, if it holds a packet, and begins the next. Where that is not there yet,
+    /// the next packet waits for it.
     #[cold]
     fn rotate(&mut self) -> bool {
         let holds_records = self.ring.has_records();

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Between two receive calls it allocates nothing, takes no lock, logs nothing and makes no other
-//! system call, but where an interface is met for the first time, a file is changed, or packets were lost.
+//! system call, but where an interface is met for the first time, a file is changed, or packets
+//! were lost.
 
 mod commands;
 mod fast;
@@ -78,7 +79,8 @@ pub struct Capture<S, K> {
 }
 
 impl<S: Source, K: Sink> Capture<S, K> {
-    /// Puts a capture together. It does what `control` asks of it, and publishes its figures in `account`.
+    /// Puts a capture together. It does what `control` asks of it, and publishes its figures in
+    /// `account`.
     pub fn new(source: S, sink: K, control: Arc<Control>, account: Arc<Account>) -> Self {
         Capture {
             progress: Progress::new(source.first_sequence()),

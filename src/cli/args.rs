@@ -8,9 +8,10 @@ use crate::session::settings;
 
 /// Captures IPv4 packets at the Netfilter prerouting hook.
 ///
-/// An nftables rule copies packets to an NFLOG group; lwnflog receives them in batches of a thousand
-/// and appends them to a ring of memory-mapped files that Wireshark opens at any moment. Every packet
-/// the rule counted is accounted for: written, dropped (and where), or skipped (and why).
+/// An nftables rule copies packets to an NFLOG group; lwnflog receives them in batches of a
+/// thousand and appends them to a ring of memory-mapped files that Wireshark opens at any moment.
+/// Every packet the rule counted is accounted for: written, dropped (and where), or skipped (and
+/// why).
 #[derive(Debug, Parser)]
 #[command(
     name = "lwnflog",
@@ -52,8 +53,8 @@ pub struct CaptureArgs {
         help_heading = "Files"
     )]
     pub file_size: String,
-    /// Files that hold packets, per group; then the oldest is overwritten. 0: no limit. One more file
-    /// is being prepared
+    /// Files that hold packets, per group; then the oldest is overwritten. 0: no limit. One more
+    /// file is being prepared
     #[arg(short = 'W', long, value_name = "N", default_value_t = settings::FILES_DEFAULT, help_heading = "Files")]
     pub files: usize,
     /// Go on to the next file every so many seconds too, if there are packets, traffic or not
@@ -64,8 +65,9 @@ pub struct CaptureArgs {
     pub group_owner: Option<String>,
     /// Format of the files
     ///
-    /// pcapng files are valid at every moment, also while they grow and after kill -9. pcap files are
-    /// valid when they are finished, or repaired; they hold no interfaces, marks, prefixes or losses.
+    /// pcapng files are valid at every moment, also while they grow and after kill -9. pcap files
+    /// are valid when they are finished, or repaired; they hold no interfaces, marks, prefixes or
+    /// losses.
     #[arg(long, value_enum, default_value_t = FormatArg::Pcapng, help_heading = "Files")]
     pub format: FormatArg,
     /// What a record starts with
@@ -83,7 +85,8 @@ pub struct CaptureArgs {
     /// Count packets and throw them away: write nothing
     #[arg(long, help_heading = "Capture")]
     pub discard: bool,
-    /// Install the rule for as long as the capture lasts, in a table that vanishes with this process
+    /// Install the rule for as long as the capture lasts, in a table that vanishes with this
+    /// process
     #[arg(long, help_heading = "Rule")]
     pub install_rule: bool,
     /// With --install-rule: only packets that come in by this interface
@@ -97,7 +100,8 @@ pub struct CaptureArgs {
     /// With --install-rule: drop packets once they are logged. THIS HOST THEN RECEIVES NONE OF THEM
     #[arg(long, requires = "install_rule", help_heading = "Rule")]
     pub drop: bool,
-    /// With --queue: what becomes of packets when they are recorded. drop: THIS HOST RECEIVES NONE OF THEM
+    /// With --queue: what becomes of packets when they are recorded. drop: THIS HOST RECEIVES NONE
+    /// OF THEM
     #[arg(long, value_enum, default_value_t = VerdictArg::Accept, help_heading = "Queue")]
     pub verdict: VerdictArg,
     /// With --queue: the mark (7, 0x2a) that accepted packets carry on
@@ -109,10 +113,11 @@ pub struct CaptureArgs {
     /// STOPS THE TRAFFIC.
     #[arg(long, help_heading = "Queue")]
     pub fail_closed: bool,
-    /// With --queue: packets that may wait for their verdict. So many does a stopped capture hold back
+    /// With --queue: packets that may wait for their verdict. So many does a stopped capture hold
+    /// back
     ///
-    /// 65536 are reached after 0.1 s at 700,000 packets a second, 6.6 s at 10,000, 11 minutes at 100; then packets
-    /// pass unrecorded.
+    /// 65536 are reached after 0.1 s at 700,000 packets a second, 6.6 s at 10,000, 11 minutes at
+    /// 100; then packets pass unrecorded.
     #[arg(long, value_name = "N", default_value_t = settings::QUEUE_LEN_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=i64::from(settings::QUEUE_LEN_MAX)), help_heading = "Queue")]
     pub queue_len: u32,
     /// Receive buffer of each socket; a bare number is in KiB, as tcpdump's -B
@@ -150,7 +155,8 @@ pub struct SourceArgs {
     /// NFLOG groups: 5, 5-8 or 5,7. One thread and one socket each
     #[arg(short = 'g', long, value_name = "LIST")]
     pub group: Option<String>,
-    /// NFQUEUE queues: 5 or 5-8. Packets wait until they are recorded. One thread and one socket each
+    /// NFQUEUE queues: 5 or 5-8. Packets wait until they are recorded. One thread and one socket
+    /// each
     #[arg(long, value_name = "LIST")]
     pub queue: Option<String>,
 }
@@ -187,10 +193,11 @@ pub enum Command {
         #[arg(long, value_name = "TEXT")]
         prefix: Option<String>,
     },
-    /// Make capture files readable whose writer was killed or lost power, and cut them to their length
+    /// Make capture files readable whose writer was killed or lost power, and cut them to their
+    /// length
     ///
-    /// What can be read stays as it is. Where more than unused space is lost, the file is copied to FILE.orig before it
-    /// is changed.
+    /// What can be read stays as it is. Where more than unused space is lost, the file is copied to
+    /// FILE.orig before it is changed.
     Repair {
         /// Change nothing, say what would be done
         #[arg(short = 'n', long)]

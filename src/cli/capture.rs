@@ -77,7 +77,8 @@ fn thread(body: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle
     thread::Builder::new().spawn(body)
 }
 
-/// Runs a capture until a signal, its count, its duration or an error ends it, and prints the report.
+/// Runs a capture until a signal, its count, its duration or an error ends it, and prints the
+/// report.
 pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result<()> {
     let from_signals = signals::watch()?;
     let mut reporter = Reporter::new(quiet, json).context(NO_THREAD)?;

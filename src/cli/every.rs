@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// What is due every so often, counted from the beginning of the capture. However many times went by
-/// unseen (a stopped process, a suspended machine), it is due once, and keeps its phase.
+/// What is due every so often, counted from the beginning of the capture. However many times went
+/// by unseen (a stopped process, a suspended machine), it is due once, and keeps its phase.
 #[derive(Debug)]
 pub(super) struct Every {
     every: Duration,

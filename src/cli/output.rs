@@ -15,8 +15,8 @@ pub(super) struct LineWriter {
 }
 
 impl LineWriter {
-    /// Starts to write to `stream`. Once that fails nobody is there to tell: `on_failure` is called, and that was
-    /// all.
+    /// Starts to write to `stream`. Once that fails nobody is there to tell: `on_failure` is
+    /// called, and that was all.
     ///
     /// # Errors
     /// When no thread can be had.

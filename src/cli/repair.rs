@@ -12,7 +12,8 @@ use crate::ring::recovery::{self, Repaired};
 /// `lwnflog repair …`
 ///
 /// # Errors
-/// The first file that could not be repaired, or that it could not be told; the others are tried all the same.
+/// The first file that could not be repaired, or that it could not be told; the others are tried
+/// all the same.
 pub fn run(files: &[PathBuf], dry_run: bool) -> Result<()> {
     let (mut failed, mut untold) = (false, None);
     let mut out = io::stdout().lock();

@@ -221,7 +221,8 @@ fn json_line(object: &impl serde::Serialize) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// Columns of the terminal that a line may take: one less than it has, or the cursor goes on to the next.
+/// Columns of the terminal that a line may take: one less than it has, or the cursor goes on to the
+/// next.
 fn columns() -> usize {
     const COLUMNS: u16 = 80;
     let size = rustix::termios::tcgetwinsize(io::stderr());
@@ -229,8 +230,8 @@ fn columns() -> usize {
     usize::from(if columns == 0 { COLUMNS } else { columns }) - 1
 }
 
-/// `12,000 packets/s, 36,000 written, 0 dropped, 0 skipped, file 3 of 8, 4,123,456 bytes`; as much of it
-/// as the columns take.
+/// `12,000 packets/s, 36,000 written, 0 dropped, 0 skipped, file 3 of 8, 4,123,456 bytes`; as much
+/// of it as the columns take.
 fn status(figures: &Figures, rate: f64, settings: &Settings, columns: usize) -> String {
     #[expect(
         clippy::cast_possible_truncation,

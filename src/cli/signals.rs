@@ -17,10 +17,11 @@ use signal_hook::iterator::{Handle, Signals};
 
 use super::NO_THREAD;
 
-/// Signals that end a capture, with its report: SIGXCPU comes before the limit of processor time ends it.
+/// Signals that end a capture, with its report: SIGXCPU comes before the limit of processor time
+/// ends it.
 const ENDING: [i32; 4] = [SIGINT, SIGTERM, SIGQUIT, SIGXCPU];
-/// Signals that would end the process if nobody cared. SIGUSR2 has tcpdump write what it holds back: lwnflog holds
-/// nothing back.
+/// Signals that would end the process if nobody cared. SIGUSR2 has tcpdump write what it holds
+/// back: lwnflog holds nothing back.
 const MEANINGLESS: [i32; 8] = [
     SIGUSR2,
     SIGALRM,
@@ -34,7 +35,8 @@ const MEANINGLESS: [i32; 8] = [
 /// The real-time signals that a C library leaves to its users (`signal(7)`).
 const REAL_TIME: RangeInclusive<i32> = 35..=64;
 
-/// Signals as they come: those that end a capture, SIGHUP and SIGUSR1. While the value is there, they are watched.
+/// Signals as they come: those that end a capture, SIGHUP and SIGUSR1. While the value is there,
+/// they are watched.
 pub(super) struct Watched {
     signals: Receiver<i32>,
     handle: Handle,
@@ -53,8 +55,9 @@ impl Drop for Watched {
     }
 }
 
-/// Begins to watch, before anything is opened, so that no signal ends the process without its report. A second
-/// signal that ends a capture ends the process at once: files are valid as they are.
+/// Begins to watch, before anything is opened, so that no signal ends the process without its
+/// report. A second signal that ends a capture ends the process at once: files are valid as they
+/// are.
 ///
 /// # Errors
 /// What `sigaction(2)` answers; no thread could be started.

@@ -17,8 +17,9 @@ pub enum LinkType {
     Nflog,
 }
 
-/// The header written where the interface has none: zero addresses, EtherType IPv4. Of a packet from a
-/// queue, the source address is filled in where the interface has one ([`Packet::hw_source`]).
+/// The header written where the interface has none: zero addresses, EtherType IPv4. Of a packet
+/// from a queue, the source address is filled in where the interface has one
+/// ([`Packet::hw_source`]).
 pub(super) const SYNTHESIZED_HEADER: [u8; ETHERNET_HEADER_BYTES] =
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0];
 

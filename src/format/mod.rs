@@ -35,8 +35,8 @@ pub struct Context {
 pub trait Format {
     /// What file names end in, without the dot.
     const EXTENSION: &'static str;
-    /// Whether there are padding blocks, which readers skip, for unused space. If not, the unwritten
-    /// rest of a file must be zero, and a live file is not valid until it is cut.
+    /// Whether there are padding blocks, which readers skip, for unused space. If not, the
+    /// unwritten rest of a file must be zero, and a live file is not valid until it is cut.
     const PADDING_BLOCKS: bool;
 
     /// The blocks that every file starts with, each as (head, rest).

@@ -1,6 +1,6 @@
 //! Classic pcap (draft-ietf-opsawg-pcap), little endian, microseconds: for tools that read no
-//! pcapng. It has no place for interfaces, marks, prefixes or losses, and no padding block for space that
-//! is not used yet: a live file is valid only after its zero-filled rest is cut.
+//! pcapng. It has no place for interfaces, marks, prefixes or losses, and no padding block for
+//! space that is not used yet: a live file is valid only after its zero-filled rest is cut.
 
 use super::{Context, Format, Frame, Head, LinkType, Options, RecordTemplate, Space};
 use crate::packet::{Packet, TemplateHit};

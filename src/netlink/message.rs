@@ -92,8 +92,8 @@ fn u32_at(header: &[u8; HEADER_BYTES], at: Range<usize>) -> u32 {
     u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
 }
 
-/// The first acknowledgement or error in a datagram: the sequence number of its request, and the error
-/// number, which is 0 for an acknowledgement.
+/// The first acknowledgement or error in a datagram: the sequence number of its request, and the
+/// error number, which is 0 for an acknowledgement.
 pub fn answer(datagram: &[u8]) -> Option<(u32, i32)> {
     let answer = Messages::new(datagram)
         .flatten()

@@ -89,8 +89,8 @@ impl Counters {
         self.socket.generation()
     }
 
-    /// Watches these counters from now on, and no others. What is known of those that were watched before
-    /// stays known.
+    /// Watches these counters from now on, and no others. What is known of those that were watched
+    /// before stays known.
     pub fn watch(&mut self, places: impl IntoIterator<Item = CounterPlace>) {
         let mut before = std::mem::take(&mut self.watched);
         for place in places {

@@ -1,4 +1,5 @@
-//! Which rules of this network namespace log to a group, or hand packets to a queue, whoever loaded them.
+//! Which rules of this network namespace log to a group, or hand packets to a queue, whoever loaded
+//! them.
 
 use std::{
     collections::HashMap,
@@ -182,7 +183,8 @@ pub fn logging_rules_of_all(
 /// How long somebody waits for a look at all rules who has nothing else to do.
 const READING_MAX: Duration = Duration::from_secs(20);
 
-/// The same, of all rules or of lwnflog's own table alone, however many others there are; by `deadline`.
+/// The same, of all rules or of lwnflog's own table alone, however many others there are; by
+/// `deadline`.
 pub fn logging_rules_by(
     target: Target,
     numbers: &[u16],

@@ -15,9 +15,9 @@
 //!        inspect::logging_rules ---> Vec<LoggingRule> ---> Detected::read (packets the rules sent here)
 //! ```
 //!
-//! Both ways to load the rules make the same table, `ip lwnflog`. [`logging_rules`] finds rules of any
-//! origin that nftables runs: loaded by `nft`, by `iptables-nft`, or installed from here. (Rules
-//! of `iptables-legacy` live elsewhere in the kernel and are not seen.)
+//! Both ways to load the rules make the same table, `ip lwnflog`. [`logging_rules`] finds rules of
+//! any origin that nftables runs: loaded by `nft`, by `iptables-nft`, or installed from here.
+//! (Rules of `iptables-legacy` live elsewhere in the kernel and are not seen.)
 //!
 //! All of this happens in the network namespace of the calling thread and needs
 //! CAP_NET_ADMIN there; so does reading.
@@ -50,9 +50,9 @@ pub const TABLE: &str = "lwnflog";
 /// The table's chain at the prerouting hook.
 pub const BASE_CHAIN: &str = "prerouting";
 
-/// Before every chain that anybody loads, and one step behind the thesis's `NF_IP_PRI_FIRST`: there stands
-/// `ip_sabotage_in` (`net/bridge/br_netfilter_hooks.c`), which takes a bridged packet out of its second way
-/// through prerouting, and a chain of the same number would be in front of it.
+/// Before every chain that anybody loads, and one step behind the thesis's `NF_IP_PRI_FIRST`: there
+/// stands `ip_sabotage_in` (`net/bridge/br_netfilter_hooks.c`), which takes a bridged packet out of
+/// its second way through prerouting, and a chain of the same number would be in front of it.
 pub const PRIORITY: i32 = i32::MIN + 1;
 
 /// With several groups, at least this many CPUs are spread over them; see [`RuleSpec::spread`].

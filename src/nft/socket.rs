@@ -31,7 +31,8 @@ use super::{
 /// The kernel's datagrams of a dump have at most 32 KiB.
 const RECEIVE_BYTES: usize = 64 * 1024;
 
-/// How often a dump is tried that a change of the rules interrupts. What the last one brought is taken then.
+/// How often a dump is tried that a change of the rules interrupts. What the last one brought is
+/// taken then.
 const DUMP_TRIES: u32 = 3;
 
 /// A request that changes something, as one step of a batch.
@@ -98,8 +99,8 @@ impl NftSocket {
         Err(no_answer(request))
     }
 
-    /// Asks for all objects of a kind in all families, or in one table, from one generation of the rules if they
-    /// stand still for so long: what changes all the time is as it was found.
+    /// Asks for all objects of a kind in all families, or in one table, from one generation of the
+    /// rules if they stand still for so long: what changes all the time is as it was found.
     ///
     /// # Errors
     /// [`RuleError::TooMany`] where it is not done by `deadline`: the socket is of no use then.
@@ -123,7 +124,8 @@ impl NftSocket {
         Ok(Vec::new())
     }
 
-    /// The generation of the rules: another one after each change. `None` where the kernel does not say.
+    /// The generation of the rules: another one after each change. `None` where the kernel does not
+    /// say.
     pub(super) fn generation(&mut self) -> Result<Option<u32>, RuleError> {
         const REQUEST: &str = "ask for the rules' generation";
         let answer = self.get(REQUEST, NFT_MSG_GETGEN, NFPROTO_UNSPEC, Attrs::new())?;

@@ -1,10 +1,11 @@
 //! Whose a file is: with which rights it is made, and whether anybody else has it.
 //!
-//! Three checks stand between a capture and another one's file, each of which sees what the others do
-//! not: the ring's lock (`flock(2)` on `.g5.lock`), a lock on each file that is written, which a lock
-//! file that was removed does not take away, and a lease (`fcntl(2)`, `F_SETLEASE`), which sees any
-//! process that has the file open. All of them are the inode's, so neither another name, nor another
-//! mount, nor another namespace hides a writer. An overlay does: its inodes are its own.
+//! Three checks stand between a capture and another one's file, each of which sees what the others
+//! do not: the ring's lock (`flock(2)` on `.g5.lock`), a lock on each file that is written, which a
+//! lock file that was removed does not take away, and a lease (`fcntl(2)`, `F_SETLEASE`), which
+//! sees any process that has the file open. All of them are the inode's, so neither another name,
+//! nor another mount, nor another namespace hides a writer. An overlay does: its inodes are its
+//! own.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
@@ -24,7 +25,8 @@ const OVERLAY_MAGIC: u64 = 0x794c_7630;
 /// Who may read what is captured, besides the user who captures.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Access {
-    /// The group that directory, files and lock are given to; the process's own where there is none.
+    /// The group that directory, files and lock are given to; the process's own where there is
+    /// none.
     pub gid: Option<u32>,
 }
 
@@ -127,7 +129,8 @@ pub(super) fn open_plain(path: &Path, write: bool) -> io::Result<File> {
     Ok(file)
 }
 
-/// Opens a file of the ring that is going to be written anew. That nobody else has it open must be known.
+/// Opens a file of the ring that is going to be written anew. That nobody else has it open must be
+/// known.
 pub(super) fn open_only_ours(path: &Path) -> io::Result<File> {
     let file = open_regular(path)?;
     refuse_overlay(&file)?;
@@ -137,8 +140,8 @@ pub(super) fn open_only_ours(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Opens a file of the ring that is going to be finished. That nobody writes it must be known; whoever reads
-/// it goes on.
+/// Opens a file of the ring that is going to be finished. That nobody writes it must be known;
+/// whoever reads it goes on.
 pub(super) fn open_unwritten(path: &Path) -> io::Result<File> {
     let looked_at = open_plain(path, false)?;
     refuse_overlay(&looked_at)?;

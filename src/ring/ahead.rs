@@ -1,11 +1,11 @@
 //! Keeping the live file's pages ready ahead of the capturing thread.
 //!
-//! A page that was made writable does not stay so. The kernel writes dirty pages to disk when they are
-//! old (`vm.dirty_expire_centisecs`, 30 s) or many, and has the next store to each of them fault, so that
-//! it knows when the page is dirty again. A file that fills slowly would fault all the way, and such a
-//! fault may wait for the file system's journal. So while the file fills, the swapper makes ready again
-//! what comes next, as far as the pace of the packets asks for: pages that nobody needs soon are left
-//! clean, and are not written to disk for nothing.
+//! A page that was made writable does not stay so. The kernel writes dirty pages to disk when they
+//! are old (`vm.dirty_expire_centisecs`, 30 s) or many, and has the next store to each of them
+//! fault, so that it knows when the page is dirty again. A file that fills slowly would fault all
+//! the way, and such a fault may wait for the file system's journal. So while the file fills, the
+//! swapper makes ready again what comes next, as far as the pace of the packets asks for: pages
+//! that nobody needs soon are left clean, and are not written to disk for nothing.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -22,8 +22,8 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// What is to be made ready now that the capturing thread is at `position`; nothing if it has written
-    /// nothing since the last look.
+    /// What is to be made ready now that the capturing thread is at `position`; nothing if it has
+    /// written nothing since the last look.
     pub(super) fn range(&mut self, position: usize, capacity: usize) -> Option<Range<usize>> {
         let before = std::mem::replace(&mut self.position, position);
         // A position that went back is one in another file.

@@ -64,8 +64,8 @@ pub(super) struct Live {
     pub(super) committed: usize,
     /// A page could not be stored: nothing more goes to this file.
     pub(super) damaged: bool,
-    /// Of them, those of blocks and records that [`Figures`](super::Figures) does not count yet: a file
-    /// without a record is thrown away.
+    /// Of them, those of blocks and records that [`Figures`](super::Figures) does not count yet: a
+    /// file without a record is thrown away.
     pub(super) uncounted_bytes: u64,
     /// Time of the first record, microseconds since 1970; 0 is none.
     pub(super) first_us: u64,
@@ -97,8 +97,8 @@ impl Live {
     /// Bytes of the segment that records may still take.
     ///
     /// What is left in it always has room for a padding block. A record that ended just where the
-    /// segment does would, while it is written, overwrite the length at the end of the padding block that
-    /// readers still see.
+    /// segment does would, while it is written, overwrite the length at the end of the padding
+    /// block that readers still see.
     #[inline]
     pub(super) fn free_bytes(&self) -> usize {
         self.record_end
@@ -126,7 +126,8 @@ impl Live {
             if geometry.padding_blocks
                 && let Some(padding) = self.mapping.space(self.position..self.segment_end)
             {
-                // The file may be a recycled one: what it held is not to be handed on with this one.
+                // The file may be a recycled one: what it held is not to be handed on with this
+                // one.
                 block::clear(padding);
             }
             self.position = self.segment_end;
@@ -169,8 +170,8 @@ impl Live {
         if let Some(mut place) = self.mapping.space(start..start + HEAD_BYTES) {
             place.publish_head(head);
         }
-        // The commit's own stores may have been the ones that failed. What is readable all the same is counted
-        // when the file is finished.
+        // The commit's own stores may have been the ones that failed. What is readable all the same
+        // is counted when the file is finished.
         if self.mapping.replaced_pages() != 0 {
             (self.damaged, self.record_end) = (true, 0);
         }

@@ -9,10 +9,10 @@
 //! A file is divided into *segments* of fixed size; a record never crosses from one into the next.
 //! What a segment does not use (yet) is taken up by one padding block, whose length stands at its
 //! start and in the segment's last four bytes. Appending a batch therefore is: the records, behind
-//! the first eight bytes of the first one, where the old padding block still begins; the new padding block; its
-//! length at the segment's end; and last, in one store, the eight bytes held back. A reader sees
-//! the segment either before or after the batch. (Between the last two stores, two instructions
-//! apart, the lengths disagree: see `docs/FORMAT.md`.)
+//! the first eight bytes of the first one, where the old padding block still begins; the new
+//! padding block; its length at the segment's end; and last, in one store, the eight bytes held
+//! back. A reader sees the segment either before or after the batch. (Between the last two stores,
+//! two instructions apart, the lengths disagree: see `docs/FORMAT.md`.)
 
 mod access;
 mod ahead;
@@ -70,7 +70,8 @@ pub struct RingConfig {
     pub file_bytes: u64,
     /// Files that hold packets, the live one included; 0 for no limit. One more is being prepared.
     pub files: usize,
-    /// [`segment_bytes_for`] the longest record; the whole file where the format has no padding block.
+    /// [`segment_bytes_for`] the longest record; the whole file where the format has no padding
+    /// block.
     pub segment_bytes: usize,
     /// Whether unused space is taken up by padding blocks (pcapng), or zero (pcap).
     pub padding_blocks: bool,
@@ -137,8 +138,8 @@ pub enum NoSlot {
 }
 
 impl Ring {
-    /// Starts the swapper and waits for the first file. No file is touched that was there before, until
-    /// [`Ring::take_over`].
+    /// Starts the swapper and waits for the first file. No file is touched that was there before,
+    /// until [`Ring::take_over`].
     ///
     /// # Errors
     /// When no file can be had: the directory, its space, or the system says no.
@@ -160,8 +161,8 @@ impl Ring {
         })
     }
 
-    /// Says that all has succeeded that may fail when a capture starts: from now on what a killed run left
-    /// is finished, and files beyond the limit are removed. A first record says the same.
+    /// Says that all has succeeded that may fail when a capture starts: from now on what a killed
+    /// run left is finished, and files beyond the limit are removed. A first record says the same.
     pub fn take_over(&self) {
         self.swapper.take_over();
     }
@@ -185,8 +186,8 @@ impl Ring {
         }
     }
 
-    /// What is left of the segment, behind an earlier record of the file. `None` where there is none:
-    /// [`Ring::slot`] knows what to do.
+    /// What is left of the segment, behind an earlier record of the file. `None` where there is
+    /// none: [`Ring::slot`] knows what to do.
     #[inline]
     pub fn rest(&mut self) -> Option<Rest<'_>> {
         self.live.as_mut().filter(|live| live.first_us != 0)?.rest()
@@ -223,8 +224,8 @@ impl Ring {
                 }
                 self.figures.bytes += std::mem::take(&mut live.uncounted_bytes);
                 if !live.begun {
-                    // Only now may readers find it: before its first record, with the interface that
-                    // record names, it is no file that all of them take.
+                    // Only now may readers find it: before its first record, with the interface
+                    // that record names, it is no file that all of them take.
                     live.begun = true;
                     self.swapper.begun();
                 }
@@ -296,8 +297,8 @@ impl Ring {
         true
     }
 
-    /// Hands the live file to the swapper, though it is not full, and takes the next one if it is there. Returns
-    /// false if it is not: [`Ring::next_file`] waits for it.
+    /// Hands the live file to the swapper, though it is not full, and takes the next one if it is
+    /// there. Returns false if it is not: [`Ring::next_file`] waits for it.
     pub fn rotate(&mut self) -> bool {
         self.end_file();
         self.swapper

@@ -1,8 +1,8 @@
 //! What a ring's files are called.
 //!
 //! `g5-000042.live.pcapng` is being written, `g5-000042-20261121T080000Z.pcapng` is finished (the
-//! time is its first packet's), `.g5-000043.new.pcapng` is being prepared, `.g5-000043.next.pcapng` is
-//! prepared, `.g5.lock` is held by the running capture.
+//! time is its first packet's), `.g5-000043.new.pcapng` is being prepared, `.g5-000043.next.pcapng`
+//! is prepared, `.g5.lock` is held by the running capture.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -93,8 +93,8 @@ pub(super) fn finished(ring: &str, sequence: u64, first_us: u64, extension: &str
     format!("{ring}-{sequence:06}-{stamp}.{extension}")
 }
 
-/// Puts finished files of several rings in order, oldest first, by the time in their names. Those of
-/// one second stay as they are.
+/// Puts finished files of several rings in order, oldest first, by the time in their names. Those
+/// of one second stay as they are.
 pub fn sort_by_age(files: &mut [PathBuf]) {
     let stamp = |path: &PathBuf| {
         let stem = path.file_stem()?.to_str()?;

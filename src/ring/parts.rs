@@ -1,4 +1,5 @@
-//! A file's bytes, a part at a time: repair walks files that are larger than the memory it should take.
+//! A file's bytes, a part at a time: repair walks files that are larger than the memory it should
+//! take.
 
 use std::fs::File;
 use std::io;
@@ -38,8 +39,8 @@ impl Parts for &mut [u8] {
     }
 }
 
-/// The parts of a file. They are read and not mapped: what another process writes to a mapped file would
-/// change under the walk's feet.
+/// The parts of a file. They are read and not mapped: what another process writes to a mapped file
+/// would change under the walk's feet.
 #[derive(Debug)]
 pub(super) struct FileParts<'a> {
     file: &'a File,

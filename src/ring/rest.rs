@@ -2,8 +2,8 @@
 
 use crate::format::{Head, Space};
 
-/// How far ahead of a record memory is asked for: a ring is larger than any cache, so each store is the
-/// first for long to where it goes.
+/// How far ahead of a record memory is asked for: a ring is larger than any cache, so each store is
+/// the first for long to where it goes.
 const SOON_BYTES: usize = 4096;
 
 /// Space for records that follow one another: what is left of the segment.
@@ -39,7 +39,8 @@ impl<'a> Rest<'a> {
         }
     }
 
-    /// Space for a record of `len` bytes. `None` where there is no room for it. It is taken, and has to be written.
+    /// Space for a record of `len` bytes. `None` where there is no room for it. It is taken, and
+    /// has to be written.
     #[inline]
     pub fn slot(&mut self, len: usize) -> Option<RestSlot<'_, 'a>> {
         let record = self.free.take_first(len)?;
@@ -62,7 +63,8 @@ pub struct RestSlot<'s, 'a> {
 }
 
 impl RestSlot<'_, '_> {
-    /// The record's space. The first [`HEAD_BYTES`](crate::format::HEAD_BYTES) are not to be written.
+    /// The record's space. The first [`HEAD_BYTES`](crate::format::HEAD_BYTES) are not to be
+    /// written.
     #[inline]
     pub fn space(&mut self) -> Space<'_> {
         self.record.by_ref()

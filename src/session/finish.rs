@@ -123,8 +123,8 @@ impl Session {
         }
     }
 
-    /// Waits until no packet comes to the sources any more. Their files are ended later, which takes longer: what
-    /// the rule counts meanwhile is not theirs.
+    /// Waits until no packet comes to the sources any more. Their files are ended later, which
+    /// takes longer: what the rule counts meanwhile is not theirs.
     fn wait_detached(&self) {
         const LOOK: Duration = Duration::from_millis(1);
         for running in &self.running {

@@ -113,9 +113,9 @@ impl Session {
     /// Opens everything and starts capturing. What is there when it returns captures.
     ///
     /// Rings come first, so that no packet waits for a disk; then the groups; a rule to install
-    /// comes last, so that its counter counts nothing that no group was bound for. Only when nothing can
-    /// fail any more are files touched that were there before ([`Ring::take_over`]). `step` is told what
-    /// is done, before it is.
+    /// comes last, so that its counter counts nothing that no group was bound for. Only when
+    /// nothing can fail any more are files touched that were there before ([`Ring::take_over`]).
+    /// `step` is told what is done, before it is.
     ///
     /// # Errors
     /// [`SessionError`]; nothing is left behind then, and the rings are as they were.
@@ -251,7 +251,8 @@ impl Session {
         }
     }
 
-    /// A thread that captures once `gate` is opened. Where it is closed instead, the start has failed.
+    /// A thread that captures once `gate` is opened. Where it is closed instead, the start has
+    /// failed.
     fn spawn_capture<S, K>(
         &self,
         name: &str,
@@ -362,7 +363,8 @@ impl Session {
     }
 }
 
-/// A session that nobody finishes ends all the same: its threads detach, take what is left and end the files.
+/// A session that nobody finishes ends all the same: its threads detach, take what is left and end
+/// the files.
 impl Drop for Session {
     fn drop(&mut self) {
         self.control.stop();
@@ -372,8 +374,8 @@ impl Drop for Session {
     }
 }
 
-/// The name that rules know an interface by, of one that may be an alternative name: `iifname` compares with the
-/// former alone. One that is not there has the name that was given.
+/// The name that rules know an interface by, of one that may be an alternative name: `iifname`
+/// compares with the former alone. One that is not there has the name that was given.
 pub fn real_name(iface: &str) -> String {
     match links::by_name(iface) {
         Ok(Some(link)) => link.name,

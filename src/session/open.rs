@@ -14,8 +14,8 @@ pub(super) enum Opened {
     Queue(Queue),
 }
 
-/// The ring of each number; none of them with `--discard`. All of them have to fit the disk together. No file
-/// that is there already is touched.
+/// The ring of each number; none of them with `--discard`. All of them have to fit the disk
+/// together. No file that is there already is touched.
 pub(super) fn open_rings(
     settings: &Settings,
     notices: &Notices,

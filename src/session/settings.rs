@@ -355,7 +355,8 @@ impl Output {
     }
 }
 
-/// Files of a ring that are mapped at one time: the live one, the next, and one that is being finished.
+/// Files of a ring that are mapped at one time: the live one, the next, and one that is being
+/// finished.
 const FILES_MAPPED: u64 = 3;
 /// Bytes of addresses that files may take: half of them, so on a 32-bit machine 2 GiB.
 const ADDRESSES: u64 = usize::MAX as u64 / 2;

@@ -1,7 +1,8 @@
-//! The interfaces of the calling thread's network namespace, over rtnetlink: names, alternative names, bridges, drops.
+//! The interfaces of the calling thread's network namespace, over rtnetlink: names, alternative
+//! names, bridges, drops.
 //!
-//! `if_indextoname` opens a socket of a family that a sandbox may forbid (`RestrictAddressFamilies=AF_NETLINK`); netlink
-//! is there whenever packets are.
+//! `if_indextoname` opens a socket of a family that a sandbox may forbid
+//! (`RestrictAddressFamilies=AF_NETLINK`); netlink is there whenever packets are.
 
 use std::io;
 use std::time::Duration;
@@ -47,7 +48,8 @@ pub struct Link {
     pub name: String,
     /// The index of the bridge whose port it is.
     pub bridge: Option<u32>,
-    /// Packets that it, or the backlog behind it, dropped on the way in: what `/proc/net/dev` shows as drop and fifo.
+    /// Packets that it, or the backlog behind it, dropped on the way in: what `/proc/net/dev` shows
+    /// as drop and fifo.
     pub dropped: u64,
 }
 

@@ -48,8 +48,8 @@ pub enum Item<'a> {
 
 /// Goes through a batch.
 ///
-/// Not an [`Iterator`]: each packet is lent until the next one is asked for, because copying it would
-/// cost more than reading it. `while let Some(item) = batch.next()`.
+/// Not an [`Iterator`]: each packet is lent until the next one is asked for, because copying it
+/// would cost more than reading it. `while let Some(item) = batch.next()`.
 pub trait Walk {
     /// The packets that come next, for as long as they hit one template.
     type Hits<'h>: Hits
@@ -65,8 +65,8 @@ pub trait Walk {
         None
     }
 
-    /// The packets that come next, for as long as they hit this template. [`Walk::next`] goes on with the first
-    /// that was not passed. `None` where there is no such template.
+    /// The packets that come next, for as long as they hit this template. [`Walk::next`] goes on
+    /// with the first that was not passed. `None` where there is no such template.
     #[inline]
     fn hits(&mut self, _template: usize) -> Option<Self::Hits<'_>> {
         None
@@ -118,8 +118,8 @@ pub struct Count {
 
 /// Every packet that came to the source's place, by what became of it there.
 ///
-/// When the source is detached and read to its end: `detected` = those handed over here + `dropped` +
-/// `unreadable` + what was left out.
+/// When the source is detached and read to its end: `detected` = those handed over here + `dropped`
+/// + `unreadable` + what was left out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ledger {
     /// Packets that came to the hook.
@@ -164,8 +164,8 @@ pub trait Source {
     /// Counts the batch without looking into its packets.
     fn count(&self) -> Count;
 
-    /// Called when the batch has been recorded, for what is due then: the verdict, where there is one to
-    /// give.
+    /// Called when the batch has been recorded, for what is due then: the verdict, where there is
+    /// one to give.
     ///
     /// # Errors
     /// What the system says.
@@ -180,8 +180,8 @@ pub trait Source {
     /// What the system says.
     fn detach(&mut self) -> io::Result<()>;
 
-    /// What the kernel said against detaching, once nothing comes any more that it has sent before it said so. Packets
-    /// may come then until the source is dropped.
+    /// What the kernel said against detaching, once nothing comes any more that it has sent before
+    /// it said so. Packets may come then until the source is dropped.
     fn detach_refused(&mut self) -> Option<io::Error> {
         None
     }
@@ -192,8 +192,8 @@ pub trait Source {
     /// Datagrams that did not fit the receive buffer: none, if this program is right.
     fn truncated_datagrams(&self) -> u64;
 
-    /// What the source itself has counted of every packet, where it does: then what is lost is known to the
-    /// packet, also behind the last one that came.
+    /// What the source itself has counted of every packet, where it does: then what is lost is
+    /// known to the packet, also behind the last one that came.
     fn ledger(&self) -> Option<Ledger> {
         None
     }

@@ -11,8 +11,8 @@ const LARGE_PAGE_BYTES: usize = 2 << 20;
 /// A receive buffer in large pages, where the system has them to give.
 ///
 /// A batch fills dozens of small pages. A thread that has slept until it came finds none of their
-/// translations in the processor, and looks each up twice, in the kernel's copy and in the walk: that
-/// cost a fifth of the capturing thread's time (docs/ARCHITECTURE.md, "Large pages").
+/// translations in the processor, and looks each up twice, in the kernel's copy and in the walk:
+/// that cost a fifth of the capturing thread's time (docs/ARCHITECTURE.md, "Large pages").
 #[derive(Debug)]
 pub struct Buffer {
     map: MmapMut,

@@ -6,16 +6,16 @@
 //! the last resort: the handler puts an anonymous page where the store failed, so that the store
 //! goes on, and counts it for the file's owner, who gives the file up at the next commit.
 //!
-//! A SIGBUS that a process sent (`kill -BUS`) tells of no store, and does nothing: it must not take the guard
-//! away from the stores to come.
+//! A SIGBUS that a process sent (`kill -BUS`) tells of no store, and does nothing: it must not take
+//! the guard away from the stores to come.
 
 use std::io;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Mappings watched at one time: three a ring (live, ready, being finished), of 128 rings at the most
-/// ([`MAX_NUMBERS`](crate::nft::MAX_NUMBERS)), and then some. A table, because the handler may neither lock
-/// nor allocate.
+/// Mappings watched at one time: three a ring (live, ready, being finished), of 128 rings at the
+/// most ([`MAX_NUMBERS`](crate::nft::MAX_NUMBERS)), and then some. A table, because the handler
+/// may neither lock nor allocate.
 const SLOTS: usize = 512;
 /// Bytes of a page, once the handler is installed.
 static PAGE_BYTES: AtomicUsize = AtomicUsize::new(4096);
@@ -122,8 +122,8 @@ extern "C" fn on_bus(_signal: i32, info: *mut libc::siginfo_t, _context: *mut li
     if let Some(slot) = watched(address).filter(|_| replaceable) {
         let page_bytes = PAGE_BYTES.load(Ordering::Relaxed);
         let page = address & !(page_bytes - 1);
-        // SAFETY: [page, page + page_bytes) lies in a mapping that a live `Watch` vouches for, which
-        // only its owner writes to, and nothing refers to it; zeroed memory in its place
+        // SAFETY: [page, page + page_bytes) lies in a mapping that a live `Watch` vouches for,
+        // which only its owner writes to, and nothing refers to it; zeroed memory in its place
         // stays mapped, readable and writable.
         let mapped = unsafe {
             libc::mmap(

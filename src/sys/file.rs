@@ -16,8 +16,8 @@ pub fn is_open_only_here(file: &File) -> bool {
         && set_lease(file, libc::F_UNLCK).is_ok()
 }
 
-/// True if nobody has `file` open for writing, as far as the kernel can tell; `file` itself must be open for
-/// reading only. Readers are no hindrance.
+/// True if nobody has `file` open for writing, as far as the kernel can tell; `file` itself must be
+/// open for reading only. Readers are no hindrance.
 pub fn is_written_by_nobody(file: &File) -> bool {
     set_lease_signal(file).is_ok()
         && set_lease(file, libc::F_RDLCK).is_ok()
@@ -25,8 +25,8 @@ pub fn is_written_by_nobody(file: &File) -> bool {
 }
 
 /// Takes a read lease on a file that is open for reading, until the file is closed: whoever opens
-/// it for writing waits so long, up to `fs.lease-break-time` seconds. So a file server keeps files of
-/// its clients, and so tests keep the ring's swapper from one.
+/// it for writing waits so long, up to `fs.lease-break-time` seconds. So a file server keeps files
+/// of its clients, and so tests keep the ring's swapper from one.
 ///
 /// # Errors
 /// `EAGAIN` if somebody has it open for writing, and whatever else the file system answers.

@@ -1,4 +1,5 @@
-//! Groups of users by name, as `getgrnam_r(3)` finds them: in files, and wherever else the host has them.
+//! Groups of users by name, as `getgrnam_r(3)` finds them: in files, and wherever else the host has
+//! them.
 
 use std::ffi::CString;
 use std::io;
@@ -15,8 +16,8 @@ pub fn gid_of(name: &str) -> io::Result<Option<u32>> {
         // SAFETY: an all-zero `group` is a valid one: null pointers and a number.
         let mut group: libc::group = unsafe { std::mem::zeroed() };
         let mut found: *mut libc::group = std::ptr::null_mut();
-        // SAFETY: the name ends in NUL; `group`, `buffer` (over the length given) and `found` are writable
-        // for the length of the call.
+        // SAFETY: the name ends in NUL; `group`, `buffer` (over the length given) and `found` are
+        // writable for the length of the call.
         let error = unsafe {
             libc::getgrnam_r(
                 name.as_ptr(),

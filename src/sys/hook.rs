@@ -66,8 +66,8 @@ impl Attributes {
 /// # Safety
 /// The addresses among the attributes must be of what the command reads or writes there.
 unsafe fn call(command: libc::c_int, attributes: &mut Attributes) -> io::Result<libc::c_int> {
-    // SAFETY: the attributes are readable and writable over the length given; for the rest the caller
-    // vouches.
+    // SAFETY: the attributes are readable and writable over the length given; for the rest the
+    // caller vouches.
     let answer = unsafe {
         libc::syscall(
             libc::SYS_bpf,
@@ -163,9 +163,9 @@ fn load_with_log(name: &str, instructions: &[u64], log: &mut [u8]) -> io::Result
         load = load.address(8, log.as_mut_ptr());
     }
     load.0[EXPECTED_ATTACH_TYPE] = ATTACH_NETFILTER;
-    // SAFETY: the addresses are of `count` instructions, of a string that ends in NUL, and of a buffer
-    // that is writable over the length given, all alive; the command opens a program, which keeps its
-    // maps.
+    // SAFETY: the addresses are of `count` instructions, of a string that ends in NUL, and of a
+    // buffer that is writable over the length given, all alive; the command opens a program, which
+    // keeps its maps.
     unsafe { open(PROGRAM_LOAD, load) }
 }
 
@@ -201,8 +201,8 @@ pub fn test_run(program: BorrowedFd<'_>, packet: &[u8], repeat: u32) -> io::Resu
     let len = u32::try_from(packet.len()).unwrap_or(u32::MAX);
     let mut run = Attributes::new(&[word(program), 0, len, 0]).address(4, packet.as_ptr());
     run.0[8] = repeat;
-    // SAFETY: the address is of the packet, readable over the length given; nothing is written but the
-    // attributes.
+    // SAFETY: the address is of the packet, readable over the length given; nothing is written but
+    // the attributes.
     unsafe { call(PROGRAM_TEST_RUN, &mut run)? };
     Ok(TestRun {
         verdict: run.0[1],
@@ -235,8 +235,8 @@ pub fn program_exists(id: u32) -> io::Result<bool> {
 /// Waits until no processor runs what was detached before.
 pub fn wait_for_programs() {
     const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
-    // SAFETY: `membarrier` takes numbers only. This command waits for an RCU grace period: hooks run
-    // within RCU's read side.
+    // SAFETY: `membarrier` takes numbers only. This command waits for an RCU grace period: hooks
+    // run within RCU's read side.
     let answer = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
     if answer != 0 {
         // Refused on a host with `nohz_full` processors. A program takes microseconds.
@@ -246,8 +246,8 @@ pub fn wait_for_programs() {
 
 /// The mapped memory of an array map, which the program writes to meanwhile.
 ///
-/// Words are reached as atomics. Bytes are lent as slices under the agreement of the ring: the program
-/// does not write to what it has published until it is told that it may.
+/// Words are reached as atomics. Bytes are lent as slices under the agreement of the ring: the
+/// program does not write to what it has published until it is told that it may.
 #[derive(Debug)]
 pub struct SharedMap(MmapRaw);
 
@@ -281,8 +281,9 @@ impl SharedMap {
             return None;
         }
         let place = self.0.as_mut_ptr().wrapping_add(at).cast::<u64>();
-        // SAFETY: the place was checked to lie within the mapping, which `self` keeps alive, and to be
-        // aligned (a mapping is aligned to pages). Whoever else writes there, writes whole words.
+        // SAFETY: the place was checked to lie within the mapping, which `self` keeps alive, and to
+        // be aligned (a mapping is aligned to pages). Whoever else writes there, writes whole
+        // words.
         Some(unsafe { AtomicU64::from_ptr(place) })
     }
 
@@ -305,9 +306,9 @@ impl SharedMap {
             return None;
         }
         let start = self.0.as_mut_ptr().wrapping_add(at);
-        // SAFETY: the range was checked to lie within the mapping, which `self` keeps alive. The caller
-        // asks for what the program has published and not yet been given back: the program's own check
-        // of the tail keeps it from writing there.
+        // SAFETY: the range was checked to lie within the mapping, which `self` keeps alive. The
+        // caller asks for what the program has published and not yet been given back: the program's
+        // own check of the tail keeps it from writing there.
         Some(unsafe { slice::from_raw_parts(start, len) })
     }
 

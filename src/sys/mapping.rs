@@ -21,8 +21,8 @@ pub struct Mapping {
     pages: Pages,
 }
 
-/// The pages of a mapping, for a thread that makes them ready and does not touch what is in them. They stay
-/// mapped until this is dropped as well.
+/// The pages of a mapping, for a thread that makes them ready and does not touch what is in them.
+/// They stay mapped until this is dropped as well.
 #[derive(Debug, Clone)]
 pub struct Pages(Arc<MmapRaw>);
 
@@ -65,11 +65,12 @@ impl Mapping {
         if range.end > raw.len() {
             return None;
         }
-        // SAFETY: the range lies in one mapping, readable and writable, which lives as long as `pages` does. Only
-        // spaces of the one `Mapping` write to it, which is borrowed for writing; `Pages` gives no
-        // access, and there is no reference to a mapped byte. Other processes may read the file and are
-        // given no means to write to it; should they, nothing here loads what they stored. A file cut under the
-        // mapping raises SIGBUS, which `Watch` turns into a counted loss.
+        // SAFETY: the range lies in one mapping, readable and writable, which lives as long as
+        // `pages` does. Only spaces of the one `Mapping` write to it, which is borrowed for
+        // writing; `Pages` gives no access, and there is no reference to a mapped byte. Other
+        // processes may read the file and are given no means to write to it; should they, nothing
+        // here loads what they stored. A file cut under the mapping raises SIGBUS, which `Watch`
+        // turns into a counted loss.
         Some(unsafe { Space::new(raw.as_mut_ptr().wrapping_add(range.start), len) })
     }
 

@@ -65,7 +65,8 @@ pub fn set_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<us
 /// # Errors
 /// What `setsockopt(2)` answers.
 pub fn set_receive_timeout(socket: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
-    // How wide the fields are depends on the machine. What is too long for one is for ever, which 0 means.
+    // How wide the fields are depends on the machine. What is too long for one is for ever, which 0
+    // means.
     let micros = u64::from(timeout.subsec_micros());
     let value = libc::timeval {
         tv_sec: timeout.as_secs().try_into().unwrap_or_default(),
@@ -84,8 +85,8 @@ pub fn set_no_enobufs(socket: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// Has the kernel stamp packets as they arrive, as long as the socket is open: without somebody who
-/// asks, those that come in without a time stamp keep none. (On a netlink socket `SO_TIMESTAMP` does
-/// nothing else.)
+/// asks, those that come in without a time stamp keep none. (On a netlink socket `SO_TIMESTAMP`
+/// does nothing else.)
 ///
 /// # Errors
 /// What `setsockopt(2)` answers.

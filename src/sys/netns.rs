@@ -42,7 +42,8 @@ pub fn enter_network_before_exec(command: &mut Command, namespace: OwnedFd) {
         check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) })
     };
     // SAFETY: the closure runs between `fork` and `exec`, where only async-signal-safe work is
-    // allowed: `setns` is a bare system call, and neither it nor `last_os_error` allocates or locks.
+    // allowed: `setns` is a bare system call, and neither it nor `last_os_error` allocates or
+    // locks.
     unsafe { command.pre_exec(enter) };
 }
 

@@ -1,9 +1,10 @@
 //! Space that records are written to: a part of a mapped file, or a slice.
 //!
-//! A mapped file is memory that other processes read while it is written, and could even write, whatever
-//! we forbid them. So no reference to it exists, which would promise the compiler that nobody else changes
-//! it: a [`Space`] is an address and a length, its bytes are stored and never loaded. What readers have to
-//! see in order is stored last, in one store ([`Space::publish_head`], [`Space::publish_tail`]).
+//! A mapped file is memory that other processes read while it is written, and could even write,
+//! whatever we forbid them. So no reference to it exists, which would promise the compiler that
+//! nobody else changes it: a [`Space`] is an address and a length, its bytes are stored and never
+//! loaded. What readers have to see in order is stored last, in one store ([`Space::publish_head`],
+//! [`Space::publish_tail`]).
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -56,8 +57,8 @@ impl<'a> Space<'a> {
     /// The bytes from `start` on.
     ///
     /// # Safety
-    /// They must be mapped and writable for as long as `'a`, and nothing else in this process may write to
-    /// them, or have a reference to them, meanwhile.
+    /// They must be mapped and writable for as long as `'a`, and nothing else in this process may
+    /// write to them, or have a reference to them, meanwhile.
     #[inline]
     pub(super) unsafe fn new(start: *mut u8, len: usize) -> Space<'a> {
         Space {
@@ -148,25 +149,28 @@ impl<'a> Space<'a> {
     #[inline]
     pub fn put(self, bytes: &[u8]) {
         assert_eq!(bytes.len(), self.len, "as many bytes as there is space for");
-        // SAFETY: the space is writable over its length, as `new` or the slice that it came from vouches;
-        // `bytes` is readable over the same, and cannot overlap it: nothing else refers to the space.
+        // SAFETY: the space is writable over its length, as `new` or the slice that it came from
+        // vouches; `bytes` is readable over the same, and cannot overlap it: nothing else refers to
+        // the space.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start, self.len) }
     }
 
     /// Makes all of it zero.
     pub fn zero(self) {
-        // SAFETY: the space is writable over its length, as `new` or the slice that it came from vouches.
+        // SAFETY: the space is writable over its length, as `new` or the slice that it came from
+        // vouches.
         unsafe { std::ptr::write_bytes(self.start, 0, self.len) }
     }
 
-    /// Asks the processor to have 128 bytes at hand soon, `ahead` bytes behind the start, be they part of the
-    /// space or not.
+    /// Asks the processor to have 128 bytes at hand soon, `ahead` bytes behind the start, be they
+    /// part of the space or not.
     #[inline]
     pub fn prefetch(&self, ahead: usize) {
         prefetch_at(self.start.wrapping_add(ahead));
     }
 
-    /// Stores the first eight bytes after all stores before, in one store. Where there are less, nothing.
+    /// Stores the first eight bytes after all stores before, in one store. Where there are less,
+    /// nothing.
     #[inline]
     pub fn publish_head(&mut self, head: [u8; 8]) {
         let Some(Chunk { start, .. }) = self.first_chunk::<8>() else {
@@ -175,15 +179,16 @@ impl<'a> Space<'a> {
         let place = start.cast::<u64>();
         let head = u64::from_ne_bytes(head);
         if place.is_aligned() {
-            // SAFETY: eight bytes that are writable and aligned; nothing in this process loads or stores
-            // them meanwhile.
+            // SAFETY: eight bytes that are writable and aligned; nothing in this process loads or
+            // stores them meanwhile.
             unsafe { AtomicU64::from_ptr(place) }.store(head, Ordering::Release);
         } else {
             publish_unaligned(start.cast(), Unaligned(head));
         }
     }
 
-    /// Stores the last four bytes after all stores before, in one store. Where there are less, nothing.
+    /// Stores the last four bytes after all stores before, in one store. Where there are less,
+    /// nothing.
     #[inline]
     pub fn publish_tail(&mut self, tail: [u8; 4]) {
         let Some(Chunk { start, .. }) = self.last_chunk::<4>() else {
@@ -192,8 +197,8 @@ impl<'a> Space<'a> {
         let place = start.cast::<u32>();
         let tail = u32::from_ne_bytes(tail);
         if place.is_aligned() {
-            // SAFETY: four bytes that are writable and aligned; nothing in this process loads or stores them
-            // meanwhile.
+            // SAFETY: four bytes that are writable and aligned; nothing in this process loads or
+            // stores them meanwhile.
             unsafe { AtomicU32::from_ptr(place) }.store(tail, Ordering::Release);
         } else {
             publish_unaligned(start.cast(), Unaligned(tail));
@@ -201,15 +206,15 @@ impl<'a> Space<'a> {
     }
 }
 
-/// No atomic type is for addresses that are not aligned. A volatile store is one instruction where the
-/// processor has such a one, and the fence keeps what was stored before in front of it.
+/// No atomic type is for addresses that are not aligned. A volatile store is one instruction where
+/// the processor has such a one, and the fence keeps what was stored before in front of it.
 ///
 /// The place has to be writable; this is why it is private.
 #[inline]
 fn publish_unaligned<T>(place: *mut Unaligned<T>, value: Unaligned<T>) {
     fence(Ordering::Release);
-    // SAFETY: callers hand in the start of a chunk as long as `T`; the type is packed, so any address is
-    // aligned for it.
+    // SAFETY: callers hand in the start of a chunk as long as `T`; the type is packed, so any
+    // address is aligned for it.
     unsafe { place.write_volatile(value) }
 }
 
@@ -225,8 +230,8 @@ impl<const N: usize> Chunk<'_, N> {
     pub fn put_at<const AT: usize, const M: usize>(&mut self, bytes: [u8; M]) {
         const { assert!(AT + M <= N, "inside the chunk") };
         let place = self.start.wrapping_add(AT).cast::<[u8; M]>();
-        // SAFETY: the chunk is writable over `N` bytes, as the space vouches that it came from, and this is
-        // inside of it; bytes are always aligned.
+        // SAFETY: the chunk is writable over `N` bytes, as the space vouches that it came from, and
+        // this is inside of it; bytes are always aligned.
         unsafe { place.write(bytes) }
     }
 }

@@ -79,8 +79,9 @@ pub fn read_all(paths: &[PathBuf]) -> Contents {
     all
 }
 
-/// Reads every byte of a file, pcapng or pcap. Nothing unknown is passed over but our padding blocks, no
-/// block may cross a segment, no packet may name an interface that was not declared before.
+/// Reads every byte of a file, pcapng or pcap. Nothing unknown is passed over but our padding
+/// blocks, no block may cross a segment, no packet may name an interface that was not declared
+/// before.
 pub fn parse(bytes: &[u8]) -> Result<Contents, String> {
     match bytes.first_chunk::<4>() {
         Some([0xd4, 0xc3, 0xb2, 0xa1]) => parse_classic(bytes),

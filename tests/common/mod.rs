@@ -27,11 +27,13 @@ pub const LWNFLOG: &str = env!("CARGO_BIN_EXE_lwnflog");
 /// Longer than anything takes on the slowest machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A copy of the program in `dir`: the user `nobody` may have no way into the directory of the build.
+/// A copy of the program in `dir`: the user `nobody` may have no way into the directory of the
+/// build.
 pub fn copy_for_anybody(dir: &Path) -> PathBuf {
     let copy = dir.join("lwnflog");
-    // `cp`, not `fs::copy`: a test beside this one that starts a program meanwhile would inherit the
-    // copy's descriptor, and a file that is open for writing cannot be started ("Text file busy").
+    // `cp`, not `fs::copy`: a test beside this one that starts a program meanwhile would inherit
+    // the copy's descriptor, and a file that is open for writing cannot be started ("Text file
+    // busy").
     run(Command::new("cp").arg(LWNFLOG).arg(&copy), "");
     copy
 }
@@ -290,7 +292,8 @@ pub fn dropped(figures: &Value) -> u64 {
         .sum()
 }
 
-/// Sends a datagram to somebody's netlink socket to Netfilter, in the calling thread's network namespace.
+/// Sends a datagram to somebody's netlink socket to Netfilter, in the calling thread's network
+/// namespace.
 pub fn send_netlink(port: u32, datagram: &[u8]) {
     use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
     use rustix::net::{AddressFamily, SendFlags, SocketType, sendto, socket};

@@ -1,8 +1,9 @@
-//! What the fuzz targets share: how the fuzzer's bytes become datagrams, and the inputs it begins with.
+//! What the fuzz targets share: how the fuzzer's bytes become datagrams, and the inputs it begins
+//! with.
 //!
-//! The first byte of an input says how the rest is to be taken: even, as it stands; odd, as a recipe
-//! ([`bodies`]). Bytes as they stand reach what is wrong with lengths; a recipe has all lengths right,
-//! and reaches what comes behind.
+//! The first byte of an input says how the rest is to be taken: even, as it stands; odd, as a
+//! recipe ([`bodies`]). Bytes as they stand reach what is wrong with lengths; a recipe has all
+//! lengths right, and reaches what comes behind.
 #![allow(dead_code, reason = "each target uses its part")]
 #![allow(missing_docs, unreachable_pub, reason = "tests")]
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
@@ -31,8 +32,8 @@ macro_rules! target {
 }
 pub(crate) use target;
 
-/// Tells how to fuzz, and checks the seeds: whole, and at up to [`PLACES_MAX`] places each cut off, or
-/// with another byte there.
+/// Tells how to fuzz, and checks the seeds: whole, and at up to [`PLACES_MAX`] places each cut off,
+/// or with another byte there.
 #[cfg(not(fuzzing))]
 pub fn check_seeds(seeds: &[Vec<u8>], check: fn(&[u8])) {
     const PLACES_MAX: usize = 500;

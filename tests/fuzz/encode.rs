@@ -1,5 +1,5 @@
-//! Fuzz target: what a datagram's packets are encoded to, `pcap-parser` reads back, every field of every
-//! record, whatever the link type, the snap length and what stood in the file before.
+//! Fuzz target: what a datagram's packets are encoded to, `pcap-parser` reads back, every field of
+//! every record, whatever the link type, the snap length and what stood in the file before.
 #![cfg_attr(fuzzing, no_main)]
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 

@@ -1,5 +1,5 @@
-//! Fuzz target: the walk over a queue's datagrams finds what a reading by offsets finds, which shares
-//! nothing with it; and the id that verdicts go by is the packet's.
+//! Fuzz target: the walk over a queue's datagrams finds what a reading by offsets finds, which
+//! shares nothing with it; and the id that verdicts go by is the packet's.
 #![cfg_attr(fuzzing, no_main)]
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 

@@ -1,5 +1,6 @@
-//! Fuzz target: repair of any bytes keeps every record that stood whole in its segment, where and as it
-//! was, finds no other, never makes the file longer, and leaves nothing to do for a second repair.
+//! Fuzz target: repair of any bytes keeps every record that stood whole in its segment, where and
+//! as it was, finds no other, never makes the file longer, and leaves nothing to do for a second
+//! repair.
 #![cfg_attr(fuzzing, no_main)]
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
@@ -142,7 +143,8 @@ fn whole_block(bytes: &[u8], first: bool) -> Option<usize> {
     fits.then_some(len)
 }
 
-/// Whether a block's options are inside it, those of `lengths` (code, bytes) as long as they have to be.
+/// Whether a block's options are inside it, those of `lengths` (code, bytes) as long as they have
+/// to be.
 fn options_fit(options: &[u8], lengths: &[(u16, usize)]) -> bool {
     let half = |at: usize| u16::from_le_bytes([options[at], options[at + 1]]);
     let mut at = 0;
@@ -168,7 +170,8 @@ fn segment_note(file: &[u8]) -> usize {
     note[..digits].parse().unwrap()
 }
 
-/// Of a classic file nothing is changed but the length: what libpcap reads stays, but for zeros at the end.
+/// Of a classic file nothing is changed but the length: what libpcap reads stays, but for zeros at
+/// the end.
 fn check_classic(before: &[u8], after: &[u8], repaired: &Repaired) {
     assert!(before.starts_with(after));
     let mut at = 24;
@@ -195,8 +198,8 @@ fn check_classic(before: &[u8], after: &[u8], repaired: &Repaired) {
     assert_eq!(after.len(), at.min(before.len()));
 }
 
-/// The file that an input stands for: its first byte says whether the rest stands as it is, or behind
-/// the header of a classic file, or is a recipe of blocks.
+/// The file that an input stands for: its first byte says whether the rest stands as it is, or
+/// behind the header of a classic file, or is a recipe of blocks.
 fn file(input: &[u8]) -> Vec<u8> {
     let Some((how, rest)) = input.split_first() else {
         return Vec::new();

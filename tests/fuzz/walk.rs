@@ -1,5 +1,5 @@
-//! Fuzz target: a group's fast walk, by the messages' templates, finds what the plain one finds, each slice
-//! inside the datagram; and counting counts as many.
+//! Fuzz target: a group's fast walk, by the messages' templates, finds what the plain one finds,
+//! each slice inside the datagram; and counting counts as many.
 #![cfg_attr(fuzzing, no_main)]
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 

@@ -1,5 +1,5 @@
-//! A disk that can be made to hang, and to go on: an ext4 file system in a loop interface, frozen by
-//! `fsfreeze`.
+//! A disk that can be made to hang, and to go on: an ext4 file system in a loop interface, frozen
+//! by `fsfreeze`.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

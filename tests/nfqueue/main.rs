@@ -1,5 +1,5 @@
-//! NFQUEUE in a real kernel, with real traffic between two network namespaces: what is recorded, what
-//! passes, and that a host goes on whatever becomes of its capturer.
+//! NFQUEUE in a real kernel, with real traffic between two network namespaces: what is recorded,
+//! what passes, and that a host goes on whatever becomes of its capturer.
 //!
 //! Nothing depends on speed, nothing is skipped: what cannot run fails and says what it lacks.
 

@@ -29,7 +29,8 @@ pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
-/// A sender, a receiver whose rule hands packets to queues, and behind the rule a counter of what passes.
+/// A sender, a receiver whose rule hands packets to queues, and behind the rule a counter of what
+/// passes.
 pub(crate) struct Scene {
     pub(crate) lab: Lab,
     pub(crate) dir: TempDir,

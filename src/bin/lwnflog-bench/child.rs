@@ -1,4 +1,5 @@
-//! A capture tool as a child process: started inside a namespace, watched, stopped, never left behind.
+//! A capture tool as a child process: started inside a namespace, watched, stopped, never left
+//! behind.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -9,8 +9,8 @@ use crate::readers::ring::Options;
 
 /// Compares lwnflog with other capture tools, as chapter 4 of the thesis did.
 ///
-/// Everything happens in network namespaces of its own; without root, in a user namespace. Without a
-/// command the comparison runs.
+/// Everything happens in network namespaces of its own; without root, in a user namespace. Without
+/// a command the comparison runs.
 #[derive(Debug, Parser)]
 #[command(
     name = "lwnflog-bench",
@@ -87,13 +87,13 @@ pub(crate) struct Latency {
     /// Rounds; in each, every set-up has its turn
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub(crate) rounds: u64,
-    /// Send so many other packets a second meanwhile, of 64 bytes, to the router itself: they are captured
-    /// as the probes are, and dropped behind that
+    /// Send so many other packets a second meanwhile, of 64 bytes, to the router itself: they are
+    /// captured as the probes are, and dropped behind that
     #[arg(long, value_name = "PPS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) load: Option<u64>,
-    /// Bind probe and echo to the first processor and the tool to the others, instead of leaving all three
-    /// to the scheduler: then a queue always costs
-    /// a wake-up of another processor, there and back
+    /// Bind probe and echo to the first processor and the tool to the others, instead of leaving
+    /// all three to the scheduler: then a queue always costs a wake-up of another processor, there
+    /// and back
     #[arg(long)]
     pub(crate) apart: bool,
     /// Write all figures as JSON (`-`: standard output)
@@ -137,12 +137,14 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 64)]
         frame_len: usize,
     },
-    /// Measure how much later a forwarded packet arrives: no capture, a group, a queue, tcpdump's queue
+    /// Measure how much later a forwarded packet arrives: no capture, a group, a queue, tcpdump's
+    /// queue
     ///
-    /// Three namespaces: a probe sends a datagram of 64 bytes through a router to an echo, and waits for it
-    /// to come back through the router. The time of this round trip is measured, on one clock. In the
-    /// router a rule of the prerouting hook hands packets from the sender to the tool: each probe is
-    /// captured once, on its way there. Wake-ups of the probe and of the echo are part of every figure.
+    /// Three namespaces: a probe sends a datagram of 64 bytes through a router to an echo, and
+    /// waits for it to come back through the router. The time of this round trip is measured, on
+    /// one clock. In the router a rule of the prerouting hook hands packets from the sender to the
+    /// tool: each probe is captured once, on its way there. Wake-ups of the probe and of the echo
+    /// are part of every figure.
     Latency(Latency),
     /// Break the cost of a packet down by stage
     Profile {

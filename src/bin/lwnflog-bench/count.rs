@@ -86,7 +86,8 @@ impl Counter {
     }
 }
 
-/// Reads a file once for several counters; the last one gets the reader's complaint, if there is one.
+/// Reads a file once for several counters; the last one gets the reader's complaint, if there is
+/// one.
 pub(crate) fn read(path: &Path, counters: &mut [Counter]) {
     let result = read_trace(path, |record| {
         let marker = marker_of(record);

@@ -217,8 +217,8 @@ fn turn(
                     child.said().tail()
                 )
             })?;
-            // With a load packets may pass a full queue. Without one, the way that was measured is not
-            // the one of captured packets.
+            // With a load packets may pass a full queue. Without one, the way that was measured is
+            // not the one of captured packets.
             if options.load.is_none() && captured + times.lost < sent {
                 bail!("it captured {captured} of {sent} packets");
             }

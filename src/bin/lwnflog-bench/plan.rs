@@ -25,7 +25,8 @@ struct Extent {
     packets: fn(usize) -> u64,
     /// How long sending should take at most.
     seconds: f64,
-    /// Size of the files of every tool's ring: the thesis's, or small ones, which are gone round soon.
+    /// Size of the files of every tool's ring: the thesis's, or small ones, which are gone round
+    /// soon.
     megabytes_per_file: u64,
     is_full: bool,
 }

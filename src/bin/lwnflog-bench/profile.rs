@@ -1,4 +1,5 @@
-//! What a packet's journey costs, stage by stage, as differences between runs that add one stage each.
+//! What a packet's journey costs, stage by stage, as differences between runs that add one stage
+//! each.
 
 use crate::say::{self, say, tell};
 use std::path::PathBuf;

@@ -1,7 +1,8 @@
 //! The nftables tables of the receiving namespace, and their counters.
 //!
-//! Every table drops what it has counted and logged, as on the thesis's passive capture host: the stack
-//! above costs the same nothing in every row. The latency test's do not: its packets are to arrive.
+//! Every table drops what it has counted and logged, as on the thesis's passive capture host: the
+//! stack above costs the same nothing in every row. The latency test's do not: its packets are to
+//! arrive.
 
 use std::io::Write;
 use std::net::Ipv4Addr;

@@ -153,7 +153,7 @@ impl Bench {
             touch_memory(job.file_bytes(SHORT_WARM_UP));
         }
         let warm_up = self.warm_up(&lab, tool, site, ring, &sender_cores)?;
-        let settle = || -> Result<()> {
+        let wait_settled = || -> Result<()> {
             self.interrupt.sleep(tool.delay())?;
             child
                 .as_ref()
@@ -170,7 +170,7 @@ impl Bench {
         let machine_before = Machine::now()?;
         let stream = self.streams(job.senders);
         let sent = self.send(&lab, job, job.packets, stream, &sender_cores)?;
-        settle()?;
+        wait_settled()?;
         let busy = Machine::now()?.busy_since(&machine_before);
         let tool_use = pid
             .map(ToolTime::of)

@@ -1,5 +1,5 @@
-//! pcapng's blocks (draft-ietf-opsawg-pcapng, section 3.1): their types, how long they are, how one is put
-//! together, and the padding block, for space without records.
+//! pcapng's blocks (draft-ietf-opsawg-pcapng, section 3.1): their types, how long they are, how one
+//! is put together, and the padding block, for space without records.
 
 use crate::format::{HEAD_BYTES, Head, Space};
 

@@ -1,4 +1,5 @@
-//! What of a packet pcapng has no field for: its mark and its rule's prefix, as the packet's comment.
+//! What of a packet pcapng has no field for: its mark and its rule's prefix, as the packet's
+//! comment.
 
 use super::block::{option, pad4};
 use crate::packet::Packet;

@@ -21,7 +21,8 @@ pub struct Interface {
     pub last_us: u64,
 }
 
-/// Places that are found by an index's low bits: a host with more interfaces looks some of them up the long way.
+/// Places that are found by an index's low bits: a host with more interfaces looks some of them up
+/// the long way.
 const SLOTS: usize = 1024;
 /// Names that are remembered from file to file. A host that has had more interfaces asks again.
 const NAMES_MAX: usize = 4096;
@@ -48,8 +49,8 @@ pub struct Interfaces {
 }
 
 impl Interfaces {
-    /// An empty table. `name_of` looks up an interface's name; it is called when one is first met, and again
-    /// after [`Interfaces::check_names`].
+    /// An empty table. `name_of` looks up an interface's name; it is called when one is first met,
+    /// and again after [`Interfaces::check_names`].
     pub fn new(name_of: fn(u32) -> Option<String>) -> Self {
         Interfaces {
             table: Vec::new(),
@@ -126,8 +127,8 @@ impl Interfaces {
         }
     }
 
-    /// Takes note that interfaces have changed: one whose index has another name now is met anew. One that has gone
-    /// keeps its name, for what is still to come of it.
+    /// Takes note that interfaces have changed: one whose index has another name now is met anew.
+    /// One that has gone keeps its name, for what is still to come of it.
     pub fn check_names(&mut self) {
         let name_of = self.name_of;
         let mut renamed = Vec::new();
@@ -153,8 +154,9 @@ impl Interfaces {
         }
     }
 
-    /// Counts recorded packets of the interface at `place`, the last one of this time, and what was lost
-    /// before them. Not always in order: packets of several templates are counted template by template.
+    /// Counts recorded packets of the interface at `place`, the last one of this time, and what was
+    /// lost before them. Not always in order: packets of several templates are counted template by
+    /// template.
     #[inline]
     pub fn count(&mut self, place: usize, packets: u64, stamp_us: u64, lost_before: u64) {
         if let Some(interface) = self.table.get_mut(place) {

@@ -53,7 +53,8 @@ impl PcapNg {
     }
 
     /// Notes in each file which boot of the machine it is written in
-    /// ([`boot_id`](crate::ring::recovery::boot_id)), so that repair knows whether pages of it may be missing.
+    /// ([`boot_id`](crate::ring::recovery::boot_id)), so that repair knows whether pages of it may
+    /// be missing.
     pub fn with_boot_id(mut self, boot_id: Option<String>) -> Self {
         self.boot_id = boot_id;
         self

@@ -1,7 +1,7 @@
 //! Blocks read back: borrowed, every length checked before it is believed.
 //!
-//! A live file's segments are read as a finished one's: at every moment each is a run of whole blocks
-//! (`docs/FORMAT.md`). What is damaged ends the run.
+//! A live file's segments are read as a finished one's: at every moment each is a run of whole
+//! blocks (`docs/FORMAT.md`). What is damaged ends the run.
 
 use std::str::{self, FromStr};
 
@@ -40,8 +40,8 @@ impl<'a> Block<'a> {
         u32_at(self.bytes, 0).unwrap_or(0)
     }
 
-    /// Whether every field and option is inside the block: a page that was lost leaves heads without their bodies.
-    /// False, too, of a block of a type that lwnflog does not write.
+    /// Whether every field and option is inside the block: a page that was lost leaves heads
+    /// without their bodies. False, too, of a block of a type that lwnflog does not write.
     pub fn fields_fit(&self) -> bool {
         self.fields_fit_here().unwrap_or(false)
     }
@@ -91,7 +91,8 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Of a packet: its time in the units of its interface (`if_tsresol`), lwnflog's microseconds since 1970.
+    /// Of a packet: its time in the units of its interface (`if_tsresol`), lwnflog's microseconds
+    /// since 1970.
     pub fn stamp_us(&self) -> Option<u64> {
         if self.kind() != block::ENHANCED_PACKET {
             return None;
@@ -100,7 +101,8 @@ impl<'a> Block<'a> {
         Some(u64::from(high) << 32 | u64::from(low))
     }
 
-    /// Of a section header: the bytes of a segment, as lwnflog's comment says. `None` of another program's.
+    /// Of a section header: the bytes of a segment, as lwnflog's comment says. `None` of another
+    /// program's.
     pub fn segment_bytes(&self) -> Option<usize> {
         self.noted_number("lwnflog segment=")
             .filter(|bytes: &usize| *bytes >= 4096 && bytes.is_multiple_of(4))
@@ -125,7 +127,8 @@ impl<'a> Block<'a> {
     }
 }
 
-/// Whether options (section 3.5) are inside the block, each as long as `bytes` says where it is of one length.
+/// Whether options (section 3.5) are inside the block, each as long as `bytes` says where it is of
+/// one length.
 fn options_fit(mut rest: &[u8], bytes: impl Fn(u16) -> Option<usize>) -> bool {
     while let Some(([code0, code1, len0, len1], behind)) = rest.split_first_chunk::<4>() {
         let code = u16::from_le_bytes([*code0, *code1]);

@@ -1,10 +1,10 @@
 //! The fast way to a record: packets of one template differ in little.
 //!
-//! What [`Format::encode`](super::Format::encode) finds out about a packet (its interface's id, which
-//! link-layer header, which options) is the same for all packets of its template. A [`RecordTemplate`] keeps it, and a
-//! record is then a few stores. What differs by more than its packet, such as a record behind lost
-//! packets, takes the long way; the bytes are the same either way (a test holds the two against each
-//! other).
+//! What [`Format::encode`](super::Format::encode) finds out about a packet (its interface's id,
+//! which link-layer header, which options) is the same for all packets of its template. A
+//! [`RecordTemplate`] keeps it, and a record is then a few stores. What differs by more than its
+//! packet, such as a record behind lost packets, takes the long way; the bytes are the same either
+//! way (a test holds the two against each other).
 
 use super::block::{self, head, len_u32, option, pad4};
 use super::comment::COMMENT_OPTION_BYTES_MAX;
@@ -56,8 +56,8 @@ pub struct RecordTemplate {
     body_max_bytes: usize,
 }
 
-/// The options that stand in all of a template's records, as the format writes them. Apart from the template,
-/// which then fits into registers.
+/// The options that stand in all of a template's records, as the format writes them. Apart from the
+/// template, which then fits into registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
     bytes: [u8; OPTIONS_MAX_BYTES],
@@ -93,7 +93,8 @@ enum Header {
 }
 
 impl RecordTemplate {
-    /// The template for this packet's hits. `None` where they differ in more than a template knows of.
+    /// The template for this packet's hits. `None` where they differ in more than a template knows
+    /// of.
     pub(in crate::format) fn new(
         packet: &Packet<'_>,
         link: LinkType,
@@ -178,7 +179,8 @@ pub(super) fn hit_bytes(template: &RecordTemplate, options: &[u8], body: &[u8]) 
     PACKET_FIXED_BYTES + pad4(template.captured_len(body)) + options.len() + PLAIN_END_BYTES
 }
 
-/// Writes the packet block of a hit, all but its head: the same bytes as [`Format::encode`](crate::format::Format::encode).
+/// Writes the packet block of a hit, all but its head: the same bytes as
+/// [`Format::encode`](crate::format::Format::encode).
 #[inline]
 pub(super) fn encode_hit(
     template: &RecordTemplate,

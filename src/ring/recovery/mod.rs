@@ -2,10 +2,10 @@
 //!
 //! After `kill -9` a pcapng file needs none but the cut; classic pcap needs its zero rest cut off
 //! to be readable. After a power failure any page may be missing: a pcapng segment is then read up
-//! to the first bytes that are no block, its rest is replaced by a padding block, and reading goes on with
-//! the next segment. Where a page is missing of a file that was recycled, the disk still has the old
-//! file's: packets that are too old for this one tell. Where the machine has not been started anew
-//! since, no page is missing, and no packet is asked for its age.
+//! to the first bytes that are no block, its rest is replaced by a padding block, and reading goes
+//! on with the next segment. Where a page is missing of a file that was recycled, the disk still
+//! has the old file's: packets that are too old for this one tell. Where the machine has not been
+//! started anew since, no page is missing, and no packet is asked for its age.
 
 mod pcap;
 mod pcapng;
@@ -74,24 +74,25 @@ pub(super) fn repair_own(file: &File) -> io::Result<Repaired> {
     Ok(repaired)
 }
 
-/// Which boot of this machine goes on: a new id each time it is started (`random(4)`). `None` where `/proc`
-/// does not tell.
+/// Which boot of this machine goes on: a new id each time it is started (`random(4)`). `None` where
+/// `/proc` does not tell.
 pub fn boot_id() -> Option<String> {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(id.trim().to_owned()).filter(|id| !id.is_empty())
 }
 
-/// Repairs a file's bytes in place. Returns what was found, and the length that is to stay. `boot_id`
-/// is [`boot_id`]: a file that was written since is whole but for its end.
+/// Repairs a file's bytes in place. Returns what was found, and the length that is to stay.
+/// `boot_id` is [`boot_id`]: a file that was written since is whole but for its end.
 ///
 /// # Errors
-/// `InvalidData` for what is neither pcapng nor pcap, and for pcap of which no packet would be left; nothing
-/// is changed then.
+/// `InvalidData` for what is neither pcapng nor pcap, and for pcap of which no packet would be
+/// left; nothing is changed then.
 pub fn repair_bytes(bytes: &mut [u8], boot_id: Option<&str>) -> io::Result<(Repaired, usize)> {
     repair_parts(&mut &mut *bytes, boot_id, false)
 }
 
-/// [`repair_bytes`] of a file's parts; `own`: the file is this ring's, and so has no record without a time.
+/// [`repair_bytes`] of a file's parts; `own`: the file is this ring's, and so has no record without
+/// a time.
 fn repair_parts(
     parts: &mut impl Parts,
     boot_id: Option<&str>,
@@ -166,8 +167,8 @@ mod tests {
         }
     }
 
-    /// The second of three interfaces is lost with its page: neither its packets nor the third's go to a
-    /// wrong interface.
+    /// The second of three interfaces is lost with its page: neither its packets nor the third's go
+    /// to a wrong interface.
     #[test]
     fn interfaces_behind_a_lost_one_are_covered() {
         let mut bytes = file();

@@ -7,7 +7,8 @@ use crate::format::pcap::{FILE_HEADER_BYTES, RECORD_HEADER_BYTES};
 use crate::format::pcapng::reader::u32_at;
 use crate::ring::parts::Parts;
 
-/// The most bytes that libpcap takes for one packet of this link type (`max_snaplen_for_dlt`, `sf-pcap.c`).
+/// The most bytes that libpcap takes for one packet of this link type (`max_snaplen_for_dlt`,
+/// `sf-pcap.c`).
 fn captured_max_bytes(link_type: u32) -> u32 {
     match link_type & 0xffff {
         189 | 220 | 231 | 249 => 128 << 20, // USB, D-Bus
@@ -30,8 +31,8 @@ pub(super) fn repair(parts: &mut impl Parts, own: bool) -> io::Result<(Repaired,
         let header = parts.part(at..at + RECORD_HEADER_BYTES)?;
         let word = |at| u32_at(header, at).unwrap_or(0);
         let (seconds, fraction, captured) = (word(0), word(4), word(8));
-        // A live file is zero behind its last record, which reads as packets without time and length: such
-        // ones stay only in front of others.
+        // A live file is zero behind its last record, which reads as packets without time and
+        // length: such ones stay only in front of others.
         let empty = header.iter().all(|byte| *byte == 0);
         if empty && own {
             break "a record without time and length";

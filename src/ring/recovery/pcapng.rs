@@ -40,7 +40,8 @@ pub(super) fn repair(
     let Some(header) = ours_at(start, 0, (0, true)) else {
         return Err(invalid("its section header is damaged"));
     };
-    // Another program's file may hold blocks that this one does not know: to cut there is to lose them.
+    // Another program's file may hold blocks that this one does not know: to cut there is to lose
+    // them.
     let Some(segment_bytes) = header.segment_bytes() else {
         return Err(invalid(
             "a pcapng file of another program, or its section header is damaged",
@@ -87,7 +88,8 @@ struct Walk {
 }
 
 impl Walk {
-    /// Puts a padding block over what is unreadable of the segment that begins at `start`. Returns whether it was changed.
+    /// Puts a padding block over what is unreadable of the segment that begins at `start`. Returns
+    /// whether it was changed.
     fn segment(&mut self, start: usize, bytes: &mut [u8], last: bool) -> bool {
         let (mut at, mut changed) = (0, false);
         while at < bytes.len() {
@@ -104,7 +106,8 @@ impl Walk {
                     self.found.damaged_segments += 1;
                     self.found.lose(start + at, "bytes that are no block");
                 }
-                // Less than a padding block takes is left at the file's end at the most: there it is cut off.
+                // Less than a padding block takes is left at the file's end at the most: there it
+                // is cut off.
                 put_padding(&mut bytes[at..]);
                 return true;
             };
@@ -112,8 +115,8 @@ impl Walk {
             if interface
                 .is_some_and(|id| id > self.interfaces || id == self.interfaces && !declares)
             {
-                // What declared its interface, or one before it, is gone: readers refuse a file that names
-                // an unknown one, and count those that are declared.
+                // What declared its interface, or one before it, is gone: readers refuse a file
+                // that names an unknown one, and count those that are declared.
                 bytes[at..at + 4].copy_from_slice(&block::PADDING.to_le_bytes());
                 changed = true;
                 self.found.orphans += 1;
@@ -139,8 +142,8 @@ impl Walk {
     }
 }
 
-/// The block at `at` in a segment, of which `place` says where it begins in the file, and whether it is the last:
-/// one that lwnflog writes there.
+/// The block at `at` in a segment, of which `place` says where it begins in the file, and whether
+/// it is the last: one that lwnflog writes there.
 fn ours_at(bytes: &[u8], at: usize, (start, last): (usize, bool)) -> Option<Block<'_>> {
     let block = Block::read(bytes.get(at..)?)?;
     let in_place = block.kind() != block::SECTION_HEADER || start + at == 0;

@@ -11,14 +11,14 @@ use crate::format::pcapng::block;
 use crate::format::pcapng::reader::Block;
 use crate::sys::file::is_open_only_here;
 
-/// Makes any file readable that somebody names, and cuts it behind its last block. What libpcap reads stays
-/// as it is. Where more than unused space is lost, the file is copied first: the copy's name is returned, too. A
-/// file that a running capture writes is refused, and so is a pcapng file that another program made. With
-/// `dry_run` nothing is changed.
+/// Makes any file readable that somebody names, and cuts it behind its last block. What libpcap
+/// reads stays as it is. Where more than unused space is lost, the file is copied first: the copy's
+/// name is returned, too. A file that a running capture writes is refused, and so is a pcapng file
+/// that another program made. With `dry_run` nothing is changed.
 ///
 /// # Errors
-/// `ResourceBusy` for a file that is open elsewhere; `InvalidData` for what is no such file, which is left
-/// untouched; and what the file system answers.
+/// `ResourceBusy` for a file that is open elsewhere; `InvalidData` for what is no such file, which
+/// is left untouched; and what the file system answers.
 pub fn repair_unowned(path: &Path, dry_run: bool) -> io::Result<(Repaired, Option<PathBuf>)> {
     let file = OpenOptions::new()
         .read(true)
@@ -91,8 +91,9 @@ fn keep_copy(file: &File, path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-/// Whether a pcapng file has whole blocks, up to the first damage, that lwnflog would not have written. Editors
-/// (`editcap`, `mergecap`, `tshark -w`) keep its comment, but not its padding blocks and segments.
+/// Whether a pcapng file has whole blocks, up to the first damage, that lwnflog would not have
+/// written. Editors (`editcap`, `mergecap`, `tshark -w`) keep its comment, but not its padding
+/// blocks and segments.
 pub(super) fn is_rewritten(bytes: &[u8]) -> bool {
     let Some(segment_bytes) = Block::read(bytes).and_then(|header| header.segment_bytes()) else {
         return false;

@@ -1,6 +1,7 @@
 //! The ring's directory: which files are there, which one is recycled.
 //!
-//! What is no plain file is none of the ring's, whatever its name (`ring/names.rs`): a link would be followed.
+//! What is no plain file is none of the ring's, whatever its name (`ring/names.rs`): a link would
+//! be followed.
 
 mod space;
 
@@ -56,13 +57,14 @@ pub struct Recovered {
     pub path: Option<PathBuf>,
     /// Packets in it.
     pub packets: u64,
-    /// Segments in which a padding block has replaced something unreadable: a machine that lost power.
+    /// Segments in which a padding block has replaced something unreadable: a machine that lost
+    /// power.
     pub damaged_segments: u64,
 }
 
 impl Store {
-    /// Opens (or makes) the ring's directory, takes its lock, and looks which files are there. It changes
-    /// none of them: a start may still fail.
+    /// Opens (or makes) the ring's directory, takes its lock, and looks which files are there. It
+    /// changes none of them: a start may still fail.
     ///
     /// # Errors
     /// [`StoreError::Directory`], [`StoreError::AnybodyWrites`], [`StoreError::Locked`].
@@ -95,8 +97,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Finishes what a killed run left. One result for each file of which there is something to say: a
-    /// file that cannot be finished stays as it is.
+    /// Finishes what a killed run left. One result for each file of which there is something to
+    /// say: a file that cannot be finished stays as it is.
     pub fn recover(&mut self) -> Vec<Result<Recovered, (PathBuf, io::Error)>> {
         let unfinished = std::mem::take(&mut self.unfinished);
         let recovered =
@@ -117,8 +119,8 @@ impl Store {
         files.sort_by_key(|file| file.sequence);
     }
 
-    /// Takes up the finished files, and goes on behind the last number. Returns what is not finished, the
-    /// prepared ones last.
+    /// Takes up the finished files, and goes on behind the last number. Returns what is not
+    /// finished, the prepared ones last.
     fn take_up(&mut self) -> io::Result<Vec<(Name, PathBuf)>> {
         self.finished.clear();
         let mut unfinished = Vec::new();
@@ -215,9 +217,9 @@ impl Store {
         self.finished.len()
     }
 
-    /// The file to prepare: the oldest one where `recycle` says so and it is nobody else's, else a new
-    /// one. It stands under a name that no reader looks for, and that a restart throws away: what is in it are
-    /// an old file's packets.
+    /// The file to prepare: the oldest one where `recycle` says so and it is nobody else's, else a
+    /// new one. It stands under a name that no reader looks for, and that a restart throws away:
+    /// what is in it are an old file's packets.
     pub(super) fn make_next(&mut self, recycle: bool) -> io::Result<File> {
         self.hold()?;
         let name = names::new(&self.name, self.next_sequence, self.extension);
@@ -256,7 +258,8 @@ impl Store {
         Ok(())
     }
 
-    /// Lets go of removed files that nobody else has open any more, and of those that have another name.
+    /// Lets go of removed files that nobody else has open any more, and of those that have another
+    /// name.
     fn let_go(&mut self) {
         self.held.retain(|file| {
             let gone = |meta: fs::Metadata| meta.is_file() && meta.nlink() == 0;
@@ -272,7 +275,8 @@ impl Store {
         self.held_bytes_max
     }
 
-    /// Says that the file of [`Store::make_next`] is prepared: what is in it from now on are packets of this run.
+    /// Says that the file of [`Store::make_next`] is prepared: what is in it from now on are
+    /// packets of this run.
     pub(super) fn ready(&mut self) -> io::Result<()> {
         let Some(new) = &mut self.next else {
             return Ok(());
@@ -319,8 +323,8 @@ impl Store {
         }
     }
 
-    /// Gives the prepared file its live name. Where that cannot be, it goes on under the one it has: the error
-    /// is in the answer.
+    /// Gives the prepared file its live name. Where that cannot be, it goes on under the one it
+    /// has: the error is in the answer.
     pub(super) fn begin(&mut self) -> (u64, PathBuf, io::Result<()>) {
         let sequence = self.next_sequence;
         self.next_sequence += 1;

@@ -5,8 +5,8 @@ use std::fs;
 use super::{Store, StoreError};
 
 impl Store {
-    /// Bytes that `files` files of `file_bytes` at one time, and one that is prepared, take beyond those
-    /// that are there and will be used again. With `files` 0, two must fit.
+    /// Bytes that `files` files of `file_bytes` at one time, and one that is prepared, take beyond
+    /// those that are there and will be used again. With `files` 0, two must fit.
     fn missing_bytes(&self, files: usize, file_bytes: u64) -> u64 {
         let at_one_time = if files == 0 {
             2
@@ -30,8 +30,8 @@ impl Store {
     }
 }
 
-/// Says whether the disk has room for all of these rings, which share a directory, each of `files` files of
-/// `file_bytes`.
+/// Says whether the disk has room for all of these rings, which share a directory, each of `files`
+/// files of `file_bytes`.
 ///
 /// # Errors
 /// [`StoreError::Space`], [`StoreError::Directory`].

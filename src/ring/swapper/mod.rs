@@ -52,8 +52,8 @@ pub(super) struct Full {
 #[derive(Default)]
 struct Desk {
     ready: Option<Mapping>,
-    /// The prepared file was taken, and is not begun yet: whether there will be a next one to prepare is not
-    /// known.
+    /// The prepared file was taken, and is not begun yet: whether there will be a next one to
+    /// prepare is not known.
     taken: bool,
     /// The last try to prepare a file failed, and nothing has changed since.
     failed: bool,
@@ -169,8 +169,8 @@ impl Swapper {
         self.shared.position.store(position, Ordering::Relaxed);
     }
 
-    /// Says that the start has succeeded: what a killed run left is finished, files beyond the limit are
-    /// removed. Until then no file is touched that was there before.
+    /// Says that the start has succeeded: what a killed run left is finished, files beyond the
+    /// limit are removed. Until then no file is touched that was there before.
     pub(super) fn take_over(&self) {
         self.shared.desk().taken_over = true;
         self.shared.changed.notify_all();
@@ -195,9 +195,9 @@ impl Swapper {
         self.shared.changed.notify_all();
     }
 
-    /// Hands over the last file, if there is one, and lets the thread finish its work and end: in one step,
-    /// or it would prepare another in between, if need be of what was just written. Returns the ring's files,
-    /// oldest first.
+    /// Hands over the last file, if there is one, and lets the thread finish its work and end: in
+    /// one step, or it would prepare another in between, if need be of what was just written.
+    /// Returns the ring's files, oldest first.
     pub(super) fn stop(&mut self, last: Option<Full>) -> Vec<PathBuf> {
         let mut desk = self.shared.desk();
         desk.work.extend(last.map(Work::Full));

@@ -9,13 +9,14 @@ use crate::ring::notice::Notice;
 use crate::ring::prepare::{Layout, prepare};
 use crate::sys::mapping::Mapping;
 
-/// After so many whole files the disk is not full any more, and what is said of a full one may be said again.
+/// After so many whole files the disk is not full any more, and what is said of a full one may be
+/// said again.
 const WHOLE_AGAIN: usize = 4;
 
 impl Worker {
-    /// Makes the next file ready. On a full disk it gets what is left, if that is worth a file; else the ring
-    /// gives up its oldest one for it, once packets need it `soon`: else `None`. A ring without limit gives
-    /// up none.
+    /// Makes the next file ready. On a full disk it gets what is left, if that is worth a file;
+    /// else the ring gives up its oldest one for it, once packets need it `soon`: else `None`. A
+    /// ring without limit gives up none.
     pub(super) fn prepare_next(&mut self, soon: bool) -> io::Result<Option<Mapping>> {
         let whole = self.config.capacity_bytes();
         let limit = self.config.files;
@@ -76,8 +77,9 @@ impl Worker {
         Err(full)
     }
 
-    /// Bytes below which a file is not made of what a full disk has left: each new file is one old file
-    /// less in a ring of a number of them. Where nothing is given up, any file is better than none.
+    /// Bytes below which a file is not made of what a full disk has left: each new file is one old
+    /// file less in a ring of a number of them. Where nothing is given up, any file is better than
+    /// none.
     pub(super) fn worth_bytes(&self, gives_up: bool) -> usize {
         /// Of a whole file.
         const WORTH_PART: usize = 8;

@@ -113,8 +113,8 @@ impl Worker {
                     }
                     Err(error) => {
                         desk.failed = true;
-                        // While there is a live file nothing is lost yet; before the start has succeeded
-                        // there are no packets.
+                        // While there is a live file nothing is lost yet; before the start has
+                        // succeeded there are no packets.
                         if self.taken_over
                             && self.live.is_none()
                             && !std::mem::replace(&mut self.no_file, true)
@@ -224,7 +224,8 @@ impl Worker {
         self.tell(Notice::Removed { path });
     }
 
-    /// Makes ready again what will be written next. False if nothing was written since the last time.
+    /// Makes ready again what will be written next. False if nothing was written since the last
+    /// time.
     fn keep_ready(&mut self, position: usize) -> bool {
         let Some(live) = &self.live else {
             return false;
@@ -282,7 +283,8 @@ impl Worker {
                 .map(drop)
         });
         if let Err(error) = finished {
-            // A file system that has become read-only keeps what is stored in memory, and nowhere else.
+            // A file system that has become read-only keeps what is stored in memory, and nowhere
+            // else.
             let read_only = error.kind() == io::ErrorKind::ReadOnlyFilesystem;
             self.tell_unchanged(ended.path.clone(), &error);
             if read_only {

@@ -212,7 +212,8 @@ struct Instruction {
 }
 
 impl Instruction {
-    /// As the kernel reads it. The registers share a byte, as bit fields, whose order is the machine's.
+    /// As the kernel reads it. The registers share a byte, as bit fields, whose order is the
+    /// machine's.
     fn bits(self) -> u64 {
         let registers = if cfg!(target_endian = "little") {
             self.to | self.from << 4
@@ -329,7 +330,8 @@ impl Assembler {
         self.put(0xdb, to, from as u8, offset, 0x00, text);
     }
 
-    /// `from = xchg(*(u64 *)(to + offset), from)`, which orders all that stands before and behind it.
+    /// `from = xchg(*(u64 *)(to + offset), from)`, which orders all that stands before and behind
+    /// it.
     pub fn exchange(&mut self, to: Reg, offset: i32, from: Reg) {
         let text = format!("{from} = xchg((u64 *)({to} + {offset}), {from})");
         self.put(0xdb, to, from as u8, offset, 0xe1, text);

@@ -61,8 +61,8 @@ pub const PRIORITY_DEFAULT: i32 = PRIORITY_FIRST + 1;
 /// Of each connection only the first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cutoff {
-    /// So many, both directions together, counted from the IPv4 header on. The packet that goes beyond is
-    /// captured as a whole.
+    /// So many, both directions together, counted from the IPv4 header on. The packet that goes
+    /// beyond is captured as a whole.
     pub bytes: u64,
     /// So many connections are known at a time; of others everything is captured.
     pub connections: u32,
@@ -93,7 +93,8 @@ pub struct HookConfig {
     pub sample: u32,
     /// Of each connection only the first bytes.
     pub cutoff: Option<Cutoff>,
-    /// Drops what passes the tests of interface and mark, captured or not: a host that only captures.
+    /// Drops what passes the tests of interface and mark, captured or not: a host that only
+    /// captures.
     pub drop: bool,
     /// Bytes to copy of each packet, from its IPv4 header on.
     pub copy_range_bytes: u32,

@@ -1,4 +1,5 @@
-//! Where what stands in the mapped memory: known to the program that writes and the reader that reads.
+//! Where what stands in the mapped memory: known to the program that writes and the reader that
+//! reads.
 //!
 //! ```text
 //!   a ring, one a processor             a record, at a multiple of 8
@@ -16,9 +17,9 @@
 //!         one record that begins at their end
 //! ```
 //!
-//! `head` and `tail` count bytes and never step back; a position within the ring is what remains of them
-//! by its size, a power of two. A record that reaches the ring's end or goes beyond is the last before its
-//! start: the next begins at the next multiple of the size.
+//! `head` and `tail` count bytes and never step back; a position within the ring is what remains of
+//! them by its size, a power of two. A record that reaches the ring's end or goes beyond is the
+//! last before its start: the next begins at the next multiple of the size.
 
 /// Bytes written by the program: the position behind the last record.
 pub const HEAD: usize = 0;

@@ -1,9 +1,10 @@
-//! The hook itself: a program at a Netfilter hook copies each packet into a ring that is mapped here.
+//! The hook itself: a program at a Netfilter hook copies each packet into a ring that is mapped
+//! here.
 //!
-//! What the thesis's kernel module did, without a module: the kernel's verifier checks the program before it
-//! runs. No message, no system call and no wake-up a packet. The program is put together here, for the
-//! kernel's own types ([`btf`]), by [`program`]; where what stands in the memory that both share says
-//! [`layout`]; [`ring`] reads it. `docs/HOOK.md` tells it from the beginning.
+//! What the thesis's kernel module did, without a module: the kernel's verifier checks the program
+//! before it runs. No message, no system call and no wake-up a packet. The program is put together
+//! here, for the kernel's own types ([`btf`]), by [`program`]; where what stands in the memory that
+//! both share says [`layout`]; [`ring`] reads it. `docs/HOOK.md` tells it from the beginning.
 
 pub mod assembler;
 mod batch;
@@ -68,8 +69,8 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// Loads the program and attaches it in the calling thread's network namespace. When this is dropped, or
-    /// the process dies, nothing is left in the kernel.
+    /// Loads the program and attaches it in the calling thread's network namespace. When this is
+    /// dropped, or the process dies, nothing is left in the kernel.
     ///
     /// # Errors
     /// [`HookError`], each with its remedy.
@@ -174,8 +175,8 @@ impl Hook {
         bpf::program_id(self.program.as_fd())
     }
 
-    /// Has the kernel run the program on a packet (from its IPv4 header on) without any traffic, so many times. Each run counts as a
-    /// packet. Needs the capabilities that loading needs.
+    /// Has the kernel run the program on a packet (from its IPv4 header on) without any traffic, so
+    /// many times. Each run counts as a packet. Needs the capabilities that loading needs.
     ///
     /// # Errors
     /// What the system says.

@@ -1,7 +1,8 @@
 //! How long to rest between two looks at the rings. The program wakes nobody.
 //!
-//! A rest must not outlast the ring: it is at most what the fastest traffic takes to fill half of it. Under
-//! traffic it is what it takes to gather a batch that still lies in the processor's cache.
+//! A rest must not outlast the ring: it is at most what the fastest traffic takes to fill half of
+//! it. Under traffic it is what it takes to gather a batch that still lies in the processor's
+//! cache.
 
 use std::time::{Duration, Instant};
 

@@ -89,7 +89,8 @@ pub(super) fn is_realtime() -> bool {
     said.trim() == "1" || version.version().to_string_lossy().contains("PREEMPT_RT")
 }
 
-/// What the kernel's atomic time is ahead of the time of day: whole seconds, 0 where nobody has told it.
+/// What the kernel's atomic time is ahead of the time of day: whole seconds, 0 where nobody has
+/// told it.
 pub(super) fn tai_ahead_ns() -> u64 {
     let day = clock_gettime(ClockId::Realtime);
     let Ok(tai) = clock_gettime_dynamic(DynamicClockId::Tai) else {

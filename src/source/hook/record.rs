@@ -24,8 +24,8 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Reads the record at the start of `bytes`. `None` where its lengths do not fit each other, the bytes or
-    /// the copy range.
+    /// Reads the record at the start of `bytes`. `None` where its lengths do not fit each other,
+    /// the bytes or the copy range.
     #[inline]
     pub fn read(bytes: &'a [u8], copy_range_bytes: usize) -> Option<Record<'a>> {
         let head = bytes.first_chunk::<PACKET>()?;
@@ -88,7 +88,8 @@ impl<'a> Record<'a> {
         WITH_ETHERNET.contains(&self.hw_type()).then_some(header)
     }
 
-    /// What hits have in common: mark, type of the interface. `None` where the record is like no other.
+    /// What hits have in common: mark, type of the interface. `None` where the record is like no
+    /// other.
     #[inline]
     pub(super) fn key(&self) -> Option<[u8; KEY_BYTES]> {
         let plain = match self.ethernet() {

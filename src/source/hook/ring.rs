@@ -12,8 +12,8 @@ use crate::netlink::{Layer, Malformed};
 use crate::source::Count;
 use crate::sys::hook::SharedMap;
 
-/// A record whose time is so much after the look at the rings waits for the next look, in which an earlier
-/// one of another processor may be. Beyond that the clock was set.
+/// A record whose time is so much after the look at the rings waits for the next look, in which an
+/// earlier one of another processor may be. Beyond that the clock was set.
 const HOLD_NS: u64 = 10_000_000;
 /// What lies between a record's time and its being there.
 const PUBLISHED_WITHIN_NS: u64 = 50_000;
@@ -101,9 +101,9 @@ impl Rings {
         }
     }
 
-    /// Looks how far the program has come. Records of times after `horizon` wait for a later look. Returns the
-    /// bytes that came since the last look, of the ring to which most came, and whether there is anything
-    /// to read.
+    /// Looks how far the program has come. Records of times after `horizon` wait for a later look.
+    /// Returns the bytes that came since the last look, of the ring to which most came, and whether
+    /// there is anything to read.
     pub fn look(&mut self, horizon: u64) -> (u64, bool) {
         self.horizon = horizon.saturating_sub(PUBLISHED_WITHIN_NS);
         let (mut most, mut any) = (0, false);
@@ -176,8 +176,8 @@ impl Rings {
         self.broken.get()
     }
 
-    /// The record at a ring's cursor, and the position behind it. `Err` where there is none though the
-    /// program says so.
+    /// The record at a ring's cursor, and the position behind it. `Err` where there is none though
+    /// the program says so.
     #[inline]
     pub(super) fn record_of(&self, ring: &Ring) -> Option<Result<(Record<'_>, u64), Malformed>> {
         let cursor = ring.cursor.get();
@@ -471,8 +471,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever stands in the mapping, and wherever the head is said to be: nothing is read outside,
-        /// and the walk ends.
+        /// Whatever stands in the mapping, and wherever the head is said to be: nothing is read
+        /// outside, and the walk ends.
         #[test]
         fn any_bytes_end_and_never_panic(
             words in prop::collection::vec((0usize..STRIDE / 4, any::<u32>()), 0..300),

@@ -4,7 +4,8 @@ use crate::netlink::nfnetlink::{NFGENMSG_BYTES, hw_address, stamp_us, vlan_tag};
 use crate::netlink::{Attributes, Layer, Malformed, Message};
 use crate::packet::{ARPHRD_ETHER, NETDEV_EGRESS, NFPROTO_NETDEV, Packet};
 
-/// `nlmsg_type` of a logged packet: subsystem `NFNL_SUBSYS_ULOG` (4), message `NFULNL_MSG_PACKET` (0).
+/// `nlmsg_type` of a logged packet: subsystem `NFNL_SUBSYS_ULOG` (4), message `NFULNL_MSG_PACKET`
+/// (0).
 pub const PACKET: u16 = 4 << 8;
 /// `nlmsg_type` of a configuration request: message `NFULNL_MSG_CONFIG` (1).
 pub const CONFIG: u16 = (4 << 8) | 1;
@@ -38,8 +39,8 @@ pub mod attribute {
 /// Reads a packet message ([`PACKET`]).
 ///
 /// # Errors
-/// [`Malformed`] where a length does not fit, or where the packet header is missing. A message without a payload is
-/// one of a rule with `snaplen 0`.
+/// [`Malformed`] where a length does not fit, or where the packet header is missing. A message
+/// without a payload is one of a rule with `snaplen 0`.
 #[inline]
 pub fn parse<'a>(message: &Message<'a>) -> Result<Packet<'a>, Malformed> {
     let body = message.body;

@@ -25,8 +25,8 @@ use template::{MessageTemplate, Templates};
 pub const NLBUFSIZ_MAX_BYTES: u32 = 131_072;
 /// A page: the kernel's own default.
 const NLBUFSIZ_MIN_BYTES: u32 = 4096;
-/// So many datagrams at least have to fit the receive buffer, at twice their size: the kernel rounds
-/// allocations up.
+/// So many datagrams at least have to fit the receive buffer, at twice their size: the kernel
+/// rounds allocations up.
 const DATAGRAMS_IN_BUFFER_MIN: usize = 16;
 /// `NF_INET_FORWARD` (`linux/netfilter.h`): the last hook at which packets are stamped.
 const HOOK_FORWARD: u8 = 2;
@@ -209,8 +209,8 @@ impl Group {
     fn fill(&mut self, wait: bool) -> io::Result<Arrival> {
         self.filled = 0;
         match socket::receive(socket::borrow(&self.socket), &mut self.buffer, wait) {
-            // Only the kernel's word counts; another process with CAP_NET_ADMIN may send here too. Its
-            // datagram is an empty batch, not the end of what is waiting.
+            // Only the kernel's word counts; another process with CAP_NET_ADMIN may send here too.
+            // Its datagram is an empty batch, not the end of what is waiting.
             Ok(received) if received.port != 0 => Ok(Arrival::Batch),
             Ok(received) => {
                 self.filled = received.bytes.min(self.buffer.len());
@@ -225,8 +225,8 @@ impl Group {
         }
     }
 
-    /// Nothing comes behind the kernel's answer to the request to unbind, or should: where it has refused, packets
-    /// go on coming.
+    /// Nothing comes behind the kernel's answer to the request to unbind, or should: where it has
+    /// refused, packets go on coming.
     #[cold]
     fn last_packets(&mut self, arrival: Arrival) -> Arrival {
         if matches!(self.detaching, Detaching::Asked)
@@ -279,8 +279,9 @@ impl Source for Group {
         count(&self.buffer[..self.filled])
     }
 
-    /// Older kernels (before about 6.6) hand over a stamp only if somebody has packets stamped as they arrive.
-    /// Where the first packet has none, we are somebody; the few until then carry the time of their arrival here.
+    /// Older kernels (before about 6.6) hand over a stamp only if somebody has packets stamped as
+    /// they arrive. Where the first packet has none, we are somebody; the few until then carry the
+    /// time of their arrival here.
     #[inline]
     fn finish_batch(&mut self) -> io::Result<()> {
         if !self.stamps_known
@@ -319,8 +320,8 @@ impl Source for Group {
     }
 }
 
-/// Whether the first packet of a datagram has the kernel's time stamp. `None` without a packet, or where its hook
-/// is one behind which no kernel gives a stamp.
+/// Whether the first packet of a datagram has the kernel's time stamp. `None` without a packet, or
+/// where its hook is one behind which no kernel gives a stamp.
 #[cold]
 fn first_is_stamped(datagram: &[u8]) -> Option<bool> {
     let mut messages = Messages::new(datagram).flatten();
@@ -360,8 +361,8 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// The packets in `datagram`, as the kernel sent it. `templates` are those of the group's earlier
-    /// datagrams.
+    /// The packets in `datagram`, as the kernel sent it. `templates` are those of the group's
+    /// earlier datagrams.
     #[inline]
     pub fn new(datagram: &'a [u8], templates: &'a mut Templates) -> Self {
         Batch {
@@ -436,7 +437,8 @@ pub struct Hits<'h, 'a> {
 }
 
 impl super::Hits for Hits<'_, '_> {
-    // As long as `MessageTemplate::read`, and repeated in the two loops that call it for the same reason.
+    // As long as `MessageTemplate::read`, and repeated in the two loops that call it for the same
+    // reason.
     #[inline(always)]
     fn peek(&mut self) -> Option<TemplateHit<'_>> {
         let (hit, behind) = self.template.read(self.rest)?;

@@ -1,11 +1,13 @@
-//! `NFQNL_MSG_PACKET` (`linux/netfilter/nfnetlink_queue.h`): one queued packet, and the verdict on it.
+//! `NFQNL_MSG_PACKET` (`linux/netfilter/nfnetlink_queue.h`): one queued packet, and the verdict on
+//! it.
 
 use crate::netlink::attribute::HEADER_BYTES;
 use crate::netlink::nfnetlink::{NFGENMSG_BYTES, hw_address, stamp_us, vlan_tag};
 use crate::netlink::{ALIGN_BYTES, Attributes, Layer, Malformed, Message, message};
 use crate::packet::Packet;
 
-/// `nlmsg_type` of a queued packet: subsystem `NFNL_SUBSYS_QUEUE` (3), message `NFQNL_MSG_PACKET` (0).
+/// `nlmsg_type` of a queued packet: subsystem `NFNL_SUBSYS_QUEUE` (3), message `NFQNL_MSG_PACKET`
+/// (0).
 pub const PACKET: u16 = 3 << 8;
 /// `nlmsg_type` of a configuration request: message `NFQNL_MSG_CONFIG` (2).
 pub const CONFIG: u16 = (3 << 8) | 2;
@@ -157,7 +159,8 @@ impl VerdictBatch {
     const BYTES: usize = message::HEADER_BYTES + NFGENMSG_BYTES + HEADER_BYTES + 8;
     const BYTES_WITH_MARK: usize = Self::BYTES + HEADER_BYTES + 4;
 
-    /// For this queue: `verdict` is `NF_ACCEPT` (1) or `NF_DROP` (0); with a mark, packets carry it on.
+    /// For this queue: `verdict` is `NF_ACCEPT` (1) or `NF_DROP` (0); with a mark, packets carry it
+    /// on.
     pub fn new(queue: u16, verdict: u32, mark: Option<u32>) -> Self {
         const NLM_F_REQUEST: u16 = 1;
         let len = if mark.is_some() {

@@ -6,19 +6,19 @@
 //!              └──────── one verdict for all ids up to the last (VERDICT_BATCH) <───────────┘
 //! ```
 //!
-//! Ids grow by one with each packet sent to the socket, under the queue's lock: within a socket they
-//! ascend without a gap but for datagrams that the socket had no room for. A batch verdict takes
-//! every waiting packet with an id up to the one given, so the last id of a batch answers for all.
-//! A packet that finds the queue full gets no id.
+//! Ids grow by one with each packet sent to the socket, under the queue's lock: within a socket
+//! they ascend without a gap but for datagrams that the socket had no room for. A batch verdict
+//! takes every waiting packet with an id up to the one given, so the last id of a batch answers for
+//! all. A packet that finds the queue full gets no id.
 //!
 //! # What the `nfq` crate (0.2.5) does here, and what it does not
 //!
 //! Its verdicts are this module's, and it is the tests' oracle. Its socket is not used, for two
 //! reasons: its descriptor cannot be had (no `AsRawFd`; `recvmmsg` and batch verdicts need it), and
 //! it binds first and sets the copy mode, the length and fail-open later, each in a request of its
-//! own, discarding packets that come in between: until the copy mode is set the kernel *drops* every
-//! packet of the queue (`-EINVAL`, which neither `bypass` nor fail-open covers). Here one request
-//! does it all, and a packet that comes before the answer is kept.
+//! own, discarding packets that come in between: until the copy mode is set the kernel *drops*
+//! every packet of the queue (`-EINVAL`, which neither `bypass` nor fail-open covers). Here one
+//! request does it all, and a packet that comes before the answer is kept.
 
 use std::io;
 use std::sync::{Arc, PoisonError};
@@ -85,7 +85,8 @@ pub struct Queue {
     verdict: VerdictBatch,
     /// The id that the last verdict was given up to.
     finished_id: u32,
-    /// The id of the last packet of a verdict that could not be sent. The next one answers for it as well.
+    /// The id of the last packet of a verdict that could not be sent. The next one answers for it
+    /// as well.
     due_id: Option<u32>,
     pace: Pace,
     stage: Stage,
@@ -221,7 +222,8 @@ impl Queue {
         )
     }
 
-    /// The verdict on every packet up to `id`. Where the system has no room for it just now, it is due still.
+    /// The verdict on every packet up to `id`. Where the system has no room for it just now, it is
+    /// due still.
     #[inline]
     fn give_verdict(&mut self, id: u32) -> io::Result<()> {
         match self.socket.send(self.verdict.up_to(id), Msg::empty()) {
@@ -336,8 +338,8 @@ impl Source for Queue {
     }
 }
 
-/// Also where a capture ends by an error or a panic, packets of a fail-open queue do not die with it:
-/// those that wait get their verdict unrecorded.
+/// Also where a capture ends by an error or a panic, packets of a fail-open queue do not die with
+/// it: those that wait get their verdict unrecorded.
 impl Drop for Queue {
     fn drop(&mut self) {
         if self.stage == Stage::Released || !self.config.fail_open {

@@ -1,8 +1,9 @@
 //! When it pays to let packets gather before they are received.
 //!
-//! A queue hands over each packet by itself, so a reader that is fast enough gets them one by one, at
-//! two system calls each, and the sender of each has a sleeping thread to wake. Under heavy traffic a
-//! short rest before each call makes the calls few and large. Light traffic is never kept waiting.
+//! A queue hands over each packet by itself, so a reader that is fast enough gets them one by one,
+//! at two system calls each, and the sender of each has a sleeping thread to wake. Under heavy
+//! traffic a short rest before each call makes the calls few and large. Light traffic is never kept
+//! waiting.
 
 use std::time::{Duration, Instant};
 

@@ -25,9 +25,11 @@ const ECHO_POLL: Duration = Duration::from_millis(20);
 pub(super) struct Plan {
     pub(super) probes: u64,
     pub(super) probes_per_second: u64,
-    /// Probes sent before, and not looked at: addresses are resolved, code is used for the first time.
+    /// Probes sent before, and not looked at: addresses are resolved, code is used for the first
+    /// time.
     pub(super) warm_up: u64,
-    /// Where probe and echo run, which never do at the same time; wherever the scheduler likes, without.
+    /// Where probe and echo run, which never do at the same time; wherever the scheduler likes,
+    /// without.
     pub(super) core: Option<usize>,
 }
 

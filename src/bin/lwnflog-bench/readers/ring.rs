@@ -1,4 +1,5 @@
-//! lwnflog's own capture loop and ring writer at another hook: one program, and the hook alone differs.
+//! lwnflog's own capture loop and ring writer at another hook: one program, and the hook alone
+//! differs.
 
 use std::path::PathBuf;
 use std::sync::Arc;

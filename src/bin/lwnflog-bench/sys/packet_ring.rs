@@ -22,7 +22,8 @@ pub(crate) const BLOCK_TIMEOUT: Duration = Duration::from_millis(60);
 /// `struct tpacket_block_desc`: where `hdr.bh1.block_status` stands.
 const STATUS_AT: usize = 8;
 
-/// Of `linux/if_packet.h` and `linux/if_ether.h`, where the crate `libc` has it not for every C library.
+/// Of `linux/if_packet.h` and `linux/if_ether.h`, where the crate `libc` has it not for every C
+/// library.
 const PACKET_RX_RING: i32 = 5;
 const PACKET_STATISTICS: i32 = 6;
 const PACKET_VERSION: i32 = 10;

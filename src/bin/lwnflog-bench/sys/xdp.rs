@@ -1,8 +1,8 @@
 //! An AF_XDP socket in copy mode (`af_xdp.rst`), and the XDP program that feeds it, for the
 //! benchmark's own reader.
 //!
-//! Frames live in chunks of one memory area. We lend chunks to the kernel by the fill ring; it hands
-//! them back, filled, by the receive ring; [`XdpSocket::advance`] lends them again.
+//! Frames live in chunks of one memory area. We lend chunks to the kernel by the fill ring; it
+//! hands them back, filled, by the receive ring; [`XdpSocket::advance`] lends them again.
 
 use std::io;
 use std::mem::size_of;
@@ -78,7 +78,8 @@ impl SharedRing {
 
     fn index(&self, at: usize) -> &AtomicU32 {
         // SAFETY: `at` is where the kernel said that an index of this ring stands: a 4-byte aligned
-        // word within the mapping, which `self` keeps alive, and which both sides access as a whole.
+        // word within the mapping, which `self` keeps alive, and which both sides access as a
+        // whole.
         unsafe { AtomicU32::from_ptr(self.map.as_mut_ptr().wrapping_add(at).cast()) }
     }
 

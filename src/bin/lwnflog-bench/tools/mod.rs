@@ -200,7 +200,8 @@ pub(crate) trait Contender {
     fn is_extra(&self) -> bool {
         false
     }
-    /// With fewer sending processors its row would repeat another's; it runs then only if asked for.
+    /// With fewer sending processors its row would repeat another's; it runs then only if asked
+    /// for.
     fn senders_min(&self) -> usize {
         1
     }

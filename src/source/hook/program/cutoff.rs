@@ -4,8 +4,8 @@ use std::os::fd::RawFd;
 
 use super::*;
 
-/// Of each connection only the first bytes. Whatever is not clear is captured: fragments, a full table, an
-/// entry that was at rest for long.
+/// Of each connection only the first bytes. Whatever is not clear is captured: fragments, a full
+/// table, an entry that was at rest for long.
 pub(super) fn cut_off(a: &mut Assembler, p: &Parameters, connections: RawFd, bytes: u64) {
     const TCP: i32 = 6;
     const UDP: i32 = 17;

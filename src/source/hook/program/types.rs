@@ -65,8 +65,8 @@ impl Types {
             skb_head: place("sk_buff", "head", word)?,
             skb_data: place("sk_buff", "data", word)?,
             skb_mac_header: place("sk_buff", "mac_header", 2)?,
-            dev_ifindex: place("net_interface", "ifindex", 4)?,
-            dev_type: place("net_interface", "type", 2)?,
+            dev_ifindex: place("net_device", "ifindex", 4)?,
+            dev_type: place("net_device", "type", 2)?,
             dynptr_from_skb: btf.function("bpf_dynptr_from_skb")?,
         })
     }

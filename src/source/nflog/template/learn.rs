@@ -8,8 +8,9 @@ use crate::packet::{ETHERNET_HEADER_BYTES, NETDEV_EGRESS, NFPROTO_NETDEV, Packet
 use crate::source::nflog::message::attribute;
 
 impl MessageTemplate {
-    /// Learns from a packet that [`message::parse`](crate::source::nflog::message::parse) has read. `None` where it has not all that a
-    /// hit has, or where the payload is not the last attribute, or stands too far behind.
+    /// Learns from a packet that [`message::parse`](crate::source::nflog::message::parse) has
+    /// read. `None` where it has not all that a hit has, or where the payload is not the last
+    /// attribute, or stands too far behind.
     pub(super) fn learn(window: &Window, packet: &Packet<'_>) -> Option<MessageTemplate> {
         let mut template = MessageTemplate {
             mask: Compared([0; COMPARED_BYTES]),

@@ -1,14 +1,14 @@
 //! The fast way through a batch: one rule's messages look alike.
 //!
 //! The kernel writes the same attributes in the same order and size for every packet of one rule;
-//! only values and the payload's length differ. Walking attribute by attribute is a
-//! chain of dependent loads and a jump for each of them. So the first message of its kind is
-//! walked ([`super::message::parse`]), and its *template* learned: the bytes that stay (headers,
-//! hook, prefix) and the places of those that do not. Each later message is compared with it under
-//! a mask, a few instructions, all loads independent; if nothing differs, its packet is a hit, and its
-//! values are where the template says. If anything does, it is walked. The result is the same either way
-//! (a test holds the two against each other), and so is the trust: no length is believed before it is
-//! checked.
+//! only values and the payload's length differ. Walking attribute by attribute is a chain of
+//! dependent loads and a jump for each of them. So the first message of its kind is walked
+//! ([`super::message::parse`]), and its *template* learned: the bytes that stay (headers, hook,
+//! prefix) and the places of those that do not. Each later message is compared with it under a
+//! mask, a few instructions, all loads independent; if nothing differs, its packet is a hit, and
+//! its values are where the template says. If anything does, it is walked. The result is the same
+//! either way (a test holds the two against each other), and so is the trust: no length is believed
+//! before it is checked.
 
 mod learn;
 
@@ -20,10 +20,10 @@ use crate::netlink::{align, message};
 use crate::packet::{Packet, TemplateHit};
 use crate::source::TEMPLATES_MAX;
 
-/// Bytes that a message is compared in, from its header on: what stands before the payload, and, under a
-/// mask of zeros, what comes then, be it the next message. The kernel's messages have 128 before the
-/// payload at prerouting, 164 at ingress (a socket's owner, the link layer's header again), and 8
-/// more for a second interface and for a mark.
+/// Bytes that a message is compared in, from its header on: what stands before the payload, and,
+/// under a mask of zeros, what comes then, be it the next message. The kernel's messages have 128
+/// before the payload at prerouting, 164 at ingress (a socket's owner, the link layer's header
+/// again), and 8 more for a second interface and for a mark.
 const COMPARED_BYTES: usize = 192;
 /// Of them those that every template is compared in.
 const NEAR_BYTES: usize = 128;
@@ -34,8 +34,8 @@ struct Compared([u8; COMPARED_BYTES]);
 
 /// A place inside a message: 0, where its length is, stands for "not there".
 type Place = u8;
-/// Bytes behind a message's start in which any value is, wherever it begins: nothing is to be checked
-/// then. Nearer to a datagram's end messages are walked.
+/// Bytes behind a message's start in which any value is, wherever it begins: nothing is to be
+/// checked then. Nearer to a datagram's end messages are walked.
 const WINDOW_BYTES: usize = Place::MAX as usize + VALUE_BYTES_MAX;
 const VALUE_BYTES_MAX: usize = 16;
 type Window = [u8; WINDOW_BYTES];
@@ -72,8 +72,8 @@ impl Templates {
         self.known.get(place)?.as_ref()
     }
 
-    /// Learns the template of a packet that was walked, and says its place. `datagram` begins with its
-    /// message. `None` where that has no template which later ones could share.
+    /// Learns the template of a packet that was walked, and says its place. `datagram` begins with
+    /// its message. `None` where that has no template which later ones could share.
     pub fn learn(&mut self, datagram: &[u8], packet: &Packet<'_>) -> Option<usize> {
         let template = MessageTemplate::learn(datagram.first_chunk()?, packet)?;
         self.last = self.learned % TEMPLATES_MAX;
@@ -106,8 +106,8 @@ pub struct MessageTemplate {
 impl MessageTemplate {
     /// Reads the first message of what is left of a datagram, and returns what follows it there.
     /// `None` where the message has another template.
-    // Always, because the compiler finds it too long to repeat in each of its few callers, and a call
-    // hands a `TemplateHit` over in memory: 3 of 28 ns a packet.
+    // Always, because the compiler finds it too long to repeat in each of its few callers, and a
+    // call hands a `TemplateHit` over in memory: 3 of 28 ns a packet.
     #[inline(always)]
     pub fn read<'a>(&self, datagram: &'a [u8]) -> Option<(TemplateHit<'a>, &'a [u8])> {
         let window = datagram.first_chunk()?;
@@ -154,8 +154,8 @@ impl MessageTemplate {
     #[inline]
     fn fits(&self, window: &Window) -> bool {
         let same = |part: Range<usize>| {
-            // Counted, because the compiler makes that a few vector instructions without a jump; of a
-            // comparison it makes a jump for each word.
+            // Counted, because the compiler makes that a few vector instructions without a jump; of
+            // a comparison it makes a jump for each word.
             let mut same = 0u8;
             for at in part.clone() {
                 same += u8::from(window[at] & self.mask.0[at] == self.expected.0[at]);
@@ -224,8 +224,8 @@ mod tests {
         body
     }
 
-    /// Messages one behind the other, and the end of a datagram: a long one, so that all of them may be
-    /// hits, or the kernel's.
+    /// Messages one behind the other, and the end of a datagram: a long one, so that all of them
+    /// may be hits, or the kernel's.
     fn datagram<'a>(bodies: impl IntoIterator<Item = &'a Vec<u8>>, long: bool) -> Vec<u8> {
         let mut datagram = Vec::new();
         let mut put = |kind: u16, body: &[u8]| {
@@ -270,8 +270,8 @@ mod tests {
         hits
     }
 
-    /// What a kernel 6.18 writes at ingress is the longest: with a socket's owner, and with the link
-    /// layer's header twice.
+    /// What a kernel 6.18 writes at ingress is the longest: with a socket's owner, and with the
+    /// link layer's header twice.
     #[test]
     fn the_longest_messages_have_templates() {
         const UID: u16 = 11;
