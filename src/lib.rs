@@ -99,12 +99,12 @@
 //! assert!(ring.append_block(&block));
 //! let interface = format.interface(packet.ifindex()).ok_or("declared above")?;
 //! let frame = Frame::new(&packet, LinkType::Ethernet, SNAPLEN);
-//! let context = Context { stamp_us: 1_764_000_000_000_000, lost_before: 0, interface };
+//! let context = Context { stamp_ticks: 1_764_000_000_000_000, lost_before: 0, interface };
 //! match ring.slot(format.record_bytes(&packet, &frame, &context)) {
 //!     Ok(mut slot) => {
 //!         let head = format.encode(&packet, &frame, &context, slot.space());
 //!         slot.append(head); // a slot that is dropped instead leaves no record
-//!         ring.note_first(context.stamp_us);
+//!         ring.note_first(context.stamp_ticks);
 //!     }
 //!     Err(NoSlot::FileFull | NoSlot::NoFile) => unreachable!("end the file, then next_file()"),
 //! }

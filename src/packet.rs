@@ -1,6 +1,7 @@
 //! One packet as the kernel handed it over, borrowed from the receive buffer, whatever its source.
 
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 /// A packet at a Netfilter hook. Every slice borrows from the batch it came in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -16,10 +17,9 @@ pub struct Packet<'a> {
     /// The whole message body as it came, `struct nfgenmsg` and attributes: what link type 239
     /// (NFLOG) records.
     pub message: &'a [u8],
-    /// The kernel's time stamp, microseconds since 1970; `None` where it took none.
-    pub stamp_us: Option<NonZeroU64>,
-    /// The same in nanoseconds, where the source has them (the hook's program).
-    pub stamp_ns: Option<NonZeroU64>,
+    /// The kernel's time stamp since 1970, in ticks of its source's [`Resolution`]; `None` where it took
+    /// none.
+    pub stamp_ticks: Option<NonZeroU64>,
     /// The number of this packet in its group or queue; every gap is a loss.
     pub sequence: Option<u32>,
     /// The packet's whole length from its network header on, where the source knows it (NFQUEUE).
@@ -50,6 +50,43 @@ pub struct Packet<'a> {
     pub group: u16,
 }
 
+/// What a tick of a time stamp is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Resolution {
+    /// A microsecond: groups and queues.
+    #[default]
+    Micros,
+    /// A nanosecond: the hook.
+    Nanos,
+}
+
+impl Resolution {
+    /// Ticks of a second, as a power of ten: pcapng's `if_tsresol`.
+    pub const fn exponent(self) -> u8 {
+        match self {
+            Resolution::Micros => 6,
+            Resolution::Nanos => 9,
+        }
+    }
+
+    /// Ticks of a microsecond.
+    pub const fn ticks_per_us(self) -> u64 {
+        match self {
+            Resolution::Micros => 1,
+            Resolution::Nanos => 1000,
+        }
+    }
+
+    /// A time as ticks. One that no clock shows is the last there is.
+    pub fn ticks(self, since_1970: Duration) -> u64 {
+        let ticks = match self {
+            Resolution::Micros => since_1970.as_micros(),
+            Resolution::Nanos => since_1970.as_nanos(),
+        };
+        u64::try_from(ticks).unwrap_or(u64::MAX)
+    }
+}
+
 /// A packet that is like an earlier one of its source in everything but this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TemplateHit<'a> {
@@ -61,8 +98,8 @@ pub struct TemplateHit<'a> {
     pub hw_source: &'a [u8],
     /// [`Packet::message`]
     pub message: &'a [u8],
-    /// [`Packet::stamp_us`]
-    pub stamp_us: NonZeroU64,
+    /// [`Packet::stamp_ticks`]
+    pub stamp_ticks: NonZeroU64,
     /// [`Packet::sequence`]
     pub sequence: u32,
     /// [`Packet::ifindex_in`]
@@ -78,7 +115,7 @@ impl<'a> TemplateHit<'a> {
             hw_header: self.hw_header.map_or(&[], |header| header),
             hw_source: self.hw_source,
             message: self.message,
-            stamp_us: Some(self.stamp_us),
+            stamp_ticks: Some(self.stamp_ticks),
             sequence: Some(self.sequence),
             ifindex_in: self.ifindex_in,
             ..*other

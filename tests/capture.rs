@@ -71,7 +71,10 @@ fn byte_for_byte(frame_len: usize, snaplen: &str) {
     for (ours, theirs) in ours.packets.iter().zip(&theirs.packets) {
         assert_eq!((ours.original, &ours.data), (theirs.original, &theirs.data));
         // The kernel stamps a packet for each of them, for tcpdump first.
-        assert!(ours.stamp_us >= theirs.stamp_us && ours.stamp_us - theirs.stamp_us < 60_000_000);
+        assert!(
+            ours.stamp_ticks >= theirs.stamp_ticks
+                && ours.stamp_ticks - theirs.stamp_ticks < 60_000_000
+        );
     }
 }
 

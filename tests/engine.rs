@@ -107,7 +107,7 @@ fn packet<'a>(given: &'a (Scripted, Vec<u8>, u32)) -> Packet<'a> {
 fn without_payload((scripted, _, number): &(Scripted, Vec<u8>, u32)) -> Packet<'static> {
     Packet {
         prefix: &b"a prefix of a rule"[..scripted.prefix],
-        stamp_us: NonZeroU64::new(FIRST_STAMP_US + u64::from(*number)),
+        stamp_ticks: NonZeroU64::new(FIRST_STAMP_US + u64::from(*number)),
         sequence: Some(*number),
         mark: scripted.mark,
         ifindex_in: scripted.ifindex,
@@ -413,7 +413,7 @@ proptest! {
         prop_assert_eq!(after.packets.len() as u64, repaired.packets);
         let mut originals = before.packets.iter();
         for packet in &after.packets {
-            prop_assert!(originals.any(|original| original.stamp_us == packet.stamp_us));
+            prop_assert!(originals.any(|original| original.stamp_ticks == packet.stamp_ticks));
         }
         // Up to the first segment that misses something, nothing is missing. (Behind it, interfaces
         // may be.)

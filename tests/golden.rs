@@ -42,7 +42,7 @@ fn packet() -> Packet<'static> {
         payload: &PAYLOAD,
         hw_header: &HEADER,
         hw_type: 1,
-        stamp_us: NonZeroU64::new(STAMP_US),
+        stamp_ticks: NonZeroU64::new(STAMP_US),
         sequence: Some(1),
         protocol: 0x0800,
         ifindex_in: 3,
@@ -75,9 +75,9 @@ fn record<F: Format>(
     };
     let frame = Frame::new(packet, link, snaplen);
     let interface = format.interface(packet.ifindex()).unwrap();
-    let stamp_us = packet.stamp_us.map_or(0, u64::from);
+    let stamp_ticks = packet.stamp_ticks.map_or(0, u64::from);
     let context = Context {
-        stamp_us,
+        stamp_ticks,
         lost_before,
         interface,
     };
@@ -94,7 +94,7 @@ fn record<F: Format>(
     // The fast way, where there is one, makes the same bytes.
     if lost_before == 0
         && let Some(hit) = hit_of(packet)
-        && let Some((template, options)) = F::template(packet, link, snaplen, interface)
+        && let Some((template, options)) = format.template(packet, link, snaplen, interface)
     {
         let body = template.body(&hit);
         let mut out = vec![0xee; F::hit_bytes(&template, options.bytes(), body)];
@@ -126,8 +126,12 @@ fn plain_marked_and_prefixed_packets_have_templates() {
     };
     for packet in [packet(), marked, headerless] {
         for link in [LinkType::Ethernet, LinkType::Ip] {
-            assert!(PcapNg::template(&packet, link, 128, 0).is_some());
-            assert!(Pcap::template(&packet, link, 128, 0).is_some());
+            assert!(pcapng(link, 128).template(&packet, link, 128, 0).is_some());
+            assert!(
+                Pcap::new(link, 128)
+                    .template(&packet, link, 128, 0)
+                    .is_some()
+            );
             record(&mut pcapng(link, 128), &packet, link, 128, 0);
             record(&mut Pcap::new(link, 128), &packet, link, 128, 0);
         }
@@ -230,7 +234,7 @@ fn interface_statistics_block() {
     let mut format = pcapng(LinkType::Ethernet, 128);
     record(&mut format, &packet(), LinkType::Ethernet, 128, 0);
     let later = Packet {
-        stamp_us: NonZeroU64::new(STAMP_US + 1),
+        stamp_ticks: NonZeroU64::new(STAMP_US + 1),
         ..packet()
     };
     record(&mut format, &later, LinkType::Ethernet, 128, 5);
@@ -288,7 +292,7 @@ struct Parts {
     prefix: Vec<u8>,
     mark: u32,
     ifindex: u32,
-    stamp_us: u64,
+    stamp_ticks: u64,
     total_len: u16,
     outbound: bool,
     lost_before: u64,
@@ -302,7 +306,7 @@ impl Parts {
             hw_type: if self.ethernet { 1 } else { 65_534 },
             prefix: &self.prefix,
             message: &self.payload,
-            stamp_us: NonZeroU64::new(self.stamp_us),
+            stamp_ticks: NonZeroU64::new(self.stamp_ticks),
             sequence: Some(1),
             mark: self.mark,
             ifindex_in: self.ifindex,
@@ -346,7 +350,7 @@ impl Parts {
         };
         Record {
             interface,
-            stamp_us: self.stamp_us,
+            stamp_ticks: self.stamp_ticks,
             original: u32::try_from(whole).unwrap(),
             data,
             comment,
@@ -378,7 +382,7 @@ fn parts() -> impl Strategy<Value = Parts> {
             |(
                 (mut payload, ethernet, total_len),
                 (prefix, mark),
-                (ifindex, stamp_us, outbound, lost_before),
+                (ifindex, stamp_ticks, outbound, lost_before),
             )| {
                 payload[0] = 0x45;
                 payload[2..4].copy_from_slice(&total_len.to_be_bytes());
@@ -388,7 +392,7 @@ fn parts() -> impl Strategy<Value = Parts> {
                     prefix,
                     mark,
                     ifindex,
-                    stamp_us,
+                    stamp_ticks,
                     total_len,
                     outbound,
                     lost_before: lost_before >> 8,

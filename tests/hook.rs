@@ -16,7 +16,8 @@ use lwnflog::format::pcapng::PcapNg;
 use lwnflog::format::{Format, Interfaces, LinkType};
 use lwnflog::lab::{Lab, Marker, Namespace, RX, Traffic};
 use lwnflog::ring::{Access, Ring, RingConfig, Store, segment_bytes_for};
-use lwnflog::source::hook::{Cutoff, Hook, HookConfig, HookError, HookPoint, drop_capabilities};
+use lwnflog::source::hook::{Cutoff, Hook, HookConfig, HookError, HookPoint, PRIORITY_DEFAULT};
+use lwnflog::sys::capabilities::give_up;
 use lwnflog::source::{Arrival, Item, Ledger, Source, Walk};
 use lwnflog::sys::hook::program_exists;
 
@@ -55,7 +56,7 @@ fn take(hook: &mut Hook, seen: &mut Vec<Seen>) {
             original: packet.network_len(),
             interface: packet.ifindex(),
             mark: packet.mark,
-            stamp_ns: packet.stamp_ns.unwrap().get(),
+            stamp_ns: packet.stamp_ticks.unwrap().get(),
             sequence: packet.sequence.unwrap(),
         });
     }
@@ -568,7 +569,7 @@ fn input_and_forward_are_hooks_too() {
 fn a_later_priority_has_a_guard_and_captures_the_same() {
     let lab = lab();
     let mut config = whole();
-    config.priority = 100;
+    config.priority = Some(100);
     let hook = open(lab.receiver(), config);
     assert!(hook.listing().contains("xchg"));
     Traffic::new(300, 1_000).send(&lab, None).unwrap();
@@ -581,7 +582,7 @@ fn impossible_priorities_are_refused() {
     let space = namespace();
     for priority in [i32::MIN, i32::MAX] {
         let mut config = whole();
-        config.priority = priority;
+        config.priority = Some(priority);
         let error = space.run(|| Hook::open(config)).unwrap().unwrap_err();
         assert!(matches!(error, HookError::Priority(_)), "{error}");
     }
@@ -603,7 +604,7 @@ fn a_priority_that_is_taken_is_refused() {
     let error = tried(whole()).unwrap_err();
     assert!(matches!(error, HookError::PriorityTaken(_)), "{error}");
     let mut behind = whole();
-    behind.priority += 1;
+    behind.priority = Some(PRIORITY_DEFAULT + 1);
     tried(behind).unwrap();
 }
 
@@ -678,7 +679,7 @@ fn the_verifier_takes_every_combination() {
             config.mark = Some((0, 0));
         }
         config.sample = if on(4) { u32::MAX } else { 1 };
-        config.priority += i32::from(on(5));
+        config.priority = Some(PRIORITY_DEFAULT + i32::from(on(5)));
         let tried = space.run(|| Hook::open(config.clone())).unwrap();
         if let Err(error) = tried {
             panic!("{config:?}: {error}");
@@ -984,7 +985,7 @@ fn no_capability_is_needed_after_the_start() {
         .receiver()
         .run(|| {
             let mut hook = Hook::open(config).unwrap();
-            drop_capabilities().unwrap();
+            give_up().unwrap();
             let error = Hook::open(whole()).unwrap_err().to_string();
             assert!(error.contains("needs CAP_BPF"), "{error}");
             hook.receive(true).unwrap();
@@ -995,7 +996,7 @@ fn no_capability_is_needed_after_the_start() {
     let mut seen = Vec::new();
     lab.receiver()
         .run(|| {
-            drop_capabilities().unwrap();
+            give_up().unwrap();
             while hook.receive(true).unwrap() == Arrival::Batch {
                 take(&mut hook, &mut seen);
             }
@@ -1010,7 +1011,7 @@ fn two_captures_stand_beside_each_other() {
     let lab = lab();
     let first = open(lab.receiver(), whole());
     let mut config = whole();
-    config.priority += 1;
+    config.priority = Some(PRIORITY_DEFAULT + 1);
     let second = open(lab.receiver(), config);
     Traffic::new(64, 100).send(&lab, None).unwrap();
     assert_eq!(all_of(first).0.len(), 100);

@@ -271,7 +271,7 @@ fn stamps_are_microseconds() {
         .lwnflog
         .packets
         .iter()
-        .map(|packet| packet.stamp_us)
+        .map(|packet| packet.stamp_ticks)
         .collect();
     assert!(stamps.is_sorted());
     // A capture that rounded to more would end in zeros: once in ten by chance, not 50 times.

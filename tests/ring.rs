@@ -653,17 +653,18 @@ fn repair_after_power_loss_keeps_what_is_left() {
         let mut originals = all.packets.iter();
         for packet in &repaired.packets {
             let same = |original: &&common::files::Record| {
-                original.stamp_us == packet.stamp_us && original.data.len() == packet.data.len()
+                original.stamp_ticks == packet.stamp_ticks
+                    && original.data.len() == packet.data.len()
             };
             assert!(originals.any(|original| same(&original)), "{told}");
         }
         // Segments that miss nothing keep all.
-        let mut kept = repaired.packets.iter().map(|packet| packet.stamp_us);
-        for (_, stamp_us) in places
+        let mut kept = repaired.packets.iter().map(|packet| packet.stamp_ticks);
+        for (_, stamp_ticks) in places
             .iter()
             .filter(|(segment, _)| !harmed.contains(segment))
         {
-            assert!(kept.any(|kept| kept == *stamp_us), "{told}");
+            assert!(kept.any(|kept| kept == *stamp_ticks), "{told}");
         }
         if round % 4 == 0 {
             assert_all_readers_find(&torn, repaired.packets.len() as u64);
@@ -755,7 +756,7 @@ fn a_restart_survives_a_stamp_of_the_far_future() {
     capture.kill();
     let bytes = fs::read(&live).unwrap();
     let first = &read(&live).packets[0];
-    let halves = first.stamp_us.rotate_left(32).to_le_bytes();
+    let halves = first.stamp_ticks.rotate_left(32).to_le_bytes();
     let at = bytes
         .windows(8)
         .position(|window| window == halves)

@@ -27,7 +27,7 @@ struct Said {
     protocol: u16,
     hook: u8,
     mark: u32,
-    stamp_us: u64,
+    stamp_ticks: u64,
     ifindex: (u32, u32),
     hw_source: Vec<u8>,
     hw_header: Vec<u8>,
@@ -47,7 +47,7 @@ impl From<&Packet<'_>> for Said {
             protocol: packet.protocol,
             hook: packet.hook,
             mark: packet.mark,
-            stamp_us: packet.stamp_us.map_or(0, u64::from),
+            stamp_ticks: packet.stamp_ticks.map_or(0, u64::from),
             ifindex: (packet.ifindex_in, packet.ifindex_out),
             hw_source: packet.hw_source.to_vec(),
             hw_header: packet.hw_header.to_vec(),
@@ -136,7 +136,7 @@ fn packet_by_neli(body: &[u8]) -> Option<Said> {
             attribute::TIMESTAMP => {
                 let [seconds, micros] =
                     [0, 8].map(|at| Some(u64::from_be_bytes(*value.get(at..)?.first_chunk()?)));
-                said.stamp_us = seconds?
+                said.stamp_ticks = seconds?
                     .checked_mul(1_000_000)
                     .and_then(|us| us.checked_add(micros?))
                     .unwrap_or(0);

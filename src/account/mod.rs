@@ -93,6 +93,20 @@ figures! {
     stalled_us,
     /// Files begun.
     files_begun,
+    /// Packets that the source itself has counted, where it does (the hook).
+    detected,
+    /// Of them those that its buffer had no room for.
+    dropped_by_source,
+    /// Of them those in what could not be read.
+    unreadable,
+    /// Of them those of another interface.
+    left_interface,
+    /// Of them those without the mark.
+    left_mark,
+    /// Of them those that the sample passes over.
+    left_sample,
+    /// Of them those of connections that have had their bytes.
+    left_cutoff,
 }
 
 impl Tally {

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Tally;
 use super::counters::Bounds;
+use crate::source::HookPoint;
 
 /// The figures of a moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +23,7 @@ pub struct Snapshot {
 /// Packets lost, by place. `None`: cannot be known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Dropped {
-    /// The socket's buffer was full.
+    /// The socket's buffer was full, or the hook's ring.
     pub overrun: u64,
     /// The kernel could not allocate the message: counted by the rule, never numbered.
     pub allocation: Option<u64>,
@@ -41,13 +42,36 @@ impl Dropped {
     }
 }
 
-/// The account of one group or queue, or of all.
+/// Packets that a program at the hook left out on purpose, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    /// They came by another interface.
+    pub interface: u64,
+    /// They had not the mark.
+    pub mark: u64,
+    /// The sample passed over them.
+    pub sample: u64,
+    /// Their connection has had its bytes.
+    pub cutoff: u64,
+}
+
+impl LeftOut {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.interface + self.mark + self.sample + self.cutoff
+    }
+}
+
+/// The account of one source, or of all.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Figures {
     /// The group or queue; none in the sum.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<u16>,
-    /// Packets the rule counted. `None` where no usable counter stands before its `log`.
+    /// The hook; none in the sum, and of a group or queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hook: Option<String>,
+    /// Packets the rule counted, or the program at the hook. `None` where no usable counter stands before its `log`.
     pub detected: Option<u64>,
     /// Up to so many more may have been detected (and lost by allocation, or passed while the group
     /// was not bound): packets were counted while it was being bound or released.
@@ -83,6 +107,9 @@ pub struct Figures {
     /// What became of a queue's packets that this program never saw; none for a group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unrecorded: Option<Unrecorded>,
+    /// What a program at the hook left out; none for a group or queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOut>,
 }
 
 /// Packets that a full queue or socket did not take: on their way all the same, or gone.
@@ -125,6 +152,7 @@ impl Figures {
         };
         Figures {
             group,
+            hook: None,
             detected: counted,
             detected_uncertain: uncertain,
             received: tally.received,
@@ -147,6 +175,39 @@ impl Figures {
             stalled_us: tally.stalled_us,
             files_begun: tally.files_begun,
             unrecorded: None,
+            left_out: None,
+        }
+    }
+
+    /// The account of a program at the hook, which counts itself: each packet at its entry.
+    pub fn of_hook(tally: &Tally) -> Figures {
+        Figures {
+            detected: Some(tally.detected),
+            // A place that could not be read was counted as one packet when it was met.
+            received: tally.received - tally.malformed + tally.unreadable,
+            dropped: Dropped {
+                overrun: tally.dropped_by_source,
+                allocation: Some(0),
+                queue: None,
+                writer: tally.writer,
+            },
+            skipped: tally.not_ipv4 + tally.unreadable + tally.beyond_count,
+            skipped_malformed: tally.unreadable,
+            left_out: Some(LeftOut {
+                interface: tally.left_interface,
+                mark: tally.left_mark,
+                sample: tally.left_sample,
+                cutoff: tally.left_cutoff,
+            }),
+            ..Figures::new(None, tally, None, false)
+        }
+    }
+
+    /// The same under the hook's name.
+    pub fn named(self, hook: HookPoint) -> Figures {
+        Figures {
+            hook: Some(hook.to_string()),
+            ..self
         }
     }
 
@@ -165,11 +226,13 @@ impl Figures {
         self
     }
 
-    /// Whether *detected = written + discarded + dropped + skipped*. True of every account of which
+    /// Whether *detected = written + discarded + dropped + skipped + left out*. True of every account of which
     /// *detected* is known; the tests hold it against the rule's counter.
     pub fn balances(&self) -> bool {
         self.detected.is_none_or(|detected| {
-            detected == self.written + self.discarded + self.dropped.total() + self.skipped
+            let left_out = self.left_out.map_or(0, |left_out| left_out.total());
+            detected
+                == self.written + self.discarded + self.dropped.total() + self.skipped + left_out
         })
     }
 }

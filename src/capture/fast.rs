@@ -30,19 +30,20 @@ pub(super) struct KnownTemplate {
     pub(super) records: u64,
     /// Of the interface that the template names, those that are not counted yet.
     uncounted: u64,
-    last_us: u64,
+    last_ticks: u64,
 }
 
 impl KnownTemplate {
     /// How packets that are like this one are recorded. `None` where each is recorded by itself.
     pub(super) fn learn<F: Format>(
+        format: &F,
         packet: &Packet<'_>,
         link: LinkType,
         snaplen: u32,
         interface: usize,
         epoch: u64,
     ) -> Option<KnownTemplate> {
-        let (record, options) = F::template(packet, link, snaplen, interface)?;
+        let (record, options) = format.template(packet, link, snaplen, interface)?;
         let own = packet.ifindex_port == 0 && packet.ifindex_in != 0;
         Some(KnownTemplate {
             record,
@@ -51,7 +52,7 @@ impl KnownTemplate {
             ifindex: (!own).then_some(packet.ifindex()),
             records: 0,
             uncounted: 0,
-            last_us: 0,
+            last_ticks: 0,
         })
     }
 
@@ -70,7 +71,7 @@ impl KnownTemplate {
     pub(super) fn count_interface<F: Format>(&mut self, format: &mut F) {
         let uncounted = std::mem::take(&mut self.uncounted);
         if uncounted != 0 {
-            format.count_hits(&self.record, uncounted, self.last_us);
+            format.count_hits(&self.record, uncounted, self.last_ticks);
         }
     }
 }
@@ -90,7 +91,7 @@ pub(super) fn append_hits<F: Format, H: Hits, const OPTIONS: bool>(
 ) -> Option<usize> {
     let mut template = known.record;
     let options = if OPTIONS { known.options.bytes() } else { &[] };
-    let (mut sequence, mut last_us, mut run) = (*next, known.last_us, known.uncounted);
+    let (mut sequence, mut last_ticks, mut run) = (*next, known.last_ticks, known.uncounted);
     // Either the hit's own index or the template's, without a question.
     let (fixed, own) = known.ifindex.map_or((0, u32::MAX), |ifindex| (ifindex, 0));
     // What the id in the template stands for is not kept from batch to batch.
@@ -102,7 +103,7 @@ pub(super) fn append_hits<F: Format, H: Hits, const OPTIONS: bool>(
         }
         let ifindex = fixed | hit.ifindex_in & own;
         if u64::from(ifindex) != named {
-            if !name_interface(format, &mut template, ifindex, &mut run, last_us) {
+            if !name_interface(format, &mut template, ifindex, &mut run, last_ticks) {
                 break;
             }
             named = u64::from(ifindex);
@@ -115,13 +116,13 @@ pub(super) fn append_hits<F: Format, H: Hits, const OPTIONS: bool>(
         };
         let head = F::encode_hit(&template, options, &hit, body, slot.space());
         slot.append(head);
-        last_us = hit.stamp_us.get();
+        last_ticks = hit.stamp_ticks.get();
         sequence.skip_one();
         run += 1;
         hits.pass();
     }
     *next = sequence;
-    (known.record, known.last_us, known.uncounted) = (template, last_us, run);
+    (known.record, known.last_ticks, known.uncounted) = (template, last_ticks, run);
     no_room_for
 }
 
@@ -136,7 +137,7 @@ fn name_interface<F: Format>(
     template: &mut RecordTemplate,
     ifindex: u32,
     run: &mut u64,
-    last_us: u64,
+    last_ticks: u64,
 ) -> bool {
     let Some(id) = format.interface(ifindex) else {
         return false;
@@ -144,7 +145,7 @@ fn name_interface<F: Format>(
     let id = u32::try_from(id).unwrap_or(u32::MAX);
     if id != template.interface {
         if *run != 0 {
-            format.count_hits(template, std::mem::take(run), last_us);
+            format.count_hits(template, std::mem::take(run), last_ticks);
         }
         template.interface = id;
     }

@@ -28,7 +28,7 @@ pub struct FileSink<F> {
     no_file: bool,
     /// The time of the batch's arrival, once a packet without a time stamp has asked for it; else
     /// 0.
-    now_us: u64,
+    now_ticks: u64,
 }
 
 impl<F: Format> FileSink<F> {
@@ -42,7 +42,7 @@ impl<F: Format> FileSink<F> {
             epoch: 0,
             templates: Default::default(),
             no_file: false,
-            now_us: 0,
+            now_ticks: 0,
         }
     }
 
@@ -137,16 +137,16 @@ impl<F: Format> FileSink<F> {
 
     #[inline]
     fn record(&mut self, packet: &Packet<'_>, progress: &mut Progress, control: &Control) -> bool {
-        let stamp_us = match packet.stamp_us {
-            Some(stamp_us) => stamp_us.get(),
-            None => self.arrival_us(progress),
+        let stamp_ticks = match packet.stamp_ticks {
+            Some(stamp_ticks) => stamp_ticks.get(),
+            None => self.arrival_ticks(progress),
         };
         let frame = Frame::new(packet, self.link, self.snaplen);
         for last_try in [false, true] {
             let known = self.format.interface(packet.ifindex());
             if let Some(interface) = known.or_else(|| self.declare(packet)) {
                 let context = Context {
-                    stamp_us,
+                    stamp_ticks,
                     lost_before: progress.lost_before,
                     interface,
                 };
@@ -154,7 +154,8 @@ impl<F: Format> FileSink<F> {
                 if let Ok(mut slot) = self.ring.slot(len) {
                     let head = self.format.encode(packet, &frame, &context, slot.space());
                     slot.append(head);
-                    self.ring.note_first(stamp_us);
+                    let ticks_per_us = self.format.resolution().ticks_per_us();
+                    self.ring.note_first(stamp_ticks / ticks_per_us);
                     if control.unlimited() {
                         self.learn(packet, interface);
                     }
@@ -175,21 +176,27 @@ impl<F: Format> FileSink<F> {
             .template
             .and_then(|template| self.templates.get_mut(template))
         {
-            *known =
-                KnownTemplate::learn::<F>(packet, self.link, self.snaplen, interface, self.epoch);
+            *known = KnownTemplate::learn(
+                &self.format,
+                packet,
+                self.link,
+                self.snaplen,
+                interface,
+                self.epoch,
+            );
         }
     }
 
     #[cold]
-    fn arrival_us(&mut self, progress: &mut Progress) -> u64 {
+    fn arrival_ticks(&mut self, progress: &mut Progress) -> u64 {
         progress.tally.unstamped += 1;
-        if self.now_us == 0 {
+        if self.now_ticks == 0 {
             let now = SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .unwrap_or_default();
-            self.now_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+            self.now_ticks = self.format.resolution().ticks(now);
         }
-        self.now_us
+        self.now_ticks
     }
 
     /// Declares the interface of a packet in the live file: its block stands before its first
@@ -248,7 +255,7 @@ impl<F: Format> Sink for FileSink<F> {
         progress: &mut Progress,
         control: &Control,
     ) {
-        (self.no_file, self.now_us) = (false, 0);
+        (self.no_file, self.now_ticks) = (false, 0);
         let mut batch = source.batch();
         loop {
             self.take_hits(&mut batch, progress);

@@ -117,6 +117,11 @@ impl<S: Source, K: Sink> Capture<S, K> {
         // What of the last files is not there is known when they are finished.
         let (files, figures) = sink.close();
         note_figures(&mut progress, &mut lost_records, figures);
+        note_ledger(&source, &mut progress.tally);
+        if let Some(ledger) = source.ledger() {
+            // Known now that everything is read.
+            progress.tally.unreadable = ledger.unreadable;
+        }
         account.publish(&progress.tally);
         Outcome {
             tally: progress.tally,
@@ -133,7 +138,7 @@ impl<S: Source, K: Sink> Capture<S, K> {
         while !self.control.stopping() {
             match self.source.receive(true)? {
                 Arrival::Batch => self.take_batch()?,
-                Arrival::Nothing => self.sink.idle(),
+                Arrival::Nothing => self.idle(),
             }
             while let Ok(request) = self.requests.try_recv() {
                 self.obey(request);
@@ -176,8 +181,16 @@ impl<S: Source, K: Sink> Capture<S, K> {
         self.progress.tally.batches += u64::from(self.progress.tally.received != received);
         self.commit();
         self.source.finish_batch()?;
+        note_ledger(&self.source, &mut self.progress.tally);
         self.account.publish(&self.progress.tally);
         Ok(())
+    }
+
+    fn idle(&mut self) {
+        self.sink.idle();
+        // What the source counts may grow though no packet is handed over.
+        note_ledger(&self.source, &mut self.progress.tally);
+        self.account.publish(&self.progress.tally);
     }
 
     /// Notes that the datagrams lost so far show as a gap.
@@ -206,6 +219,19 @@ impl<S: Source, K: Sink> Capture<S, K> {
         } else {
             Answer::NothingToDo
         });
+    }
+}
+
+/// Takes over what a source has counted itself, where it does.
+#[inline]
+fn note_ledger(source: &impl Source, tally: &mut Tally) {
+    if let Some(ledger) = source.ledger() {
+        tally.detected = ledger.detected;
+        tally.dropped_by_source = ledger.dropped;
+        tally.left_interface = ledger.left_interface;
+        tally.left_mark = ledger.left_mark;
+        tally.left_sample = ledger.left_sample;
+        tally.left_cutoff = ledger.left_cutoff;
     }
 }
 

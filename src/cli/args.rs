@@ -18,7 +18,7 @@ use crate::session::settings;
     version,
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    after_help = "Examples:\n  nft -f nft-rules/capture.nft && lwnflog --group 5\n  lwnflog --queue 5 --fail-closed\n  lwnflog --group 5 --install-rule --iface eth0 -w /var/capture -W 16\n  lwnflog rules --group 5-8 | nft -f -\n  lwnflog demo\n\nSignals: SIGINT, SIGTERM and SIGQUIT end the capture, SIGUSR1 prints figures, SIGHUP goes on to the next file;\nno other ends it without its report.\nExit status: 0 done, 1 an error, 2 wrong options, 130 after a second SIGINT or SIGTERM."
+    after_help = "Examples:\n  nft -f nft-rules/capture.nft && lwnflog --group 5\n  lwnflog --hook\n  lwnflog --queue 5 --fail-closed\n  lwnflog --group 5 --install-rule --iface eth0 -w /var/capture -W 16\n  lwnflog rules --group 5-8 | nft -f -\n  lwnflog demo\n\nSignals: SIGINT, SIGTERM and SIGQUIT end the capture, SIGUSR1 prints figures, SIGHUP goes on to the next file;\nno other ends it without its report.\nExit status: 0 done, 1 an error, 2 wrong options, 130 after a second SIGINT or SIGTERM."
 )]
 pub struct Cli {
     /// What else there is to do.
@@ -34,7 +34,7 @@ pub struct Cli {
 #[allow(missing_docs, reason = "the help texts are the documentation")]
 pub struct CaptureArgs {
     #[command(flatten)]
-    pub source: SourceArgs,
+    pub source: CaptureSourceArgs,
     /// Directory of the ring
     #[arg(
         short = 'w',
@@ -89,17 +89,37 @@ pub struct CaptureArgs {
     /// process
     #[arg(long, help_heading = "Rule")]
     pub install_rule: bool,
-    /// With --install-rule: only packets that come in by this interface
+    /// With --install-rule or --hook: only packets that come in by this interface (--hook: one of these, up
+    /// to 8)
+    #[arg(long, value_name = "IF", help_heading = "Rule")]
+    pub iface: Vec<String>,
+    /// With --install-rule or --hook: drop packets once they are captured. THIS HOST THEN RECEIVES NONE OF
+    /// THEM
+    #[arg(long, help_heading = "Rule")]
+    pub drop: bool,
+    /// With --hook: only packets whose mark is V under the mask M, as nft-rules/mark.nft sets it
+    #[arg(long, value_name = "V/M", requires = "hook", help_heading = "Hook")]
+    pub from_mark: Option<String>,
+    /// With --hook: one packet in N, by count, on each processor
+    #[arg(long, value_name = "N", requires = "hook", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Hook")]
+    pub sample: Option<u32>,
+    /// With --hook: of each connection only the first so many bytes, both directions together: 64k, 1MB; a
+    /// bare number is in bytes
+    #[arg(long, value_name = "SIZE", requires = "hook", help_heading = "Hook")]
+    pub cutoff: Option<String>,
+    /// With --hook: the priority among what else is at the hook [default: the first that is free from
+    /// -2147483647 on]
     #[arg(
         long,
-        value_name = "IF",
-        requires = "install_rule",
-        help_heading = "Rule"
+        value_name = "N",
+        requires = "hook",
+        allow_negative_numbers = true,
+        help_heading = "Hook"
     )]
-    pub iface: Option<String>,
-    /// With --install-rule: drop packets once they are logged. THIS HOST THEN RECEIVES NONE OF THEM
-    #[arg(long, requires = "install_rule", help_heading = "Rule")]
-    pub drop: bool,
+    pub priority: Option<i32>,
+    /// With --hook: capture this NFLOG group where the program cannot be had, and say so
+    #[arg(long, value_name = "GROUP", requires = "hook", help_heading = "Hook")]
+    pub or_group: Option<u16>,
     /// With --queue: what becomes of packets when they are recorded. drop: THIS HOST RECEIVES NONE
     /// OF THEM
     #[arg(long, value_enum, default_value_t = VerdictArg::Accept, help_heading = "Queue")]
@@ -120,7 +140,8 @@ pub struct CaptureArgs {
     /// 100; then packets pass unrecorded.
     #[arg(long, value_name = "N", default_value_t = settings::QUEUE_LEN_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=i64::from(settings::QUEUE_LEN_MAX)), help_heading = "Queue")]
     pub queue_len: u32,
-    /// Receive buffer of each socket; a bare number is in KiB, as tcpdump's -B
+    /// Receive buffer of each socket, or the rings of --hook in sum; a bare number is in KiB, as tcpdump's
+    /// -B
     #[arg(
         short = 'B',
         long,
@@ -148,7 +169,23 @@ pub struct CaptureArgs {
     pub json: bool,
 }
 
-/// Where packets come from.
+/// Where a capture's packets come from.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct CaptureSourceArgs {
+    /// NFLOG groups: 5, 5-8 or 5,7. One thread and one socket each
+    #[arg(short = 'g', long, value_name = "LIST")]
+    pub group: Option<String>,
+    /// NFQUEUE queues: 5 or 5-8. Packets wait until they are recorded. One thread and one socket each
+    #[arg(long, value_name = "LIST")]
+    pub queue: Option<String>,
+    /// The hook itself: prerouting, input or forward. No rule is needed; a verified program copies packets
+    /// into rings that are mapped (Linux 6.4)
+    #[arg(long, value_name = "HOOK", num_args = 0..=1, default_missing_value = "prerouting")]
+    pub hook: Option<String>,
+}
+
+/// Where a rule sends packets.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct SourceArgs {

@@ -14,8 +14,8 @@ use super::reporter::Reporter;
 use super::signals;
 use super::{NO_THREAD, complain};
 use crate::ring::Notice;
-use crate::session::Session;
-use crate::session::settings::Settings;
+use crate::session::settings::{Settings, SourceSettings};
+use crate::session::{Session, SessionError};
 use signal_hook::consts::{SIGHUP, SIGUSR1};
 
 /// How often the main thread looks around.
@@ -38,8 +38,28 @@ pub fn run(args: &CaptureArgs) -> Result<()> {
     run_session(settings, args.quiet, args.json)
 }
 
-/// Starts a capture, and says what it is doing where that takes more than a second.
+/// Starts a capture; where a program at the hook cannot be had, from the group named instead.
 fn start(settings: Settings, quiet: bool) -> Result<Session> {
+    let or_group = match &settings.source {
+        SourceSettings::Hook(options) => options.or_group,
+        SourceSettings::Numbers(..) => None,
+    };
+    match start_telling(settings.clone(), quiet) {
+        Err(error) => match (or_group, error.downcast_ref()) {
+            (Some(group), Some(SessionError::Hook(cause))) => {
+                complain(&format!(
+                    "{cause}; capturing group {group} instead (--or-group)"
+                ));
+                start_telling(settings.with_group(group)?, quiet)
+            }
+            _ => Err(error),
+        },
+        started => started,
+    }
+}
+
+/// Starts a capture, and says what it is doing where that takes more than a second.
+fn start_telling(settings: Settings, quiet: bool) -> Result<Session> {
     if quiet {
         return Ok(Session::start(settings, &mut |_| {})?);
     }

@@ -207,7 +207,7 @@ mod tests {
     fn the_command_shown_is_a_valid_one() {
         let cli = Cli::try_parse_from(command_line(Path::new("some where"))).unwrap();
         let settings = settings(&cli.capture).unwrap();
-        assert_eq!(settings.numbers, [5]);
+        assert_eq!(settings.numbers(), [5]);
         assert_eq!(settings.rule.unwrap().iface.as_deref(), Some(RX));
     }
 }

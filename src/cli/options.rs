@@ -2,23 +2,75 @@
 
 use std::time::Duration;
 
-use super::args::{CaptureArgs, FormatArg, LinkArg, SourceArgs, VerdictArg};
+use super::args::{CaptureArgs, CaptureSourceArgs, FormatArg, LinkArg, VerdictArg};
 use crate::format::LinkType;
 use crate::ring::Access;
 use crate::session::settings::{
-    self, ConfigError, FileFormat, Output, QueueOptions, RuleRequest, Settings,
+    self, ConfigError, FileFormat, HookOptions, Output, QueueOptions, RuleRequest, Settings,
+    SourceSettings,
 };
 use crate::source::Target;
+use crate::source::hook::HookError;
 use crate::source::nfqueue::Verdict;
 use crate::sys::group::gid_of;
 
 /// The groups or queues asked for.
-pub(super) fn source_numbers(source: &SourceArgs) -> Result<(Target, Vec<u16>), ConfigError> {
-    if let Some(list) = &source.queue {
+pub(super) fn source_numbers(
+    group: Option<&str>,
+    queue: Option<&str>,
+) -> Result<(Target, Vec<u16>), ConfigError> {
+    if let Some(list) = queue {
         return Ok((Target::Queue, settings::parse_numbers(list, "queues")?));
     }
-    let list = source.group.as_deref().unwrap_or_default();
+    let list = group.unwrap_or_default();
     Ok((Target::Group, settings::parse_numbers(list, "groups")?))
+}
+
+/// Where the packets of a capture come from.
+fn source(args: &CaptureArgs) -> Result<SourceSettings, ConfigError> {
+    let CaptureSourceArgs { group, queue, hook } = &args.source;
+    let Some(hook) = hook else {
+        let (target, numbers) = source_numbers(group.as_deref(), queue.as_deref())?;
+        return Ok(SourceSettings::Numbers(target, numbers));
+    };
+    let cutoff = args.cutoff.as_deref();
+    Ok(SourceSettings::Hook(HookOptions {
+        hook: hook
+            .parse()
+            .map_err(|error: HookError| ConfigError::Hook(error.to_string()))?,
+        priority: args.priority,
+        interfaces: args.iface.clone(),
+        mark: args
+            .from_mark
+            .as_deref()
+            .map(settings::mark_and_mask)
+            .transpose()?,
+        sample: args.sample.unwrap_or(1),
+        cutoff_bytes: cutoff
+            .map(|text| settings::parse_size(text, 1))
+            .transpose()?,
+        drop: args.drop,
+        or_group: args.or_group,
+    }))
+}
+
+/// The rule to install, if one is asked for.
+fn rule(args: &CaptureArgs) -> Result<Option<RuleRequest>, ConfigError> {
+    let hook = args.source.hook.is_some();
+    match (args.install_rule, hook) {
+        (true, true) => Err(ConfigError::HookWithRule),
+        (true, false) => match &args.iface[..] {
+            [_, second, ..] => Err(ConfigError::OneInterface(second.clone())),
+            names => Ok(Some(RuleRequest {
+                iface: names.first().cloned(),
+                drop: args.drop,
+            })),
+        },
+        (false, true) => Ok(None),
+        (false, false) if args.drop => Err(ConfigError::NothingToDecide("--drop")),
+        (false, false) if !args.iface.is_empty() => Err(ConfigError::NothingToDecide("--iface")),
+        (false, false) => Ok(None),
+    }
 }
 
 /// A group of users, by number or by name.
@@ -39,7 +91,11 @@ fn gid(name: &str) -> Result<u32, ConfigError> {
 
 /// The settings of a capture.
 pub(crate) fn settings(args: &CaptureArgs) -> Result<Settings, ConfigError> {
-    let (target, numbers) = source_numbers(&args.source)?;
+    let source = source(args)?;
+    let snaplen_max = match source {
+        SourceSettings::Numbers(..) => settings::SNAPLEN_MAX,
+        SourceSettings::Hook(_) => settings::SNAPLEN_HOOK_MAX,
+    };
     let output = Output {
         dir: args.write.clone(),
         file_bytes: settings::parse_size(&args.file_size, 1_000_000)?,
@@ -54,8 +110,7 @@ pub(crate) fn settings(args: &CaptureArgs) -> Result<Settings, ConfigError> {
     };
     let buffer_bytes = settings::parse_size(&args.buffer_size, 1024)?;
     let settings = Settings {
-        target,
-        numbers,
+        source,
         output: if args.discard {
             None
         } else {
@@ -66,17 +121,14 @@ pub(crate) fn settings(args: &CaptureArgs) -> Result<Settings, ConfigError> {
             LinkArg::Ip => LinkType::Ip,
             LinkArg::Nflog => LinkType::Nflog,
         },
-        snaplen: settings::snaplen(args.snaplen)?,
+        snaplen: settings::snaplen(args.snaplen, snaplen_max)?,
         count: args.count,
         duration: args.duration.as_deref().map(parse_duration).transpose()?,
         rotate: args.rotate_secs.map(Duration::from_secs),
         buffer_bytes: usize::try_from(buffer_bytes).unwrap_or(usize::MAX),
         batch: args.batch,
         flush: settings::flush(args.flush_ms)?,
-        rule: args.install_rule.then(|| RuleRequest {
-            iface: args.iface.clone(),
-            drop: args.drop,
-        }),
+        rule: rule(args)?,
         queue: QueueOptions {
             verdict: match args.verdict {
                 VerdictArg::Accept => Verdict::Accept,

@@ -4,6 +4,8 @@ use std::io::{self, Write};
 use std::sync::mpsc::{self, SyncSender};
 use std::thread::{self, JoinHandle};
 
+use crate::sys::capabilities;
+
 /// Lines that may wait for a reader. Those that find no room are left out while the capture runs.
 const WAITING_MAX: usize = 256;
 
@@ -28,6 +30,7 @@ impl LineWriter {
         let thread = thread::Builder::new()
             .name("output".to_owned())
             .spawn(move || {
+                let _ = capabilities::give_up();
                 for line in lines {
                     if let Err(error) = stream.write_all(&line).and_then(|()| stream.flush()) {
                         on_failure(&error);

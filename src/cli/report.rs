@@ -12,6 +12,16 @@ fn known(number: Option<u64>) -> String {
 /// A report as a person reads it.
 pub(super) struct ReportText<'a>(pub(super) &'a Report);
 
+/// Those reasons that there were, each with its number.
+fn reasons(why: &[(u64, &str)]) -> String {
+    let why: Vec<_> = why
+        .iter()
+        .filter(|(n, _)| *n != 0)
+        .map(|(n, what)| format!("{} {what}", grouped(*n)))
+        .collect();
+    why.join(", ")
+}
+
 impl fmt::Display for ReportText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let report = self.0;
@@ -34,9 +44,10 @@ impl fmt::Display for ReportText<'_> {
             line("discarded", &grouped(total.discarded))?;
         }
         line("dropped: overrun", &grouped(total.dropped.overrun))?;
-        match total.unrecorded {
-            Some(_) => line("queue full", &known(total.dropped.queue))?,
-            None => line("allocation", &known(total.dropped.allocation))?,
+        match (total.unrecorded, total.left_out) {
+            (Some(_), _) => line("queue full", &known(total.dropped.queue))?,
+            (None, None) => line("allocation", &known(total.dropped.allocation))?,
+            (None, Some(_)) => {} // the hook allocates nothing
         }
         line("writer", &grouped(total.dropped.writer))?;
         if let Some(unrecorded) = total.unrecorded {
@@ -49,14 +60,21 @@ impl fmt::Display for ReportText<'_> {
                 (total.skipped_malformed, "malformed"),
                 (total.skipped_beyond_count, "after --count"),
             ];
-            let why: Vec<_> = why
-                .iter()
-                .filter(|(n, _)| *n != 0)
-                .map(|(n, what)| format!("{} {what}", grouped(*n)))
-                .collect();
             line(
                 "skipped",
-                &format!("{} ({})", grouped(total.skipped), why.join(", ")),
+                &format!("{} ({})", grouped(total.skipped), reasons(&why)),
+            )?;
+        }
+        if let Some(left_out) = total.left_out.filter(|left_out| left_out.total() != 0) {
+            let why = [
+                (left_out.interface, "other interfaces"),
+                (left_out.mark, "without the mark"),
+                (left_out.sample, "not sampled"),
+                (left_out.cutoff, "beyond the cut-off"),
+            ];
+            line(
+                "left out",
+                &format!("{} ({})", grouped(left_out.total()), reasons(&why)),
             )?;
         }
         match report.lost_percent {

@@ -11,7 +11,7 @@ use crate::account::report::{Report, Stats};
 use crate::account::snapshot::Figures;
 use crate::numbers::grouped;
 use crate::ring::Notice;
-use crate::session::settings::Settings;
+use crate::session::settings::{Settings, SourceSettings};
 use crate::session::{Session, disk_bound_bytes};
 use crate::source::links::{self, Link};
 
@@ -77,14 +77,33 @@ impl Reporter {
                 grouped(settings.buffer_bytes as u64)
             ));
         }
-        let interface = settings.rule.as_ref().and_then(|rule| rule.iface.as_ref());
-        if let Some(interface) = interface {
-            self.hint_at(interface);
+        let interfaces = match &settings.source {
+            SourceSettings::Hook(options) => options.interfaces.clone(),
+            SourceSettings::Numbers(..) => {
+                let rule = settings.rule.as_ref();
+                rule.and_then(|rule| rule.iface.clone())
+                    .into_iter()
+                    .collect()
+            }
+        };
+        for interface in interfaces {
+            self.hint_at(&interface);
         }
         if self.quiet {
             return;
         }
-        let numbers: Vec<_> = settings.numbers.iter().map(ToString::to_string).collect();
+        let source = match &settings.source {
+            SourceSettings::Numbers(target, numbers) => {
+                let numbers: Vec<_> = numbers.iter().map(ToString::to_string).collect();
+                format!("{target} {}", numbers.join(","))
+            }
+            SourceSettings::Hook(options) => format!(
+                "hook {} (priority {}, rings of {} bytes)",
+                options.hook,
+                session.priority().unwrap_or_default(),
+                grouped(granted as u64)
+            ),
+        };
         let place = match &settings.output {
             None => "nowhere: packets are counted and thrown away".to_owned(),
             Some(output) => format!(
@@ -96,11 +115,7 @@ impl Reporter {
                 }
             ),
         };
-        self.say(&format!(
-            "capturing {} {} to {place}",
-            settings.target,
-            numbers.join(",")
-        ));
+        self.say(&format!("capturing {source} to {place}"));
         for rule in session.rules() {
             self.say(&format!("packets come from the rule {rule}"));
             if rule.snaplen.is_some() || rule.queue_threshold.is_some() {
@@ -140,7 +155,9 @@ impl Reporter {
 
     /// Says which groups no rule rules, if it is not what was said last.
     pub(super) fn without_rule(&mut self, session: &Session) {
-        let target = session.settings().target;
+        let SourceSettings::Numbers(target, _) = session.settings().source else {
+            return;
+        };
         let without_rule = session.without_rule();
         if without_rule == self.without_rule {
             return;
@@ -251,7 +268,7 @@ fn status(figures: &Figures, rate: f64, settings: &Settings, columns: usize) -> 
         format!("{} skipped", grouped(figures.skipped)),
     ];
     if let Some(output) = &settings.output {
-        let rings = settings.numbers.len();
+        let rings = settings.names().len();
         parts.push(ring_place(figures.files_begun, output.files as u64, rings));
         parts.push(format!("{} bytes", grouped(figures.bytes)));
     }

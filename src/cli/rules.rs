@@ -19,7 +19,7 @@ pub fn run(
     drop: bool,
     prefix: Option<&str>,
 ) -> Result<()> {
-    let (target, numbers) = source_numbers(source)?;
+    let (target, numbers) = source_numbers(source.group.as_deref(), source.queue.as_deref())?;
     let mut spec = RuleSpec::new(target, &numbers)?;
     if let Some(iface) = iface {
         spec = spec.with_iface(&real_name(iface))?;

@@ -16,6 +16,7 @@ use signal_hook::flag;
 use signal_hook::iterator::{Handle, Signals};
 
 use super::NO_THREAD;
+use crate::sys::capabilities;
 
 /// Signals that end a capture, with its report: SIGXCPU comes before the limit of processor time
 /// ends it.
@@ -77,6 +78,7 @@ pub(super) fn watch() -> anyhow::Result<Watched> {
     let handle = signals.handle();
     let (to_main, from_signals) = mpsc::channel();
     let forward = move || {
+        let _ = capabilities::give_up();
         for signal in signals.forever() {
             if to_main.send(signal).is_err() {
                 break;

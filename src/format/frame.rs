@@ -1,7 +1,6 @@
 //! The frame that a record holds: which bytes of a packet, behind which link-layer header.
 
 use super::Space;
-use crate::netlink::nfnetlink::COPY_RANGE_MAX_BYTES;
 use crate::packet::{
     ETHERNET_ADDRESS_BYTES, ETHERNET_HEADER_BYTES, IPV4_HEADER_BYTES, Packet, VLAN_TAG_BYTES,
 };
@@ -43,9 +42,7 @@ impl LinkType {
         };
         #[expect(clippy::cast_possible_truncation, reason = "14 and 20")]
         let (header, ip) = (header as u32, IPV4_HEADER_BYTES as u32);
-        snaplen
-            .saturating_sub(header)
-            .clamp(ip, COPY_RANGE_MAX_BYTES)
+        snaplen.saturating_sub(header).max(ip)
     }
 }
 

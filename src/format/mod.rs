@@ -9,7 +9,7 @@ pub use frame::{Frame, LinkType};
 pub use pcapng::interfaces::Interfaces;
 pub use pcapng::template::{Options, RecordTemplate};
 
-use crate::packet::{Packet, TemplateHit};
+use crate::packet::{Packet, Resolution, TemplateHit};
 pub use crate::sys::space::Space;
 
 /// The first eight bytes of a block or record. The ring stores them last, so that a record is
@@ -21,8 +21,8 @@ pub const HEAD_BYTES: usize = 8;
 /// What is known of a packet beyond the packet itself when it is recorded.
 #[derive(Debug, Clone, Copy)]
 pub struct Context {
-    /// The record's time, microseconds since 1970.
-    pub stamp_us: u64,
+    /// The record's time since 1970, in ticks of [`Format::resolution`].
+    pub stamp_ticks: u64,
     /// Packets of this source lost between the one recorded before and this one.
     pub lost_before: u64,
     /// The id of its interface ([`Format::interface`]).
@@ -38,6 +38,9 @@ pub trait Format {
     /// Whether there are padding blocks, which readers skip, for unused space. If not, the
     /// unwritten rest of a file must be zero, and a live file is not valid until it is cut.
     const PADDING_BLOCKS: bool;
+
+    /// What a tick of a record's time is.
+    fn resolution(&self) -> Resolution;
 
     /// The blocks that every file starts with, each as (head, rest).
     fn begin(&mut self, emit: &mut dyn FnMut(&[u8]));
@@ -73,6 +76,7 @@ pub trait Format {
 
     /// How the hits of this packet are recorded. `None` where each takes [`Format::encode`].
     fn template(
+        &self,
         packet: &Packet<'_>,
         link: LinkType,
         snaplen: u32,
@@ -94,7 +98,7 @@ pub trait Format {
     ) -> Head;
 
     /// Adds hit records to their interface's figures.
-    fn count_hits(&mut self, template: &RecordTemplate, records: u64, last_us: u64);
+    fn count_hits(&mut self, template: &RecordTemplate, records: u64, last_ticks: u64);
 
     /// Bytes of the longest record this format can make of a frame of `snaplen` bytes.
     fn record_bytes_max(snaplen: usize) -> usize;

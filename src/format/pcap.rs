@@ -1,11 +1,14 @@
-//! Classic pcap (draft-ietf-opsawg-pcap), little endian, microseconds: for tools that read no
+//! Classic pcap (draft-ietf-opsawg-pcap), little endian: for tools that read no
 //! pcapng. It has no place for interfaces, marks, prefixes or losses, and no padding block for
 //! space that is not used yet: a live file is valid only after its zero-filled rest is cut.
 
 use super::{Context, Format, Frame, Head, LinkType, Options, RecordTemplate, Space};
-use crate::packet::{Packet, TemplateHit};
+use crate::packet::{Packet, Resolution, TemplateHit};
 
-const MAGIC_MICROSECONDS: u32 = 0xa1b2_c3d4;
+/// The first word of a file, by what the fraction of a second counts: microseconds, nanoseconds.
+pub const MAGIC_MICROS: u32 = 0xa1b2_c3d4;
+/// Nanoseconds.
+pub const MAGIC_NANOS: u32 = 0xa1b2_3c4d;
 /// Bytes of the file header.
 pub const FILE_HEADER_BYTES: usize = 24;
 /// Bytes of a record before the frame.
@@ -16,12 +19,23 @@ pub const RECORD_HEADER_BYTES: usize = 16;
 pub struct Pcap {
     link: LinkType,
     snaplen: u32,
+    resolution: Resolution,
 }
 
 impl Pcap {
     /// A writer for frames of `link`, cut to `snaplen` bytes.
     pub fn new(link: LinkType, snaplen: u32) -> Self {
-        Pcap { link, snaplen }
+        Pcap {
+            link,
+            snaplen,
+            resolution: Resolution::Micros,
+        }
+    }
+
+    /// Has packets' times in ticks of `resolution` (microseconds, if this is not called).
+    pub fn with_resolution(mut self, resolution: Resolution) -> Self {
+        self.resolution = resolution;
+        self
     }
 }
 
@@ -29,9 +43,17 @@ impl Format for Pcap {
     const EXTENSION: &'static str = "pcap";
     const PADDING_BLOCKS: bool = false;
 
+    fn resolution(&self) -> Resolution {
+        self.resolution
+    }
+
     fn begin(&mut self, emit: &mut dyn FnMut(&[u8])) {
         let mut header = Vec::with_capacity(FILE_HEADER_BYTES);
-        header.extend_from_slice(&MAGIC_MICROSECONDS.to_le_bytes());
+        let magic = match self.resolution {
+            Resolution::Micros => MAGIC_MICROS,
+            Resolution::Nanos => MAGIC_NANOS,
+        };
+        header.extend_from_slice(&magic.to_le_bytes());
         header.extend_from_slice(&2u16.to_le_bytes());
         header.extend_from_slice(&4u16.to_le_bytes());
         header.extend_from_slice(&[0; 8]); // time zone and accuracy: always 0
@@ -70,16 +92,17 @@ impl Format for Pcap {
     ) -> Head {
         put_lengths(&mut out, frame.captured_len(), frame.original_len);
         frame.copy_to(out);
-        head(context.stamp_us)
+        head(context.stamp_ticks, self.resolution)
     }
 
     fn template(
+        &self,
         packet: &Packet<'_>,
         link: LinkType,
         snaplen: u32,
         interface: usize,
     ) -> Option<(RecordTemplate, Options)> {
-        let template = RecordTemplate::new(packet, link, snaplen, interface)?;
+        let template = RecordTemplate::new(packet, link, snaplen, interface, self.resolution)?;
         Some((template, Options::new(0, |_| {})?))
     }
 
@@ -103,7 +126,7 @@ impl Format for Pcap {
         );
         let fits = template.copy_frame(hit, body, out);
         debug_assert!(fits, "hit_bytes() made room");
-        head(hit.stamp_us.get())
+        head(hit.stamp_ticks.get(), template.resolution)
     }
 
     fn count_hits(&mut self, _plan: &RecordTemplate, _records: u64, _last_us: u64) {}
@@ -125,10 +148,13 @@ fn put_lengths(out: &mut Space<'_>, captured: usize, original: u32) {
     }
 }
 
-/// Seconds and microseconds. The format's seconds have 32 bits: they end in 2106.
+/// Seconds and the fraction. The format's seconds have 32 bits: they end in 2106.
 #[inline]
-fn head(stamp_us: u64) -> Head {
-    let seconds = u32::try_from(stamp_us / 1_000_000).unwrap_or(u32::MAX);
-    let micros = (stamp_us % 1_000_000) as u32;
-    (u64::from(micros) << 32 | u64::from(seconds)).to_le_bytes()
+fn head(stamp_ticks: u64, resolution: Resolution) -> Head {
+    let (seconds, fraction) = match resolution {
+        Resolution::Micros => (stamp_ticks / 1_000_000, stamp_ticks % 1_000_000),
+        Resolution::Nanos => (stamp_ticks / 1_000_000_000, stamp_ticks % 1_000_000_000),
+    };
+    let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+    (fraction << 32 | u64::from(seconds)).to_le_bytes()
 }

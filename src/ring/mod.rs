@@ -39,6 +39,7 @@ pub use rest::{Rest, RestSlot};
 pub use store::{Store, check_space};
 
 use crate::format::HEAD_BYTES;
+use crate::format::pcapng::block::BLOCK_MIN_BYTES;
 use crate::sys::mapping::Mapping;
 use live::{Committed, Geometry, Live};
 use swapper::{Full, Next, Swapper};
@@ -48,12 +49,17 @@ pub const SEGMENT_BYTES_SMALL: usize = 64 << 10;
 /// Segment of files whose records may hold whole packets.
 pub const SEGMENT_BYTES_LARGE: usize = 256 << 10;
 
+/// Segment of files whose records may hold packets of more than 64 KiB (merged ones, BIG TCP).
+pub const SEGMENT_BYTES_HUGE: usize = 512 << 10;
+
 /// The segment size for records of at most `record_bytes_max` bytes.
 pub const fn segment_bytes_for(record_bytes_max: usize) -> usize {
     if record_bytes_max <= SEGMENT_BYTES_SMALL / 16 {
         SEGMENT_BYTES_SMALL
-    } else {
+    } else if record_bytes_max <= SEGMENT_BYTES_LARGE - BLOCK_MIN_BYTES {
         SEGMENT_BYTES_LARGE
+    } else {
+        SEGMENT_BYTES_HUGE
     }
 }
 

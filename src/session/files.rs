@@ -6,8 +6,7 @@ use crate::format::{Format, Interfaces, LinkType};
 use crate::ring::recovery::boot_id;
 use crate::ring::{RingConfig, segment_bytes_for};
 use crate::session::settings::{FileFormat, Output, Settings};
-use crate::source::Target;
-use crate::source::links;
+use crate::source::{SourceName, Target, links};
 
 /// Attributes that link type NFLOG records beside the packet.
 const NFLOG_ATTRIBUTES_BYTES: u32 = 512;
@@ -31,10 +30,11 @@ fn segment_bytes(settings: &Settings) -> usize {
     segment_bytes_for(PcapNg::record_bytes_max(file_snaplen(settings) as usize))
 }
 
-pub(super) fn pcapng(settings: &Settings, number: u16) -> PcapNg {
-    let source = match settings.target {
-        Target::Group => format!("NFLOG group {number}"),
-        Target::Queue => format!("NFQUEUE queue {number}"),
+pub(super) fn pcapng(settings: &Settings, name: SourceName) -> PcapNg {
+    let source = match name {
+        SourceName::Number(Target::Group, number) => format!("NFLOG group {number}"),
+        SourceName::Number(Target::Queue, number) => format!("NFQUEUE queue {number}"),
+        SourceName::Hook(hook) => format!("Netfilter hook {hook}"),
     };
     let interfaces = Interfaces::new(links::name_of);
     PcapNg::new(
@@ -47,10 +47,10 @@ pub(super) fn pcapng(settings: &Settings, number: u16) -> PcapNg {
     .with_boot_id(boot_id())
 }
 
-pub(super) fn ring_config(settings: &Settings, output: &Output, number: u16) -> RingConfig {
+pub(super) fn ring_config(settings: &Settings, output: &Output, name: SourceName) -> RingConfig {
     RingConfig {
         dir: output.dir.clone(),
-        name: settings.ring_name(number),
+        name: name.file_name(),
         extension: extension(output),
         file_bytes: output.file_bytes,
         files: output.files,
@@ -65,7 +65,7 @@ pub fn disk_bound_bytes(settings: &Settings) -> Option<u64> {
     if output.files == 0 {
         return None;
     }
-    let rings = settings.numbers.len() as u64;
+    let rings = settings.names().len() as u64;
     // One more file than hold packets is being prepared.
     Some(
         output

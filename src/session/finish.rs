@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use super::{Running, Session};
 use crate::account::Tally;
-use crate::account::counters::{Bounds, Doubts};
+use crate::account::counters::{Bounds, Doubts, Watch};
 use crate::account::report::Report;
 use crate::account::snapshot::{Figures, Snapshot};
 use crate::capture::Outcome;
 use crate::numbers::grouped;
 use crate::ring::sort_by_age;
-use crate::source::Target;
+use crate::session::settings::SourceSettings;
 use crate::source::nfqueue::QueueStatus;
+use crate::source::{SourceName, Target};
 
 impl Session {
     /// Stops the capture: the sources detach, what the kernel still holds is taken, files are
@@ -27,22 +28,22 @@ impl Session {
             log::debug!("cannot take the rule back before the end: {error}");
         }
         // Counters are read before and after: what was counted in between is uncertain.
-        let befores = self.counted();
+        let befores = self.count();
         self.control.stop();
         self.wait_detached();
-        let afters = self.counted();
-        let doubts = self.watch.doubts();
+        let afters = self.count();
+        let doubts = self.watch.as_ref().map(Watch::doubts).unwrap_or_default();
         let mut groups = Vec::new();
         let (mut sum, mut files, mut error) = (Tally::default(), Vec::new(), None);
         let mut remarks = Vec::new();
         let (mut tail, mut refused) = (false, 0);
-        let queues = self.settings.target == Target::Queue;
+        let queues = self.settings.is_queue();
         let fail_open = self.settings.queue.fail_open;
         let running = std::mem::take(&mut self.running);
         let counted = befores.groups.into_iter().zip(afters.groups);
         for (running, counted) in running.into_iter().zip(counted) {
             let Running {
-                number,
+                name,
                 account,
                 thread,
                 queue_status,
@@ -64,22 +65,26 @@ impl Session {
                 !queues && (unreceived || outcome.dropped_datagrams > outcome.explained_datagrams);
             tail |= tail_overrun;
             refused += dropped_by_kernel;
-            let figures = Figures::new(Some(number), &outcome.tally, bounds, tail_overrun);
-            groups.push(if queues {
-                figures.of_queue(fail_open, dropped_by_kernel)
-            } else {
-                figures
+            groups.push(match name {
+                SourceName::Hook(hook) => Figures::of_hook(&outcome.tally).named(hook),
+                SourceName::Number(target, number) => {
+                    let figures = Figures::new(Some(number), &outcome.tally, bounds, tail_overrun);
+                    match target {
+                        Target::Group => figures,
+                        Target::Queue => figures.of_queue(fail_open, dropped_by_kernel),
+                    }
+                }
             });
-            remarks.extend(remarks_on(&outcome, number, bounds));
+            remarks.extend(remarks_on(&outcome, name, bounds));
             if panicked {
                 remarks.push(format!(
-                    "the thread that captured {number} panicked: its figures are those of its last batch, and what came \
+                    "the thread that captured {name} panicked: its figures are those of its last batch, and what came \
                      to it later counts as overrun; please report this"
                 ));
             }
             if let Some(refused) = &outcome.detach_refused {
                 remarks.push(format!(
-                    "the kernel did not release {number} when it was asked to ({refused}): what came between then and the \
+                    "the kernel did not release {name} when it was asked to ({refused}): what came between then and the \
                      end of the socket was not received, and counts as overrun"
                 ));
             }
@@ -91,7 +96,10 @@ impl Session {
         }
         let counted = both((befores.total, afters.total));
         remarks.extend(remarks_on_rules(doubts));
-        let mut total = Figures::new(None, &sum, counted, tail);
+        let mut total = match self.settings.source {
+            SourceSettings::Hook(_) => Figures::of_hook(&sum),
+            SourceSettings::Numbers(..) => Figures::new(None, &sum, counted, tail),
+        };
         if queues {
             total = total.of_queue(fail_open, refused);
         }
@@ -112,14 +120,15 @@ impl Session {
     }
 
     /// Looks at the counters, once for all.
-    fn counted(&mut self) -> Counted {
-        self.watch.refresh();
-        let numbers = self.running.iter().map(|running| running.number);
+    fn count(&mut self) -> Counted {
+        self.look_at_rules();
+        let sources = self.running.iter().map(|running| match running.name {
+            SourceName::Number(_, number) => self.counted(&[number]),
+            SourceName::Hook(_) => None,
+        });
         Counted {
-            groups: numbers
-                .map(|number| self.watch.counted(&[number]))
-                .collect(),
-            total: self.watch.counted(&self.settings.numbers),
+            groups: sources.collect(),
+            total: self.counted(self.settings.numbers()),
         }
     }
 
@@ -215,19 +224,19 @@ fn both((before, after): (Option<Bounds>, Option<Bounds>)) -> Option<Bounds> {
     })
 }
 
-fn remarks_on(outcome: &Outcome, number: u16, counted: Option<Bounds>) -> Vec<String> {
+fn remarks_on(outcome: &Outcome, name: SourceName, counted: Option<Bounds>) -> Vec<String> {
     let mut remarks = Vec::new();
     // More packets with numbers than were counted at the most: the counter was set back between two
     // looks, and has gone beyond where it was; or it came later than the packets.
     if counted.is_some_and(|counted| counted.most < outcome.tally.numbered) {
         remarks.push(format!(
-            "the rules counted fewer packets of {number} than came: a counter was reset, reloaded or removed, or came \
+            "the rules counted fewer packets of {name} than came: a counter was reset, reloaded or removed, or came \
              late; detected may be too low"
         ));
     }
     if outcome.truncated_datagrams != 0 {
         remarks.push(format!(
-            "{} datagrams of {number} did not fit the receive buffer: please report this",
+            "{} datagrams of {name} did not fit the receive buffer: please report this",
             outcome.truncated_datagrams
         ));
     }
@@ -242,7 +251,6 @@ mod tests {
 
     use super::*;
     use crate::account::Account;
-    use crate::account::counters::Watch;
     use crate::account::drops::Drops;
     use crate::capture::Control;
     use crate::format::LinkType;
@@ -250,8 +258,7 @@ mod tests {
 
     fn settings() -> Settings {
         Settings {
-            target: Target::Group,
-            numbers: vec![5],
+            source: SourceSettings::Numbers(Target::Group, vec![5]),
             output: None,
             link: LinkType::Ethernet,
             snaplen: 128,
@@ -282,14 +289,15 @@ mod tests {
             settings: settings(),
             control: Arc::new(Control::new(None)),
             running: vec![Running {
-                number: 5,
+                name: SourceName::Number(Target::Group, 5),
                 account,
                 thread,
                 granted_buffer_bytes: 0,
                 queue_status: None,
             }],
-            watch: Watch::of_own_table(Target::Group, &[]),
+            watch: Some(Watch::of_own_table(Target::Group, &[])),
             installed: None,
+            priority: None,
             notices: mpsc::channel().1,
             begun: Instant::now(),
             drops: Drops::begin(),

@@ -14,7 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use crate::account::counters::Watch;
+use crate::account::counters::{Bounds, Watch};
 use crate::account::drops::Drops;
 use crate::account::snapshot::{Figures, Snapshot};
 use crate::account::{Account, Tally};
@@ -23,9 +23,11 @@ use crate::format::pcap::Pcap;
 use crate::nft::{self, InstalledTable, RuleError, RuleSpec, SpecError};
 use crate::numbers::grouped;
 use crate::ring::{Notice, Ring, StoreError};
-use crate::session::settings::{FileFormat, Settings};
+use crate::session::settings::{FileFormat, Settings, SourceSettings};
+use crate::source::hook::HookError;
 use crate::source::nfqueue::LastStatus;
-use crate::source::{Source, SourceError, links};
+use crate::source::{Source, SourceError, SourceName, links};
+use crate::sys::capabilities;
 use files::{file_snaplen, pcapng};
 use open::{Opened, open_rings, open_source};
 
@@ -35,6 +37,9 @@ pub enum SessionError {
     /// The group or queue cannot be read.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// The program at the hook cannot be had.
+    #[error(transparent)]
+    Hook(#[from] HookError),
     /// The ring cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -66,14 +71,15 @@ pub enum Step<'a> {
 impl fmt::Display for Step<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Step::Files(Settings {
-                output: Some(output),
-                numbers,
-                ..
-            }) => write!(
+            Step::Files(
+                settings @ Settings {
+                    output: Some(output),
+                    ..
+                },
+            ) => write!(
                 f,
                 "making the first of the files ready, {} of {} bytes each in {}",
-                numbers.len(),
+                settings.names().len(),
                 grouped(output.file_bytes),
                 output.dir.display()
             ),
@@ -86,7 +92,7 @@ impl fmt::Display for Step<'_> {
 
 /// A capturing thread and what it publishes.
 struct Running {
-    number: u16,
+    name: SourceName,
     account: Arc<Account>,
     thread: JoinHandle<Option<Outcome>>,
     granted_buffer_bytes: usize,
@@ -99,9 +105,11 @@ pub struct Session {
     settings: Settings,
     control: Arc<Control>,
     running: Vec<Running>,
-    /// The counters of all groups together: known also where groups share one.
-    watch: Watch,
+    /// The counters of all groups together: known also where groups share one. None of a hook.
+    watch: Option<Watch>,
     installed: Option<InstalledTable>,
+    /// Of a program at the hook.
+    priority: Option<i32>,
     notices: Receiver<Notice>,
     begun: Instant,
     drops: Drops,
@@ -131,21 +139,35 @@ impl Session {
 
         step(Step::Rules);
         // A rule of our own needs no look at all the others.
-        let mut watch = match settings.rule {
-            Some(_) => Watch::of_own_table(settings.target, &settings.numbers),
-            None => Watch::before_bind(settings.target, &settings.numbers),
+        let mut watch = match (&settings.source, &settings.rule) {
+            (SourceSettings::Numbers(target, numbers), Some(_)) => {
+                Some(Watch::of_own_table(*target, numbers))
+            }
+            (SourceSettings::Numbers(target, numbers), None) => {
+                Some(Watch::before_bind(*target, numbers))
+            }
+            (SourceSettings::Hook(_), _) => None,
         };
-        let mut sources = Vec::new();
-        for number in &settings.numbers {
-            sources.push((*number, open_source(&settings, *number)?));
+        let (mut sources, mut priority) = (Vec::new(), None);
+        for name in settings.names() {
+            let source = open_source(&settings, name)?;
+            if let Opened::Hook(hook) = &source {
+                priority = Some(hook.priority());
+            }
+            sources.push((name, source));
         }
-        watch.after_bind();
+        if let Some(watch) = &mut watch {
+            watch.after_bind();
+        } else {
+            // Loaded and attached: neither this thread nor one that it starts needs them again.
+            let _ = capabilities::give_up();
+        }
         let changes = links::Changes::listen().ok();
         let drops = Drops::begin();
         step(Step::Install);
-        let installed = match &settings.rule {
-            Some(request) => {
-                let mut spec = RuleSpec::new(settings.target, &settings.numbers)?;
+        let installed = match (&settings.source, &settings.rule) {
+            (SourceSettings::Numbers(target, numbers), Some(request)) => {
+                let mut spec = RuleSpec::new(*target, numbers)?;
                 if let Some(iface) = &request.iface {
                     spec = spec.with_iface(&real_name(iface))?;
                 }
@@ -154,9 +176,9 @@ impl Session {
                 }
                 Some(nft::install(&spec)?)
             }
-            None => None,
+            _ => None,
         };
-        if installed.is_some() {
+        if let Some(watch) = watch.as_mut().filter(|_| installed.is_some()) {
             // Found while the rules are there: the end takes them away, and leaves the counters.
             watch.installed()?;
         }
@@ -167,6 +189,7 @@ impl Session {
             running: Vec::new(),
             watch,
             installed,
+            priority,
             notices,
             begun: Instant::now(),
             drops,
@@ -174,10 +197,10 @@ impl Session {
         };
         // The threads wait until all of them are there.
         let mut gates = Vec::new();
-        for ((number, source), ring) in sources.into_iter().zip(rings) {
+        for ((name, source), ring) in sources.into_iter().zip(rings) {
             let (gate, opened) = mpsc::channel();
             let running = session
-                .spawn(number, source, ring, opened)
+                .spawn(name, source, ring, opened)
                 .map_err(SessionError::Thread)?;
             session.running.push(running);
             gates.push(gate);
@@ -190,7 +213,7 @@ impl Session {
 
     fn spawn(
         &self,
-        number: u16,
+        name: SourceName,
         source: Opened,
         ring: Option<Ring>,
         gate: Receiver<()>,
@@ -201,7 +224,7 @@ impl Session {
             Opened::Group(group) => {
                 let granted = group.granted_buffer_bytes();
                 (
-                    self.spawn_thread(number, group, ring, published, gate)?,
+                    self.spawn_thread(name, group, ring, published, gate)?,
                     granted,
                     None,
                 )
@@ -209,14 +232,22 @@ impl Session {
             Opened::Queue(queue) => {
                 let (granted, status) = (queue.granted_buffer_bytes(), queue.last_status());
                 (
-                    self.spawn_thread(number, queue, ring, published, gate)?,
+                    self.spawn_thread(name, queue, ring, published, gate)?,
                     granted,
                     Some(status),
                 )
             }
+            Opened::Hook(hook) => {
+                let granted = hook.buffer_bytes();
+                (
+                    self.spawn_thread(name, *hook, ring, published, gate)?,
+                    granted,
+                    None,
+                )
+            }
         };
         Ok(Running {
-            number,
+            name,
             account,
             thread,
             granted_buffer_bytes,
@@ -226,27 +257,28 @@ impl Session {
 
     fn spawn_thread<S: Source + Send + 'static>(
         &self,
-        number: u16,
+        name: SourceName,
         source: S,
         ring: Option<Ring>,
         account: Arc<Account>,
         gate: Receiver<()>,
     ) -> io::Result<JoinHandle<Option<Outcome>>> {
-        let name = self.settings.ring_name(number);
+        let (file_name, resolution) = (name.file_name(), source.resolution());
         let Some((ring, output)) = ring.zip(self.settings.output.as_ref()) else {
-            return self.spawn_capture(&name, source, Discard, account, gate);
+            return self.spawn_capture(&file_name, source, Discard, account, gate);
         };
         let (link, snaplen) = (self.settings.link, self.settings.snaplen);
         match output.format {
             FileFormat::PcapNg => {
-                let format = pcapng(&self.settings, number);
+                let format = pcapng(&self.settings, name).with_resolution(resolution);
                 let sink = FileSink::new(format, ring, link, snaplen);
-                self.spawn_capture(&name, source, sink, account, gate)
+                self.spawn_capture(&file_name, source, sink, account, gate)
             }
             FileFormat::Pcap => {
-                let format = Pcap::new(link, file_snaplen(&self.settings));
+                let format =
+                    Pcap::new(link, file_snaplen(&self.settings)).with_resolution(resolution);
                 let sink = FileSink::new(format, ring, link, snaplen);
-                self.spawn_capture(&name, source, sink, account, gate)
+                self.spawn_capture(&file_name, source, sink, account, gate)
             }
         }
     }
@@ -286,7 +318,12 @@ impl Session {
         &self.settings
     }
 
-    /// The smallest receive buffer granted.
+    /// Where the program stands among what else is at its hook.
+    pub fn priority(&self) -> Option<i32> {
+        self.priority
+    }
+
+    /// The smallest receive buffer granted; of a hook, its rings in sum.
     pub fn granted_buffer_bytes(&self) -> usize {
         self.running
             .iter()
@@ -322,17 +359,19 @@ impl Session {
 
     /// The groups or queues that no rule logs to, as the rules were read last.
     pub fn without_rule(&self) -> Vec<u16> {
-        self.watch.without_rule()
+        self.watch.as_ref().map_or(Vec::new(), Watch::without_rule)
     }
 
     /// Looks at the rules and their counters, so that one that comes or goes is noticed.
     pub fn look_at_rules(&mut self) {
-        self.watch.refresh();
+        if let Some(watch) = &mut self.watch {
+            watch.refresh();
+        }
     }
 
     /// The rules that log to the capture, as they were read last.
     pub fn rules(&self) -> &[nft::LoggingRule] {
-        self.watch.rules()
+        self.watch.as_ref().map_or(&[], Watch::rules)
     }
 
     /// Packets received so far.
@@ -343,23 +382,39 @@ impl Session {
 
     /// The figures of this moment.
     pub fn snapshot(&mut self) -> Snapshot {
-        self.watch.refresh();
-        let tallies = self
-            .running
-            .iter()
-            .map(|running| (running.number, running.account.read()));
+        let elapsed = self.begun.elapsed();
+        let running = self.running.iter();
+        let tallies: Vec<_> = running
+            .map(|running| (running.name, running.account.read()))
+            .collect();
+        self.look_at_rules();
         let (mut sum, mut sources) = (Tally::default(), Vec::new());
-        for (number, tally) in tallies {
+        for (name, tally) in tallies {
             sum += tally;
-            let detected = self.watch.counted(&[number]);
-            sources.push(Figures::running(Some(number), &tally, detected));
+            sources.push(match name {
+                SourceName::Number(_, number) => {
+                    let detected = self.counted(&[number]);
+                    Figures::running(Some(number), &tally, detected)
+                }
+                SourceName::Hook(hook) => Figures::of_hook(&tally).named(hook),
+            });
         }
-        let detected = self.watch.counted(&self.settings.numbers);
+        let total = match &self.settings.source {
+            SourceSettings::Hook(_) => Figures::of_hook(&sum),
+            SourceSettings::Numbers(_, numbers) => {
+                Figures::running(None, &sum, self.counted(numbers))
+            }
+        };
         Snapshot {
-            elapsed: self.begun.elapsed(),
+            elapsed,
             sources,
-            total: Figures::running(None, &sum, detected),
+            total,
         }
+    }
+
+    /// What the rules have counted for these numbers, as they were read last.
+    fn counted(&self, numbers: &[u16]) -> Option<Bounds> {
+        self.watch.as_ref()?.counted(numbers)
     }
 }
 

@@ -3,15 +3,17 @@
 use super::SessionError;
 use super::files::{extension, ring_config};
 use crate::ring::{Notices, Ring, Store, StoreError, check_space};
-use crate::session::settings::Settings;
-use crate::source::Target;
+use crate::session::settings::{Settings, SourceSettings};
+use crate::source::hook::{Cutoff, Hook, HookConfig};
 use crate::source::nflog::{Group, GroupConfig};
 use crate::source::nfqueue::{Queue, QueueConfig};
+use crate::source::{SourceName, Target};
 
-/// An open source of either kind.
+/// An open source of any kind.
 pub(super) enum Opened {
     Group(Group),
     Queue(Queue),
+    Hook(Box<Hook>),
 }
 
 /// The ring of each number; none of them with `--discard`. All of them have to fit the disk
@@ -21,45 +23,45 @@ pub(super) fn open_rings(
     notices: &Notices,
 ) -> Result<Vec<Option<Ring>>, StoreError> {
     let Some(output) = &settings.output else {
-        return Ok(settings.numbers.iter().map(|_| None).collect());
+        return Ok(settings.names().iter().map(|_| None).collect());
     };
     let mut stores = Vec::new();
-    for number in &settings.numbers {
+    for name in settings.names() {
         let store = Store::open(
             &output.dir,
-            &settings.ring_name(*number),
+            &name.file_name(),
             extension(output),
             output.access,
         )?;
         stores.push(store);
     }
     check_space(&stores, output.files, output.file_bytes)?;
-    let rings = settings.numbers.iter().zip(stores);
+    let rings = settings.names().into_iter().zip(stores);
     rings
-        .map(|(number, store)| {
-            let config = ring_config(settings, output, *number);
+        .map(|(name, store)| {
+            let config = ring_config(settings, output, name);
             Ring::open(config, store, notices.clone()).map(Some)
         })
         .collect()
 }
 
-/// The source of one number, bound and configured.
-pub(super) fn open_source(settings: &Settings, number: u16) -> Result<Opened, SessionError> {
+/// One source, bound and configured.
+pub(super) fn open_source(settings: &Settings, name: SourceName) -> Result<Opened, SessionError> {
     let copy_range_bytes = settings.copy_range_bytes();
-    match settings.target {
-        Target::Group => {
+    match (name, &settings.source) {
+        (SourceName::Number(Target::Group, group), _) => {
             let config = GroupConfig {
                 batch: settings.batch,
                 flush: settings.flush,
                 buffer_bytes: settings.buffer_bytes,
-                ..GroupConfig::new(number, copy_range_bytes)
+                ..GroupConfig::new(group, copy_range_bytes)
             };
             Ok(Opened::Group(Group::open(config)?))
         }
-        Target::Queue => {
+        (SourceName::Number(Target::Queue, queue), _) => {
             let options = &settings.queue;
             let config = QueueConfig {
-                queue: number,
+                queue,
                 copy_range_bytes,
                 len: options.len,
                 fail_open: options.fail_open,
@@ -69,5 +71,21 @@ pub(super) fn open_source(settings: &Settings, number: u16) -> Result<Opened, Se
             };
             Ok(Opened::Queue(Queue::open(config)?))
         }
+        (SourceName::Hook(hook), SourceSettings::Hook(options)) => {
+            let config = HookConfig {
+                priority: options.priority,
+                interfaces: options.interfaces.clone(),
+                mark: options.mark,
+                sample: options.sample,
+                cutoff: options.cutoff_bytes.map(Cutoff::new),
+                drop: options.drop,
+                buffer_bytes: settings.buffer_bytes,
+                ..HookConfig::new(hook, copy_range_bytes)
+            };
+            Ok(Opened::Hook(Box::new(Hook::open(config)?)))
+        }
+        (SourceName::Hook(hook), SourceSettings::Numbers(..)) => Ok(Opened::Hook(Box::new(
+            Hook::open(HookConfig::new(hook, copy_range_bytes))?,
+        ))),
     }
 }

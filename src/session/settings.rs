@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::format::LinkType;
 use crate::netlink::nfnetlink::COPY_RANGE_MAX_BYTES;
 use crate::ring::Access;
-use crate::source::Target;
 use crate::source::nfqueue::Verdict;
+use crate::source::{HookPoint, SourceName, Target};
 
 /// The thesis's file size (section 3.3.1).
 pub const FILE_BYTES_DEFAULT: u64 = 200_000_000;
@@ -19,6 +19,8 @@ pub const FILES_DEFAULT: usize = 8;
 pub const SNAPLEN_DEFAULT: u32 = 128;
 /// A frame's most: what NFLOG copies of a packet, behind the longest link-layer header.
 pub const SNAPLEN_MAX: u32 = 65_535;
+/// A packet's most with `--hook`: what libpcap and Wireshark take for one.
+pub const SNAPLEN_HOOK_MAX: u32 = 262_144;
 /// The largest group or queue number.
 const NUMBER_MAX: u32 = 65_535;
 /// One thread each: more would not be of use.
@@ -87,13 +89,41 @@ impl Default for QueueOptions {
     }
 }
 
+/// A program at a hook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookOptions {
+    /// Where.
+    pub hook: HookPoint,
+    /// Where among the others there; `None` is the first that is free.
+    pub priority: Option<i32>,
+    /// Only packets that come in by these interfaces; none is all.
+    pub interfaces: Vec<String>,
+    /// Only packets whose mark is the first under the second.
+    pub mark: Option<(u32, u32)>,
+    /// One packet in so many.
+    pub sample: u32,
+    /// Of each connection only the first so many bytes.
+    pub cutoff_bytes: Option<u64>,
+    /// Drop packets once they are captured.
+    pub drop: bool,
+    /// The group to capture where the program cannot be had.
+    pub or_group: Option<u16>,
+}
+
+/// Where packets come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceSettings {
+    /// NFLOG groups or NFQUEUE queues, by their numbers: one capturing thread each.
+    Numbers(Target, Vec<u16>),
+    /// A program at a hook.
+    Hook(HookOptions),
+}
+
 /// Everything a capture needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// NFLOG groups or NFQUEUE queues.
-    pub target: Target,
-    /// Their numbers: one capturing thread each.
-    pub numbers: Vec<u16>,
+    /// Where packets come from.
+    pub source: SourceSettings,
     /// Where packets go; `None` counts and throws away.
     pub output: Option<Output>,
     /// What records hold.
@@ -155,11 +185,13 @@ pub enum ConfigError {
     },
     /// A snap length that is too large.
     #[error(
-        "a snap length of {snaplen} is more than the {SNAPLEN_MAX} bytes of a frame; 0 means whole packets"
+        "a snap length of {snaplen} is more than the {most} bytes of a frame; 0 means whole packets"
     )]
     Snaplen {
         /// As given.
         snaplen: u32,
+        /// The most there is.
+        most: u32,
     },
     /// A flush timeout out of range.
     #[error("--flush-ms {ms}: the kernel counts in steps of 10 ms, from 10 to 100")]
@@ -219,9 +251,25 @@ pub enum ConfigError {
         "--verdict, --mark, --fail-closed and --queue-len are for --queue: a group has copies of packets that are on their way"
     )]
     QueueOnly,
-    /// NFLOG's attributes from NFQUEUE.
-    #[error("--link-type nflog holds NFLOG's messages, which a queue has not: use ethernet or ip")]
-    QueueLinkType,
+    /// NFLOG's attributes from another source.
+    #[error("--link-type nflog holds NFLOG's messages, which a {0} has not: use ethernet or ip")]
+    NoNflogMessages(&'static str),
+    /// What only a rule to install or a program at the hook can do.
+    #[error(
+        "{0} is for --install-rule and --hook: a rule that is there already decides for itself"
+    )]
+    NothingToDecide(&'static str),
+    /// The hook needs no rule.
+    #[error("--hook captures without a rule: leave --install-rule out, or capture a --group")]
+    HookWithRule,
+    /// A rule names one interface.
+    #[error(
+        "--iface {0}: --install-rule takes one interface; name one, or use --hook, which takes several"
+    )]
+    OneInterface(String),
+    /// A hook that cannot be captured.
+    #[error("--hook: {0}")]
+    Hook(String),
 }
 
 /// Reads `5`, `5-8`, `5,7`, and mixtures. A number named twice counts once.
@@ -290,15 +338,26 @@ pub fn parse_size(text: &str, bare_unit: u64) -> Result<u64, ConfigError> {
     number.checked_mul(factor).ok_or_else(bad)
 }
 
-/// A snap length as given, 0 for whole packets.
+/// A snap length as given, 0 for whole packets, of which a record holds `most` bytes.
 ///
 /// # Errors
 /// [`ConfigError::Snaplen`].
-pub fn snaplen(given: u32) -> Result<u32, ConfigError> {
+pub fn snaplen(given: u32, most: u32) -> Result<u32, ConfigError> {
     match given {
-        0 => Ok(SNAPLEN_MAX),
-        1..=SNAPLEN_MAX => Ok(given),
-        _ => Err(ConfigError::Snaplen { snaplen: given }),
+        0 => Ok(most),
+        snaplen if snaplen <= most => Ok(snaplen),
+        snaplen => Err(ConfigError::Snaplen { snaplen, most }),
+    }
+}
+
+/// `V/M`: a mark and the mask under which it is compared; without a mask all bits count.
+///
+/// # Errors
+/// [`ConfigError::Mark`].
+pub fn mark_and_mask(text: &str) -> Result<(u32, u32), ConfigError> {
+    match text.split_once('/') {
+        Some((value, mask)) => Ok((self::mark(value)?, self::mark(mask)?)),
+        None => Ok((self::mark(text)?, u32::MAX)),
     }
 }
 
@@ -380,37 +439,71 @@ impl Settings {
     /// Checks what options mean together.
     ///
     /// # Errors
-    /// [`ConfigError::QueueOnly`], [`ConfigError::MarkOnDropped`], [`ConfigError::QueueLinkType`],
+    /// [`ConfigError::QueueOnly`], [`ConfigError::MarkOnDropped`], [`ConfigError::NoNflogMessages`],
     /// [`ConfigError::AddressSpace`].
     pub fn check(self) -> Result<Settings, ConfigError> {
-        if self.target == Target::Group && self.queue != QueueOptions::default() {
+        if !self.is_queue() && self.queue != QueueOptions::default() {
             return Err(ConfigError::QueueOnly);
         }
         if self.queue.verdict == Verdict::Drop && self.queue.mark.is_some() {
             return Err(ConfigError::MarkOnDropped);
         }
-        if self.target == Target::Queue && self.link == LinkType::Nflog {
-            return Err(ConfigError::QueueLinkType);
+        if self.link == LinkType::Nflog {
+            match &self.source {
+                SourceSettings::Numbers(Target::Group, _) => {}
+                SourceSettings::Numbers(Target::Queue, _) => {
+                    return Err(ConfigError::NoNflogMessages("queue"));
+                }
+                SourceSettings::Hook(_) => return Err(ConfigError::NoNflogMessages("hook")),
+            }
         }
         if let Some(output) = &self.output {
-            check_addresses(output.file_bytes, self.numbers.len(), ADDRESSES)?;
+            check_addresses(output.file_bytes, self.names().len(), ADDRESSES)?;
         }
         Ok(self)
     }
 
     /// Bytes of a packet to ask the kernel for.
     pub fn copy_range_bytes(&self) -> u32 {
-        self.link
-            .copy_range_bytes(self.snaplen)
-            .min(COPY_RANGE_MAX_BYTES)
+        let bytes = self.link.copy_range_bytes(self.snaplen);
+        match self.source {
+            SourceSettings::Numbers(..) => bytes.min(COPY_RANGE_MAX_BYTES),
+            SourceSettings::Hook(_) => bytes,
+        }
     }
 
-    /// What file names of this number start with: `g5`, `q5`.
-    pub fn ring_name(&self, number: u16) -> String {
-        match self.target {
-            Target::Group => format!("g{number}"),
-            Target::Queue => format!("q{number}"),
+    /// The sources, as they are named.
+    pub fn names(&self) -> Vec<SourceName> {
+        match &self.source {
+            SourceSettings::Numbers(target, numbers) => numbers
+                .iter()
+                .map(|number| SourceName::Number(*target, *number))
+                .collect(),
+            SourceSettings::Hook(options) => vec![SourceName::Hook(options.hook)],
         }
+    }
+
+    /// The numbers of groups or queues; none of a hook.
+    pub fn numbers(&self) -> &[u16] {
+        match &self.source {
+            SourceSettings::Numbers(_, numbers) => numbers,
+            SourceSettings::Hook(_) => &[],
+        }
+    }
+
+    /// Whether packets wait in a queue.
+    pub fn is_queue(&self) -> bool {
+        matches!(self.source, SourceSettings::Numbers(Target::Queue, _))
+    }
+
+    /// The same from an NFLOG group, where a program at the hook cannot be had.
+    ///
+    /// # Errors
+    /// As [`Settings::check`].
+    pub fn with_group(mut self, group: u16) -> Result<Settings, ConfigError> {
+        self.source = SourceSettings::Numbers(Target::Group, vec![group]);
+        self.snaplen = self.snaplen.min(SNAPLEN_MAX);
+        self.check()
     }
 }
 

@@ -9,11 +9,12 @@ pub mod nfqueue;
 mod socket;
 
 pub use error::{SourceError, Which};
+pub use hook::HookPoint;
 
 use std::{fmt, io};
 
 use crate::netlink::Malformed;
-use crate::packet::{Packet, TemplateHit};
+use crate::packet::{Packet, Resolution, TemplateHit};
 
 /// Templates known at a time ([`Packet::template`]): rules side by side in one group.
 pub const TEMPLATES_MAX: usize = 4;
@@ -33,6 +34,35 @@ impl fmt::Display for Target {
             Target::Group => "group",
             Target::Queue => "queue",
         })
+    }
+}
+
+/// One source, as it is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceName {
+    /// A group or queue, by its number.
+    Number(Target, u16),
+    /// A program at this hook.
+    Hook(HookPoint),
+}
+
+impl SourceName {
+    /// What the names of its files start with: `g5`, `q5`, `prerouting`.
+    pub fn file_name(&self) -> String {
+        match self {
+            SourceName::Number(Target::Group, number) => format!("g{number}"),
+            SourceName::Number(Target::Queue, number) => format!("q{number}"),
+            SourceName::Hook(hook) => hook.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for SourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SourceName::Number(target, number) => write!(f, "{target} {number}"),
+            SourceName::Hook(hook) => write!(f, "hook {hook}"),
+        }
     }
 }
 
@@ -196,6 +226,11 @@ pub trait Source {
     /// known to the packet, also behind the last one that came.
     fn ledger(&self) -> Option<Ledger> {
         None
+    }
+
+    /// What a tick of its packets' time stamps is.
+    fn resolution(&self) -> Resolution {
+        Resolution::Micros
     }
 
     /// The first sequence number that the source gives.

@@ -9,6 +9,7 @@
 
 pub mod buffer;
 pub mod bus;
+pub mod capabilities;
 pub mod cpu;
 pub mod file;
 pub mod group;

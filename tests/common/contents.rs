@@ -12,7 +12,7 @@ use pcap_parser::{OptionCode, PcapNGOption, parse_pcap};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Record {
     pub interface: u32,
-    pub stamp_us: u64,
+    pub stamp_ticks: u64,
     pub original: u32,
     pub data: Vec<u8>,
     pub comment: Option<String>,
@@ -22,6 +22,8 @@ pub struct Record {
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Interface {
+    /// The power of ten of ticks in a second; 0 of a classic file.
+    pub tsresol: u8,
     pub name: String,
     pub description: String,
     pub link: i32,
@@ -84,7 +86,7 @@ pub fn read_all(paths: &[PathBuf]) -> Contents {
 /// before.
 pub fn parse(bytes: &[u8]) -> Result<Contents, String> {
     match bytes.first_chunk::<4>() {
-        Some([0xd4, 0xc3, 0xb2, 0xa1]) => parse_classic(bytes),
+        Some([0xd4, 0xc3, 0xb2, 0xa1] | [0x4d, 0x3c, 0xb2, 0xa1]) => parse_classic(bytes),
         _ => parse_ng(bytes),
     }
 }
@@ -94,8 +96,8 @@ pub fn packet_places(bytes: &[u8]) -> Vec<(usize, u64)> {
     let segment_bytes = parse(bytes).unwrap().segment_bytes;
     let (mut at, mut places) = (0, Vec::new());
     while let Some(block) = reader::Block::read(&bytes[at..]) {
-        if let Some(stamp_us) = block.stamp_us() {
-            places.push((at / segment_bytes, stamp_us));
+        if let Some(stamp_ticks) = block.stamp_ticks() {
+            places.push((at / segment_bytes, stamp_ticks));
         }
         at += block.bytes().len();
     }
@@ -114,7 +116,7 @@ fn parse_classic(bytes: &[u8]) -> Result<Contents, String> {
         ..Interface::default()
     };
     let packets = capture.blocks.iter().map(|block| Record {
-        stamp_us: u64::from(block.ts_sec) * 1_000_000 + u64::from(block.ts_usec),
+        stamp_ticks: u64::from(block.ts_sec) * 1_000_000 + u64::from(block.ts_usec),
         original: block.origlen,
         data: block.data.to_vec(),
         ..Record::default()
@@ -187,7 +189,7 @@ fn take(contents: &mut Contents, found: &Block<'_>) -> Result<(), String> {
             contents.segment_bytes = note.parse().map_err(|_| format!("segment size `{note}`"))?;
         }
         Block::InterfaceDescription(interface) => {
-            if interface.if_tsresol != 6 {
+            if !matches!(interface.if_tsresol, 6 | 9) {
                 return Err(format!("time in units of 10^-{}", interface.if_tsresol));
             }
             contents.interfaces.push(Interface {
@@ -196,6 +198,7 @@ fn take(contents: &mut Contents, found: &Block<'_>) -> Result<(), String> {
                     .unwrap_or_default(),
                 link: interface.linktype.0,
                 snaplen: interface.snaplen,
+                tsresol: interface.if_tsresol,
             });
         }
         Block::EnhancedPacket(packet) => {
@@ -204,7 +207,7 @@ fn take(contents: &mut Contents, found: &Block<'_>) -> Result<(), String> {
             }
             contents.packets.push(Record {
                 interface: packet.if_id,
-                stamp_us: u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low),
+                stamp_ticks: u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low),
                 original: packet.origlen,
                 data: packet.packet_data().to_vec(),
                 comment: text(&packet.options, OptionCode::Comment),

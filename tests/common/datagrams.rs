@@ -24,7 +24,7 @@ pub fn hit_of<'a>(packet: &Packet<'a>) -> Option<TemplateHit<'a>> {
         },
         hw_source: packet.hw_source,
         message: packet.message,
-        stamp_us: packet.stamp_us?,
+        stamp_ticks: packet.stamp_ticks?,
         sequence: packet.sequence?,
         ifindex_in: packet.ifindex_in,
     })

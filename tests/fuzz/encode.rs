@@ -92,8 +92,8 @@ fn lost_before(packet: &Packet<'_>) -> u64 {
     u64::from(packet.sequence.unwrap_or(0) & 3)
 }
 
-fn stamp_us(packet: &Packet<'_>) -> u64 {
-    packet.stamp_us.map_or(0, NonZeroU64::get)
+fn stamp_ticks(packet: &Packet<'_>) -> u64 {
+    packet.stamp_ticks.map_or(0, NonZeroU64::get)
 }
 
 /// The record of a packet, put together the simple way.
@@ -130,14 +130,14 @@ fn expect<F: Format>(
         header
     };
     let mut record = Record {
-        stamp_us: stamp_us(packet),
+        stamp_ticks: stamp_ticks(packet),
         original,
         data,
         ..Record::default()
     };
     if !F::PADDING_BLOCKS {
-        let seconds = (record.stamp_us / 1_000_000).min(SECONDS_MAX);
-        record.stamp_us = seconds * 1_000_000 + record.stamp_us % 1_000_000;
+        let seconds = (record.stamp_ticks / 1_000_000).min(SECONDS_MAX);
+        record.stamp_ticks = seconds * 1_000_000 + record.stamp_ticks % 1_000_000;
         return record;
     }
     let place = interfaces
@@ -176,7 +176,7 @@ fn encode<F: Format>(
     let frame = Frame::new(packet, link, snaplen);
     assert_eq!(frame.captured_len(), record.data.len());
     let context = Context {
-        stamp_us: stamp_us(packet),
+        stamp_ticks: stamp_ticks(packet),
         lost_before: lost_before(packet),
         interface: format.interface(packet.ifindex()).unwrap(),
     };
@@ -195,7 +195,7 @@ fn encode<F: Format>(
     // The fast way, where there is one, makes the same bytes.
     if context.lost_before == 0
         && let Some(hit) = common::datagrams::hit_of(packet)
-        && let Some((template, options)) = F::template(packet, link, snaplen, context.interface)
+        && let Some((template, options)) = format.template(packet, link, snaplen, context.interface)
     {
         let body = template.body(&hit);
         let mut out = vec![0xee; F::hit_bytes(&template, options.bytes(), body)];

@@ -125,7 +125,7 @@ fn plain(datagram: &[u8]) -> Option<Option<Packet<'_>>> {
             }
             attribute::TIMESTAMP => {
                 let us = u128::from(number(0, 8)) * 1_000_000 + u128::from(number(8, 8));
-                packet.stamp_us = u64::try_from(us).ok().and_then(NonZeroU64::new);
+                packet.stamp_ticks = u64::try_from(us).ok().and_then(NonZeroU64::new);
             }
             attribute::HWADDR => {
                 let address_end = 4 + usize::try_from(number(0, 2)).unwrap();

@@ -78,16 +78,16 @@ fn whole_packets(file: &[u8], segment_bytes: usize) -> (Vec<PacketAt<'_>>, bool)
                 break;
             }
             let bytes = &file[at..at + len];
-            let stamp_us = || u64::from(word(bytes, 3)) << 32 | u64::from(word(bytes, 4));
+            let stamp_ticks = || u64::from(word(bytes, 3)) << 32 | u64::from(word(bytes, 4));
             match word(bytes, 0) {
                 block::INTERFACE_DESCRIPTION => interfaces += 1,
-                block::ENHANCED_PACKET if stamp_us() + STALE_US < first_us => {
+                block::ENHANCED_PACKET if stamp_ticks() + STALE_US < first_us => {
                     readable = false;
                     break;
                 }
                 block::ENHANCED_PACKET if word(bytes, 2) < interfaces => {
                     if first_us == 0 {
-                        first_us = stamp_us();
+                        first_us = stamp_ticks();
                     }
                     packets.push((at, bytes));
                 }
@@ -252,10 +252,10 @@ fn blocks(recipe: &[u8]) -> Vec<u8> {
                     break;
                 };
                 rest = behind;
-                let stamp_us = FIRST_US + 400_000 * u64::from(seconds);
+                let stamp_ticks = FIRST_US + 400_000 * u64::from(seconds);
                 let mut body = Vec::new();
                 body.extend(u32::from(interface % 4).to_le_bytes());
-                body.extend(stamp_us.rotate_left(32).to_le_bytes());
+                body.extend(stamp_ticks.rotate_left(32).to_le_bytes());
                 body.extend((4 * u32::from(frame)).to_le_bytes());
                 body.extend([0xff; 4]);
                 body.resize(body.len() + 4 * words, 0xa5);

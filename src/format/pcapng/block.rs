@@ -110,8 +110,8 @@ impl Block {
         self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 
-    pub(super) fn stamp(&mut self, stamp_us: u64) {
-        self.u64(stamp_us.rotate_left(32));
+    pub(super) fn stamp(&mut self, stamp_ticks: u64) {
+        self.u64(stamp_ticks.rotate_left(32));
     }
 
     pub(super) fn option(&mut self, code: u16, value: &[u8]) {
@@ -123,8 +123,8 @@ impl Block {
         self.options = true;
     }
 
-    pub(super) fn option_stamp(&mut self, code: u16, stamp_us: u64) {
-        self.option(code, &stamp_us.rotate_left(32).to_le_bytes());
+    pub(super) fn option_stamp(&mut self, code: u16, stamp_ticks: u64) {
+        self.option(code, &stamp_ticks.rotate_left(32).to_le_bytes());
     }
 
     pub(super) fn finish(mut self) -> Vec<u8> {

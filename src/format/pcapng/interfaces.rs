@@ -15,10 +15,10 @@ pub struct Interface {
     pub packets: u64,
     /// Packets lost before one of its packets was recorded.
     pub lost: u64,
-    /// Time of its first packet, microseconds since 1970; 0 is none yet.
-    pub first_us: u64,
-    /// The latest time of a packet of it, microseconds since 1970.
-    pub last_us: u64,
+    /// Time of its first packet since 1970, in ticks; 0 is none yet.
+    pub first_ticks: u64,
+    /// The latest time of a packet of it since 1970, in ticks.
+    pub last_ticks: u64,
 }
 
 /// Places that are found by an index's low bits: a host with more interfaces looks some of them up
@@ -102,8 +102,8 @@ impl Interfaces {
             bridge,
             packets: 0,
             lost: 0,
-            first_us: 0,
-            last_us: 0,
+            first_ticks: 0,
+            last_ticks: 0,
         });
         self.places.insert(ifindex, place);
         self.put(ifindex, place);
@@ -158,14 +158,14 @@ impl Interfaces {
     /// lost before them. Not always in order: packets of several templates are counted template by
     /// template.
     #[inline]
-    pub fn count(&mut self, place: usize, packets: u64, stamp_us: u64, lost_before: u64) {
+    pub fn count(&mut self, place: usize, packets: u64, stamp_ticks: u64, lost_before: u64) {
         if let Some(interface) = self.table.get_mut(place) {
             if interface.packets == 0 {
-                interface.first_us = stamp_us;
+                interface.first_ticks = stamp_ticks;
             }
             interface.packets += packets;
             interface.lost += lost_before;
-            interface.last_us = interface.last_us.max(stamp_us);
+            interface.last_ticks = interface.last_ticks.max(stamp_ticks);
         }
     }
 

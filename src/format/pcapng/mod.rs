@@ -12,7 +12,7 @@ pub mod reader;
 pub mod template;
 
 use super::{Context, Format, Frame, Head, Interfaces, LinkType, Options, RecordTemplate, Space};
-use crate::packet::{Packet, TemplateHit};
+use crate::packet::{Packet, Resolution, TemplateHit};
 use block::{Block, head, len_u32, option, pad4};
 use comment::{COMMENT_OPTION_BYTES_MAX, comment_option_bytes, encode_comment_option};
 use template::{OPTIONS_PLAIN_BYTES, PACKET_FIXED_BYTES, options_plain, put_fields};
@@ -29,6 +29,7 @@ pub struct PcapNg {
     source: String,
     segment_bytes: usize,
     boot_id: Option<String>,
+    resolution: Resolution,
     interfaces: Interfaces,
 }
 
@@ -48,6 +49,7 @@ impl PcapNg {
             source,
             segment_bytes,
             boot_id: None,
+            resolution: Resolution::Micros,
             interfaces,
         }
     }
@@ -57,6 +59,12 @@ impl PcapNg {
     /// be missing.
     pub fn with_boot_id(mut self, boot_id: Option<String>) -> Self {
         self.boot_id = boot_id;
+        self
+    }
+
+    /// Has packets' times in ticks of `resolution` (microseconds, if this is not called).
+    pub fn with_resolution(mut self, resolution: Resolution) -> Self {
+        self.resolution = resolution;
         self
     }
 
@@ -74,7 +82,7 @@ impl PcapNg {
             description += &format!(", port of the bridge {bridge}");
         }
         block.option(option::IF_DESCRIPTION, description.as_bytes());
-        block.option(option::IF_TSRESOL, &[6]);
+        block.option(option::IF_TSRESOL, &[self.resolution.exponent()]);
         block.option(
             option::COMMENT,
             format!("lwnflog interface={id}").as_bytes(),
@@ -105,9 +113,9 @@ impl PcapNg {
     fn statistics(id: u32, interface: &interfaces::Interface) -> Vec<u8> {
         let mut block = Block::new(block::INTERFACE_STATISTICS);
         block.u32(id);
-        block.stamp(interface.last_us);
-        block.option_stamp(option::ISB_STARTTIME, interface.first_us);
-        block.option_stamp(option::ISB_ENDTIME, interface.last_us);
+        block.stamp(interface.last_ticks);
+        block.option_stamp(option::ISB_STARTTIME, interface.first_ticks);
+        block.option_stamp(option::ISB_ENDTIME, interface.last_ticks);
         let accepted = interface.packets + interface.lost;
         block.option(option::ISB_FILTERACCEPT, &accepted.to_le_bytes());
         block.option(option::ISB_OSDROP, &interface.lost.to_le_bytes());
@@ -129,6 +137,10 @@ const STATISTICS_MAX: usize = 256;
 impl Format for PcapNg {
     const EXTENSION: &'static str = "pcapng";
     const PADDING_BLOCKS: bool = true;
+
+    fn resolution(&self) -> Resolution {
+        self.resolution
+    }
 
     fn begin(&mut self, emit: &mut dyn FnMut(&[u8])) {
         self.interfaces.begin_file();
@@ -181,8 +193,12 @@ impl Format for PcapNg {
         context: &Context,
         mut out: Space<'_>,
     ) -> Head {
-        self.interfaces
-            .count(context.interface, 1, context.stamp_us, context.lost_before);
+        self.interfaces.count(
+            context.interface,
+            1,
+            context.stamp_ticks,
+            context.lost_before,
+        );
         let captured = frame.captured_len();
         let total = len_u32(out.len()).to_le_bytes();
 
@@ -199,7 +215,7 @@ impl Format for PcapNg {
         put_fields(
             fixed,
             interface,
-            context.stamp_us,
+            context.stamp_ticks,
             captured,
             frame.original_len,
         );
@@ -222,6 +238,7 @@ impl Format for PcapNg {
     }
 
     fn template(
+        &self,
         packet: &Packet<'_>,
         link: LinkType,
         snaplen: u32,
@@ -230,7 +247,7 @@ impl Format for PcapNg {
         let options_bytes = comment_option_bytes(packet);
         let options = Options::new(options_bytes, |out| encode_comment_option(packet, out))?;
         Some((
-            RecordTemplate::new(packet, link, snaplen, interface)?,
+            RecordTemplate::new(packet, link, snaplen, interface, self.resolution)?,
             options,
         ))
     }
@@ -251,9 +268,9 @@ impl Format for PcapNg {
         template::encode_hit(template, options, hit, body, out)
     }
 
-    fn count_hits(&mut self, template: &RecordTemplate, records: u64, last_us: u64) {
+    fn count_hits(&mut self, template: &RecordTemplate, records: u64, last_ticks: u64) {
         self.interfaces
-            .count(template.interface as usize, records, last_us, 0);
+            .count(template.interface as usize, records, last_ticks, 0);
     }
 
     fn record_bytes_max(snaplen: usize) -> usize {

@@ -91,9 +91,31 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Of a packet: its time in the units of its interface (`if_tsresol`), lwnflog's microseconds
-    /// since 1970.
-    pub fn stamp_us(&self) -> Option<u64> {
+    /// Of an interface's description: the ticks of a microsecond, by its `if_tsresol`. `None` of a
+    /// resolution that lwnflog does not write.
+    pub fn ticks_per_us(&self) -> Option<u64> {
+        let mut options = self
+            .bytes
+            .get(INTERFACE_MIN_BYTES - 4..self.bytes.len() - 4)?;
+        while let Some(([code0, code1, len0, len1], behind)) = options.split_first_chunk::<4>() {
+            let len = usize::from(u16::from_le_bytes([*len0, *len1]));
+            match u16::from_le_bytes([*code0, *code1]) {
+                option::END => break,
+                option::IF_TSRESOL => {
+                    return match behind.first()? {
+                        6 => Some(1),
+                        9 => Some(1000),
+                        _ => None,
+                    };
+                }
+                _ => options = behind.get(len.next_multiple_of(4)..)?,
+            }
+        }
+        Some(1) // the draft's default is a microsecond
+    }
+
+    /// Of a packet: its time since 1970, in the ticks of its interface.
+    pub fn stamp_ticks(&self) -> Option<u64> {
         if self.kind() != block::ENHANCED_PACKET {
             return None;
         }

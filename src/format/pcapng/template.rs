@@ -10,7 +10,9 @@ use super::block::{self, head, len_u32, option, pad4};
 use super::comment::COMMENT_OPTION_BYTES_MAX;
 use crate::format::frame::{SYNTHESIZED_HEADER, copy_short};
 use crate::format::{Head, LinkType, Space};
-use crate::packet::{Direction, ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4, Packet, TemplateHit};
+use crate::packet::{
+    Direction, ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4, Packet, Resolution, TemplateHit,
+};
 use crate::sys::space::Chunk;
 
 /// An Enhanced Packet Block's fields before the packet's data.
@@ -49,6 +51,8 @@ pub struct RecordTemplate {
     pub interface: u32,
     /// Which way the packets go.
     pub direction: Direction,
+    /// What a tick of their times is.
+    pub resolution: Resolution,
     header: Header,
     /// Bytes of the link-layer header.
     header_bytes: usize,
@@ -100,6 +104,7 @@ impl RecordTemplate {
         link: LinkType,
         snaplen: u32,
         interface: usize,
+        resolution: Resolution,
     ) -> Option<RecordTemplate> {
         if packet.protocol != ETHERTYPE_IPV4
             || packet.network_len.is_some()
@@ -121,6 +126,7 @@ impl RecordTemplate {
         Some(RecordTemplate {
             interface: u32::try_from(interface).ok()?,
             direction: packet.direction(),
+            resolution,
             header,
             header_bytes,
             body_max_bytes: (snaplen as usize).checked_sub(header_bytes)?,
@@ -202,7 +208,7 @@ pub(super) fn encode_hit(
     put_fields(
         fixed,
         template.interface,
-        hit.stamp_us.get(),
+        hit.stamp_ticks.get(),
         captured,
         original_len,
     );
@@ -227,13 +233,13 @@ pub(super) fn encode_hit(
 pub(super) fn put_fields(
     mut out: Chunk<'_, PACKET_FIXED_BYTES>,
     interface: u32,
-    stamp_us: u64,
+    stamp_ticks: u64,
     captured: usize,
     original_len: u32,
 ) {
     out.put_at::<8, 4>(interface.to_le_bytes());
     // The upper half of the time comes first, each half little endian.
-    out.put_at::<12, 8>(stamp_us.rotate_left(32).to_le_bytes());
+    out.put_at::<12, 8>(stamp_ticks.rotate_left(32).to_le_bytes());
     out.put_at::<20, 4>(len_u32(captured).to_le_bytes());
     out.put_at::<24, 4>(original_len.to_le_bytes());
 }

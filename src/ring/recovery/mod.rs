@@ -17,7 +17,7 @@ use std::io;
 pub use unowned::repair_unowned;
 
 use super::parts::{FileParts, Parts};
-use crate::format::pcap::FILE_HEADER_BYTES;
+use crate::format::pcap::{FILE_HEADER_BYTES, MAGIC_MICROS, MAGIC_NANOS};
 use crate::format::pcapng::block;
 use crate::format::pcapng::reader::u32_at;
 
@@ -101,7 +101,7 @@ fn repair_parts(
     let magic = parts.part(0..parts.len().min(4))?;
     match u32_at(magic, 0) {
         Some(block::SECTION_HEADER) => pcapng::repair(parts, boot_id, own),
-        Some(0xa1b2_c3d4 | 0xa1b2_3c4d) => pcap::repair(parts, own),
+        Some(MAGIC_MICROS | MAGIC_NANOS) => pcap::repair(parts, own),
         _ => Err(invalid(
             "neither a pcapng nor a pcap file as lwnflog writes them",
         )),

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{Repaired, invalid};
-use crate::format::pcap::{FILE_HEADER_BYTES, RECORD_HEADER_BYTES};
+use crate::format::pcap::{FILE_HEADER_BYTES, MAGIC_NANOS, RECORD_HEADER_BYTES};
 use crate::format::pcapng::reader::u32_at;
 use crate::ring::parts::Parts;
 
@@ -22,6 +22,10 @@ pub(super) fn repair(parts: &mut impl Parts, own: bool) -> io::Result<(Repaired,
     let len = parts.len();
     let header = parts.part(0..len.min(FILE_HEADER_BYTES))?;
     let captured_max_bytes = captured_max_bytes(u32_at(header, 20).unwrap_or(0));
+    let fractions_per_us = match u32_at(header, 0) {
+        Some(MAGIC_NANOS) => 1000,
+        _ => 1,
+    };
     let mut found = Repaired::default();
     let (mut at, mut end, mut packets) = (FILE_HEADER_BYTES, FILE_HEADER_BYTES, 0);
     let why = loop {
@@ -45,7 +49,8 @@ pub(super) fn repair(parts: &mut impl Parts, own: bool) -> io::Result<(Repaired,
             break "a record that is cut";
         }
         if found.first_us == 0 {
-            found.first_us = u64::from(seconds) * 1_000_000 + u64::from(fraction).min(999_999);
+            let micros = u64::from(fraction) / fractions_per_us;
+            found.first_us = u64::from(seconds) * 1_000_000 + micros.min(999_999);
         }
         (at, packets) = (record_end, packets + 1);
         if !empty {

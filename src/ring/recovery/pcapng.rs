@@ -54,6 +54,7 @@ pub(super) fn repair(
         same_boot: boot_id
             .is_some_and(|boot_id| header.noted("boot=").starts_with(boot_id.as_bytes())),
         interfaces: 0,
+        ticks_per_us: 1,
         found: Repaired::default(),
         end: 0,
     };
@@ -82,24 +83,33 @@ struct Walk {
     same_boot: bool,
     /// Interfaces declared so far.
     interfaces: u32,
+    /// Of the file's times.
+    ticks_per_us: u64,
     found: Repaired,
     /// Where the last block ends that is no padding block.
     end: usize,
 }
 
 impl Walk {
+    fn stamp_us(&self, block: &Block<'_>) -> Option<u64> {
+        Some(block.stamp_ticks()? / self.ticks_per_us)
+    }
+
     /// Puts a padding block over what is unreadable of the segment that begins at `start`. Returns
     /// whether it was changed.
     fn segment(&mut self, start: usize, bytes: &mut [u8], last: bool) -> bool {
         let (mut at, mut changed) = (0, false);
         while at < bytes.len() {
             let readable = ours_at(bytes, at, (start, last))
-                .filter(|block| self.same_boot || !is_stale(block, self.found.first_us))
+                .filter(|block| {
+                    self.same_boot || !is_stale(self.stamp_us(block), self.found.first_us)
+                })
                 .map(|block| {
                     let len = block.bytes().len();
-                    (block.kind(), len, block.interface(), block.stamp_us())
+                    let found = (block.kind(), len, block.interface());
+                    (found, self.stamp_us(&block), block.ticks_per_us())
                 });
-            let Some((kind, len, interface, stamp_us)) = readable else {
+            let Some(((kind, len, interface), stamp_us, ticks_per_us)) = readable else {
                 if bytes[at..].iter().any(|byte| *byte != 0)
                     && u32_at(bytes, at) != Some(block::PADDING)
                 {
@@ -127,6 +137,9 @@ impl Walk {
                 continue;
             }
             self.interfaces += u32::from(declares);
+            if declares {
+                self.ticks_per_us = ticks_per_us.unwrap_or(1);
+            }
             if let Some(stamp_us) = stamp_us {
                 self.found.packets += 1;
                 if self.found.first_us == 0 {
@@ -153,8 +166,6 @@ fn ours_at(bytes: &[u8], at: usize, (start, last): (usize, bool)) -> Option<Bloc
     (in_place && room && block.fields_fit()).then_some(block)
 }
 
-fn is_stale(block: &Block<'_>, first_us: u64) -> bool {
-    block
-        .stamp_us()
-        .is_some_and(|stamp_us| stamp_us.saturating_add(STALE_SLACK_US) < first_us)
+fn is_stale(stamp_us: Option<u64>, first_us: u64) -> bool {
+    stamp_us.is_some_and(|stamp_us| stamp_us.saturating_add(STALE_SLACK_US) < first_us)
 }

@@ -14,6 +14,7 @@ use crate::ring::ahead::{Ahead, TICK};
 use crate::ring::notice::{Notice, Notices};
 use crate::ring::recovery::repair_own;
 use crate::ring::store::Store;
+use crate::sys::capabilities;
 use crate::sys::mapping::Pages;
 
 /// How long to wait before a failed preparation is tried again.
@@ -75,6 +76,7 @@ impl Worker {
     }
 
     pub(super) fn run(mut self, shared: &Shared) -> Vec<PathBuf> {
+        let _ = capabilities::give_up(); // files need none of these
         let mut pause = TICK;
         let mut desk = shared.desk();
         loop {

@@ -104,7 +104,7 @@ impl<'a> Walk for Batch<'a> {
         let number = rings.number(ring, &record);
         self.packet = record.packet(number, rings.hook());
         if let Some(key) = record.key()
-            && self.packet.stamp_us.is_some()
+            && self.packet.stamp_ticks.is_some()
         {
             self.packet.network_len = None;
             let known = self.templates.find(&key);

@@ -58,6 +58,9 @@ const PRIORITY_FIRST: i32 = i32::MIN;
 /// The thesis's place, as near as a program can come.
 pub const PRIORITY_DEFAULT: i32 = PRIORITY_FIRST + 1;
 
+/// Priorities that are tried where none is asked for: lwnflog's own rules stand at the first one.
+pub const PRIORITIES_TRIED: i32 = 8;
+
 /// Of each connection only the first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cutoff {
@@ -83,8 +86,9 @@ impl Cutoff {
 pub struct HookConfig {
     /// Where.
     pub hook: HookPoint,
-    /// Where among the others there: lower is earlier.
-    pub priority: i32,
+    /// Where among the others there: lower is earlier. `None` is the first that is free from
+    /// [`PRIORITY_DEFAULT`] on (with a mark to look for, behind it), of [`PRIORITIES_TRIED`].
+    pub priority: Option<i32>,
     /// Names of interfaces; none is all. An interface that comes later by a name is found.
     pub interfaces: Vec<String>,
     /// Only packets whose mark is the first under the second.
@@ -111,7 +115,7 @@ impl HookConfig {
     pub fn new(hook: HookPoint, copy_range_bytes: u32) -> HookConfig {
         HookConfig {
             hook,
-            priority: PRIORITY_DEFAULT,
+            priority: None,
             interfaces: Vec::new(),
             mark: None,
             sample: 1,

@@ -19,14 +19,15 @@ pub mod record;
 pub mod ring;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-pub use config::{Cutoff, HookConfig, HookPoint, PRIORITY_DEFAULT};
+pub use config::{Cutoff, HookConfig, HookPoint, PRIORITIES_TRIED, PRIORITY_DEFAULT};
 pub use error::HookError;
 
 use super::{Arrival, Count, Ledger, Source, links};
+use crate::packet::Resolution;
 use crate::sys::hook::{self as bpf, SharedMap, TestRun};
 pub use batch::Batch;
 
@@ -54,7 +55,9 @@ const NAME: &str = "lwnflog";
 pub struct Hook {
     // Field order is drop order: the hook is left before its memory goes.
     link: Option<OwnedFd>,
-    program: OwnedFd,
+    priority: i32,
+    /// There once it is attached.
+    program: Option<OwnedFd>,
     config: HookConfig,
     settings: SharedMap,
     rings: Rings,
@@ -107,7 +110,7 @@ impl Hook {
                 word.store(*slot, Ordering::Relaxed);
             }
         }
-        let assembled = program::assemble(&Parameters {
+        let parameters = Parameters {
             types,
             rings: rings.as_raw_fd(),
             settings: settings.as_raw_fd(),
@@ -121,13 +124,12 @@ impl Hook {
             mark: config.mark,
             sample: config.sample,
             drop: config.drop,
-            guard: config.priority > PRIORITY_DEFAULT,
-        })
-        .map_err(|error| HookError::Settings(error.to_string()))?;
-        let program = bpf::load(NAME, &assembled.instructions).map_err(HookError::of_load)?;
+            guard: false,
+        };
         let mut this = Hook {
             link: None,
-            program,
+            priority: PRIORITY_DEFAULT,
+            program: None,
             pace: Pace::new(
                 geometry.ring_bytes,
                 layout::record_bytes(geometry.copy_range_bytes.min(1500)),
@@ -139,17 +141,51 @@ impl Hook {
             refreshed: Instant::now(),
             ring_bytes: geometry.ring_bytes,
             ring_count: geometry.rings,
-            listing: assembled.listing,
+            listing: String::new(),
             config,
         };
         this.refresh();
         // Last: no packet comes before everything is as it should be.
-        let hook = u32::from(this.config.hook.number());
-        let priority = this.config.priority;
-        let link = bpf::attach(this.program.as_fd(), hook, priority)
-            .map_err(|source| HookError::of_attach(priority, source))?;
-        this.link = Some(link);
+        this.attach(&parameters)?;
         Ok(this)
+    }
+
+    /// Loads and attaches the program, at the priority asked for or the first that is free.
+    fn attach(&mut self, parameters: &Parameters) -> Result<(), HookError> {
+        let first = PRIORITY_DEFAULT + i32::from(self.config.mark.is_some());
+        let priorities = match self.config.priority {
+            Some(priority) => priority..=priority,
+            None => first..=first + PRIORITIES_TRIED - 1,
+        };
+        let hook = u32::from(self.config.hook.number());
+        let mut refused = None;
+        for priority in priorities {
+            let assembled = program::assemble(&Parameters {
+                guard: priority > PRIORITY_DEFAULT,
+                ..*parameters
+            })
+            .map_err(|error| HookError::Settings(error.to_string()))?;
+            let program = bpf::load(NAME, &assembled.instructions).map_err(HookError::of_load)?;
+            match bpf::attach(program.as_fd(), hook, priority) {
+                Ok(link) => {
+                    self.link = Some(link);
+                    self.priority = priority;
+                    self.program = Some(program);
+                    self.listing = assembled.listing;
+                    return Ok(());
+                }
+                Err(source) => match HookError::of_attach(priority, source) {
+                    taken @ HookError::PriorityTaken(_) => refused = Some(taken),
+                    other => return Err(other),
+                },
+            }
+        }
+        Err(refused.unwrap_or(HookError::Priority(first)))
+    }
+
+    /// Where it stands among the others at the hook.
+    pub fn priority(&self) -> i32 {
+        self.priority
     }
 
     /// Its settings.
@@ -172,7 +208,7 @@ impl Hook {
     /// # Errors
     /// What the system says.
     pub fn program_id(&self) -> io::Result<u32> {
-        bpf::program_id(self.program.as_fd())
+        bpf::program_id(self.program()?)
     }
 
     /// Has the kernel run the program on a packet (from its IPv4 header on) without any traffic, so
@@ -181,7 +217,12 @@ impl Hook {
     /// # Errors
     /// What the system says.
     pub fn test_run(&self, packet: &[u8], repeat: u32) -> io::Result<TestRun> {
-        bpf::test_run(self.program.as_fd(), packet, repeat)
+        bpf::test_run(self.program()?, packet, repeat)
+    }
+
+    fn program(&self) -> io::Result<BorrowedFd<'_>> {
+        let program = self.program.as_ref().map(AsFd::as_fd);
+        program.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// Looks up the interfaces, and what the kernel's atomic time is ahead.
@@ -277,6 +318,10 @@ impl Source for Hook {
         0
     }
 
+    fn resolution(&self) -> Resolution {
+        Resolution::Nanos
+    }
+
     fn ledger(&self) -> Option<Ledger> {
         let counters = self.rings.counters();
         let without_ring = self.count_of(LATE) + self.count_of(NESTED);
@@ -298,29 +343,6 @@ impl Source for Hook {
     }
 }
 
-/// Gives up, in the calling thread, what is needed to load and attach and for nothing after that:
-/// CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_SYS_ADMIN. Threads started later have none either.
-///
-/// # Errors
-/// What the system says.
-pub fn drop_capabilities() -> io::Result<()> {
-    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-    let mut sets = capabilities(None)?;
-    let given_up = CapabilitySet::BPF
-        | CapabilitySet::PERFMON
-        | CapabilitySet::NET_ADMIN
-        | CapabilitySet::SYS_ADMIN;
-    for set in [
-        &mut sets.effective,
-        &mut sets.permitted,
-        &mut sets.inheritable,
-    ] {
-        set.remove(given_up);
-    }
-    set_capabilities(None, sets)?;
-    Ok(())
-}
-
 /// What cannot be as it was asked for.
 fn check(config: &HookConfig) -> Result<(), HookError> {
     if processors::is_realtime() {
@@ -339,8 +361,8 @@ fn check(config: &HookConfig) -> Result<(), HookError> {
             "no packet has the mark {value:#x}/{mask:#x}: the value has bits that the mask has not"
         )));
     }
-    if matches!(config.priority, i32::MIN | i32::MAX) {
-        return Err(HookError::Priority(config.priority));
+    if let Some(priority @ (i32::MIN | i32::MAX)) = config.priority {
+        return Err(HookError::Priority(priority));
     }
     if config.processors.as_ref().is_some_and(Vec::is_empty) {
         return Err(HookError::Settings("no processor gets a ring".to_owned()));

@@ -114,7 +114,7 @@ impl<'a> Record<'a> {
             hw_header: self.ethernet(),
             hw_source: &[],
             message: &[],
-            stamp_us: NonZeroU64::new(self.stamp_ns() / 1000)?,
+            stamp_ticks: NonZeroU64::new(self.stamp_ns())?,
             sequence,
             ifindex_in: word(self.head(), RECORD_INTERFACE),
         })
@@ -126,8 +126,7 @@ impl<'a> Record<'a> {
         Packet {
             payload,
             hw_header: self.ethernet().map_or(&[], |header| header),
-            stamp_us: NonZeroU64::new(self.stamp_ns() / 1000),
-            stamp_ns: NonZeroU64::new(self.stamp_ns()),
+            stamp_ticks: NonZeroU64::new(self.stamp_ns()),
             sequence: Some(sequence),
             network_len: Some(self.original()),
             mark: word(head, RECORD_MARK),

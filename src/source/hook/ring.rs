@@ -372,7 +372,7 @@ mod tests {
                 let before = out.len();
                 let mut hits = batch.hits(template).unwrap();
                 while let Some(hit) = hits.peek() {
-                    out.push((hit.stamp_us.get() * 1000, hit.sequence));
+                    out.push((hit.stamp_ticks.get(), hit.sequence));
                     hits.pass();
                 }
                 if out.len() == before {
@@ -381,7 +381,7 @@ mod tests {
             }
             match batch.next() {
                 Some(Item::Packet(packet)) => {
-                    out.push((packet.stamp_ns.unwrap().get(), packet.sequence.unwrap()));
+                    out.push((packet.stamp_ticks.unwrap().get(), packet.sequence.unwrap()));
                 }
                 Some(Item::Malformed(_)) => out.push((0, 0)),
                 None => return out,

@@ -70,7 +70,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Packet<'a>, Malformed> {
                 header_seen = true;
             }
             attribute::MARK => packet.mark = found.be32()?,
-            attribute::TIMESTAMP => packet.stamp_us = stamp_us(found.bytes()?),
+            attribute::TIMESTAMP => packet.stamp_ticks = stamp_us(found.bytes()?),
             attribute::IFINDEX_INDEV => packet.ifindex_in = found.be32()?,
             attribute::IFINDEX_OUTDEV => packet.ifindex_out = found.be32()?,
             attribute::HWADDR => packet.hw_source = hw_address(found.bytes()?, found.value),

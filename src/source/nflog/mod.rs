@@ -327,7 +327,7 @@ fn first_is_stamped(datagram: &[u8]) -> Option<bool> {
     let mut messages = Messages::new(datagram).flatten();
     let first = messages.find(|message| message.kind == message::PACKET)?;
     let packet = message::parse(&first).ok()?;
-    (packet.hook <= HOOK_FORWARD).then_some(packet.stamp_us.is_some())
+    (packet.hook <= HOOK_FORWARD).then_some(packet.stamp_ticks.is_some())
 }
 
 /// Counts the packets of a datagram without looking into them.

@@ -96,7 +96,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Packet<'a>, Malformed> {
                 header_seen = true;
             }
             attribute::MARK => packet.mark = found.be32()?,
-            attribute::TIMESTAMP => packet.stamp_us = stamp_us(found.bytes()?),
+            attribute::TIMESTAMP => packet.stamp_ticks = stamp_us(found.bytes()?),
             attribute::IFINDEX_INDEV => packet.ifindex_in = found.be32()?,
             attribute::IFINDEX_OUTDEV => packet.ifindex_out = found.be32()?,
             attribute::IFINDEX_PHYSINDEV => packet.ifindex_port = found.be32()?,
@@ -248,7 +248,7 @@ mod tests {
             (0x0800, 0, 3, 42)
         );
         assert_eq!(packet.hw_source, [2, 0, 0, 0, 0, 1]);
-        assert_eq!(packet.stamp_us.unwrap().get(), 2_000_005);
+        assert_eq!(packet.stamp_ticks.unwrap().get(), 2_000_005);
         assert_eq!((packet.payload.len(), packet.network_len()), (24, 84));
         assert_eq!(packet_id(&bytes), Some(0x107));
     }

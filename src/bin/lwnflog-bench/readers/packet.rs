@@ -111,7 +111,7 @@ impl<'a> Block<'a> {
         let link_at = usize::from(u16::from_ne_bytes([header[24], header[25]]));
         let frame = bytes.get(link_at..link_at + captured)?;
         set_frame(&mut self.packet, frame, length);
-        self.packet.stamp_us = NonZeroU64::new(seconds * 1_000_000 + nanoseconds / 1000);
+        self.packet.stamp_ticks = NonZeroU64::new(seconds * 1_000_000 + nanoseconds / 1000);
         self.at += place(field(0)); // of the last packet 0
         Some(())
     }
@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(packet.payload, &frame[14..]);
         assert_eq!(packet.network_len(), 1486);
         assert_eq!(packet.ifindex(), 3);
-        assert_eq!(packet.stamp_us.unwrap().get(), 7_000_008);
+        assert_eq!(packet.stamp_ticks.unwrap().get(), 7_000_008);
         assert!(matches!(walk.next(), Some(Item::Packet(short)) if !short.is_ipv4()));
         assert!(matches!(walk.next(), Some(Item::Packet(last)) if last.is_ipv4()));
         assert!(walk.next().is_none());

@@ -132,7 +132,7 @@ impl MessageTemplate {
             hw_header: (self.hw_header != 0).then(|| value(window, self.hw_header)),
             hw_source: slice(datagram, &self.hw_source),
             message: message.get(message::HEADER_BYTES..).unwrap_or(&[]),
-            stamp_us: NonZeroU64::new(seconds * 1_000_000 + micros)?,
+            stamp_ticks: NonZeroU64::new(seconds * 1_000_000 + micros)?,
             sequence: u32::from_be_bytes(*value(window, self.sequence)),
             ifindex_in: match self.ifindex_in {
                 0 => 0,
