@@ -441,7 +441,7 @@ fn two_interfaces_share_a_file() {
 
 /// A tun interface has no Ethernet header: one is synthesized, so that the file has one link type.
 #[test]
-fn a_interface_without_ethernet_header_shares_the_file() {
+fn an_interface_without_ethernet_header_shares_the_file() {
     let (lab, dir) = (lab(), temp_dir());
     load_capture_rules(lab.receiver());
     let mut tun = lab.receiver().run(|| Tun::open("tun0")).unwrap().expect(

@@ -17,8 +17,8 @@ use lwnflog::format::{Format, Interfaces, LinkType};
 use lwnflog::lab::{Lab, Marker, Namespace, RX, Traffic};
 use lwnflog::ring::{Access, Ring, RingConfig, Store, segment_bytes_for};
 use lwnflog::source::hook::{Cutoff, Hook, HookConfig, HookError, HookPoint, PRIORITY_DEFAULT};
-use lwnflog::sys::capabilities::give_up;
 use lwnflog::source::{Arrival, Item, Ledger, Source, Walk};
+use lwnflog::sys::capabilities::give_up;
 use lwnflog::sys::hook::program_exists;
 
 /// What came, as far as tests look at it.
@@ -371,6 +371,7 @@ fn nftables_decides_and_the_program_copies() {
     );
     let mut config = HookConfig::new(HookPoint::Prerouting, 50);
     config.mark = Some((0x8000_0000, 0x8000_0000));
+    config.priority = Some(PRIORITY_DEFAULT);
     let hook = open(lab.receiver(), config);
     Traffic::new(64, 256 * 4).send(&lab, None).unwrap();
     let (seen, ledger) = all_of(hook);
@@ -591,21 +592,25 @@ fn impossible_priorities_are_refused() {
 #[test]
 fn a_priority_that_is_taken_is_refused() {
     let space = namespace();
-    let first = open(&space, whole());
+    let asked = || HookConfig {
+        priority: Some(PRIORITY_DEFAULT),
+        ..whole()
+    };
+    let first = open(&space, asked());
     let tried = |config: HookConfig| space.run(|| Hook::open(config)).unwrap();
-    let error = tried(whole()).unwrap_err();
+    let error = tried(asked()).unwrap_err();
     assert!(matches!(error, HookError::PriorityTaken(_)), "{error}");
     drop(first);
-    drop(tried(whole()).unwrap());
+    drop(tried(asked()).unwrap());
     nft(
         &space,
         "table ip t { chain c { type filter hook prerouting priority -2147483647;\n }\n }",
     );
-    let error = tried(whole()).unwrap_err();
+    let error = tried(asked()).unwrap_err();
     assert!(matches!(error, HookError::PriorityTaken(_)), "{error}");
-    let mut behind = whole();
-    behind.priority = Some(PRIORITY_DEFAULT + 1);
-    tried(behind).unwrap();
+    // Where none is asked for, the next one that is free.
+    let behind = tried(whole()).unwrap();
+    assert_eq!(behind.priority(), PRIORITY_DEFAULT + 1);
 }
 
 #[test]

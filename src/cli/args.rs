@@ -98,27 +98,26 @@ pub struct CaptureArgs {
     #[arg(long, help_heading = "Rule")]
     pub drop: bool,
     /// With --hook: only packets whose mark is V under the mask M, as nft-rules/mark.nft sets it
-    #[arg(long, value_name = "V/M", requires = "hook", help_heading = "Hook")]
+    #[arg(long, value_name = "V/M", help_heading = "Hook")]
     pub from_mark: Option<String>,
     /// With --hook: one packet in N, by count, on each processor
-    #[arg(long, value_name = "N", requires = "hook", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Hook")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Hook")]
     pub sample: Option<u32>,
     /// With --hook: of each connection only the first so many bytes, both directions together: 64k, 1MB; a
     /// bare number is in bytes
-    #[arg(long, value_name = "SIZE", requires = "hook", help_heading = "Hook")]
+    #[arg(long, value_name = "SIZE", help_heading = "Hook")]
     pub cutoff: Option<String>,
     /// With --hook: the priority among what else is at the hook [default: the first that is free from
     /// -2147483647 on]
     #[arg(
         long,
         value_name = "N",
-        requires = "hook",
         allow_negative_numbers = true,
         help_heading = "Hook"
     )]
     pub priority: Option<i32>,
     /// With --hook: capture this NFLOG group where the program cannot be had, and say so
-    #[arg(long, value_name = "GROUP", requires = "hook", help_heading = "Hook")]
+    #[arg(long, value_name = "GROUP", help_heading = "Hook")]
     pub or_group: Option<u16>,
     /// With --queue: what becomes of packets when they are recorded. drop: THIS HOST RECEIVES NONE
     /// OF THEM

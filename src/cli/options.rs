@@ -30,6 +30,16 @@ pub(super) fn source_numbers(
 fn source(args: &CaptureArgs) -> Result<SourceSettings, ConfigError> {
     let CaptureSourceArgs { group, queue, hook } = &args.source;
     let Some(hook) = hook else {
+        let hook_only = [
+            ("--from-mark", args.from_mark.is_some()),
+            ("--sample", args.sample.is_some()),
+            ("--cutoff", args.cutoff.is_some()),
+            ("--priority", args.priority.is_some()),
+            ("--or-group", args.or_group.is_some()),
+        ];
+        if let Some((option, _)) = hook_only.iter().find(|(_, given)| *given) {
+            return Err(ConfigError::HookOnly(option));
+        }
         let (target, numbers) = source_numbers(group.as_deref(), queue.as_deref())?;
         return Ok(SourceSettings::Numbers(target, numbers));
     };

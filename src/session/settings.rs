@@ -259,6 +259,9 @@ pub enum ConfigError {
         "{0} is for --install-rule and --hook: a rule that is there already decides for itself"
     )]
     NothingToDecide(&'static str),
+    /// What only a program at the hook can do.
+    #[error("{0} is for --hook: of a group or queue, the rule decides")]
+    HookOnly(&'static str),
     /// The hook needs no rule.
     #[error("--hook captures without a rule: leave --install-rule out, or capture a --group")]
     HookWithRule,

@@ -269,7 +269,8 @@ impl Ended {
                 number(figures, "/written")
                     + number(figures, "/discarded")
                     + dropped(figures)
-                    + number(figures, "/skipped"),
+                    + number(figures, "/skipped")
+                    + left_out(figures),
                 "{figures:#}"
             );
             assert_eq!(number(figures, "/detected_uncertain"), 0, "{figures:#}");
@@ -290,6 +291,14 @@ pub fn dropped(figures: &Value) -> u64 {
         .map(|place| number(figures, &format!("/dropped/{place}")))
         .iter()
         .sum()
+}
+
+/// Packets that a program at the hook left out; none of a group.
+pub fn left_out(figures: &Value) -> u64 {
+    let reasons = figures["left_out"].as_object();
+    reasons.map_or(0, |reasons| {
+        reasons.values().filter_map(Value::as_u64).sum()
+    })
 }
 
 /// Sends a datagram to somebody's netlink socket to Netfilter, in the calling thread's network
@@ -335,7 +344,7 @@ impl Running {
     pub fn capture(namespace: &Namespace, dir: &Path, args: &[&str]) -> Running {
         let mut command = namespace.command(LWNFLOG).unwrap();
         let mut running = Running::spawn(command.args(["--json", "-w"]).arg(dir).args(args));
-        running.wait_said("capturing group");
+        running.wait_said("capturing ");
         running
     }
 

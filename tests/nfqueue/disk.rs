@@ -1,4 +1,4 @@
-//! A disk that can be made to hang, and to go on: an ext4 file system in a loop interface, frozen
+//! A disk that can be made to hang, and to go on: an ext4 file system in a loop device, frozen
 //! by `fsfreeze`.
 
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// Mounts the image `$1` at `$2`, then freezes (`-f`) and thaws (`-u`) it as it is told. Signals of
 /// the terminal do not end it: however the test ends, its end of the pipe closes, and the disk is
-/// thawed. The mount and the loop interface go with the last process that has them.
+/// thawed. The mount and the loop device go with the last process that has them.
 const KEEPER: &str = r#"
 trap '' INT TERM HUP
 mount -o loop "$1" "$2" || exit
@@ -55,7 +55,7 @@ impl Disk {
         };
         disk.expect(
             "mounted",
-            "this test mounts a file system: it needs root and a loop interface",
+            "this test mounts a file system: it needs root and a loop device",
         );
         disk
     }

@@ -136,9 +136,12 @@ pub(crate) enum Command {
         /// Frame size in bytes
         #[arg(long, default_value_t = 64)]
         frame_len: usize,
+        /// lwnflog or lwnflog-hook
+        #[arg(long, default_value = "lwnflog")]
+        tool: String,
     },
-    /// Measure how much later a forwarded packet arrives: no capture, a group, a queue, tcpdump's
-    /// queue
+    /// Measure how much later a forwarded packet arrives: no capture, a group, the hook, a queue,
+    /// tcpdump's queue
     ///
     /// Three namespaces: a probe sends a datagram of 64 bytes through a router to an echo, and
     /// waits for it to come back through the router. The time of this round trip is measured, on

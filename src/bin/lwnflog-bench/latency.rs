@@ -31,8 +31,14 @@ use crate::{markdown, rules};
 use probe::{Plan, Times};
 use route::Route;
 
-/// Those compared: no capture, a group, a queue, and another tool's queue.
-const TOOLS: [&str; 4] = [CAPACITY, "lwnflog", "lwnflog-nfqueue", "tcpdump-nfqueue"];
+/// Those compared: no capture, a group, the hook, a queue, and another tool's queue.
+const TOOLS: [&str; 5] = [
+    CAPACITY,
+    "lwnflog",
+    "lwnflog-hook",
+    "lwnflog-nfqueue",
+    "tcpdump-nfqueue",
+];
 const PROBES_PER_SECOND: u64 = 1_000;
 const FRAME_BYTES: usize = 64;
 const WARM_UP_PROBES: u64 = 100;

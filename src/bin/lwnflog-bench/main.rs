@@ -61,7 +61,11 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
         Some(Command::NullReader { group, copy }) => readers::null::run(*group, *copy)?,
         Some(Command::RingReader(options)) => readers::ring::run(options)?,
         Some(Command::Smoke { tools }) => smoke::run(&cli.common, tools)?,
-        Some(Command::Soak { packets, frame_len }) => soak::run(&cli.common, *packets, *frame_len)?,
+        Some(Command::Soak {
+            packets,
+            frame_len,
+            tool,
+        }) => soak::run(&cli.common, tool, *packets, *frame_len)?,
         Some(Command::Latency(options)) => latency::run(&cli.common, options)?,
         Some(Command::Profile { selection }) => profile::run(&cli.common, selection)?,
         None => plan::run(cli)?,

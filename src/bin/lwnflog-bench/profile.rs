@@ -100,6 +100,7 @@ pub(crate) fn run(common: &Common, selection: &Selection) -> Result<()> {
             .context("a tool is missing")
     };
     let (capacity, lwnflog) = (find(tools::CAPACITY)?, find("lwnflog")?);
+    let hook = find("lwnflog-hook")?;
     let counting = Job::new(Test::Counting, frame_len, 1, packets);
     let capacity_job = Job::new(Test::Capacity, frame_len, 1, packets);
     let writing = Job::new(Test::Writing, frame_len, 1, packets);
@@ -123,6 +124,13 @@ pub(crate) fn run(common: &Common, selection: &Selection) -> Result<()> {
             ("lwnflog writing", &**lwnflog, writing),
         ]),
     }
+    match tools::missing(&**hook, bench.is_real_root) {
+        Some(reason) => say!("GAP: no stages of the hook: {reason}"),
+        None => stages.extend([
+            ("lwnflog --hook --discard", &**hook, counting),
+            ("lwnflog --hook writing", &**hook, writing),
+        ]),
+    }
     say!("{}", bench.host().line());
     say!(
         "{} packets of {frame_len} bytes, one sender, {rounds} rounds",
@@ -143,7 +151,18 @@ pub(crate) fn run(common: &Common, selection: &Selection) -> Result<()> {
     let costs: Vec<Cost> = runs.iter().map(|runs| cost(runs)).collect();
     say::result(format_args!("{}", aligned(&measured(&stages, &costs))));
     say!("");
-    say::result(format_args!("{}", aligned(&breakdown(&costs))));
+    let group: Vec<Cost> = costs.iter().take(6).copied().collect();
+    say::result(format_args!("{}", aligned(&breakdown(&group))));
+    if let [.., discard, writing] = costs[..]
+        && stages.len() >= 6
+        && hook_is_last(&stages)
+    {
+        say!("");
+        say::result(format_args!(
+            "{}",
+            aligned(&hook_breakdown(costs[0], discard, writing))
+        ));
+    }
     say!(
         "\nEach line is a difference between the runs above, so that the noise of both is in it; what is\n\
          below zero is noise. The hook's share is soft interrupt time on the sender's processor."
@@ -190,6 +209,34 @@ fn measured(stages: &[(&str, &dyn Contender, Job)], costs: &[Cost]) -> Table {
     }
 }
 
+fn hook_is_last(stages: &[(&str, &dyn Contender, Job)]) -> bool {
+    stages
+        .last()
+        .is_some_and(|(_, tool, _)| tool.hook() == Hook::Program)
+}
+
+/// The same of the program at the hook: it has no message, no receive call and no wake-up.
+fn hook_breakdown(capacity: Cost, discard: Cost, writing: Cost) -> Table {
+    let kernel = |cost: Cost| cost.machine - cost.process;
+    stages_of(vec![
+        ("sending, cable, stack, rule that drops", capacity.machine),
+        (
+            "the program at the hook, copying included",
+            kernel(discard) - capacity.machine,
+        ),
+        ("looks at the rings, account (--discard)", discard.process),
+        (
+            "encode into the ring of files (writing less --discard)",
+            writing.capture - discard.capture,
+        ),
+        ("page preparation (swapper thread)", writing.swapper),
+        (
+            "writeback and the rest of the kernel",
+            kernel(writing) - kernel(discard),
+        ),
+    ])
+}
+
 /// What each stage adds, and what all of it is a share of.
 fn breakdown(costs: &[Cost]) -> Table {
     let at = |index: usize| costs.get(index).copied().unwrap_or_default();
@@ -229,6 +276,10 @@ fn breakdown(costs: &[Cost]) -> Table {
             ),
         ]);
     }
+    stages_of(lines)
+}
+
+fn stages_of(lines: Vec<(&str, f64)>) -> Table {
     let total = lines.iter().map(|(_, cost)| cost).sum::<f64>().max(1.0);
     let row = |(name, cost): (&str, f64)| {
         vec![

@@ -21,6 +21,11 @@ pub(crate) fn count_and_drop() -> String {
     ip_table("counter name detected drop")
 }
 
+/// The same behind a program that stands at the first priority.
+pub(crate) fn count_and_drop_behind() -> String {
+    count_and_drop().replace("priority -2147483647", "priority -2147483631")
+}
+
 /// Counts, logs to [`GROUP`] and drops. `snap_len` limits what the kernel copies, from the IPv4
 /// header on, for tools that do not set a limit themselves.
 pub(crate) fn log(snap_len: usize) -> String {

@@ -37,9 +37,9 @@ impl Step {
     }
 }
 
-pub(crate) fn run(common: &Common, packets: u64, frame_len: usize) -> Result<()> {
+pub(crate) fn run(common: &Common, name: &str, packets: u64, frame_len: usize) -> Result<()> {
     let bench = Bench::new(common, None, WarmUp::None)?;
-    let tool = lwnflog(common)?;
+    let tool = lwnflog(common, name)?;
     if let Some(reason) = tools::missing(&*tool, bench.is_real_root) {
         bail!("{reason}");
     }
@@ -122,11 +122,11 @@ pub(crate) fn run(common: &Common, packets: u64, frame_len: usize) -> Result<()>
     Ok(())
 }
 
-fn lwnflog(common: &Common) -> Result<Box<dyn Contender>> {
+fn lwnflog(common: &Common, name: &str) -> Result<Box<dyn Contender>> {
     tools::all(common)
         .into_iter()
-        .find(|tool| tool.id() == "lwnflog")
-        .context("lwnflog is no tool")
+        .find(|tool| tool.id() == name && name.starts_with("lwnflog"))
+        .with_context(|| format!("no tool of lwnflog's is called {name}"))
 }
 
 /// Takes the tool's time and memory at each hundredth.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
+use lwnflog::lab::RX;
 
 use super::{Claim, Contender, Hook, Invocation, Ready, Site};
 use crate::child::Said;
@@ -16,6 +17,8 @@ pub(crate) enum Variant {
     OneGroup,
     GroupPerCpu,
     Ingress,
+    /// No rule: the program at the hook.
+    Hook,
     /// The packets are dealt out to so many groups.
     InTurn {
         id: &'static str,
@@ -26,7 +29,7 @@ pub(crate) enum Variant {
 impl Variant {
     fn groups(self, cpus: usize) -> Vec<u16> {
         let count = match self {
-            Self::OneGroup | Self::Ingress => 1,
+            Self::OneGroup | Self::Ingress | Self::Hook => 1,
             Self::GroupPerCpu => cpus.max(1),
             Self::InTurn { groups, .. } => groups,
         };
@@ -75,6 +78,7 @@ impl Contender for Lwnflog {
             Variant::OneGroup => "lwnflog",
             Variant::GroupPerCpu => "lwnflog-percpu",
             Variant::Ingress => "lwnflog-ingress",
+            Variant::Hook => "lwnflog-hook",
             Variant::InTurn { id, .. } => id,
         }
     }
@@ -82,6 +86,7 @@ impl Contender for Lwnflog {
     fn hook(&self) -> Hook {
         match self.variant {
             Variant::Ingress => Hook::Ingress,
+            Variant::Hook => Hook::Program,
             _ => Hook::Prerouting,
         }
     }
@@ -98,6 +103,10 @@ impl Contender for Lwnflog {
             }
             Variant::Ingress => {
                 "As lwnflog, with the rule in the netdev family's ingress hook, before the IPv4 layer."
+            }
+            Variant::Hook => {
+                "Its defaults with --hook: a verified program at the hook copies into mapped rings. A rule \
+                 behind it counts and drops."
             }
             Variant::InTurn { .. } => {
                 "As lwnflog, with the packets dealt out to several groups in turn: whether a packet costs \
@@ -127,8 +136,13 @@ impl Contender for Lwnflog {
     fn recycled_ring(&self) -> Option<&'static str> {
         Some(match self.variant {
             Variant::OneGroup | Variant::Ingress => "lwnflog",
+            Variant::Hook => "prerouting",
             _ => self.id(),
         })
+    }
+
+    fn needs_real_root(&self) -> bool {
+        self.variant == Variant::Hook
     }
 
     fn rules(&self, site: &Site<'_>) -> Result<String> {
@@ -136,12 +150,19 @@ impl Contender for Lwnflog {
         match self.variant {
             Variant::OneGroup | Variant::GroupPerCpu => rules::lwnflog(&groups),
             Variant::Ingress => Ok(rules::lwnflog_at_ingress()),
+            Variant::Hook => Ok(rules::count_and_drop_behind()),
             Variant::InTurn { .. } => Ok(rules::lwnflog_in_turn(&groups)),
         }
     }
 
     fn invocation(&self, site: &Site<'_>) -> Result<Option<Invocation>> {
         let groups = self.variant.groups(site.cpus);
+        if self.variant == Variant::Hook {
+            // It says when it is there: no file of /proc does.
+            let mut invocation = invocation(&self.path, &format!("--hook --iface {RX}"), site);
+            invocation.args.retain(|arg| arg != "--quiet");
+            return Ok(Some(invocation));
+        }
         let groups: Vec<String> = groups.iter().map(u16::to_string).collect();
         Ok(Some(invocation(
             &self.path,
@@ -151,7 +172,10 @@ impl Contender for Lwnflog {
     }
 
     fn ready(&self, site: &Site<'_>) -> Ready {
-        Ready::Groups(self.variant.groups(site.cpus).len())
+        match self.variant {
+            Variant::Hook => Ready::Says("capturing hook"),
+            _ => Ready::Groups(self.variant.groups(site.cpus).len()),
+        }
     }
 
     /// Its flush timeout is at most this.

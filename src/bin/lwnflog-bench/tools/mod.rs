@@ -36,6 +36,9 @@ pub(crate) enum Hook {
     /// Netfilter's prerouting, by log messages.
     #[serde(rename = "Netfilter prerouting")]
     Prerouting,
+    /// Netfilter's prerouting, by a program.
+    #[serde(rename = "Netfilter prerouting, program")]
+    Program,
     /// Netfilter's prerouting, by a queue with verdicts.
     #[serde(rename = "Netfilter queue")]
     Queue,
@@ -54,6 +57,7 @@ impl Hook {
             Self::None => "-",
             Self::Ingress => "ingress",
             Self::Prerouting => "prerouting",
+            Self::Program => "hook",
             Self::Queue => "queue",
             Self::Protocol => "AF_PACKET",
             Self::Driver => "XDP",
@@ -65,6 +69,7 @@ impl Hook {
             Self::None => "none",
             Self::Ingress => "nftables ingress",
             Self::Prerouting => "Netfilter prerouting",
+            Self::Program => "Netfilter prerouting, program",
             Self::Queue => "Netfilter queue",
             Self::Protocol => "protocol handler (AF_PACKET)",
             Self::Driver => "NIC driver (XDP)",
@@ -73,7 +78,9 @@ impl Hook {
 
     pub(crate) fn detector(self) -> Detector {
         match self {
-            Self::None | Self::Ingress | Self::Prerouting | Self::Queue => Detector::Rule,
+            Self::None | Self::Ingress | Self::Prerouting | Self::Program | Self::Queue => {
+                Detector::Rule
+            }
             Self::Protocol | Self::Driver => Detector::Interface,
         }
     }
@@ -244,6 +251,7 @@ pub(crate) fn all(common: &Common) -> Vec<Box<dyn Contender>> {
     vec![
         Box::new(capacity::Capacity),
         own(lwnflog::Variant::OneGroup),
+        own(lwnflog::Variant::Hook),
         own(lwnflog::Variant::GroupPerCpu),
         own(lwnflog::Variant::Ingress),
         in_turn("lwnflog-2-groups", 2),
