@@ -1,5 +1,9 @@
-//! Packet capture at the Netfilter prerouting hook: NFLOG groups, received in batches of a thousand
-//! packets, appended to a ring of memory-mapped pcapng files.
+//! Packet capture at the Netfilter prerouting hook, into a ring of memory-mapped pcapng files.
+//!
+//! Three sources: NFLOG groups, received in batches of a thousand packets
+//! ([`source::nflog::Group`]); a verified program at the hook, which fills rings that are mapped
+//! ([`source::hook::Hook`]); and NFQUEUE queues, whose packets wait until they are recorded
+//! ([`source::nfqueue::Queue`]). From the packet on, all is alike. With a group:
 //!
 //! ```text
 //!   kernel    nftables rule: counter name detected log group 5

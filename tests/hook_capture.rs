@@ -440,6 +440,84 @@ fn where_it_cannot_be_had_a_group_can() {
     assert!(ended.status.success(), "{}", ended.said);
 }
 
+/// Each cause that can be made here, and the way out of it.
+#[test]
+fn each_cause_is_told_in_one_line() {
+    with_own_mounts("each_cause_is_told_in_one_line", || {
+        let dir = temp_dir();
+        let hook = |wrapper: &[&str]| {
+            let (program, args) = wrapper.split_first().unwrap_or((&LWNFLOG, &[]));
+            let mut command = Command::new(program);
+            command.args(args);
+            if !wrapper.is_empty() {
+                command.arg(LWNFLOG);
+            }
+            let args = ["--hook", "-w", "ring", "--file-size", "1MB"];
+            let ended = Running::spawn(command.args(args).current_dir(dir.path())).wait_end();
+            assert_eq!(ended.status.code(), Some(1), "{}", ended.said);
+            let lines: Vec<_> = ended
+                .said
+                .lines()
+                .filter(|line| line.starts_with("lwnflog:"))
+                .collect();
+            assert_eq!(lines.len(), 1, "{}", ended.said);
+            assert!(lines[0].contains("`--group 5`"), "{lines:?}");
+            lines[0].to_owned()
+        };
+        let denied = |flags: &[&'static str], inject: &'static str| {
+            let strace = [
+                "strace",
+                "-f",
+                "-qq",
+                "-o",
+                "/dev/null",
+                "-e",
+                "trace=bpf",
+                "-e",
+                inject,
+            ];
+            hook(&[&strace[..], flags].concat())
+        };
+        for (said, part) in [
+            // strace filters system calls itself then, and answers for the kernel.
+            (
+                denied(&["--seccomp-bpf"], "inject=bpf:error=EPERM"),
+                "a filter of system calls is in force",
+            ),
+            (
+                denied(&[], "inject=bpf:error=EPERM"),
+                "the cause is not known",
+            ),
+            (
+                hook(&["setpriv", "--bounding-set", "-bpf,-sys_admin"]),
+                "needs CAP_BPF",
+            ),
+            (
+                hook(&["setpriv", "--bounding-set", "-net_admin"]),
+                "needs CAP_NET_ADMIN",
+            ),
+        ] {
+            assert!(said.contains(part), "no `{part}`: {said}");
+        }
+        // The same with a kernel that is locked down, as far as it shows in a file.
+        let cover = |path: &str| {
+            run(
+                Command::new("mount").args(["-t", "tmpfs", "none", path]),
+                "",
+            );
+        };
+        cover("/sys/kernel/security");
+        let lockdown = "none integrity [confidentiality]\n";
+        fs::write("/sys/kernel/security/lockdown", lockdown).unwrap();
+        // The third call loads the program, behind the two maps.
+        let said = denied(&[], "inject=bpf:error=EPERM:when=3");
+        assert!(said.contains("locked down (confidentiality)"), "{said}");
+        cover("/sys/kernel/btf");
+        let said = hook(&[]);
+        assert!(said.contains("CONFIG_DEBUG_INFO_BTF"), "{said}");
+    });
+}
+
 #[test]
 fn what_makes_no_sense_is_refused() {
     let lab = lab();
