@@ -31,6 +31,7 @@ use crate::packet::Resolution;
 use crate::sys::hook::{self as bpf, SharedMap, TestRun};
 pub use batch::Batch;
 
+use assembler::{AssembleError, Assembled};
 use btf::Btf;
 use layout::{BYTES, INTERFACES, INTERFACES_MAX, LATE, NESTED, NO_SLOT, SLOTS, TAI_AHEAD};
 use pace::Pace;
@@ -78,6 +79,15 @@ impl Hook {
     /// # Errors
     /// [`HookError`], each with its remedy.
     pub fn open(config: HookConfig) -> Result<Hook, HookError> {
+        Self::open_with(config, &mut program::assemble)
+    }
+
+    /// The same with a program that is put together otherwise: tests hold the C twin against ours.
+    #[doc(hidden)]
+    pub fn open_with(
+        config: HookConfig,
+        assemble: &mut dyn FnMut(&Parameters) -> Result<Assembled, AssembleError>,
+    ) -> Result<Hook, HookError> {
         check(&config)?;
         let types = types_of(&config)?;
         let processors = match &config.processors {
@@ -146,12 +156,16 @@ impl Hook {
         };
         this.refresh();
         // Last: no packet comes before everything is as it should be.
-        this.attach(&parameters)?;
+        this.attach(&parameters, assemble)?;
         Ok(this)
     }
 
     /// Loads and attaches the program, at the priority asked for or the first that is free.
-    fn attach(&mut self, parameters: &Parameters) -> Result<(), HookError> {
+    fn attach(
+        &mut self,
+        parameters: &Parameters,
+        assemble: &mut dyn FnMut(&Parameters) -> Result<Assembled, AssembleError>,
+    ) -> Result<(), HookError> {
         let first = PRIORITY_DEFAULT + i32::from(self.config.mark.is_some());
         let priorities = match self.config.priority {
             Some(priority) => priority..=priority,
@@ -160,7 +174,7 @@ impl Hook {
         let hook = u32::from(self.config.hook.number());
         let mut refused = None;
         for priority in priorities {
-            let assembled = program::assemble(&Parameters {
+            let assembled = assemble(&Parameters {
                 guard: priority > PRIORITY_DEFAULT,
                 ..*parameters
             })
