@@ -84,9 +84,14 @@ fn latency_is_measured_of_captured_packets() {
         let results: serde_json::Value = serde_json::from_str(json).unwrap();
         let set_ups = results["set_ups"].as_array().unwrap();
         let hooks: Vec<_> = set_ups.iter().map(|it| it["hook"].as_str()).collect();
-        let queue = Some("Netfilter queue");
-        let expected = [Some("none"), Some("Netfilter prerouting"), queue, queue];
-        assert_eq!(hooks, expected);
+        let expected = [
+            "none",
+            "Netfilter prerouting",
+            "Netfilter prerouting, program",
+            "Netfilter queue",
+            "Netfilter queue",
+        ];
+        assert_eq!(hooks, expected.map(Some));
         for set_up in set_ups {
             let turns = set_up["turns"].as_array().unwrap();
             assert_eq!(turns.len(), 2, "{set_up}");
