@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Numbers with their digits grouped.
 
 /// A number with its thousands set apart.
 pub fn grouped(number: u64) -> String {

@@ -17,8 +17,8 @@ pub struct Packet<'a> {
     /// The whole message body as it came, `struct nfgenmsg` and attributes: what link type 239
     /// (NFLOG) records.
     pub message: &'a [u8],
-    /// The kernel's time stamp since 1970, in ticks of its source's [`Resolution`]; `None` where it took
-    /// none.
+    /// The kernel's time stamp since 1970, in ticks of its source's [`Resolution`]; `None` where it
+    /// took none.
     pub stamp_ticks: Option<NonZeroU64>,
     /// The number of this packet in its group or queue; every gap is a loss.
     pub sequence: Option<u32>,

@@ -136,8 +136,8 @@ fn count_duration_discard_and_rotation_are_those_of_a_group() {
     assert_eq!(numbers, Vec::from_iter(numbers[0]..=11_999));
 }
 
-/// A reader that is stopped: what finds the rings full is counted by the program, to the packet, and noted in
-/// the file where it is missing.
+/// A reader that is stopped: what finds the rings full is counted by the program, to the packet,
+/// and noted in the file where it is missing.
 #[test]
 fn what_a_stopped_reader_loses_is_exact() {
     const STOPPED: u64 = 400_000;
@@ -178,8 +178,8 @@ fn what_a_stopped_reader_loses_is_exact() {
     assert!(kept.is_sorted_by_key(|marker| marker.sequence) && !kept.is_empty());
 }
 
-/// No report, but nothing is lost that was written: the next run finishes the file. And nothing is left in
-/// the kernel.
+/// No report, but nothing is lost that was written: the next run finishes the file. And nothing is
+/// left in the kernel.
 #[test]
 fn kill_9_leaves_a_file_and_no_program() {
     let (lab, dir) = (lab(), temp_dir());
@@ -408,7 +408,8 @@ fn no_thread_keeps_a_capability() {
     capture.end().assert_balanced();
 }
 
-/// Without the right, and in a user namespace: one line with the cause and the way out; `--or-group` takes it.
+/// Without the right, and in a user namespace: one line with the cause and the way out;
+/// `--or-group` takes it.
 #[test]
 fn where_it_cannot_be_had_a_group_can() {
     let dir = temp_dir();
@@ -541,7 +542,8 @@ fn what_makes_no_sense_is_refused() {
     }
 }
 
-/// A lone packet waits for the reader's rest, a tenth of a second at the most; an idle capture hardly wakes.
+/// A lone packet waits for the reader's rest, a tenth of a second at the most; an idle capture
+/// hardly wakes.
 #[test]
 fn an_idle_reader_rests_and_a_lone_packet_is_not_late() {
     let (lab, dir) = (lab(), temp_dir());

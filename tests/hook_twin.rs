@@ -1,4 +1,5 @@
-//! The assembled program and its C twin (`tests/hook_twin.c`, compiled by clang) leave the same records.
+//! The assembled program and its C twin (`tests/hook_twin.c`, compiled by clang) leave the same
+//! records.
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 mod common;
@@ -76,7 +77,8 @@ fn compiled(clang: &str, p: &Parameters) -> Vec<u64> {
             "bpf_dynptr_from_skb" => (PSEUDO_KFUNC_CALL, t.dynptr_from_skb),
             other => panic!("{other}"),
         };
-        // Source register, and the constant; of a map's value, the place in it stays in the second half.
+        // Source register, and the constant; of a map's value, the place in it stays in the second
+        // half.
         let (code, wide) = (instructions[at] & 0xff, instructions[at] & 0xff == 0x18);
         let inside = if wide && kind == PSEUDO_MAP_VALUE {
             instructions[at] >> 32

@@ -1,5 +1,5 @@
-//! Which way of writing costs least, answered by measurement (the question of the second seed's last
-//! slide): the mapped file ring, `write(2)` of whole runs, and the same past the page cache.
+//! Which way of writing costs least, answered by measurement (the question of the second seed's
+//! last slide): the mapped file ring, `write(2)` of whole runs, and the same past the page cache.
 //! `cargo test --release --test writing -- --ignored --nocapture`, on a quiet machine.
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 

@@ -1,8 +1,8 @@
 //! The account: what became of every packet.
 //!
 //! The capturing thread counts in a [`Tally`] of its own and publishes it after each batch into an
-//! [`Account`], from which anybody may read. What the thread cannot know — what the rule counted,
-//! what the kernel failed to allocate — is added by whoever reports ([`snapshot`]).
+//! [`Account`], from which any thread may read. What the thread cannot know — what the rule
+//! counted, what the kernel failed to allocate — is added by whoever reports ([`snapshot`]).
 
 pub mod counters;
 pub mod drops;

@@ -22,7 +22,7 @@ pub struct Stats<'a> {
     pub total: &'a Figures,
 }
 
-/// The last line of `--json`, and what is printed for a person.
+/// The last line of `--json`, and what the report's text is made from.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     /// Always `report`.
@@ -90,7 +90,7 @@ impl Report {
 }
 
 fn percent(part: u64, whole: u64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "a percentage for people")]
+    #[expect(clippy::cast_precision_loss, reason = "a percentage")]
     if whole == 0 {
         0.0
     } else {

@@ -71,7 +71,8 @@ pub struct Figures {
     /// The hook; none in the sum, and of a group or queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hook: Option<String>,
-    /// Packets the rule counted, or the program at the hook. `None` where no usable counter stands before its `log`.
+    /// Packets the rule counted, or the program at the hook. `None` where no usable counter stands
+    /// before its `log`.
     pub detected: Option<u64>,
     /// Up to so many more may have been detected (and lost by allocation, or passed while the group
     /// was not bound): packets were counted while it was being bound or released.
@@ -226,8 +227,8 @@ impl Figures {
         self
     }
 
-    /// Whether *detected = written + discarded + dropped + skipped + left out*. True of every account of which
-    /// *detected* is known; the tests hold it against the rule's counter.
+    /// Whether *detected = written + discarded + dropped + skipped + left out*. True of every
+    /// account of which *detected* is known; the tests hold it against the rule's counter.
     pub fn balances(&self) -> bool {
         self.detected.is_none_or(|detected| {
             let left_out = self.left_out.map_or(0, |left_out| left_out.total());

@@ -32,7 +32,7 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// Answers it. Whether anybody waits for that is not the capture's business.
+    /// Answers it. The caller may have dropped the other end.
     pub(super) fn answer(self, answer: Answer) {
         let _ = self.answer.send(answer);
     }
@@ -44,7 +44,7 @@ pub struct Control {
     stop: AtomicBool,
     /// One for each capture.
     captures: Mutex<Vec<Sender<Request>>>,
-    /// Reaching the count does not stop: somebody watches for it, and has something to do first.
+    /// Reaching the count does not stop: the session watches for it, and has something to do first.
     watched: bool,
     /// Packets that may still be recorded, plus one; 0 is no limit.
     allowance: AtomicU64,
@@ -120,7 +120,7 @@ impl Control {
     }
 
     /// Takes the right to record up to `wanted` packets, and says of how many. The one who takes
-    /// the last asks all to stop, if nobody watches for that.
+    /// the last asks all to stop, if the session does not watch for that.
     #[inline]
     pub(super) fn allow(&self, wanted: u64) -> u64 {
         if self.unlimited() {

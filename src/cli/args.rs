@@ -89,12 +89,12 @@ pub struct CaptureArgs {
     /// process
     #[arg(long, help_heading = "Rule")]
     pub install_rule: bool,
-    /// With --install-rule or --hook: only packets that come in by this interface (--hook: one of these, up
-    /// to 8)
+    /// With --install-rule or --hook: only packets that come in by this interface (--hook: one of
+    /// these, up to 8)
     #[arg(long, value_name = "IF", help_heading = "Rule")]
     pub iface: Vec<String>,
-    /// With --install-rule or --hook: drop packets once they are captured. THIS HOST THEN RECEIVES NONE OF
-    /// THEM
+    /// With --install-rule or --hook: drop packets once they are captured. THIS HOST THEN RECEIVES
+    /// NONE OF THEM
     #[arg(long, help_heading = "Rule")]
     pub drop: bool,
     /// With --hook: only packets whose mark is V under the mask M, as nft-rules/mark.nft sets it
@@ -103,12 +103,12 @@ pub struct CaptureArgs {
     /// With --hook: one packet in N, by count, on each processor
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Hook")]
     pub sample: Option<u32>,
-    /// With --hook: of each connection only the first so many bytes, both directions together: 64k, 1MB; a
-    /// bare number is in bytes
+    /// With --hook: of each connection only the first so many bytes, both directions together: 64k,
+    /// 1MB; a bare number is in bytes
     #[arg(long, value_name = "SIZE", help_heading = "Hook")]
     pub cutoff: Option<String>,
-    /// With --hook: the priority among what else is at the hook [default: the first that is free from
-    /// -2147483647 on]
+    /// With --hook: the priority among what else is at the hook [default: the first that is free
+    /// from -2147483647 on]
     #[arg(
         long,
         value_name = "N",
@@ -139,8 +139,8 @@ pub struct CaptureArgs {
     /// 100; then packets pass unrecorded.
     #[arg(long, value_name = "N", default_value_t = settings::QUEUE_LEN_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=i64::from(settings::QUEUE_LEN_MAX)), help_heading = "Queue")]
     pub queue_len: u32,
-    /// Receive buffer of each socket, or the rings of --hook in sum; a bare number is in KiB, as tcpdump's
-    /// -B
+    /// Receive buffer of each socket, or the rings of --hook in sum; a bare number is in KiB, as
+    /// tcpdump's -B
     #[arg(
         short = 'B',
         long,
@@ -175,11 +175,12 @@ pub struct CaptureSourceArgs {
     /// NFLOG groups: 5, 5-8 or 5,7. One thread and one socket each
     #[arg(short = 'g', long, value_name = "LIST")]
     pub group: Option<String>,
-    /// NFQUEUE queues: 5 or 5-8. Packets wait until they are recorded. One thread and one socket each
+    /// NFQUEUE queues: 5 or 5-8. Packets wait until they are recorded. One thread and one socket
+    /// each
     #[arg(long, value_name = "LIST")]
     pub queue: Option<String>,
-    /// The hook itself: prerouting, input or forward. No rule is needed; a verified program copies packets
-    /// into rings that are mapped (Linux 6.4)
+    /// The hook itself: prerouting, input or forward. No rule is needed; a verified program copies
+    /// packets into rings that are mapped (Linux 6.4)
     #[arg(long, value_name = "HOOK", num_args = 0..=1, default_missing_value = "prerouting")]
     pub hook: Option<String>,
 }

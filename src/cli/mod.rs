@@ -44,7 +44,7 @@ pub fn error_text(error: &anyhow::Error) -> String {
     text
 }
 
-/// Says what is wrong on standard error, if anybody listens there.
+/// Says what is wrong on standard error, if that is open.
 pub fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "lwnflog: {text}");
 }

@@ -1,4 +1,4 @@
-//! Telling without waiting: a stream whose reader sleeps does not hold the capture up.
+//! Writing without waiting: a stream whose reader sleeps does not hold the capture up.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{self, SyncSender};
@@ -17,7 +17,7 @@ pub(super) struct LineWriter {
 }
 
 impl LineWriter {
-    /// Starts to write to `stream`. Once that fails nobody is there to tell: `on_failure` is
+    /// Starts to write to `stream`. Once that fails there is no reader left: `on_failure` is
     /// called, and that was all.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ fn known(number: Option<u64>) -> String {
     number.map_or_else(|| "unknown".to_owned(), grouped)
 }
 
-/// A report as a person reads it.
+/// A report as text.
 pub(super) struct ReportText<'a>(pub(super) &'a Report);
 
 /// Those reasons that there were, each with its number.

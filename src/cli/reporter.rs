@@ -1,5 +1,5 @@
-//! What a capture says while it runs and at its end: to people on standard error, to programs on
-//! standard output.
+//! What a capture prints while it runs and at its end: text on standard error, JSON on standard
+//! output.
 
 use std::io::{self, IsTerminal};
 use std::time::Instant;
@@ -15,11 +15,11 @@ use crate::session::settings::{Settings, SourceSettings};
 use crate::session::{Session, disk_bound_bytes};
 use crate::source::links::{self, Link};
 
-/// Tells people (standard error) and programs (standard output) what goes on.
+/// Prints what goes on: text on standard error, and with `--json` objects on standard output.
 pub(super) struct Reporter {
-    people: LineWriter,
+    text: LineWriter,
     /// With `--json`.
-    programs: Option<LineWriter>,
+    objects: Option<LineWriter>,
     quiet: bool,
     json: bool,
     status_line: bool,
@@ -39,8 +39,8 @@ impl Reporter {
             _ => complain(&format!("standard output: {error}: no more JSON")),
         };
         Ok(Reporter {
-            people: LineWriter::new(io::stderr(), |_| {})?,
-            programs: json
+            text: LineWriter::new(io::stderr(), |_| {})?,
+            objects: json
                 .then(|| LineWriter::new(io::stdout(), closed))
                 .transpose()?,
             quiet,
@@ -54,7 +54,7 @@ impl Reporter {
 
     fn say(&mut self, text: &str) {
         let clear = self.clear();
-        self.people
+        self.text
             .say(format!("{clear}lwnflog: {text}\n").into_bytes());
     }
 
@@ -176,18 +176,18 @@ impl Reporter {
     fn rate(&mut self, received: u64) -> f64 {
         let now = Instant::now();
         let (before, count) = std::mem::replace(&mut self.last, (now, received));
-        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        #[expect(clippy::cast_precision_loss, reason = "a rate")]
         let packets = received.saturating_sub(count) as f64;
         packets / (now - before).as_secs_f64().max(1e-6)
     }
 
     pub(super) fn figures(&mut self, session: &mut Session) {
-        if self.programs.is_none() && !self.status_line {
+        if self.objects.is_none() && !self.status_line {
             return;
         }
         let snapshot = session.snapshot();
         let rate = self.rate(snapshot.total.received);
-        if let Some(programs) = &self.programs {
+        if let Some(objects) = &self.objects {
             let stats = json_line(&Stats {
                 event: "stats",
                 elapsed_secs: snapshot.elapsed.as_secs_f64(),
@@ -195,13 +195,13 @@ impl Reporter {
                 total: &snapshot.total,
             });
             if let Ok(line) = stats {
-                programs.say(line);
+                objects.say(line);
             }
         }
         if self.status_line {
             self.line_open = true;
             let line = status(&snapshot.total, rate, session.settings(), columns());
-            self.people.say(format!("\r\x1b[K{line}").into_bytes());
+            self.text.say(format!("\r\x1b[K{line}").into_bytes());
         }
     }
 
@@ -211,21 +211,21 @@ impl Reporter {
         self.say(&status(&total, rate, session.settings(), usize::MAX));
     }
 
-    /// Gives the report. To people as well, but where a program has it and they want quiet.
+    /// Gives the report, as text too, but with `--json --quiet`.
     ///
     /// # Errors
-    /// Where a program is to have it and has not.
+    /// Where standard output could not take the JSON report.
     pub(super) fn report(&mut self, report: &Report) -> io::Result<()> {
-        let told = match self.programs.take() {
-            Some(programs) => json_line(report).and_then(|line| {
-                programs.insist(line);
-                programs.close()
+        let told = match self.objects.take() {
+            Some(objects) => json_line(report).and_then(|line| {
+                objects.insist(line);
+                objects.close()
             }),
             None => Ok(()),
         };
         if !(self.quiet && self.json && told.is_ok()) {
             let open = if self.line_open { "\n" } else { "" };
-            self.people
+            self.text
                 .insist(format!("{open}{}", ReportText(report)).into_bytes());
         }
         told

@@ -21,7 +21,7 @@ use crate::sys::capabilities;
 /// Signals that end a capture, with its report: SIGXCPU comes before the limit of processor time
 /// ends it.
 const ENDING: [i32; 4] = [SIGINT, SIGTERM, SIGQUIT, SIGXCPU];
-/// Signals that would end the process if nobody cared. SIGUSR2 has tcpdump write what it holds
+/// Signals whose default action would end the process. SIGUSR2 has tcpdump write what it holds
 /// back: lwnflog holds nothing back.
 const MEANINGLESS: [i32; 8] = [
     SIGUSR2,

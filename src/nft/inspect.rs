@@ -70,7 +70,7 @@ pub struct LoggingRule {
     pub queue_threshold: Option<u16>,
     /// Whether the rule drops the packets after it logged them.
     pub drops: bool,
-    /// Whether packets pass when nobody reads the queue; always true for a group.
+    /// Whether packets pass when the queue is not bound; always true for a group.
     pub bypass: bool,
     /// The counter that counts the packets of this rule, and no others than `shared_with` says.
     ///
@@ -180,7 +180,7 @@ pub fn logging_rules_of_all(
     logging_rules_by(target, numbers, false, Instant::now() + READING_MAX)
 }
 
-/// How long somebody waits for a look at all rules who has nothing else to do.
+/// The longest look at all rules, for a caller that is in no hurry.
 const READING_MAX: Duration = Duration::from_secs(20);
 
 /// The same, of all rules or of lwnflog's own table alone, however many others there are; by

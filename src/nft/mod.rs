@@ -50,9 +50,10 @@ pub const TABLE: &str = "lwnflog";
 /// The table's chain at the prerouting hook.
 pub const BASE_CHAIN: &str = "prerouting";
 
-/// Before every chain that anybody loads, and one step behind the thesis's `NF_IP_PRI_FIRST`: there
-/// stands `ip_sabotage_in` (`net/bridge/br_netfilter_hooks.c`), which takes a bridged packet out of
-/// its second way through prerouting, and a chain of the same number would be in front of it.
+/// Before every chain that is usually loaded, and one step behind the thesis's `NF_IP_PRI_FIRST`:
+/// there stands `ip_sabotage_in` (`net/bridge/br_netfilter_hooks.c`), which takes a bridged packet
+/// out of its second way through prerouting, and a chain of the same number would be in front of
+/// it.
 pub const PRIORITY: i32 = i32::MIN + 1;
 
 /// With several groups, at least this many CPUs are spread over them; see [`RuleSpec::spread`].

@@ -1,4 +1,4 @@
-//! Whose a file is: with which rights it is made, and whether anybody else has it.
+//! Whose a file is: with which rights it is made, and whether another process has it open.
 //!
 //! Three checks stand between a capture and another one's file, each of which sees what the others
 //! do not: the ring's lock (`flock(2)` on `.g5.lock`), a lock on each file that is written, which a

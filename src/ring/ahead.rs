@@ -5,7 +5,7 @@
 //! fault, so that it knows when the page is dirty again. A file that fills slowly would fault all
 //! the way, and such a fault may wait for the file system's journal. So while the file fills, the
 //! swapper makes ready again what comes next, as far as the pace of the packets asks for: pages
-//! that nobody needs soon are left clean, and are not written to disk for nothing.
+//! that are not needed soon are left clean, and are not written to disk for nothing.
 
 use std::ops::Range;
 use std::time::Duration;

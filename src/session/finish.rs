@@ -59,7 +59,7 @@ impl Session {
             let last = queue_status
                 .and_then(|status| *status.lock().unwrap_or_else(PoisonError::into_inner));
             let dropped_by_kernel = last.map_or(0, |last| count_unseen_end(&mut outcome, last));
-            // Packets that nobody received were numbered all the same.
+            // Packets that were not received were numbered all the same.
             let unreceived = panicked || outcome.detach_refused.is_some();
             let tail_overrun =
                 !queues && (unreceived || outcome.dropped_datagrams > outcome.explained_datagrams);

@@ -418,8 +418,8 @@ impl Session {
     }
 }
 
-/// A session that nobody finishes ends all the same: its threads detach, take what is left and end
-/// the files.
+/// A session that is dropped without `finish` ends all the same: its threads detach, take what is
+/// left and end the files.
 impl Drop for Session {
     fn drop(&mut self) {
         self.control.stop();

@@ -442,8 +442,8 @@ impl Settings {
     /// Checks what options mean together.
     ///
     /// # Errors
-    /// [`ConfigError::QueueOnly`], [`ConfigError::MarkOnDropped`], [`ConfigError::NoNflogMessages`],
-    /// [`ConfigError::AddressSpace`].
+    /// [`ConfigError::QueueOnly`], [`ConfigError::MarkOnDropped`],
+    /// [`ConfigError::NoNflogMessages`], [`ConfigError::AddressSpace`].
     pub fn check(self) -> Result<Settings, ConfigError> {
         if !self.is_queue() && self.queue != QueueOptions::default() {
             return Err(ConfigError::QueueOnly);

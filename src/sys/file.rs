@@ -4,20 +4,20 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-/// True if nobody else has `file` open, as far as the kernel can tell.
+/// True if no other process has `file` open, as far as the kernel can tell.
 ///
 /// A write lease (`fcntl(2)`, `F_SETLEASE`) is granted only then; it is given back at once. A file
-/// system without leases answers an error, which is taken as "somebody may".
+/// system without leases answers an error, which is taken as "another process may".
 pub fn is_open_only_here(file: &File) -> bool {
     // Whoever opens the file in between has the kernel signal the holder of the lease: SIGIO would
-    // end the process, SIGURG is ignored unless somebody waits for it.
+    // end the process, SIGURG is ignored unless a handler is installed.
     set_lease_signal(file).is_ok()
         && set_lease(file, libc::F_WRLCK).is_ok()
         && set_lease(file, libc::F_UNLCK).is_ok()
 }
 
-/// True if nobody has `file` open for writing, as far as the kernel can tell; `file` itself must be
-/// open for reading only. Readers are no hindrance.
+/// True if no process has `file` open for writing, as far as the kernel can tell; `file` itself
+/// must be open for reading only. Readers are no hindrance.
 pub fn is_written_by_nobody(file: &File) -> bool {
     set_lease_signal(file).is_ok()
         && set_lease(file, libc::F_RDLCK).is_ok()
@@ -29,7 +29,7 @@ pub fn is_written_by_nobody(file: &File) -> bool {
 /// of its clients, and so tests keep the ring's swapper from one.
 ///
 /// # Errors
-/// `EAGAIN` if somebody has it open for writing, and whatever else the file system answers.
+/// `EAGAIN` if a process has it open for writing, and whatever else the file system answers.
 pub fn take_read_lease(file: &File) -> io::Result<()> {
     set_lease_signal(file)?;
     set_lease(file, libc::F_RDLCK)

@@ -84,9 +84,9 @@ pub fn set_no_enobufs(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_option(socket, libc::SOL_NETLINK, libc::NETLINK_NO_ENOBUFS, 1i32)
 }
 
-/// Has the kernel stamp packets as they arrive, as long as the socket is open: without somebody who
-/// asks, those that come in without a time stamp keep none. (On a netlink socket `SO_TIMESTAMP`
-/// does nothing else.)
+/// Has the kernel stamp packets as they arrive, as long as the socket is open: without a socket
+/// that asks, those that come in without a time stamp keep none. (On a netlink socket
+/// `SO_TIMESTAMP` does nothing else.)
 ///
 /// # Errors
 /// What `setsockopt(2)` answers.

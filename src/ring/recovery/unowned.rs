@@ -1,4 +1,4 @@
-//! A file that somebody names: it may be anybody's.
+//! A file named on the command line: it may be any program's.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -11,7 +11,7 @@ use crate::format::pcapng::block;
 use crate::format::pcapng::reader::Block;
 use crate::sys::file::is_open_only_here;
 
-/// Makes any file readable that somebody names, and cuts it behind its last block. What libpcap
+/// Makes any file readable that is named, and cuts it behind its last block. What libpcap
 /// reads stays as it is. Where more than unused space is lost, the file is copied first: the copy's
 /// name is returned, too. A file that a running capture writes is refused, and so is a pcapng file
 /// that another program made. With `dry_run` nothing is changed.

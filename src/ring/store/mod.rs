@@ -155,8 +155,8 @@ impl Store {
             Ok(repaired) => repaired,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 // A prepared file that no packet was written to is no capture file yet. A live one
-                // whose beginning is lost may hold packets for somebody with patience: it is kept,
-                // under a name that is not the ring's.
+                // whose beginning is lost may hold packets that can still be recovered by hand: it
+                // is kept, under a name that is not the ring's.
                 if !prepared {
                     let aside = path.with_extension("damaged");
                     rename(path, &aside)?;
@@ -249,7 +249,8 @@ impl Store {
         }
     }
 
-    /// Removes a file that somebody has open. Until he closes it, it takes space beyond the ring's.
+    /// Removes a file that another process has open. Until it is closed, it takes space beyond the
+    /// ring's.
     fn remove_read(&mut self, path: &Path) -> io::Result<()> {
         let plain = open_plain(path, false);
         remove_if_there(path)?;
@@ -296,7 +297,7 @@ impl Store {
         }
     }
 
-    /// Sees to it that the directory is there, and its lock ours: somebody may have taken it away.
+    /// Sees to it that the directory is there, and its lock ours: it may have been removed.
     fn hold(&mut self) -> io::Result<()> {
         let path = self.dir.join(names::lock(&self.name));
         if is_at(&self.lock, &path) {

@@ -214,7 +214,7 @@ impl Worker {
         });
     }
 
-    /// Says so, once, if somebody removed a file or cut it while packets went to it.
+    /// Reports, once, that another process removed a file or cut it while packets went to it.
     fn look_after(&self, named: &mut Named) {
         let capacity = named.pages.len() as u64;
         let whole = |meta: Metadata| meta.nlink() != 0 && meta.len() == capacity;

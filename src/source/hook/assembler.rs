@@ -250,7 +250,7 @@ pub struct Assembler {
 pub struct Assembled {
     /// `struct bpf_insn`, each as the kernel reads it.
     pub instructions: Vec<u64>,
-    /// The listing, for people.
+    /// The listing, as text.
     pub listing: String,
 }
 

@@ -212,7 +212,7 @@ impl Hook {
         self.ring_bytes * self.ring_count
     }
 
-    /// The program, for people.
+    /// The program's listing.
     pub fn listing(&self) -> &str {
         &self.listing
     }

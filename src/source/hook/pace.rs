@@ -1,4 +1,4 @@
-//! How long to rest between two looks at the rings. The program wakes nobody.
+//! How long to rest between two looks at the rings. The program does not wake the reader.
 //!
 //! A rest must not outlast the ring: it is at most what the fastest traffic takes to fill half of
 //! it. Under traffic it is what it takes to gather a batch that has left the cache of the processor
@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 /// What one processor can be handed at the most: packets a second, and bytes.
 const PACKETS_PER_SECOND: u64 = 2_000_000;
 const BYTES_PER_SECOND: u64 = 2_500_000_000;
-/// How much of one ring is gathered under traffic: more than a processor's own cache holds of it. What
-/// is still in the cache of the processor that wrote it costs the reader twice as much as what has
-/// gone to the shared one (18 to 48 ns a packet, where 128 KiB were gathered).
+/// How much of one ring is gathered under traffic: more than a processor's own cache holds of it.
+/// What is still in the cache of the processor that wrote it costs the reader twice as much as what
+/// has gone to the shared one (18 to 48 ns a packet, where 128 KiB were gathered).
 const GATHER_BYTES: u64 = 1 << 20;
 const REST_MIN: Duration = Duration::from_micros(200);
 const REST_MAX: Duration = Duration::from_millis(100);

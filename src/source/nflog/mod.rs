@@ -279,9 +279,9 @@ impl Source for Group {
         count(&self.buffer[..self.filled])
     }
 
-    /// Older kernels (before about 6.6) hand over a stamp only if somebody has packets stamped as
-    /// they arrive. Where the first packet has none, we are somebody; the few until then carry the
-    /// time of their arrival here.
+    /// Older kernels (before about 6.6) hand over a stamp only if some socket has packets stamped
+    /// as they arrive. Where the first packet has none, this socket asks for it; the few until then
+    /// carry the time of their arrival here.
     #[inline]
     fn finish_batch(&mut self) -> io::Result<()> {
         if !self.stamps_known

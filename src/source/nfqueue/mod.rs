@@ -209,7 +209,7 @@ impl Queue {
         self.send(NlmF::empty(), [be32(cfg::QUEUE_MAXLEN, 0)])
     }
 
-    /// Unbinds the empty queue: packets find nobody, and pass by the rule's `bypass`.
+    /// Unbinds the empty queue: packets find no listener, and pass by the rule's `bypass`.
     fn release(&mut self) -> io::Result<()> {
         self.stage = Stage::Released;
         *self

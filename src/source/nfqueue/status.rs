@@ -16,7 +16,7 @@ pub struct QueueStatus {
 }
 
 impl QueueStatus {
-    /// Reads it, in the calling thread's network namespace; `None` if nobody holds the queue.
+    /// Reads it, in the calling thread's network namespace; `None` if the queue is not bound.
     pub fn read(queue: u16) -> Option<QueueStatus> {
         let table =
             std::fs::read_to_string("/proc/thread-self/net/netfilter/nfnetlink_queue").ok()?;
@@ -42,7 +42,7 @@ impl QueueStatus {
     }
 }
 
-/// Where a queue leaves what the kernel counted when it is released: nobody can read it afterwards.
+/// Where a queue leaves what the kernel counted when it is released: it cannot be read afterwards.
 pub type LastStatus = Arc<Mutex<Option<QueueStatus>>>;
 
 #[cfg(test)]

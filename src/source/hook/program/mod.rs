@@ -430,7 +430,7 @@ mod tests {
         }
     }
 
-    /// What people read in `docs/HOOK.md` is what is loaded.
+    /// The listing in `docs/HOOK.md` is what is loaded.
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn the_listing_is_that_of_the_document() {
