@@ -17,9 +17,9 @@ const STEP_BYTES: usize = 2 << 20;
 /// would read every page back from disk first.
 const RESIDENT_PERCENT_MIN: usize = 95;
 
-/// How a file is laid out.
+/// How a file is divided while it is made ready.
 #[derive(Debug, Clone, Copy)]
-pub struct Layout {
+pub struct FileGeometry {
     /// Its length while it is live.
     pub capacity: usize,
     /// Where padding blocks go.
@@ -33,8 +33,8 @@ pub struct Layout {
 ///
 /// # Errors
 /// `StorageFull`, and whatever else the file system answers.
-pub fn prepare(file: &File, layout: Layout) -> io::Result<Mapping> {
-    let capacity = layout.capacity;
+pub fn prepare(file: &File, geometry: FileGeometry) -> io::Result<Mapping> {
+    let capacity = geometry.capacity;
     if file.metadata()?.len() > capacity as u64 {
         // Recycled from a ring of larger files: what is behind the new end would be read with it.
         file.set_len(capacity as u64)?;
@@ -49,15 +49,15 @@ pub fn prepare(file: &File, layout: Layout) -> io::Result<Mapping> {
         Err(error) => return Err(error.into()),
     }
     let mapping = Mapping::new(file, capacity)?;
-    let recyclable = layout.padding_blocks
+    let recyclable = geometry.padding_blocks
         && old_len > 0
         && mapping.resident_percent() >= RESIDENT_PERCENT_MIN * old_len / capacity;
     write_zeros(file, if recyclable { old_len } else { 0 }, capacity)?;
     populate(mapping.pages(), capacity)?;
     let mut mapping = mapping;
-    if layout.padding_blocks {
-        for start in (0..capacity).step_by(layout.segment_bytes) {
-            let end = capacity.min(start + layout.segment_bytes);
+    if geometry.padding_blocks {
+        for start in (0..capacity).step_by(geometry.segment_bytes) {
+            let end = capacity.min(start + geometry.segment_bytes);
             if let Some(segment) = mapping.space(start..end) {
                 block::put_padding(segment);
             }

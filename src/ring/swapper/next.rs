@@ -6,7 +6,7 @@ use std::path::Path;
 use super::worker::Worker;
 use crate::ring::error::name_full;
 use crate::ring::notice::Notice;
-use crate::ring::prepare::{Layout, prepare};
+use crate::ring::prepare::{FileGeometry, prepare};
 use crate::sys::mapping::Mapping;
 
 /// After so many whole files the disk is not full any more, and what is said of a full one may be
@@ -91,7 +91,7 @@ impl Worker {
     }
 
     pub(super) fn prepare_one(&mut self, recycle: bool, capacity: usize) -> io::Result<Mapping> {
-        let layout = Layout {
+        let geometry = FileGeometry {
             capacity,
             segment_bytes: if self.config.padding_blocks {
                 self.config.segment_bytes
@@ -103,7 +103,7 @@ impl Worker {
         // A preparation that failed half-way must not keep the space it took.
         self.store.remove_next()?;
         let prepared = self.store.make_next(recycle).and_then(|file| {
-            let mapping = prepare(&file, layout)?;
+            let mapping = prepare(&file, geometry)?;
             self.store.ready()?;
             Ok((file, mapping))
         });
