@@ -530,6 +530,10 @@ fn what_makes_no_sense_is_refused() {
         (&["--hook", "--group", "5"], "cannot be used with"),
         (&["--hook", "--verdict", "drop"], "are for --queue"),
         (&["--hook", "-s", "262145"], "262144"),
+        (
+            &["--hook", "-s", "0", "--file-size", "300kB"],
+            "at least 524288",
+        ),
         (&["--hook", "--from-mark", "x"], "is no mark"),
         (&["--hook", "--sample", "0"], "0 is not in 1.."),
         (&["--group", "5", "--sample", "2"], "--hook"),

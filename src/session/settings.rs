@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::format::LinkType;
 use crate::netlink::nfnetlink::COPY_RANGE_MAX_BYTES;
-use crate::ring::Access;
+use crate::ring::{Access, SEGMENT_BYTES_HUGE};
 use crate::source::nfqueue::Verdict;
 use crate::source::{HookPoint, SourceName, Target};
 
@@ -178,10 +178,12 @@ pub enum ConfigError {
         text: String,
     },
     /// Files that are too small.
-    #[error("files of {bytes} bytes are too small: a ring's files have at least {FILE_BYTES_MIN}")]
+    #[error("files of {bytes} bytes are too small: a ring's files have at least {least}")]
     FileSize {
         /// As given.
         bytes: u64,
+        /// A segment, which the longest record has to fit.
+        least: u64,
     },
     /// A snap length that is too large.
     #[error(
@@ -408,6 +410,7 @@ impl Output {
         if self.file_bytes < FILE_BYTES_MIN {
             return Err(ConfigError::FileSize {
                 bytes: self.file_bytes,
+                least: FILE_BYTES_MIN,
             });
         }
         if self.files == 1 {
@@ -461,6 +464,11 @@ impl Settings {
             }
         }
         if let Some(output) = &self.output {
+            let least = SEGMENT_BYTES_HUGE as u64;
+            if self.snaplen > SNAPLEN_MAX && output.file_bytes < least {
+                let bytes = output.file_bytes;
+                return Err(ConfigError::FileSize { bytes, least });
+            }
             check_addresses(output.file_bytes, self.names().len(), ADDRESSES)?;
         }
         Ok(self)
