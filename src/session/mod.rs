@@ -29,7 +29,7 @@ use crate::source::nfqueue::LastStatus;
 use crate::source::{Source, SourceError, SourceName, links};
 use crate::sys::capabilities;
 use files::{file_snaplen, pcapng};
-use open::{Opened, open_rings, open_source};
+use open::{Opened, open_rings, open_sources};
 
 /// Why a capture cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -148,14 +148,11 @@ impl Session {
             }
             (SourceSettings::Hook(_), _) => None,
         };
-        let (mut sources, mut priority) = (Vec::new(), None);
-        for name in settings.names() {
-            let source = open_source(&settings, name)?;
-            if let Opened::Hook(hook) = &source {
-                priority = Some(hook.priority());
-            }
-            sources.push((name, source));
-        }
+        let sources = open_sources(&settings)?;
+        let priority = sources.iter().find_map(|(_, source)| match source {
+            Opened::Hook(hook) => Some(hook.priority()),
+            Opened::Group(_) | Opened::Queue(_) => None,
+        });
         if let Some(watch) = &mut watch {
             watch.after_bind();
         } else {

@@ -7,7 +7,7 @@ use crate::session::settings::{Settings, SourceSettings};
 use crate::source::hook::{Cutoff, Hook, HookConfig};
 use crate::source::nflog::{Group, GroupConfig};
 use crate::source::nfqueue::{Queue, QueueConfig};
-use crate::source::{SourceName, Target};
+use crate::source::{SourceError, SourceName, Target};
 
 /// An open source of any kind.
 pub(super) enum Opened {
@@ -45,23 +45,49 @@ pub(super) fn open_rings(
         .collect()
 }
 
-/// One source, bound and configured.
-pub(super) fn open_source(settings: &Settings, name: SourceName) -> Result<Opened, SessionError> {
+/// The sources, each bound and configured, or attached.
+pub(super) fn open_sources(settings: &Settings) -> Result<Vec<(SourceName, Opened)>, SessionError> {
+    match &settings.source {
+        SourceSettings::Numbers(target, numbers) => numbers
+            .iter()
+            .map(|number| {
+                let opened = open_number(settings, *target, *number)?;
+                Ok((SourceName::Number(*target, *number), opened))
+            })
+            .collect(),
+        SourceSettings::Hook(options) => {
+            let config = HookConfig {
+                priority: options.priority,
+                interfaces: options.interfaces.clone(),
+                mark: options.mark,
+                sample: options.sample,
+                cutoff: options.cutoff_bytes.map(Cutoff::new),
+                drop: options.drop,
+                buffer_bytes: settings.buffer_bytes,
+                ..HookConfig::new(options.hook, settings.copy_range_bytes())
+            };
+            let hook = Box::new(Hook::open(config)?);
+            Ok(vec![(SourceName::Hook(options.hook), Opened::Hook(hook))])
+        }
+    }
+}
+
+fn open_number(settings: &Settings, target: Target, number: u16) -> Result<Opened, SourceError> {
     let copy_range_bytes = settings.copy_range_bytes();
-    match (name, &settings.source) {
-        (SourceName::Number(Target::Group, group), _) => {
+    match target {
+        Target::Group => {
             let config = GroupConfig {
                 batch: settings.batch,
                 flush: settings.flush,
                 buffer_bytes: settings.buffer_bytes,
-                ..GroupConfig::new(group, copy_range_bytes)
+                ..GroupConfig::new(number, copy_range_bytes)
             };
             Ok(Opened::Group(Group::open(config)?))
         }
-        (SourceName::Number(Target::Queue, queue), _) => {
+        Target::Queue => {
             let options = &settings.queue;
             let config = QueueConfig {
-                queue,
+                queue: number,
                 copy_range_bytes,
                 len: options.len,
                 fail_open: options.fail_open,
@@ -71,21 +97,5 @@ pub(super) fn open_source(settings: &Settings, name: SourceName) -> Result<Opene
             };
             Ok(Opened::Queue(Queue::open(config)?))
         }
-        (SourceName::Hook(hook), SourceSettings::Hook(options)) => {
-            let config = HookConfig {
-                priority: options.priority,
-                interfaces: options.interfaces.clone(),
-                mark: options.mark,
-                sample: options.sample,
-                cutoff: options.cutoff_bytes.map(Cutoff::new),
-                drop: options.drop,
-                buffer_bytes: settings.buffer_bytes,
-                ..HookConfig::new(hook, copy_range_bytes)
-            };
-            Ok(Opened::Hook(Box::new(Hook::open(config)?)))
-        }
-        (SourceName::Hook(hook), SourceSettings::Numbers(..)) => Ok(Opened::Hook(Box::new(
-            Hook::open(HookConfig::new(hook, copy_range_bytes))?,
-        ))),
     }
 }
