@@ -94,12 +94,14 @@ impl<'a> Block<'a> {
     /// Of an interface's description: the ticks of a microsecond, by its `if_tsresol`. `None` of a
     /// resolution that lwnflog does not write.
     pub fn ticks_per_us(&self) -> Option<u64> {
+        if self.kind() != block::INTERFACE_DESCRIPTION {
+            return None;
+        }
         let mut options = self
             .bytes
             .get(INTERFACE_MIN_BYTES - 4..self.bytes.len() - 4)?;
-        while let Some(([code0, code1, len0, len1], behind)) = options.split_first_chunk::<4>() {
-            let len = usize::from(u16::from_le_bytes([*len0, *len1]));
-            match u16::from_le_bytes([*code0, *code1]) {
+        while let Some((code, len, behind)) = option_head(options) {
+            match code {
                 option::END => break,
                 option::IF_TSRESOL => {
                     return match behind.first()? {
@@ -149,12 +151,18 @@ impl<'a> Block<'a> {
     }
 }
 
+/// The code and length of the option that `options` begin with, and what stands behind these two.
+fn option_head(options: &[u8]) -> Option<(u16, usize, &[u8])> {
+    let ([code0, code1, len0, len1], behind) = options.split_first_chunk::<4>()?;
+    let code = u16::from_le_bytes([*code0, *code1]);
+    let len = usize::from(u16::from_le_bytes([*len0, *len1]));
+    Some((code, len, behind))
+}
+
 /// Whether options (section 3.5) are inside the block, each as long as `bytes` says where it is of
 /// one length.
 fn options_fit(mut rest: &[u8], bytes: impl Fn(u16) -> Option<usize>) -> bool {
-    while let Some(([code0, code1, len0, len1], behind)) = rest.split_first_chunk::<4>() {
-        let code = u16::from_le_bytes([*code0, *code1]);
-        let len = usize::from(u16::from_le_bytes([*len0, *len1]));
+    while let Some((code, len, behind)) = option_head(rest) {
         if code == option::END {
             return len == 0;
         }
