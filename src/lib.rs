@@ -166,6 +166,8 @@ pub mod source;
 #[doc(hidden)]
 pub mod cli;
 #[doc(hidden)]
+pub mod control;
+#[doc(hidden)]
 pub mod lab;
 #[doc(hidden)]
 pub mod netlink;

@@ -14,9 +14,25 @@ fn main() -> ExitCode {
         Some(Command::Rules {
             source,
             iface,
+            matching,
+            at,
+            spread,
+            rate_limit,
             drop,
             prefix,
-        }) => cli::rules::run(&source, iface.as_deref(), drop, prefix.as_deref()),
+        }) => {
+            let rule = cli::options::RuleArgs {
+                ifaces: &iface,
+                matching: matching.as_deref(),
+                prefix: prefix.as_deref(),
+                at: at.as_deref(),
+                spread,
+                rate_limit,
+                drop,
+            };
+            cli::rules::run(&source, &rule)
+        }
+        Some(Command::Ctl(args)) => cli::ctl::run(&args),
         Some(Command::Repair { dry_run, files }) => cli::repair::run(&files, dry_run),
     };
     match done {

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The rooms, from the top floor down. One may use what is below it, and its own.
-const FLOORS: [&[&str]; 12] = [
+const FLOORS: [&[&str]; 13] = [
     &["main"],
     &["cli"],
+    &["control"],
     &["session", "lab"],
     &["capture"],
     &["account"],

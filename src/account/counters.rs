@@ -11,7 +11,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use crate::nft::{self, CounterPlace, Counters, LoggingRule, RuleError};
+use crate::nft::{self, CounterPlace, Counters, LoggingRule, RuleError, RuleFamily};
 use crate::source::Target;
 
 /// Packets that the rules counted, as far as it can be known: between `least` and `most`.
@@ -81,8 +81,8 @@ const LOOK_PART: u32 = 20;
 pub struct Watch {
     target: Target,
     numbers: Vec<u16>,
-    /// The rules are lwnflog's own: only its table is looked at.
-    own_table: bool,
+    /// The rules are lwnflog's own: only its table, of this family, is looked at.
+    own_table: Option<RuleFamily>,
     reader: Option<Counters>,
     rules: Vec<LoggingRule>,
     counters: HashMap<CounterPlace, Counted>,
@@ -102,8 +102,8 @@ impl Watch {
     /// Looks at the rules before the groups are bound. Rules that cannot be read are as good as
     /// none: *detected* is then unknown.
     pub fn before_bind(target: Target, numbers: &[u16]) -> Watch {
-        let mut watch = Watch::of_own_table(target, numbers);
-        watch.own_table = false;
+        let mut watch = Watch::of_own_table(target, numbers, RuleFamily::default());
+        watch.own_table = None;
         match watch.list(FIRST_LOOK_MAX) {
             Ok(()) => drop(watch.look()),
             Err(_) => watch.doubts.outdated = true,
@@ -113,11 +113,11 @@ impl Watch {
 
     /// For groups whose rule is installed by this process, once they are bound: no other rule is
     /// looked at.
-    pub fn of_own_table(target: Target, numbers: &[u16]) -> Watch {
+    pub fn of_own_table(target: Target, numbers: &[u16], family: RuleFamily) -> Watch {
         Watch {
             target,
             numbers: numbers.to_vec(),
-            own_table: true,
+            own_table: Some(family),
             reader: Counters::open().ok(),
             rules: Vec::new(),
             counters: HashMap::new(),
@@ -189,7 +189,7 @@ impl Watch {
             None => None,
         };
         let changed = generation.is_none() || generation != self.generation;
-        if changed && !self.own_table {
+        if changed && self.own_table.is_none() {
             self.list_if_quick();
         }
         if !self.look() {

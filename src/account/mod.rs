@@ -79,6 +79,8 @@ figures! {
     malformed,
     /// Packets that came after `--count` was reached.
     beyond_count,
+    /// Packets that came while the capture was paused.
+    paused,
     /// Sequence numbers used up, seen or missed.
     numbered,
     /// Packets without the kernel's time stamp: they carry the time of their arrival here.
@@ -107,12 +109,14 @@ figures! {
     left_sample,
     /// Of them those of connections that have had their bytes.
     left_cutoff,
+    /// Of them those that came while the capture was paused.
+    left_paused,
 }
 
 impl Tally {
     /// Packets that arrived and are not recorded on purpose.
     pub fn skipped(&self) -> u64 {
-        self.not_ipv4 + self.malformed + self.beyond_count
+        self.not_ipv4 + self.malformed + self.beyond_count + self.paused
     }
 }
 

@@ -53,12 +53,14 @@ pub struct LeftOut {
     pub sample: u64,
     /// Their connection has had its bytes.
     pub cutoff: u64,
+    /// The capture was paused.
+    pub paused: u64,
 }
 
 impl LeftOut {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.interface + self.mark + self.sample + self.cutoff
+        self.interface + self.mark + self.sample + self.cutoff + self.paused
     }
 }
 
@@ -93,6 +95,8 @@ pub struct Figures {
     pub skipped_malformed: u64,
     /// Of them: after `--count`.
     pub skipped_beyond_count: u64,
+    /// Of them: while the capture was paused.
+    pub skipped_paused: u64,
     /// Packets that carry the time of their arrival, because the kernel gave none.
     pub unstamped: u64,
     /// Bytes of records and blocks written.
@@ -169,6 +173,7 @@ impl Figures {
             skipped_not_ipv4: tally.not_ipv4,
             skipped_malformed: tally.malformed,
             skipped_beyond_count: tally.beyond_count,
+            skipped_paused: tally.paused,
             unstamped: tally.unstamped,
             bytes: tally.bytes,
             batches: tally.batches,
@@ -192,13 +197,14 @@ impl Figures {
                 queue: None,
                 writer: tally.writer,
             },
-            skipped: tally.not_ipv4 + tally.unreadable + tally.beyond_count,
+            skipped: tally.not_ipv4 + tally.unreadable + tally.beyond_count + tally.paused,
             skipped_malformed: tally.unreadable,
             left_out: Some(LeftOut {
                 interface: tally.left_interface,
                 mark: tally.left_mark,
                 sample: tally.left_sample,
                 cutoff: tally.left_cutoff,
+                paused: tally.left_paused,
             }),
             ..Figures::new(None, tally, None, false)
         }

@@ -4,50 +4,94 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Mutex, PoisonError};
+use std::{fmt, sync::OnceLock};
 
-/// What a capture can be asked to do while it runs. It looks once a batch, or every tenth of a
-/// second where no packet comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+use crate::source::{Change, Waker};
+
+/// What a capture can be asked to do while it runs. It looks once a batch, and where no packet
+/// comes, when it is woken.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Go on to the next file.
     Rotate,
     /// Look up the names of interfaces again: some have come, gone or changed.
     CheckNames,
+    /// Change a setting of the source.
+    Source(Change),
+    /// Cut frames to another length, from the next file on, which begins now.
+    Snaplen {
+        /// Bytes of a frame.
+        snaplen: u32,
+        /// What files declare.
+        file_snaplen: u32,
+        /// Bytes to ask the source for.
+        copy_range_bytes: u32,
+    },
+    /// Keep another number of files, of another size.
+    Files {
+        /// Files that hold packets; 0 for no limit.
+        files: usize,
+        /// The most bytes of each, from the next one on.
+        file_bytes: u64,
+    },
+    /// Have the next record carry a note and nothing else.
+    Note,
 }
 
 /// What became of a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// It is done.
     Done,
     /// There was nothing to do: the live file holds no packet, or there is none.
     NothingToDo,
+    /// It cannot be done, for this reason: all is as it was.
+    Refused(String),
 }
 
 /// A command on its way, and where its answer goes.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) command: Command,
+    /// What the capture is to say of it, once it is done.
+    pub(super) note: Option<String>,
     answer: Sender<Answer>,
 }
 
 impl Request {
     /// Answers it. The caller may have dropped the other end.
-    pub(super) fn answer(self, answer: Answer) {
+    pub(super) fn answer(&self, answer: Answer) {
         let _ = self.answer.send(answer);
     }
 }
 
 /// What other threads ask of the capturing threads. One value serves all of them.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Control {
     stop: AtomicBool,
     /// One for each capture.
-    captures: Mutex<Vec<Sender<Request>>>,
+    captures: Mutex<Vec<Subscriber>>,
+    /// Told when the count is reached.
+    listener: OnceLock<Waker>,
     /// Reaching the count does not stop: the session watches for it, and has something to do first.
     watched: bool,
     /// Packets that may still be recorded, plus one; 0 is no limit.
     allowance: AtomicU64,
+}
+
+/// A capture: where its commands go, and what wakes it for them.
+struct Subscriber {
+    requests: Sender<Request>,
+    waker: Option<Waker>,
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control")
+            .field("stop", &self.stop)
+            .field("allowance", &self.allowance)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Control {
@@ -76,9 +120,24 @@ impl Control {
         self.allowance.load(Ordering::Relaxed) == 1
     }
 
+    /// Has `listener` called when as many packets are recorded as were asked for. Only the first one
+    /// counts.
+    pub fn when_count_reached(&self, listener: Waker) {
+        let _ = self.listener.set(listener);
+    }
+
     /// Asks the capturing threads to detach, take what is left and end.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.wake();
+    }
+
+    /// Has every capture look around.
+    fn wake(&self) {
+        let captures = self.captures.lock().unwrap_or_else(PoisonError::into_inner);
+        for waker in captures.iter().filter_map(|capture| capture.waker.as_ref()) {
+            waker();
+        }
     }
 
     /// Whether the end was asked for.
@@ -90,20 +149,34 @@ impl Control {
     /// Asks each capture for something. The answers come in any order, one of each capture that has
     /// not ended before; a caller that does not care drops them.
     pub fn ask(&self, command: Command) -> Receiver<Answer> {
+        self.ask_noting(command, None)
+    }
+
+    /// The same, and where it is done, the next record of each capture carries `note`.
+    pub fn ask_noting(&self, command: Command, note: Option<&str>) -> Receiver<Answer> {
         let (to_caller, answers) = mpsc::channel();
         let mut captures = self.captures.lock().unwrap_or_else(PoisonError::into_inner);
         captures.retain(|capture| {
-            let answer = to_caller.clone();
-            capture.send(Request { command, answer }).is_ok()
+            let request = Request {
+                command: command.clone(),
+                note: note.map(ToOwned::to_owned),
+                answer: to_caller.clone(),
+            };
+            capture.requests.send(request).is_ok()
         });
+        drop(captures);
+        self.wake();
         answers
     }
 
     /// Where the commands to one capture arrive.
-    pub(super) fn subscribe(&self) -> Receiver<Request> {
+    pub(super) fn subscribe(&self, waker: Option<Waker>) -> Receiver<Request> {
         let (sender, requests) = mpsc::channel();
         let mut captures = self.captures.lock().unwrap_or_else(PoisonError::into_inner);
-        captures.push(sender);
+        captures.push(Subscriber {
+            requests: sender,
+            waker,
+        });
         requests
     }
 
@@ -132,12 +205,21 @@ impl Control {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
         {
             Ok(before) => {
-                if wanted >= before - 1 && !self.watched {
-                    self.stop();
+                if wanted >= before - 1 {
+                    self.reached();
                 }
                 wanted.min(before - 1)
             }
             Err(_) => 0,
+        }
+    }
+
+    #[cold]
+    fn reached(&self) {
+        if !self.watched {
+            self.stop();
+        } else if let Some(listener) = self.listener.get() {
+            listener();
         }
     }
 }
@@ -149,7 +231,7 @@ mod tests {
     #[test]
     fn each_capture_answers_once() {
         let control = Control::new(None);
-        let (first, second) = (control.subscribe(), control.subscribe());
+        let (first, second) = (control.subscribe(None), control.subscribe(None));
         let answers = control.ask(Command::Rotate);
         for (requests, answer) in [(&first, Answer::Done), (&second, Answer::NothingToDo)] {
             let request = requests.try_recv().unwrap();

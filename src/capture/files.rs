@@ -8,8 +8,10 @@ use super::Control;
 use super::fast::{KnownTemplate, append_hits};
 use super::sink::{Progress, Sink};
 use crate::format::{Context, Format, Frame, LinkType};
+use crate::netlink::Malformed;
 use crate::packet::Packet;
-use crate::ring::{Figures, Ring};
+use crate::ring::{Figures, Ring, segment_bytes_for};
+use crate::source::nfqueue::message::attribute::PAYLOAD;
 use crate::source::{Item, Source, TEMPLATES_MAX, Walk};
 
 /// Records packets in the files of a ring.
@@ -19,8 +21,8 @@ pub struct FileSink<F> {
     ring: Ring,
     link: LinkType,
     snaplen: u32,
-    /// Grows with each file: what a template knows (an interface's id, the snap length) is of its
-    /// file.
+    /// Grows with each file, and with each note: what a template knows (an interface's id, the snap
+    /// length) is of its file, and it carries no note.
     epoch: u64,
     /// By [`Packet::template`]: how hits are recorded.
     templates: [Option<KnownTemplate>; TEMPLATES_MAX],
@@ -113,7 +115,9 @@ impl<F: Format> FileSink<F> {
             progress.tally.numbered += missing;
             progress.lost_before += missing;
         }
-        if !packet.is_ipv4() {
+        if progress.was_paused && packet.payload.is_empty() {
+            progress.tally.paused += 1;
+        } else if !packet.is_ipv4() {
             progress.tally.not_ipv4 += 1;
         } else if !control.allow_one() {
             progress.tally.beyond_count += 1;
@@ -126,11 +130,17 @@ impl<F: Format> FileSink<F> {
         }
     }
 
-    /// A message that could not be read was one packet.
+    /// A message that could not be read was one packet. One of a queue without a packet in it came
+    /// while the capture was paused.
     #[cold]
-    fn pass_over(progress: &mut Progress) {
+    fn pass_over(progress: &mut Progress, why: Malformed) {
         progress.tally.received += 1;
-        progress.tally.malformed += 1;
+        let empty = matches!(why, Malformed::Missing { kind } if kind == PAYLOAD);
+        if progress.was_paused && empty {
+            progress.tally.paused += 1;
+        } else {
+            progress.tally.malformed += 1;
+        }
         progress.tally.numbered += 1;
         progress.sequence.skip_one();
     }
@@ -261,7 +271,7 @@ impl<F: Format> Sink for FileSink<F> {
             self.take_hits(&mut batch, progress);
             match batch.next() {
                 Some(Item::Packet(packet)) => self.take(packet, progress, control),
-                Some(Item::Malformed(_)) => Self::pass_over(progress),
+                Some(Item::Malformed(why)) => Self::pass_over(progress, why),
                 None => break,
             }
         }
@@ -294,6 +304,28 @@ impl<F: Format> Sink for FileSink<F> {
     fn check_names(&mut self) -> bool {
         self.format.check_names();
         true
+    }
+
+    /// What the file says of its records' length holds for the whole of it, so another one begins.
+    #[cold]
+    fn set_snaplen(&mut self, snaplen: u32, file_snaplen: u32) {
+        self.append_end();
+        let segment_bytes = segment_bytes_for(F::record_bytes_max(file_snaplen as usize));
+        self.format.set_snaplen(file_snaplen, segment_bytes);
+        self.ring.lay_out(segment_bytes);
+        self.snaplen = snaplen;
+        self.next_file();
+    }
+
+    fn set_files(&mut self, files: usize, file_bytes: u64) {
+        self.ring.set_limits(files, file_bytes);
+    }
+
+    /// Records by template carry no note: the next record is made the long way.
+    #[cold]
+    fn note(&mut self, text: &str) {
+        self.epoch += 1;
+        self.format.note(text);
     }
 
     fn end(&mut self) {

@@ -27,7 +27,7 @@ pub use sink::{Discard, Progress, Sink};
 
 use crate::account::{Account, Tally};
 use crate::ring::Figures;
-use crate::source::{Arrival, Source};
+use crate::source::{Arrival, Change, Refused, Source};
 use commands::Request;
 
 /// How a capture ended.
@@ -84,11 +84,11 @@ impl<S: Source, K: Sink> Capture<S, K> {
     pub fn new(source: S, sink: K, control: Arc<Control>, account: Arc<Account>) -> Self {
         Capture {
             progress: Progress::new(source.first_sequence()),
+            requests: control.subscribe(source.waker()),
             source,
             sink,
             lost_records: 0,
             explained_datagrams: 0,
-            requests: control.subscribe(),
             control,
             account,
         }
@@ -208,17 +208,52 @@ impl<S: Source, K: Sink> Capture<S, K> {
 
     #[cold]
     fn obey(&mut self, request: Request) {
-        let done = match request.command {
-            Command::Rotate => self.sink.rotate(),
-            Command::CheckNames => self.sink.check_names(),
+        let answer = match self.execute(&request.command) {
+            Ok(true) => Answer::Done,
+            Ok(false) => Answer::NothingToDo,
+            Err(Refused(reason)) => Answer::Refused(reason),
         };
+        if let (Answer::Done, Some(note)) = (&answer, &request.note) {
+            self.sink.note(note);
+        }
         self.commit();
         self.account.publish(&self.progress.tally);
-        request.answer(if done {
-            Answer::Done
-        } else {
-            Answer::NothingToDo
-        });
+        request.answer(answer);
+    }
+
+    /// Does what is asked. False where there is nothing to do.
+    fn execute(&mut self, command: &Command) -> Result<bool, Refused> {
+        match command {
+            Command::Rotate => Ok(self.sink.rotate()),
+            Command::CheckNames => Ok(self.sink.check_names()),
+            Command::Source(Change::Paused(paused)) => self.pause(*paused),
+            Command::Source(change) => self.source.change(change).map(|()| true),
+            Command::Snaplen {
+                snaplen,
+                file_snaplen,
+                copy_range_bytes,
+            } => {
+                self.source.change(&Change::CopyRange(*copy_range_bytes))?;
+                self.sink.set_snaplen(*snaplen, *file_snaplen);
+                Ok(true)
+            }
+            Command::Files { files, file_bytes } => {
+                self.sink.set_files(*files, *file_bytes);
+                Ok(true)
+            }
+            Command::Note => Ok(true),
+        }
+    }
+
+    /// What was copied before is recorded all the same, whenever it comes.
+    fn pause(&mut self, paused: bool) -> Result<bool, Refused> {
+        if self.progress.paused == paused {
+            return Ok(false);
+        }
+        self.source.change(&Change::Paused(paused))?;
+        self.progress.paused = paused;
+        self.progress.was_paused = true;
+        Ok(true)
     }
 }
 
@@ -232,6 +267,7 @@ fn note_ledger(source: &impl Source, tally: &mut Tally) {
         tally.left_mark = ledger.left_mark;
         tally.left_sample = ledger.left_sample;
         tally.left_cutoff = ledger.left_cutoff;
+        tally.left_paused = ledger.left_paused;
     }
 }
 

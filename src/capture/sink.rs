@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::Control;
 use crate::account::{Sequence, Tally};
 use crate::ring::Figures;
-use crate::source::Source;
+use crate::source::{Count, Source};
 
 /// A capture's figures so far, and where it is in its source's numbers.
 #[derive(Debug)]
@@ -16,6 +16,10 @@ pub struct Progress {
     pub sequence: Sequence,
     /// Packets lost since the last one that was recorded.
     pub lost_before: u64,
+    /// Nothing is copied.
+    pub paused: bool,
+    /// The capture is or has been paused: packets may come of which nothing was copied.
+    pub was_paused: bool,
 }
 
 impl Progress {
@@ -25,7 +29,34 @@ impl Progress {
             tally: Tally::default(),
             sequence: Sequence::new(first_sequence),
             lost_before: 0,
+            paused: false,
+            was_paused: false,
         }
+    }
+
+    /// Accounts for a batch without a look into its packets: within one datagram the kernel numbers
+    /// them without a gap (it holds the group's lock), so the first number and the count say it all.
+    /// Returns how many packets it has; what becomes of them is for the caller to count.
+    pub(super) fn count(&mut self, count: &Count) -> u64 {
+        let tally = &mut self.tally;
+        tally.received += count.packets;
+        if count.malformed {
+            // What follows it in the datagram shows as a gap.
+            tally.received += 1;
+            tally.malformed += 1;
+        }
+        tally.numbered += count.packets + u64::from(count.malformed);
+        if let Some(first) = count.first_sequence {
+            let numbered = count.packets - count.unnumbered;
+            let numbered = u32::try_from(numbered).unwrap_or(u32::MAX);
+            let missing = self.sequence.take(first, numbered);
+            tally.overrun += missing;
+            tally.numbered += missing;
+            if count.malformed {
+                self.sequence.skip_one();
+            }
+        }
+        count.packets
     }
 }
 
@@ -53,6 +84,15 @@ pub trait Sink {
         false
     }
 
+    /// Cuts frames to another length from now on, in another file.
+    fn set_snaplen(&mut self, _snaplen: u32, _file_snaplen: u32) {}
+
+    /// Keeps another number of files, of another size.
+    fn set_files(&mut self, _files: usize, _file_bytes: u64) {}
+
+    /// Has the next record carry a note.
+    fn note(&mut self, _text: &str) {}
+
     /// Ends what packets went to.
     fn end(&mut self);
 
@@ -70,36 +110,20 @@ pub struct Discard;
 impl Sink for Discard {
     fn begin(&mut self) {}
 
-    /// Counting takes no look into packets: within one datagram the kernel numbers them without a
-    /// gap (it holds the group's lock), so the first number and the count say it all.
     fn take_batch<S: Source>(
         &mut self,
         source: &mut S,
         progress: &mut Progress,
         control: &Control,
     ) {
-        let count = source.count();
-        let tally = &mut progress.tally;
-        tally.received += count.packets;
-        let allowed = control.allow(count.packets);
-        tally.discarded += allowed;
-        tally.beyond_count += count.packets - allowed;
-        if count.malformed {
-            // What follows it in the datagram shows as a gap.
-            tally.received += 1;
-            tally.malformed += 1;
+        let packets = progress.count(&source.count());
+        if progress.paused {
+            progress.tally.paused += packets;
+            return;
         }
-        tally.numbered += count.packets + u64::from(count.malformed);
-        if let Some(first) = count.first_sequence {
-            let numbered = count.packets - count.unnumbered;
-            let numbered = u32::try_from(numbered).unwrap_or(u32::MAX);
-            let missing = progress.sequence.take(first, numbered);
-            tally.overrun += missing;
-            tally.numbered += missing;
-            if count.malformed {
-                progress.sequence.skip_one();
-            }
-        }
+        let allowed = control.allow(packets);
+        progress.tally.discarded += allowed;
+        progress.tally.beyond_count += packets - allowed;
     }
 
     fn end(&mut self) {}

@@ -89,14 +89,31 @@ pub struct CaptureArgs {
     /// process
     #[arg(long, help_heading = "Rule")]
     pub install_rule: bool,
-    /// With --install-rule or --hook: only packets that come in by this interface (--hook: one of
-    /// these, up to 8)
+    /// With --install-rule or --hook: only packets that come in by this interface, or by one of
+    /// several; a rule takes `eth*`, too (--hook: up to 8)
     #[arg(long, value_name = "IF", help_heading = "Rule")]
     pub iface: Vec<String>,
     /// With --install-rule or --hook: drop packets once they are captured. THIS HOST THEN RECEIVES
     /// NONE OF THEM
     #[arg(long, help_heading = "Rule")]
     pub drop: bool,
+    /// With --install-rule: only packets that this nftables expression matches, such as 'tcp dport
+    /// 443'
+    #[arg(long = "match", value_name = "EXPR", help_heading = "Rule")]
+    pub matching: Option<String>,
+    /// With --install-rule: text for `log prefix`, kept in each record
+    #[arg(long, value_name = "TEXT", help_heading = "Rule")]
+    pub prefix: Option<String>,
+    /// With --install-rule: the hook: prerouting, input, forward, output or postrouting
+    #[arg(long, value_name = "HOOK", help_heading = "Rule")]
+    pub at: Option<String>,
+    /// With --install-rule: how several groups share packets
+    #[arg(long, value_enum, value_name = "BY", help_heading = "Rule")]
+    pub spread: Option<SpreadArg>,
+    /// With --install-rule: at most so many packets a second; others go on unseen, and the counter
+    /// beyond_rate of the table counts them
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Rule")]
+    pub rate_limit: Option<u32>,
     /// With --hook: only packets whose mark is V under the mask M, as nft-rules/mark.nft sets it
     #[arg(long, value_name = "V/M", help_heading = "Hook")]
     pub from_mark: Option<String>,
@@ -160,6 +177,15 @@ pub struct CaptureArgs {
         help_heading = "Tuning (the defaults need none)"
     )]
     pub flush_ms: u64,
+    /// The name that `lwnflog ctl` knows this capture by [default: g5, q5, prerouting, as its files]
+    #[arg(long, value_name = "NAME", help_heading = "Control")]
+    pub name: Option<String>,
+    /// Group of users that may read figures and settings through the control socket
+    #[arg(long, value_name = "GROUP", help_heading = "Control")]
+    pub control_group: Option<String>,
+    /// No control socket
+    #[arg(long, help_heading = "Control")]
+    pub no_control: bool,
     /// No status line, no start-up lines; errors and the report stay
     #[arg(short = 'q', long, help_heading = "Output")]
     pub quiet: bool,
@@ -220,9 +246,22 @@ pub enum Command {
         /// Where packets are to go.
         #[command(flatten)]
         source: SourceArgs,
-        /// Only packets that come in by this interface
+        /// Only packets that come in by this interface, or by one of several; `eth*` is any such
         #[arg(long, value_name = "IF")]
-        iface: Option<String>,
+        iface: Vec<String>,
+        /// Only packets that this nftables expression matches, such as 'tcp dport 443'
+        #[arg(long = "match", value_name = "EXPR")]
+        matching: Option<String>,
+        /// The hook: prerouting, input, forward, output or postrouting
+        #[arg(long, value_name = "HOOK")]
+        at: Option<String>,
+        /// How several groups share packets
+        #[arg(long, value_enum, value_name = "BY")]
+        spread: Option<SpreadArg>,
+        /// At most so many packets a second; others go on unseen, and the counter beyond_rate counts
+        /// them
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        rate_limit: Option<u32>,
         /// Drop packets once they are logged. THIS HOST THEN RECEIVES NONE OF THEM
         #[arg(long)]
         drop: bool,
@@ -230,6 +269,8 @@ pub enum Command {
         #[arg(long, value_name = "TEXT")]
         prefix: Option<String>,
     },
+    /// Ask a running capture, or change it
+    Ctl(CtlArgs),
     /// Make capture files readable whose writer was killed or lost power, and cut them to their
     /// length
     ///
@@ -243,6 +284,36 @@ pub enum Command {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+}
+
+/// Options of `lwnflog ctl`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Commands:\n  stats, settings            figures and settings of the moment, as JSON\n  pause, resume              copy nothing meanwhile\n  rotate                     go on to the next file\n  snaplen BYTES              of each frame, from a new file on\n  batch PACKETS, flush-ms MS\n  buffer-size SIZE           of a socket\n  files N, file-size SIZE    of the ring\n  iface IF... | all, match EXPR | all\n  sample N, cutoff SIZE      of a hook that was begun with them\n  confirm                    what --confirm was said with stays\n  stop                       end the capture\n  list                       the captures that run"
+)]
+#[allow(missing_docs, reason = "the help texts are the documentation")]
+pub struct CtlArgs {
+    /// The capture's name (not needed where one runs), a command and its values
+    #[arg(required = true, value_name = "[NAME] COMMAND [VALUE]")]
+    pub words: Vec<String>,
+    /// The change takes itself back after this time, unless `ctl confirm` comes: 60s, 5min
+    #[arg(long, value_name = "TIME")]
+    pub confirm: Option<String>,
+    /// Print the answer as it came
+    #[arg(long)]
+    pub json: bool,
+    /// Where the sockets are [default: /run/lwnflog, or $XDG_RUNTIME_DIR/lwnflog]
+    #[arg(long, value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+}
+
+/// Values of `--spread`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SpreadArg {
+    /// By the processor that handles a packet: the least cost
+    Cpu,
+    /// By a hash of the flow: a connection stays in one file
+    Flow,
 }
 
 /// Values of `--format`.

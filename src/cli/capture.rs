@@ -1,25 +1,27 @@
 //! `lwnflog --group 5` and its like: a capture from its options to its report.
 
 use std::io;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
 use super::args::CaptureArgs;
+use super::desk::Desk;
 use super::every::Every;
-use super::options::settings;
+use super::options::{gid, settings};
 use super::reporter::Reporter;
 use super::signals;
 use super::{NO_THREAD, complain};
+use crate::control::{Call, Server, place};
 use crate::ring::Notice;
-use crate::session::settings::{Settings, SourceSettings};
-use crate::session::{Session, SessionError};
+use crate::session::settings::{ConfigError, Settings, SourceSettings};
+use crate::session::{Session, SessionError, Step, Wake};
+use crate::source::SourceName;
 use signal_hook::consts::{SIGHUP, SIGUSR1};
 
-/// How often the main thread looks around.
-const TICK: Duration = Duration::from_millis(50);
 /// Figures are shown so often.
 const FIGURES_EVERY: Duration = Duration::from_secs(1);
 /// A start that takes longer says what it is doing.
@@ -35,22 +37,55 @@ const WITHOUT_RULE_EVERY: Duration = Duration::from_secs(5);
 /// Options that make no sense, and whatever keeps the capture from beginning or going on.
 pub fn run(args: &CaptureArgs) -> Result<()> {
     let settings = settings(args)?;
-    run_session(settings, args.quiet, args.json)
+    let control = if args.no_control {
+        None
+    } else {
+        Some(ControlOptions {
+            name: match &args.name {
+                Some(name) => control_name(name)?,
+                None => default_name(&settings),
+            },
+            readers: args.control_group.as_deref().map(gid).transpose()?,
+        })
+    };
+    run_session(settings, args.quiet, args.json, control)
+}
+
+/// A name that is a file's, too.
+fn control_name(name: &str) -> Result<String, ConfigError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let fits = (1..=64).contains(&name.len()) && !name.starts_with('.');
+    if fits && name.bytes().all(allowed) {
+        return Ok(name.to_owned());
+    }
+    Err(ConfigError::Name(name.to_owned()))
+}
+
+/// That of its files; of several groups the first and the last.
+fn default_name(settings: &Settings) -> String {
+    let names = settings.names();
+    match (names.first(), names.last()) {
+        (Some(first), Some(SourceName::Number(_, last))) if names.len() > 1 => {
+            format!("{}-{last}", first.file_name())
+        }
+        (Some(first), _) => first.file_name(),
+        (None, _) => String::new(),
+    }
 }
 
 /// Starts a capture; where a program at the hook cannot be had, from the group named instead.
-fn start(settings: Settings, quiet: bool) -> Result<Session> {
+fn start(settings: Settings, quiet: bool, wake: &Wake) -> Result<Session> {
     let or_group = match &settings.source {
         SourceSettings::Hook(options) => options.or_group,
         SourceSettings::Numbers(..) => None,
     };
-    match start_telling(settings.clone(), quiet) {
+    match start_telling(settings.clone(), quiet, wake) {
         Err(error) => match (or_group, error.downcast_ref()) {
             (Some(group), Some(SessionError::Hook(cause))) => {
                 complain(&format!(
                     "{cause}; capturing group {group} instead (--or-group)"
                 ));
-                start_telling(settings.with_group(group)?, quiet)
+                start_telling(settings.with_group(group)?, quiet, wake)
             }
             _ => Err(error),
         },
@@ -59,9 +94,9 @@ fn start(settings: Settings, quiet: bool) -> Result<Session> {
 }
 
 /// Starts a capture, and says what it is doing where that takes more than a second.
-fn start_telling(settings: Settings, quiet: bool) -> Result<Session> {
+fn start_telling(settings: Settings, quiet: bool, wake: &Wake) -> Result<Session> {
     if quiet {
-        return Ok(Session::start(settings, &mut |_| {})?);
+        return Ok(Session::start(settings, &mut |_| {}, Arc::clone(wake))?);
     }
     let (doing, steps) = mpsc::channel::<String>();
     let tell = move || {
@@ -85,9 +120,10 @@ fn start_telling(settings: Settings, quiet: bool) -> Result<Session> {
         }
     };
     let teller = thread(tell).context(NO_THREAD)?;
-    let session = Session::start(settings, &mut |step| {
+    let mut tell = |step: Step<'_>| {
         let _ = doing.send(step.to_string());
-    });
+    };
+    let session = Session::start(settings, &mut tell, Arc::clone(wake));
     drop(doing);
     let _ = teller.join();
     Ok(session?)
@@ -97,25 +133,72 @@ fn thread(body: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle
     thread::Builder::new().spawn(body)
 }
 
+/// What the main thread waits for.
+enum Event {
+    /// A signal has come.
+    Signal(i32),
+    /// A capturing thread may have ended.
+    Look,
+    /// Somebody asks through the control socket.
+    Call(Call),
+}
+
+/// How a capture is controlled from outside.
+pub(crate) struct ControlOptions {
+    /// Its name.
+    name: String,
+    /// The group of users that may look.
+    readers: Option<u32>,
+}
+
 /// Runs a capture until a signal, its count, its duration or an error ends it, and prints the
 /// report.
-pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result<()> {
-    let from_signals = signals::watch()?;
+pub(crate) fn run_session(
+    settings: Settings,
+    quiet: bool,
+    json: bool,
+    control: Option<ControlOptions>,
+) -> Result<()> {
+    let (to_main, events) = mpsc::channel();
+    let from_signals = to_main.clone();
+    let watched = signals::watch(move |signal| from_signals.send(Event::Signal(signal)).is_ok())?;
     let mut reporter = Reporter::new(quiet, json).context(NO_THREAD)?;
-    let mut session = start(settings, quiet)?;
+    let from_session = to_main.clone();
+    let wake: Wake = Arc::new(move || {
+        let _ = from_session.send(Event::Look);
+    });
+    let mut session = start(settings, quiet, &wake)?;
     reporter.greet(&session);
+    let server = control.and_then(|options| listen(&options, to_main, &mut reporter));
+    let mut desk = Desk::default();
     let duration = session.settings().duration;
     let mut rotate = session.settings().rotate.map(Every::new);
     let mut figures = Every::new(FIGURES_EVERY);
     // The first look comes whatever arrives: one of several groups may be without_rule.
     let (mut next_look_for_rules, mut received) = (WITHOUT_RULE_AFTER, None);
     loop {
-        match from_signals.recv_timeout(TICK) {
-            Ok(SIGHUP) => session.rotate(),
-            Ok(SIGUSR1) => reporter.figures_now(&mut session),
-            Ok(_) | Err(RecvTimeoutError::Disconnected) => break,
-            Err(RecvTimeoutError::Timeout) => {}
+        let elapsed = session.elapsed();
+        let waits = [
+            rotate.as_ref().map(|rotate| rotate.left(elapsed)),
+            duration.map(|duration| duration.saturating_sub(elapsed)),
+            desk.left(),
+        ];
+        let wait = waits.into_iter().flatten().min();
+        let wait = wait.map_or(figures.left(elapsed), |wait| {
+            wait.min(figures.left(elapsed))
+        });
+        match events.recv_timeout(wait) {
+            Ok(Event::Signal(SIGHUP)) => session.rotate(),
+            Ok(Event::Signal(SIGUSR1)) => reporter.figures_now(&mut session),
+            Ok(Event::Signal(_)) | Err(RecvTimeoutError::Disconnected) => break,
+            Ok(Event::Call(call)) => {
+                if desk.take(call, &mut session, &mut reporter) {
+                    break;
+                }
+            }
+            Ok(Event::Look) | Err(RecvTimeoutError::Timeout) => {}
         }
+        desk.take_back_due(&mut session, &mut reporter);
         let mut removed = false;
         for notice in session.notices() {
             removed |= matches!(notice, Notice::Removed { .. });
@@ -142,10 +225,36 @@ pub(crate) fn run_session(settings: Settings, quiet: bool, json: bool) -> Result
             break;
         }
     }
+    drop(server);
     let (report, error) = session.finish();
+    drop(watched);
     let told = reporter.report(&report);
     match error {
         Some(error) => Err(error).context("the capture ended early"),
         None => told.context("the report could not be written to standard output"),
+    }
+}
+
+/// Listens for control. Where that cannot be, the capture goes on without.
+fn listen(
+    options: &ControlOptions,
+    to_main: Sender<Event>,
+    reporter: &mut Reporter,
+) -> Option<Server> {
+    let directory = place::directory()?;
+    let deliver = move |call| {
+        let _ = to_main.send(Event::Call(call));
+    };
+    match Server::start(
+        &directory,
+        &options.name,
+        options.readers,
+        Arc::new(deliver),
+    ) {
+        Ok(server) => Some(server),
+        Err(why) => {
+            reporter.say(&format!("no control of this capture: {why}"));
+            None
+        }
     }
 }

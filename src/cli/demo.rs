@@ -84,7 +84,7 @@ fn capture(
     secs: u64,
     interrupted: &AtomicBool,
 ) -> Result<(Report, u64)> {
-    let mut session = Session::start(settings, &mut |_| {})?;
+    let mut session = Session::start(settings, &mut |_| {}, Arc::new(|| {}))?;
     let sent = thread::scope(|scope| {
         let sender = thread::Builder::new()
             .spawn_scoped(scope, || send(lab, secs, interrupted))
@@ -208,6 +208,6 @@ mod tests {
         let cli = Cli::try_parse_from(command_line(Path::new("some where"))).unwrap();
         let settings = settings(&cli.capture).unwrap();
         assert_eq!(settings.numbers(), [5]);
-        assert_eq!(settings.rule.unwrap().iface.as_deref(), Some(RX));
+        assert_eq!(settings.rule.unwrap().ifaces, [RX]);
     }
 }

@@ -15,6 +15,11 @@ impl Every {
         Every { every, next: every }
     }
 
+    /// How long it is until then.
+    pub(super) fn left(&self, elapsed: Duration) -> Duration {
+        self.next.saturating_sub(elapsed)
+    }
+
     /// Whether it is due at `elapsed`.
     pub(super) fn due(&mut self, elapsed: Duration) -> bool {
         if elapsed < self.next {

@@ -2,9 +2,11 @@
 
 pub mod args;
 pub mod capture;
+pub mod ctl;
 pub mod demo;
+mod desk;
 mod every;
-pub(crate) mod options;
+pub mod options;
 mod output;
 pub mod repair;
 mod report;
@@ -14,7 +16,7 @@ mod signals;
 
 use std::io::{self, Write};
 
-use crate::nft::SpecError;
+use crate::nft::{MatchError, SpecError};
 use crate::session::SessionError;
 use crate::session::settings::ConfigError;
 
@@ -23,7 +25,10 @@ pub(crate) const NO_THREAD: &str = "cannot start a thread: raise the limit of pr
 
 /// The exit status for an error: 2 for options, 1 for anything else.
 pub fn exit_status(error: &anyhow::Error) -> u8 {
-    let bad_spec = matches!(error.downcast_ref(), Some(SessionError::Spec(_)));
+    let bad_spec = matches!(
+        error.downcast_ref(),
+        Some(SessionError::Spec(_) | SessionError::Match(MatchError::NoSelection { .. }))
+    );
     if bad_spec || error.is::<ConfigError>() || error.is::<SpecError>() {
         2
     } else {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::args::{CaptureArgs, CaptureSourceArgs, FormatArg, LinkArg, VerdictArg};
+use super::args::{CaptureArgs, CaptureSourceArgs, FormatArg, LinkArg, SpreadArg, VerdictArg};
 use crate::format::LinkType;
+use crate::nft::Spread;
 use crate::ring::Access;
 use crate::session::settings::{
     self, ConfigError, FileFormat, HookOptions, Output, QueueOptions, RuleRequest, Settings,
@@ -64,27 +65,75 @@ fn source(args: &CaptureArgs) -> Result<SourceSettings, ConfigError> {
     }))
 }
 
+/// What a rule can be told.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "the help texts say what each is")]
+pub struct RuleArgs<'a> {
+    pub ifaces: &'a [String],
+    pub matching: Option<&'a str>,
+    pub prefix: Option<&'a str>,
+    pub at: Option<&'a str>,
+    pub spread: Option<SpreadArg>,
+    pub rate_limit: Option<u32>,
+    pub drop: bool,
+}
+
+impl RuleArgs<'_> {
+    /// The rule asked for.
+    pub(super) fn request(&self) -> Result<RuleRequest, ConfigError> {
+        let at = self.at.map(str::parse).transpose();
+        Ok(RuleRequest {
+            ifaces: self.ifaces.to_vec(),
+            matching: self.matching.map(ToOwned::to_owned),
+            prefix: self.prefix.map(ToOwned::to_owned),
+            at: at.map_err(ConfigError::At)?.unwrap_or_default(),
+            spread: match self.spread {
+                Some(SpreadArg::Flow) => Spread::Flow,
+                Some(SpreadArg::Cpu) | None => Spread::Cpu,
+            },
+            rate_limit: self.rate_limit,
+            drop: self.drop,
+        })
+    }
+}
+
 /// The rule to install, if one is asked for.
 fn rule(args: &CaptureArgs) -> Result<Option<RuleRequest>, ConfigError> {
     let hook = args.source.hook.is_some();
-    match (args.install_rule, hook) {
-        (true, true) => Err(ConfigError::HookWithRule),
-        (true, false) => match &args.iface[..] {
-            [_, second, ..] => Err(ConfigError::OneInterface(second.clone())),
-            names => Ok(Some(RuleRequest {
-                iface: names.first().cloned(),
-                drop: args.drop,
-            })),
-        },
-        (false, true) => Ok(None),
-        (false, false) if args.drop => Err(ConfigError::NothingToDecide("--drop")),
-        (false, false) if !args.iface.is_empty() => Err(ConfigError::NothingToDecide("--iface")),
-        (false, false) => Ok(None),
+    let rule = RuleArgs {
+        ifaces: &args.iface,
+        matching: args.matching.as_deref(),
+        prefix: args.prefix.as_deref(),
+        at: args.at.as_deref(),
+        spread: args.spread,
+        rate_limit: args.rate_limit,
+        drop: args.drop,
+    };
+    if args.install_rule {
+        if hook {
+            return Err(ConfigError::HookWithRule);
+        }
+        return rule.request().map(Some);
+    }
+    let rule_only = [
+        ("--match", rule.matching.is_some()),
+        ("--prefix", rule.prefix.is_some()),
+        ("--at", rule.at.is_some()),
+        ("--spread", rule.spread.is_some()),
+        ("--rate-limit", rule.rate_limit.is_some()),
+    ];
+    if let Some((option, _)) = rule_only.iter().find(|(_, given)| *given) {
+        return Err(ConfigError::RuleOnly(option));
+    }
+    match hook {
+        false if args.drop => Err(ConfigError::NothingToDecide("--drop")),
+        false if !args.iface.is_empty() => Err(ConfigError::NothingToDecide("--iface")),
+        _ => Ok(None),
     }
 }
 
 /// A group of users, by number or by name.
-fn gid(name: &str) -> Result<u32, ConfigError> {
+pub(super) fn gid(name: &str) -> Result<u32, ConfigError> {
     if let Ok(gid) = name.parse() {
         return Ok(gid);
     }
@@ -152,7 +201,7 @@ pub(crate) fn settings(args: &CaptureArgs) -> Result<Settings, ConfigError> {
     settings.check()
 }
 
-fn parse_duration(text: &str) -> Result<Duration, ConfigError> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, ConfigError> {
     let bad = || ConfigError::Duration {
         text: text.to_owned(),
     };

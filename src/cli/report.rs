@@ -59,6 +59,7 @@ impl fmt::Display for ReportText<'_> {
                 (total.skipped_not_ipv4, "not IPv4"),
                 (total.skipped_malformed, "malformed"),
                 (total.skipped_beyond_count, "after --count"),
+                (total.skipped_paused, "while paused"),
             ];
             line(
                 "skipped",
@@ -71,6 +72,7 @@ impl fmt::Display for ReportText<'_> {
                 (left_out.mark, "without the mark"),
                 (left_out.sample, "not sampled"),
                 (left_out.cutoff, "beyond the cut-off"),
+                (left_out.paused, "while paused"),
             ];
             line(
                 "left out",

@@ -52,7 +52,7 @@ impl Reporter {
         })
     }
 
-    fn say(&mut self, text: &str) {
+    pub(super) fn say(&mut self, text: &str) {
         let clear = self.clear();
         self.text
             .say(format!("{clear}lwnflog: {text}\n").into_bytes());
@@ -81,12 +81,10 @@ impl Reporter {
             SourceSettings::Hook(options) => options.interfaces.clone(),
             SourceSettings::Numbers(..) => {
                 let rule = settings.rule.as_ref();
-                rule.and_then(|rule| rule.iface.clone())
-                    .into_iter()
-                    .collect()
+                rule.map_or(Vec::new(), |rule| rule.ifaces.clone())
             }
         };
-        for interface in interfaces {
+        for interface in interfaces.into_iter().filter(|name| !name.ends_with('*')) {
             self.hint_at(&interface);
         }
         if self.quiet {

@@ -5,31 +5,18 @@ use std::io::{self, Write};
 use anyhow::{Context as _, Result};
 
 use super::args::SourceArgs;
-use super::options::source_numbers;
-use crate::nft::{RuleSpec, iptables_queue_command, table_text};
-use crate::session::real_name;
+use super::options::{RuleArgs, source_numbers};
+use crate::nft::{iptables_queue_command, table_text};
+use crate::session::rule_spec;
 
 /// `lwnflog rules …`
 ///
 /// # Errors
 /// Options that make no sense; standard output that cannot be written.
-pub fn run(
-    source: &SourceArgs,
-    iface: Option<&str>,
-    drop: bool,
-    prefix: Option<&str>,
-) -> Result<()> {
+pub fn run(source: &SourceArgs, rule: &RuleArgs<'_>) -> Result<()> {
     let (target, numbers) = source_numbers(source.group.as_deref(), source.queue.as_deref())?;
-    let mut spec = RuleSpec::new(target, &numbers)?;
-    if let Some(iface) = iface {
-        spec = spec.with_iface(&real_name(iface))?;
-    }
-    if drop {
-        spec = spec.with_drop()?;
-    }
-    if let Some(prefix) = prefix {
-        spec = spec.with_prefix(prefix)?;
-    }
+    let request = rule.request()?;
+    let spec = rule_spec(target, &numbers, &request, false)?;
     let mut text = String::new();
     if let Some(command) = iptables_queue_command(&spec) {
         text = format!(

@@ -3,9 +3,8 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+
 use std::thread;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use signal_hook::consts::{
@@ -39,15 +38,7 @@ const REAL_TIME: RangeInclusive<i32> = 35..=64;
 /// Signals as they come: those that end a capture, SIGHUP and SIGUSR1. While the value is there,
 /// they are watched.
 pub(super) struct Watched {
-    signals: Receiver<i32>,
     handle: Handle,
-}
-
-impl Watched {
-    /// Waits for a signal.
-    pub(super) fn recv_timeout(&self, timeout: Duration) -> Result<i32, RecvTimeoutError> {
-        self.signals.recv_timeout(timeout)
-    }
 }
 
 impl Drop for Watched {
@@ -62,7 +53,9 @@ impl Drop for Watched {
 ///
 /// # Errors
 /// What `sigaction(2)` answers; no thread could be started.
-pub(super) fn watch() -> anyhow::Result<Watched> {
+///
+/// `tell` is called with each, from a thread of its own; when it returns false, that was all.
+pub(super) fn watch(tell: impl Fn(i32) -> bool + Send + 'static) -> anyhow::Result<Watched> {
     let asked = Arc::new(AtomicBool::new(false));
     for signal in ENDING {
         flag::register_conditional_shutdown(signal, 130, Arc::clone(&asked))
@@ -76,18 +69,14 @@ pub(super) fn watch() -> anyhow::Result<Watched> {
     let watched = ENDING.into_iter().chain([SIGHUP, SIGUSR1]);
     let mut signals = Signals::new(watched).context("watching signals")?;
     let handle = signals.handle();
-    let (to_main, from_signals) = mpsc::channel();
     let forward = move || {
         let _ = capabilities::give_up();
         for signal in signals.forever() {
-            if to_main.send(signal).is_err() {
+            if !tell(signal) {
                 break;
             }
         }
     };
     thread::Builder::new().spawn(forward).context(NO_THREAD)?;
-    Ok(Watched {
-        signals: from_signals,
-        handle,
-    })
+    Ok(Watched { handle })
 }

@@ -51,6 +51,13 @@ pub trait Format {
     /// Bytes that [`Format::end`] takes at the most.
     fn end_bytes(&self) -> usize;
 
+    /// Frames are cut to `snaplen` bytes from the next file on, whose segments are of
+    /// `segment_bytes`.
+    fn set_snaplen(&mut self, snaplen: u32, segment_bytes: usize);
+
+    /// Has the next record carry a note, where records can; else the end of the file.
+    fn note(&mut self, _text: &str) {}
+
     /// The id of the interface of this index; `None` if it was not met in this file.
     fn interface(&mut self, ifindex: u32) -> Option<usize>;
 

@@ -69,6 +69,10 @@ impl Format for Pcap {
     }
 
     #[inline]
+    fn set_snaplen(&mut self, snaplen: u32, _segment_bytes: usize) {
+        self.snaplen = snaplen;
+    }
+
     fn interface(&mut self, _ifindex: u32) -> Option<usize> {
         Some(0)
     }

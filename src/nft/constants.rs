@@ -21,7 +21,6 @@ pub(super) const NFPROTO_ARP: u8 = 3;
 pub(super) const NFPROTO_NETDEV: u8 = 5;
 pub(super) const NFPROTO_BRIDGE: u8 = 7;
 pub(super) const NFPROTO_IPV6: u8 = 10;
-pub(super) const NF_INET_PRE_ROUTING: u32 = 0;
 pub(super) const NF_DROP: u32 = 0;
 pub(super) const NF_ACCEPT: u32 = 1;
 /// -4 as the 32 bits that travel.
@@ -38,7 +37,10 @@ pub(super) const NFT_MSG_NEWRULE: u16 = 6;
 pub(super) const NFT_MSG_GETRULE: u16 = 7;
 pub(super) const NFT_MSG_DELRULE: u16 = 8;
 pub(super) const NFT_MSG_NEWSET: u16 = 9;
+pub(super) const NFT_MSG_GETSET: u16 = 10;
+pub(super) const NFT_MSG_DELSET: u16 = 11;
 pub(super) const NFT_MSG_NEWSETELEM: u16 = 12;
+pub(super) const NFT_MSG_GETSETELEM: u16 = 13;
 pub(super) const NFT_MSG_NEWOBJ: u16 = 18;
 pub(super) const NFT_MSG_GETOBJ: u16 = 19;
 
@@ -125,9 +127,25 @@ pub(super) const NFTA_LOOKUP_SET_ID: u16 = 4;
 pub(super) const NFTA_META_DREG: u16 = 1;
 pub(super) const NFTA_META_KEY: u16 = 2;
 pub(super) const NFT_META_IIFNAME: u32 = 6;
+pub(super) const NFT_META_OIFNAME: u32 = 7;
 pub(super) const NFT_META_CPU: u32 = 20;
 
 pub(super) const NFTA_COUNTER_PACKETS: u16 = 2;
+
+pub(super) const NFTA_LIMIT_RATE: u16 = 1;
+pub(super) const NFTA_LIMIT_UNIT: u16 = 2;
+pub(super) const NFTA_LIMIT_BURST: u16 = 3;
+pub(super) const NFTA_LIMIT_TYPE: u16 = 4;
+pub(super) const NFTA_LIMIT_FLAGS: u16 = 5;
+pub(super) const NFT_LIMIT_PKTS: u32 = 0;
+/// `over`: what is beyond the rate matches.
+pub(super) const NFT_LIMIT_F_INV: u32 = 0x1;
+
+pub(super) const NFTA_HASH_DREG: u16 = 2;
+pub(super) const NFTA_HASH_MODULUS: u16 = 4;
+pub(super) const NFTA_HASH_OFFSET: u16 = 6;
+pub(super) const NFTA_HASH_TYPE: u16 = 7;
+pub(super) const NFT_HASH_SYM: u32 = 1;
 
 pub(super) const NFTA_LOG_GROUP: u16 = 1;
 pub(super) const NFTA_LOG_PREFIX: u16 = 2;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    TABLE, Target,
+    RuleFamily, TABLE, Target,
     constants::*,
     error::RuleError,
     expression::{Expression, Handover, counter_of, drops_after, expressions},
@@ -177,7 +177,7 @@ pub fn logging_rules_of_all(
     target: Target,
     numbers: &[u16],
 ) -> Result<Vec<LoggingRule>, RuleError> {
-    logging_rules_by(target, numbers, false, Instant::now() + READING_MAX)
+    logging_rules_by(target, numbers, None, Instant::now() + READING_MAX)
 }
 
 /// The longest look at all rules, for a caller that is in no hurry.
@@ -188,16 +188,16 @@ const READING_MAX: Duration = Duration::from_secs(20);
 pub fn logging_rules_by(
     target: Target,
     numbers: &[u16],
-    own_table: bool,
+    own_table: Option<RuleFamily>,
     deadline: Instant,
 ) -> Result<Vec<LoggingRule>, RuleError> {
     const REQUEST: &str = "list the rules";
     let table = |kind| -> Result<Option<(u8, Attrs)>, RuleError> {
-        if !own_table {
+        let Some(family) = own_table else {
             return Ok(None);
-        }
+        };
         let attrs = attrs([string(kind, TABLE)]).map_err(|error| bad_message(REQUEST, error))?;
-        Ok(Some((NFPROTO_IPV4, attrs)))
+        Ok(Some((family.number(), attrs)))
     };
     let mut socket = NftSocket::open()?;
     // The kernel filters rules by table, and lists all chains: of them there are few.

@@ -4,13 +4,14 @@ use std::{thread, time::Duration};
 
 use super::{
     RuleSpec, Target,
-    constants::{NFPROTO_IPV4, NFT_MSG_NEWRULE, NFT_MSG_NEWTABLE},
+    constants::{NFT_MSG_NEWRULE, NFT_MSG_NEWTABLE},
     error::RuleError,
     socket::{NftSocket, Refusal, bad_message, refused},
     table,
 };
 
 const CREATE: &str = "create table `ip lwnflog`";
+const REPLACE_RULES: &str = "replace the rules of table `lwnflog`";
 const DELETE_RULES: &str = "delete the rules of table `ip lwnflog`";
 
 /// Longer than a packet takes through a chain that it entered before the rules were deleted.
@@ -21,6 +22,7 @@ const STRAGGLERS: Duration = Duration::from_millis(20);
 #[must_use = "the table is removed when this is dropped"]
 pub struct InstalledTable {
     socket: NftSocket,
+    spec: RuleSpec,
 }
 
 /// Installs the table in the network namespace of the calling thread: all of it, or nothing.
@@ -30,20 +32,48 @@ pub fn install(spec: &RuleSpec) -> Result<InstalledTable, RuleError> {
     let steps = table::create(spec).map_err(|error| bad_message(CREATE, error))?;
     let kinds: Vec<u16> = steps.iter().map(|step| step.kind).collect();
     let mut socket = NftSocket::open()?;
-    match socket.commit(CREATE, NFPROTO_IPV4, steps)? {
-        None => Ok(InstalledTable { socket }),
+    match socket.commit(CREATE, spec.family_number(), steps)? {
+        None => Ok(InstalledTable {
+            socket,
+            spec: spec.clone(),
+        }),
         Some(refusal) => Err(explain(&refusal, &kinds, spec.target())),
     }
 }
 
 impl InstalledTable {
+    /// What it does now.
+    pub fn spec(&self) -> &RuleSpec {
+        &self.spec
+    }
+
+    /// Has it do something else, of the same groups at the same hook, in one transaction: each
+    /// packet meets the rules of before or these. Its counters go on.
+    pub fn replace(&mut self, spec: &RuleSpec) -> Result<(), RuleError> {
+        let steps =
+            table::replace(&self.spec, spec).map_err(|error| bad_message(REPLACE_RULES, error))?;
+        match self
+            .socket
+            .commit(REPLACE_RULES, spec.family_number(), steps)?
+        {
+            None => {
+                self.spec = spec.clone();
+                Ok(())
+            }
+            Some(refusal) => Err(refused(REPLACE_RULES, refusal.errno)),
+        }
+    }
+
     /// Ends logging and keeps the counters: packets that arrive after this are neither counted
     /// nor logged, so that what the counters then show is final.
     ///
     /// Takes 20 ms, for packets that other CPUs were handling with the old rules.
     pub fn stop_logging(&mut self) -> Result<(), RuleError> {
         let steps = table::delete_rules().map_err(|error| bad_message(DELETE_RULES, error))?;
-        match self.socket.commit(DELETE_RULES, NFPROTO_IPV4, steps)? {
+        match self
+            .socket
+            .commit(DELETE_RULES, self.spec.family_number(), steps)?
+        {
             None => {
                 thread::sleep(STRAGGLERS);
                 Ok(())

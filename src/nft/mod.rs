@@ -30,6 +30,9 @@ mod inspect;
 mod install;
 use crate::netlink::request as message;
 use crate::source::Target;
+mod matching;
+mod place;
+mod plan;
 mod socket;
 mod table;
 mod text;
@@ -42,13 +45,12 @@ pub use inspect::{
     logging_rules_of_all,
 };
 pub use install::{InstalledTable, install};
+pub use matching::{Match, MatchError};
+pub use place::{At, RuleFamily, Spread};
 pub use text::{iptables_queue_command, table_text};
 
 /// The one table lwnflog ever loads or installs, in family `ip`.
 pub const TABLE: &str = "lwnflog";
-
-/// The table's chain at the prerouting hook.
-pub const BASE_CHAIN: &str = "prerouting";
 
 /// Before every chain that is usually loaded, and one step behind the thesis's `NF_IP_PRI_FIRST`:
 /// there stands `ip_sabotage_in` (`net/bridge/br_netfilter_hooks.c`), which takes a bridged packet
@@ -76,7 +78,12 @@ pub const MAX_NUMBERS: usize = 128;
 pub struct RuleSpec {
     target: Target,
     numbers: Vec<u16>,
-    iface: Option<String>,
+    family: RuleFamily,
+    at: At,
+    ifaces: Vec<String>,
+    matching: Option<Match>,
+    rate_limit: Option<u32>,
+    spread: Spread,
     drop: bool,
     prefix: Option<String>,
 }
@@ -118,23 +125,67 @@ impl RuleSpec {
         Ok(RuleSpec {
             target,
             numbers,
-            iface: None,
+            family: RuleFamily::Ip,
+            at: At::Prerouting,
+            ifaces: Vec::new(),
+            matching: None,
+            rate_limit: None,
+            spread: Spread::Cpu,
             drop: false,
             prefix: None,
         })
     }
 
-    /// Only what arrives on this interface, which need not exist yet.
+    /// Only what comes by this interface, which need not exist yet; called again, by one of several.
+    /// A `*` at the end stands for any rest. At output and postrouting it is the one they leave by.
     pub fn with_iface(mut self, name: &str) -> Result<Self, SpecError> {
         let allowed = |byte: u8| byte.is_ascii_graphic() && !br#"/:*"\$"#.contains(&byte);
-        let fits = (1..constants::IFNAMSIZ).contains(&name.len());
-        if !fits || !name.bytes().all(allowed) || name == "." || name == ".." {
+        let fixed = name.strip_suffix('*').unwrap_or(name);
+        let fits = (1..constants::IFNAMSIZ).contains(&fixed.len());
+        if !fits || !fixed.bytes().all(allowed) || fixed == "." || fixed == ".." {
             return Err(SpecError::Interface {
                 name: name.to_owned(),
             });
         }
-        self.iface = Some(name.to_owned());
+        if !self.ifaces.iter().any(|known| known == name) {
+            self.ifaces.push(name.to_owned());
+        }
         Ok(self)
+    }
+
+    /// Only what this expression matches, beside the interface.
+    #[must_use]
+    pub fn with_match(mut self, matching: Match) -> Self {
+        self.matching = Some(matching);
+        self
+    }
+
+    /// At another hook.
+    #[must_use]
+    pub fn with_hook(mut self, at: At) -> Self {
+        self.at = at;
+        self
+    }
+
+    /// Of IPv6 packets, or of both.
+    #[must_use]
+    pub fn with_family(mut self, family: RuleFamily) -> Self {
+        self.family = family;
+        self
+    }
+
+    /// Several groups share the packets in another way.
+    #[must_use]
+    pub fn with_spread(mut self, spread: Spread) -> Self {
+        self.spread = spread;
+        self
+    }
+
+    /// At most so many packets a second; others go on unseen, and are counted as such.
+    #[must_use]
+    pub fn with_rate_limit(mut self, packets_per_second: u32) -> Self {
+        self.rate_limit = Some(packets_per_second);
+        self
     }
 
     /// Drops the packets once they are logged: the thesis's passive capture host.
@@ -172,9 +223,38 @@ impl RuleSpec {
         &self.numbers
     }
 
-    /// The only interface captured from, if there is one.
-    pub fn iface(&self) -> Option<&str> {
-        self.iface.as_deref()
+    /// The interfaces captured from; none is all.
+    pub fn ifaces(&self) -> &[String] {
+        &self.ifaces
+    }
+
+    /// What packets have to match beside.
+    pub fn matching(&self) -> Option<&Match> {
+        self.matching.as_ref()
+    }
+
+    /// The hook.
+    pub fn at(&self) -> At {
+        self.at
+    }
+
+    /// The family of the table, as nft names it.
+    pub fn family(&self) -> &'static str {
+        self.family.name()
+    }
+
+    fn family_number(&self) -> u8 {
+        self.family.number()
+    }
+
+    /// How several groups share the packets.
+    pub fn spread_by(&self) -> Spread {
+        self.spread
+    }
+
+    /// Packets a second at the most.
+    pub fn rate_limit(&self) -> Option<u32> {
+        self.rate_limit
     }
 
     /// Whether packets are dropped once logged.
@@ -192,11 +272,16 @@ impl RuleSpec {
     /// CPUs 0 to 15 (or as many as there are groups, if more) go round the groups, so that
     /// four groups serve CPUs 0, 4, 8 and 12 with the first. A CPU beyond goes to the
     /// first group, see [`Self::first`]. Empty for one group and for queues.
+    ///
+    /// By flow, each group has one number of a hash.
     pub fn spread(&self) -> Vec<(u32, u16)> {
-        if !self.per_cpu() {
+        if !self.per_group() {
             return Vec::new();
         }
-        let cpus = self.numbers.len().max(SPREAD_CPUS);
+        let cpus = match self.spread {
+            Spread::Cpu => self.numbers.len().max(SPREAD_CPUS),
+            Spread::Flow => self.numbers.len(),
+        };
         (0..)
             .zip(self.numbers.iter().copied().cycle().take(cpus))
             .collect()
@@ -208,7 +293,7 @@ impl RuleSpec {
     }
 
     /// Whether each group has a chain and a counter of its own.
-    fn per_cpu(&self) -> bool {
+    fn per_group(&self) -> bool {
         self.target == Target::Group && self.numbers.len() > 1
     }
 
@@ -219,7 +304,7 @@ impl RuleSpec {
 
     /// The named counter beside this group or queue.
     fn counter_name(&self, number: u16) -> String {
-        if self.per_cpu() {
+        if self.per_group() {
             format!("detected_{number}")
         } else {
             "detected".to_owned()
@@ -267,7 +352,8 @@ mod tests {
             "a\"b",
             "a b",
             "..",
-            "eth*",
+            "e*h",
+            "*",
             "abcdefghijklmnop",
             "é",
             "a/b",
@@ -275,7 +361,7 @@ mod tests {
         ] {
             assert!(spec.clone().with_iface(name).is_err(), "{name:?}");
         }
-        for name in ["lo", "eth0.5", "wg-a_b", "abcdefghijklmno", "@x"] {
+        for name in ["lo", "eth0.5", "wg-a_b", "abcdefghijklmno", "@x", "eth*"] {
             assert!(spec.clone().with_iface(name).is_ok(), "{name:?}");
         }
         for prefix in ["", "a\"", "$x", "a\\", "a\nb", &"x".repeat(128)] {

@@ -3,57 +3,122 @@
 use neli::{consts::nl::NlmF, err::MsgError};
 
 use super::{
-    BASE_CHAIN, PRIORITY, RuleSpec, TABLE, Target,
+    At, RuleSpec, TABLE,
     constants::*,
-    message::{AttrResult, Attrs, attrs, be16, be32, bytes, nested, string},
+    message::{AttrResult, Attrs, attrs, be16, be32, be64, bytes, nested, string},
+    plan::{Part, Plan},
     socket::Step,
 };
 
 /// The kernel puts a number in place of `%d`.
-const CPU_MAP: &str = "__map%d";
-/// Names the map within the batch, before it has its number.
-const CPU_MAP_ID: u32 = 1;
+const MAP: &str = "__map%d";
 
-/// All that makes the table, in order: table, counters, chains, map, rules.
+/// All that makes the table, in order: table, counters, chains, maps, rules.
 pub(super) fn create(spec: &RuleSpec) -> Result<Vec<Step>, MsgError> {
+    let plan = Plan::new(spec);
     let mut steps = vec![table()?];
-    let own_chains: &[u16] = if spec.per_cpu() { spec.numbers() } else { &[] };
-    if own_chains.is_empty() {
-        steps.push(counter(&spec.counter_name(spec.first()))?);
+    for name in &plan.counters {
+        steps.push(counter(name)?);
     }
-    for &number in own_chains {
-        steps.push(counter(&spec.counter_name(number))?);
+    for chain in &plan.chains {
+        steps.push(match chain.hook {
+            Some(at) => base_chain(&chain.name, at)?,
+            None => plain_chain(&chain.name)?,
+        });
     }
-    for &number in own_chains {
-        steps.push(group_chain(&RuleSpec::group_chain(number))?);
-    }
-    steps.push(base_chain()?);
-
-    let only_iface = |op| {
-        spec.iface()
-            .into_iter()
-            .flat_map(move |name| match_iface(name, op))
-    };
-    if own_chains.is_empty() {
-        let rule_body = only_iface(NFT_CMP_EQ).chain(statements(spec, spec.first()));
-        steps.push(rule(BASE_CHAIN, rule_body)?);
-        return Ok(steps);
-    }
-    for &number in own_chains {
-        steps.push(rule(
-            &RuleSpec::group_chain(number),
-            statements(spec, number),
-        )?);
-    }
-    if spec.iface().is_some() {
-        let leave = verdict(NFT_RETURN, None);
-        steps.push(rule(BASE_CHAIN, only_iface(NFT_CMP_NEQ).chain([leave]))?);
-    }
-    let first = RuleSpec::group_chain(spec.first());
-    steps.extend(cpu_map(&spec.spread())?);
-    steps.push(rule(BASE_CHAIN, [load_meta(NFT_META_CPU), go_by_map()])?);
-    steps.push(rule(BASE_CHAIN, [verdict(NFT_GOTO, Some(&first))])?);
+    steps.extend(rules(&plan)?);
     Ok(steps)
+}
+
+/// Takes all rules out of all chains of the table and puts others in: both at once, so that each
+/// packet meets either.
+pub(super) fn replace(before: &RuleSpec, now: &RuleSpec) -> Result<Vec<Step>, MsgError> {
+    let mut steps = delete_rules()?;
+    for set in before
+        .matching()
+        .map_or(&[][..], |matching| matching.sets())
+    {
+        steps.push(set.delete()?);
+    }
+    let (before, now) = (Plan::new(before), Plan::new(now));
+    for name in now
+        .counters
+        .iter()
+        .filter(|name| !before.counters.contains(name))
+    {
+        steps.push(counter(name)?);
+    }
+    let known = |name: &str| before.chains.iter().any(|chain| chain.name == name);
+    for chain in now.chains.iter().filter(|chain| !known(&chain.name)) {
+        steps.push(plain_chain(&chain.name)?);
+    }
+    steps.extend(rules(&now)?);
+    Ok(steps)
+}
+
+fn rules(plan: &Plan<'_>) -> Result<Vec<Step>, MsgError> {
+    let mut steps = Vec::new();
+    let (mut maps, mut sets) = (0, false);
+    for chain in &plan.chains {
+        for rule in &chain.rules {
+            let mut body = Vec::new();
+            for part in rule {
+                encode(part, (&mut maps, &mut sets), &mut body, &mut steps)?;
+            }
+            steps.push(rule_step(&chain.name, body)?);
+        }
+    }
+    Ok(steps)
+}
+
+/// Adds the expressions of a part to `body`, and the sets that they name to `steps`.
+fn encode(
+    part: &Part<'_>,
+    (maps, sets): (&mut u32, &mut bool),
+    body: &mut Vec<AttrResult>,
+    steps: &mut Vec<Step>,
+) -> Result<(), MsgError> {
+    match part {
+        Part::Interface { name, out, not } => {
+            body.extend(match_iface(
+                name,
+                if *out {
+                    NFT_META_OIFNAME
+                } else {
+                    NFT_META_IIFNAME
+                },
+                if *not { NFT_CMP_NEQ } else { NFT_CMP_EQ },
+            ));
+        }
+        Part::Match(matching) => {
+            // Of the rules that say the same, the first brings its sets.
+            if !std::mem::replace(sets, true) {
+                for set in matching.sets() {
+                    steps.extend(set.create()?);
+                }
+            }
+            let expressions = matching.expressions().iter();
+            body.extend(expressions.map(|raw| bytes(NFTA_LIST_ELEM, raw)));
+        }
+        Part::Over(rate) => body.push(over(*rate)),
+        Part::Count(name) => body.push(count(name)),
+        Part::Log { group, prefix } => body.push(log(*group, *prefix)),
+        Part::Queue(numbers) => body.push(queue(numbers)),
+        Part::Drop => body.push(verdict(NF_DROP, None)),
+        Part::Return => body.push(verdict(NFT_RETURN, None)),
+        Part::Goto(chain) => body.push(verdict(NFT_GOTO, Some(chain))),
+        Part::ByCpu(map) => {
+            *maps += 1;
+            steps.extend(verdict_map(*maps, map)?);
+            body.extend([load_meta(NFT_META_CPU), go_by_map(*maps)]);
+        }
+        Part::ByFlow(map) => {
+            *maps += 1;
+            steps.extend(verdict_map(*maps, map)?);
+            body.extend([flow_hash(map.len()), go_by_map(*maps)]);
+        }
+    }
+    Ok(())
 }
 
 /// Takes all rules out of all chains of the table and leaves the counters.
@@ -93,7 +158,7 @@ fn counter(name: &str) -> Result<Step, MsgError> {
     Ok(new(NFT_MSG_NEWOBJ, attrs))
 }
 
-fn group_chain(name: &str) -> Result<Step, MsgError> {
+fn plain_chain(name: &str) -> Result<Step, MsgError> {
     let attrs = attrs([
         string(NFTA_CHAIN_TABLE, TABLE),
         string(NFTA_CHAIN_NAME, name),
@@ -101,15 +166,15 @@ fn group_chain(name: &str) -> Result<Step, MsgError> {
     Ok(new(NFT_MSG_NEWCHAIN, attrs))
 }
 
-fn base_chain() -> Result<Step, MsgError> {
+fn base_chain(name: &str, at: At) -> Result<Step, MsgError> {
     let attrs = attrs([
         string(NFTA_CHAIN_TABLE, TABLE),
-        string(NFTA_CHAIN_NAME, BASE_CHAIN),
+        string(NFTA_CHAIN_NAME, name),
         nested(
             NFTA_CHAIN_HOOK,
             [
-                be32(NFTA_HOOK_HOOKNUM, NF_INET_PRE_ROUTING),
-                bytes(NFTA_HOOK_PRIORITY, &PRIORITY.to_be_bytes()),
+                be32(NFTA_HOOK_HOOKNUM, at.number()),
+                bytes(NFTA_HOOK_PRIORITY, &at.priority().to_be_bytes()),
             ],
         ),
         be32(NFTA_CHAIN_POLICY, NF_ACCEPT),
@@ -118,7 +183,7 @@ fn base_chain() -> Result<Step, MsgError> {
     Ok(new(NFT_MSG_NEWCHAIN, attrs))
 }
 
-fn rule(chain: &str, body: impl IntoIterator<Item = AttrResult>) -> Result<Step, MsgError> {
+fn rule_step(chain: &str, body: impl IntoIterator<Item = AttrResult>) -> Result<Step, MsgError> {
     let attrs = attrs([
         string(NFTA_RULE_TABLE, TABLE),
         string(NFTA_RULE_CHAIN, chain),
@@ -146,39 +211,66 @@ fn load_meta(key: u32) -> AttrResult {
     )
 }
 
-/// `iifname "eth0"`, or `iifname != "eth0"`, by `op`.
-fn match_iface(name: &str, op: u32) -> [AttrResult; 2] {
-    // With its zeros, so that `eth1` does not match `eth10`.
-    let mut padded = [0; IFNAMSIZ];
-    for (to, from) in padded.iter_mut().zip(name.bytes()) {
-        *to = from;
-    }
+/// `iifname "eth0"` and its like: `key` says which interface, `op` whether it is to be the one.
+fn match_iface(name: &str, key: u32, op: u32) -> [AttrResult; 2] {
+    let value = match name.strip_suffix('*') {
+        Some(beginning) => beginning.as_bytes().to_vec(),
+        None => {
+            // With its zeros, so that `eth1` does not match `eth10`.
+            let mut padded = name.as_bytes().to_vec();
+            padded.resize(IFNAMSIZ, 0);
+            padded
+        }
+    };
     let compare = expression(
         "cmp",
         [
             be32(NFTA_CMP_SREG, NFT_REG_1),
             be32(NFTA_CMP_OP, op),
-            nested(NFTA_CMP_DATA, [bytes(NFTA_DATA_VALUE, &padded)]),
+            nested(NFTA_CMP_DATA, [bytes(NFTA_DATA_VALUE, &value)]),
         ],
     );
-    [load_meta(NFT_META_IIFNAME), compare]
+    [load_meta(key), compare]
 }
 
-/// `counter name "detected" log group 5 drop`, or the queue's counterpart.
-fn statements(spec: &RuleSpec, number: u16) -> Vec<AttrResult> {
-    let count = expression(
+/// `counter name "detected"`
+fn count(name: &str) -> AttrResult {
+    expression(
         "objref",
         [
             be32(NFTA_OBJREF_IMM_TYPE, NFT_OBJECT_COUNTER),
-            string(NFTA_OBJREF_IMM_NAME, &spec.counter_name(number)),
+            string(NFTA_OBJREF_IMM_NAME, name),
         ],
-    );
-    let hand_over = match spec.target() {
-        Target::Group => log(number, spec.prefix()),
-        Target::Queue => queue(spec.numbers()),
-    };
-    let drop = spec.drops().then(|| verdict(NF_DROP, None));
-    [count, hand_over].into_iter().chain(drop).collect()
+    )
+}
+
+/// `limit rate over N/second`, with the burst that nft gives it.
+fn over(rate: u32) -> AttrResult {
+    const BURST: u32 = 5;
+    expression(
+        "limit",
+        [
+            be64(NFTA_LIMIT_RATE, u64::from(rate)),
+            be64(NFTA_LIMIT_UNIT, 1),
+            be32(NFTA_LIMIT_BURST, BURST),
+            be32(NFTA_LIMIT_TYPE, NFT_LIMIT_PKTS),
+            be32(NFTA_LIMIT_FLAGS, NFT_LIMIT_F_INV),
+        ],
+    )
+}
+
+/// `symhash mod N`: the same for both directions of a connection.
+fn flow_hash(modulus: usize) -> AttrResult {
+    let modulus = u32::try_from(modulus).map_err(|error| MsgError::new(error.to_string()))?;
+    expression(
+        "hash",
+        [
+            be32(NFTA_HASH_DREG, NFT_REG_1),
+            be32(NFTA_HASH_MODULUS, modulus),
+            be32(NFTA_HASH_OFFSET, 0),
+            be32(NFTA_HASH_TYPE, NFT_HASH_SYM),
+        ],
+    )
 }
 
 fn log(group: u16, prefix: Option<&str>) -> AttrResult {
@@ -226,15 +318,15 @@ fn verdict_data(code: u32, chain: Option<&str>) -> AttrResult {
     )
 }
 
-/// The unnamed map from a CPU to the chain of its group.
-fn cpu_map(spread: &[(u32, u16)]) -> Result<[Step; 2], MsgError> {
+/// The unnamed map from a number to a chain; `id` names it within the batch.
+fn verdict_map(id: u32, spread: &[(u32, String)]) -> Result<[Step; 2], MsgError> {
     let size = u32::try_from(spread.len()).map_err(|error| MsgError::new(error.to_string()))?;
-    // A CPU's number is in the machine's byte order; this lets `nft list` know.
+    // Its keys are in the machine's byte order; this lets `nft list` know.
     let mut print_keys = vec![NFTNL_UDATA_SET_KEYBYTEORDER, 4];
     print_keys.extend(BYTEORDER_HOST_ENDIAN.to_ne_bytes());
     let map = attrs([
         string(NFTA_SET_TABLE, TABLE),
-        string(NFTA_SET_NAME, CPU_MAP),
+        string(NFTA_SET_NAME, MAP),
         be32(
             NFTA_SET_FLAGS,
             NFT_SET_ANONYMOUS | NFT_SET_CONSTANT | NFT_SET_MAP,
@@ -243,41 +335,40 @@ fn cpu_map(spread: &[(u32, u16)]) -> Result<[Step; 2], MsgError> {
         be32(NFTA_SET_KEY_LEN, 4),
         be32(NFTA_SET_DATA_TYPE, NFT_DATA_VERDICT),
         be32(NFTA_SET_DATA_LEN, 0),
-        be32(NFTA_SET_ID, CPU_MAP_ID),
+        be32(NFTA_SET_ID, id),
         nested(NFTA_SET_DESC, [be32(NFTA_SET_DESC_SIZE, size)]),
         bytes(NFTA_SET_USERDATA, &print_keys),
     ])?;
-    let elements = spread.iter().map(|&(cpu, number)| {
-        let chain = RuleSpec::group_chain(number);
+    let elements = spread.iter().map(|(key, chain)| {
         nested(
             NFTA_LIST_ELEM,
             [
                 nested(
                     NFTA_SET_ELEM_KEY,
-                    [bytes(NFTA_DATA_VALUE, &cpu.to_ne_bytes())],
+                    [bytes(NFTA_DATA_VALUE, &key.to_ne_bytes())],
                 ),
-                nested(NFTA_SET_ELEM_DATA, [verdict_data(NFT_GOTO, Some(&chain))]),
+                nested(NFTA_SET_ELEM_DATA, [verdict_data(NFT_GOTO, Some(chain))]),
             ],
         )
     });
     let elements = attrs([
         string(NFTA_SET_ELEM_LIST_TABLE, TABLE),
-        string(NFTA_SET_ELEM_LIST_SET, CPU_MAP),
-        be32(NFTA_SET_ELEM_LIST_SET_ID, CPU_MAP_ID),
+        string(NFTA_SET_ELEM_LIST_SET, MAP),
+        be32(NFTA_SET_ELEM_LIST_SET_ID, id),
         nested(NFTA_SET_ELEM_LIST_ELEMENTS, elements),
     ])?;
     Ok([new(NFT_MSG_NEWSET, map), new(NFT_MSG_NEWSETELEM, elements)])
 }
 
 /// Looks register 1 up in the map and follows the verdict found; without one, the next rule.
-fn go_by_map() -> AttrResult {
+fn go_by_map(id: u32) -> AttrResult {
     expression(
         "lookup",
         [
-            string(NFTA_LOOKUP_SET, CPU_MAP),
+            string(NFTA_LOOKUP_SET, MAP),
             be32(NFTA_LOOKUP_SREG, NFT_REG_1),
             be32(NFTA_LOOKUP_DREG, NFT_REG_VERDICT),
-            be32(NFTA_LOOKUP_SET_ID, CPU_MAP_ID),
+            be32(NFTA_LOOKUP_SET_ID, id),
         ],
     )
 }

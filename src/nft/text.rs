@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{BASE_CHAIN, PRIORITY, RuleSpec, TABLE, Target};
+use super::plan::{Part, Plan};
+use super::{At, RuleSpec, TABLE, Target};
 
 /// The rules for `nft -f -`: they replace table `ip lwnflog`, whatever it held, and no other.
 ///
@@ -24,40 +25,67 @@ use super::{BASE_CHAIN, PRIORITY, RuleSpec, TABLE, Target};
 /// A CPU that the map does not hold falls through to the last line; with `jump` in place of
 /// `goto`, every packet would come back from its chain, reach that line too and be logged twice.
 pub fn table_text(spec: &RuleSpec) -> String {
+    let family = spec.family();
+    let plan = Plan::new(spec);
     let mut text = String::new();
     // Declared first, so that deleting it cannot fail.
     let _ = writeln!(
         text,
-        "table ip {TABLE} {{}}\ndelete table ip {TABLE}\ntable ip {TABLE} {{"
+        "table {family} {TABLE} {{}}\ndelete table {family} {TABLE}\ntable {family} {TABLE} {{"
     );
-    let counted: &[u16] = if spec.per_cpu() {
-        spec.numbers()
-    } else {
-        spec.numbers().get(..1).unwrap_or_default()
-    };
-    for &number in counted {
-        let _ = writeln!(text, "\tcounter {} {{}}\n", spec.counter_name(number));
+    for counter in &plan.counters {
+        let _ = writeln!(text, "\tcounter {counter} {{}}\n");
     }
-    if spec.per_cpu() {
-        for &number in counted {
-            let chain = RuleSpec::group_chain(number);
+    let last = plan.chains.len().saturating_sub(1);
+    for (place, chain) in plan.chains.iter().enumerate() {
+        let _ = writeln!(text, "\tchain {} {{", chain.name);
+        if let Some(hook) = chain.hook {
             let _ = writeln!(
                 text,
-                "\tchain {chain} {{\n\t\t{}\n\t}}\n",
-                statements(spec, number)
+                "\t\ttype filter hook {hook} priority {}; policy accept;",
+                spec.at().priority()
             );
         }
+        for rule in &chain.rules {
+            let parts: Vec<_> = rule.iter().map(part).collect();
+            let _ = writeln!(text, "\t\t{}", parts.join(" "));
+        }
+        text.push_str(if place == last { "\t}\n" } else { "\t}\n\n" });
     }
-    let _ = writeln!(text, "\tchain {BASE_CHAIN} {{");
-    let _ = writeln!(
-        text,
-        "\t\ttype filter hook prerouting priority {PRIORITY}; policy accept;"
-    );
-    for rule in base_rules(spec) {
-        let _ = writeln!(text, "\t\t{rule}");
-    }
-    text.push_str("\t}\n}\n");
+    text.push_str("}\n");
     text
+}
+
+fn part(part: &Part<'_>) -> String {
+    let vmap = |map: &[(u32, String)]| {
+        let targets = map
+            .iter()
+            .map(|(key, chain)| format!("{key} : goto {chain}"));
+        targets.collect::<Vec<_>>().join(", ")
+    };
+    match part {
+        Part::Interface { name, out, not } => {
+            let key = if *out { "oifname" } else { "iifname" };
+            let not = if *not { "!= " } else { "" };
+            format!("{key} {not}\"{name}\"")
+        }
+        Part::Match(matching) => matching.text().to_owned(),
+        Part::Over(rate) => format!("limit rate over {rate}/second"),
+        Part::Count(name) => format!("counter name \"{name}\""),
+        Part::Log { group, prefix } => {
+            let prefix = prefix.map(|text| format!(" prefix \"{text}\""));
+            format!("log{} group {group}", prefix.unwrap_or_default())
+        }
+        Part::Queue(numbers) => match numbers {
+            [first, .., last] => format!("queue num {first}-{last} bypass,fanout"),
+            numbers => format!("queue num {} bypass", numbers.first().unwrap_or(&0)),
+        },
+        Part::Drop => "drop".to_owned(),
+        Part::Return => "return".to_owned(),
+        Part::Goto(chain) => format!("goto {chain}"),
+        Part::ByCpu(map) => format!("meta cpu vmap {{ {} }}", vmap(map)),
+        Part::ByFlow(map) => format!("symhash mod {} vmap {{ {} }}", map.len(), vmap(map)),
+    }
 }
 
 /// The same for a kernel without nftables' `queue`: a shell command that adds one
@@ -66,14 +94,20 @@ pub fn table_text(spec: &RuleSpec) -> String {
 ///
 /// The command adds a rule of iptables; `-D` in place of `-I` removes it again.
 pub fn iptables_queue_command(spec: &RuleSpec) -> Option<String> {
+    let plain =
+        spec.ifaces().len() <= 1 && spec.matching().is_none() && spec.rate_limit().is_none();
+    if spec.at() != At::Prerouting || !plain || spec.family() != "ip" {
+        return None;
+    }
     let (first, last) = match (spec.target(), spec.numbers()) {
         (Target::Queue, [first, .., last]) => (*first, Some(*last)),
         (Target::Queue, [only]) => (*only, None),
         _ => return None,
     };
     let iface = spec
-        .iface()
-        .map(|name| format!(" -i {name}"))
+        .ifaces()
+        .first()
+        .map(|name| format!(" -i {}", name.replace('*', "+")))
         .unwrap_or_default();
     let queues = match last {
         Some(last) => format!("--queue-balance {first}:{last} --queue-cpu-fanout"),
@@ -82,48 +116,6 @@ pub fn iptables_queue_command(spec: &RuleSpec) -> Option<String> {
     Some(format!(
         "iptables-nft -t raw -I PREROUTING{iface} -j NFQUEUE {queues} --queue-bypass"
     ))
-}
-
-/// The rules of the chain at the hook.
-fn base_rules(spec: &RuleSpec) -> Vec<String> {
-    if !spec.per_cpu() {
-        let iface = spec
-            .iface()
-            .map(|name| format!("iifname \"{name}\" "))
-            .unwrap_or_default();
-        return vec![format!("{iface}{}", statements(spec, spec.first()))];
-    }
-    let targets: Vec<String> = spec
-        .spread()
-        .into_iter()
-        .map(|(cpu, number)| format!("{cpu} : goto {}", RuleSpec::group_chain(number)))
-        .collect();
-    spec.iface()
-        .map(|name| format!("iifname != \"{name}\" return"))
-        .into_iter()
-        .chain([
-            format!("meta cpu vmap {{ {} }}", targets.join(", ")),
-            format!("goto {}", RuleSpec::group_chain(spec.first())),
-        ])
-        .collect()
-}
-
-/// Count, hand over, and drop if asked to.
-fn statements(spec: &RuleSpec, number: u16) -> String {
-    let counter = spec.counter_name(number);
-    let handover = match (spec.target(), spec.numbers()) {
-        (Target::Queue, [first, .., last]) => format!("queue num {first}-{last} bypass,fanout"),
-        (Target::Queue, _) => format!("queue num {number} bypass"),
-        (Target::Group, _) => {
-            let prefix = spec
-                .prefix()
-                .map(|text| format!(" prefix \"{text}\""))
-                .unwrap_or_default();
-            format!("log{prefix} group {number}")
-        }
-    };
-    let drop = if spec.drops() { " drop" } else { "" };
-    format!("counter name \"{counter}\" {handover}{drop}")
 }
 
 #[cfg(test)]

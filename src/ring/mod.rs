@@ -199,6 +199,24 @@ impl Ring {
         self.live.as_mut().filter(|live| live.first_us != 0)?.rest()
     }
 
+    /// Ends the live file, and has the next ones divided into segments of `segment_bytes`. One that was
+    /// prepared otherwise is made anew.
+    #[cold]
+    pub fn lay_out(&mut self, segment_bytes: usize) {
+        self.end_file();
+        if self.geometry.segment_bytes != segment_bytes {
+            self.geometry.segment_bytes = segment_bytes;
+            self.swapper.lay_out(segment_bytes);
+        }
+    }
+
+    /// Keeps `files` files with packets (0 for no limit), of at most `file_bytes` bytes each, from
+    /// the next one on.
+    #[cold]
+    pub fn set_limits(&mut self, files: usize, file_bytes: u64) {
+        self.swapper.set_limits(files, file_bytes);
+    }
+
     /// Goes on to the next segment that has room for a record of `len` bytes.
     ///
     /// # Errors

@@ -254,6 +254,7 @@ mod tests {
     use crate::account::drops::Drops;
     use crate::capture::Control;
     use crate::format::LinkType;
+    use crate::nft::RuleFamily;
     use crate::session::settings::{QueueOptions, Settings};
 
     fn settings() -> Settings {
@@ -295,7 +296,13 @@ mod tests {
                 granted_buffer_bytes: 0,
                 queue_status: None,
             }],
-            watch: Some(Watch::of_own_table(Target::Group, &[])),
+            watch: Some(Watch::of_own_table(
+                Target::Group,
+                &[],
+                RuleFamily::default(),
+            )),
+            paused: false,
+            wake: Arc::new(|| {}),
             installed: None,
             priority: None,
             notices: mpsc::channel().1,

@@ -4,9 +4,12 @@
 mod files;
 mod finish;
 mod open;
+pub mod orders;
+mod rule;
 pub mod settings;
 
 pub use files::disk_bound_bytes;
+pub use rule::{real_name, spec as rule_spec};
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
@@ -20,7 +23,7 @@ use crate::account::snapshot::{Figures, Snapshot};
 use crate::account::{Account, Tally};
 use crate::capture::{Capture, Command, Control, Discard, FileSink, Outcome, Sink};
 use crate::format::pcap::Pcap;
-use crate::nft::{self, InstalledTable, RuleError, RuleSpec, SpecError};
+use crate::nft::{self, InstalledTable, MatchError, RuleError, RuleFamily, SpecError};
 use crate::numbers::grouped;
 use crate::ring::{Notice, Ring, StoreError};
 use crate::session::settings::{FileFormat, Settings, SourceSettings};
@@ -49,6 +52,9 @@ pub enum SessionError {
     /// The rule asked for makes no sense.
     #[error(transparent)]
     Spec(#[from] SpecError),
+    /// The packets to select cannot be told.
+    #[error(transparent)]
+    Match(#[from] MatchError),
     /// No thread could be started.
     #[error(
         "cannot start a capturing thread: {0}; raise the limit of processes and threads (`ulimit -u`, the cgroup's \
@@ -100,6 +106,18 @@ struct Running {
     queue_status: Option<LastStatus>,
 }
 
+/// Called when there may be something to look at.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// Tells of a thread's end, a panic included.
+struct OnEnd(Wake);
+
+impl Drop for OnEnd {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 /// A running capture.
 pub struct Session {
     settings: Settings,
@@ -115,6 +133,9 @@ pub struct Session {
     drops: Drops,
     /// Says when interfaces change; none where the system does not.
     changes: Option<links::Changes>,
+    paused: bool,
+    /// Told when a capturing thread ends.
+    wake: Wake,
 }
 
 impl Session {
@@ -123,16 +144,20 @@ impl Session {
     /// Rings come first, so that no packet waits for a disk; then the groups; a rule to install
     /// comes last, so that its counter counts nothing that no group was bound for. Only when
     /// nothing can fail any more are files touched that were there before ([`Ring::take_over`]).
-    /// `step` is told what is done, before it is.
+    /// `step` is told what is done, before it is; `wake` is called when the capture may have ended by
+    /// itself, from any thread.
     ///
     /// # Errors
     /// [`SessionError`]; nothing is left behind then, and the rings are as they were.
     pub fn start(
         settings: Settings,
         step: &mut dyn FnMut(Step<'_>),
+        wake: Wake,
     ) -> Result<Session, SessionError> {
         // The rule's counter is to be read before the capture ends.
         let control = Arc::new(Control::watched(settings.count));
+        let told = Arc::clone(&wake);
+        control.when_count_reached(Box::new(move || told()));
         let (notices_to, notices) = mpsc::channel();
         step(Step::Files(&settings));
         let rings = open_rings(&settings, &notices_to)?;
@@ -141,7 +166,7 @@ impl Session {
         // A rule of our own needs no look at all the others.
         let mut watch = match (&settings.source, &settings.rule) {
             (SourceSettings::Numbers(target, numbers), Some(_)) => {
-                Some(Watch::of_own_table(*target, numbers))
+                Some(Watch::of_own_table(*target, numbers, RuleFamily::default()))
             }
             (SourceSettings::Numbers(target, numbers), None) => {
                 Some(Watch::before_bind(*target, numbers))
@@ -164,14 +189,7 @@ impl Session {
         step(Step::Install);
         let installed = match (&settings.source, &settings.rule) {
             (SourceSettings::Numbers(target, numbers), Some(request)) => {
-                let mut spec = RuleSpec::new(*target, numbers)?;
-                if let Some(iface) = &request.iface {
-                    spec = spec.with_iface(&real_name(iface))?;
-                }
-                if request.drop {
-                    spec = spec.with_drop()?;
-                }
-                Some(nft::install(&spec)?)
+                Some(nft::install(&rule::spec(*target, numbers, request, true)?)?)
             }
             _ => None,
         };
@@ -191,6 +209,8 @@ impl Session {
             begun: Instant::now(),
             drops,
             changes,
+            paused: false,
+            wake,
         };
         // The threads wait until all of them are there.
         let mut gates = Vec::new();
@@ -295,9 +315,13 @@ impl Session {
         K: Sink + Send + 'static,
     {
         let capture = Capture::new(source, sink, Arc::clone(&self.control), account);
+        let wake = Arc::clone(&self.wake);
         thread::Builder::new()
             .name(format!("capture-{name}"))
-            .spawn(move || gate.recv().is_ok().then(|| capture.run()))
+            .spawn(move || {
+                let _told = OnEnd(wake);
+                gate.recv().is_ok().then(|| capture.run())
+            })
     }
 
     /// Goes on to the next file of each ring, where the live one holds packets.
@@ -423,14 +447,5 @@ impl Drop for Session {
         for running in self.running.drain(..) {
             let _ = running.thread.join();
         }
-    }
-}
-
-/// The name that rules know an interface by, of one that may be an alternative name: `iifname`
-/// compares with the former alone. One that is not there has the name that was given.
-pub fn real_name(iface: &str) -> String {
-    match links::by_name(iface) {
-        Ok(Some(link)) => link.name,
-        Ok(None) | Err(_) => iface.to_owned(),
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::format::LinkType;
 use crate::netlink::nfnetlink::COPY_RANGE_MAX_BYTES;
+use crate::nft::{At, Spread};
 use crate::ring::{Access, SEGMENT_BYTES_HUGE};
 use crate::source::nfqueue::Verdict;
 use crate::source::{HookPoint, SourceName, Target};
@@ -53,8 +54,18 @@ pub struct Output {
 /// A rule to install for as long as the capture lasts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleRequest {
-    /// Only packets that come in by this interface.
-    pub iface: Option<String>,
+    /// Only packets that come by one of these interfaces; none is all.
+    pub ifaces: Vec<String>,
+    /// Only packets that this nftables expression matches.
+    pub matching: Option<String>,
+    /// The text sent with every packet.
+    pub prefix: Option<String>,
+    /// The hook.
+    pub at: At,
+    /// How several groups share packets.
+    pub spread: Spread,
+    /// Packets a second at the most.
+    pub rate_limit: Option<u32>,
     /// Drop packets once they are logged.
     pub drop: bool,
 }
@@ -261,17 +272,25 @@ pub enum ConfigError {
         "{0} is for --install-rule and --hook: a rule that is there already decides for itself"
     )]
     NothingToDecide(&'static str),
+    /// What only a rule to install can do.
+    #[error(
+        "{0} is for --install-rule and `lwnflog rules`: a rule that is there already decides for itself"
+    )]
+    RuleOnly(&'static str),
     /// What only a program at the hook can do.
     #[error("{0} is for --hook: of a group or queue, the rule decides")]
     HookOnly(&'static str),
     /// The hook needs no rule.
     #[error("--hook captures without a rule: leave --install-rule out, or capture a --group")]
     HookWithRule,
-    /// A rule names one interface.
+    /// A name that cannot be a socket's.
     #[error(
-        "--iface {0}: --install-rule takes one interface; name one, or use --hook, which takes several"
+        "--name {0}: a name has 1 to 64 letters, digits, `-`, `_` or `.`, and begins with none of the last"
     )]
-    OneInterface(String),
+    Name(String),
+    /// A hook that no rule stands at.
+    #[error("--at: {0}")]
+    At(String),
     /// A hook that cannot be captured.
     #[error("--hook: {0}")]
     Hook(String),
@@ -407,6 +426,15 @@ impl Output {
                 path: self.dir.display().to_string(),
             });
         }
+        self.check_sizes()?;
+        Ok(self)
+    }
+
+    /// Checks number and size of files.
+    ///
+    /// # Errors
+    /// [`ConfigError::FileSize`], [`ConfigError::OneFile`].
+    pub fn check_sizes(&self) -> Result<(), ConfigError> {
         if self.file_bytes < FILE_BYTES_MIN {
             return Err(ConfigError::FileSize {
                 bytes: self.file_bytes,
@@ -416,7 +444,7 @@ impl Output {
         if self.files == 1 {
             return Err(ConfigError::OneFile);
         }
-        Ok(self)
+        Ok(())
     }
 }
 
@@ -472,6 +500,14 @@ impl Settings {
             check_addresses(output.file_bytes, self.names().len(), ADDRESSES)?;
         }
         Ok(self)
+    }
+
+    /// The largest snap length of this source.
+    pub fn snaplen_max(&self) -> u32 {
+        match self.source {
+            SourceSettings::Numbers(..) => SNAPLEN_MAX,
+            SourceSettings::Hook(_) => SNAPLEN_HOOK_MAX,
+        }
     }
 
     /// Bytes of a packet to ask the kernel for.

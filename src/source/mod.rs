@@ -11,6 +11,7 @@ mod socket;
 pub use error::{SourceError, Which};
 pub use hook::HookPoint;
 
+use std::time::Duration;
 use std::{fmt, io};
 
 use crate::netlink::Malformed;
@@ -166,14 +167,60 @@ pub struct Ledger {
     pub left_sample: u64,
     /// Packets of connections that have had their bytes.
     pub left_cutoff: u64,
+    /// Packets that came while the capture was paused.
+    pub left_paused: u64,
 }
 
 impl Ledger {
     /// Packets left out on purpose.
     pub fn left_out(&self) -> u64 {
-        self.left_interface + self.left_mark + self.left_sample + self.left_cutoff
+        let by_packet = self.left_interface + self.left_mark + self.left_sample;
+        by_packet + self.left_cutoff + self.left_paused
     }
 }
+
+/// A setting of a source that can be changed while it is read. What it takes is the source's to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Bytes to copy of each packet, from its network header on.
+    CopyRange(u32),
+    /// Packets handed over at a time.
+    Batch(u32),
+    /// How long a batch may take to fill.
+    Flush(Duration),
+    /// The socket's receive buffer.
+    BufferBytes(usize),
+    /// The interfaces captured, by name; none is all.
+    Interfaces(Vec<String>),
+    /// One packet in so many.
+    Sample(u32),
+    /// Bytes captured of each connection.
+    CutoffBytes(u64),
+    /// Whether nothing is copied. Packets that come meanwhile are counted as paused.
+    Paused(bool),
+}
+
+/// Why a setting stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
+
+impl Refused {
+    /// A program does not test what it was not begun with.
+    fn not_begun_with(option: &str) -> Refused {
+        Refused(format!(
+            "this capture was begun without {option}, so that its program has no test for it: start it with {option} \
+             to change it later"
+        ))
+    }
+
+    fn by_system(error: &io::Error) -> Refused {
+        Refused(format!("the kernel says: {error}"))
+    }
+}
+
+/// Wakes a thread that waits in [`Source::receive`].
+pub type Waker = Box<dyn Fn() + Send + Sync>;
 
 /// A source of packets. The capturing thread owns it.
 pub trait Source {
@@ -182,7 +229,8 @@ pub trait Source {
     where
         Self: 'a;
 
-    /// Waits (with `wait`, up to a tenth of a second) for packets. The batch before is gone then.
+    /// Waits (with `wait`, up to a second) for packets, or until it is woken. The batch before is
+    /// gone then.
     ///
     /// # Errors
     /// What the system says; the source cannot go on then.
@@ -201,6 +249,19 @@ pub trait Source {
     /// What the system says.
     fn finish_batch(&mut self) -> io::Result<()> {
         Ok(())
+    }
+
+    /// Changes a setting. On an error it is as it was.
+    ///
+    /// # Errors
+    /// [`Refused`], with the reason.
+    fn change(&mut self, _change: &Change) -> Result<(), Refused> {
+        Err(Refused("this source has no such setting".to_owned()))
+    }
+
+    /// What ends a wait early; `None` where waits are short.
+    fn waker(&self) -> Option<Waker> {
+        None
     }
 
     /// Detaches from the hook: no packet comes to the source any more, what it has is still to be

@@ -11,12 +11,15 @@ use neli::consts::socket::{Msg, NlFamily};
 use neli::socket::NlSocket;
 use neli::utils::Groups;
 
+use super::Waker;
 use crate::netlink::message::answer;
 use crate::netlink::request::{AttrResult, attrs, message};
 use crate::sys::netlink as options;
 
 /// How long a receive call waits before it gives the caller a chance to look around.
 const RECEIVE_TIMEOUT: Duration = Duration::from_millis(100);
+/// The same where the caller can be woken: it has nothing to look for.
+const RECEIVE_TIMEOUT_LONG: Duration = Duration::from_secs(1);
 
 /// How many receive calls the kernel's answer may take: packets may have come before it.
 pub(super) const ANSWER_TRIES: usize = 100;
@@ -42,6 +45,20 @@ pub(super) fn open(buffer_bytes: usize) -> Result<(NlSocket, usize), Failed> {
         options::set_receive_buffer(fd, buffer_bytes).map_err(cannot("set the receive buffer"))?;
     options::set_receive_timeout(fd, RECEIVE_TIMEOUT).map_err(cannot("set the receive timeout"))?;
     Ok((socket, granted_bytes))
+}
+
+/// What ends a wait for packets early: a datagram to the socket's own port, which is nobody's packet.
+/// `None` where the system lets this process send none; then the socket waits a tenth of a second,
+/// else a second.
+pub(super) fn waker(socket: &NlSocket) -> Option<Waker> {
+    let port = options::port(options::borrow(socket)).ok()?;
+    let sender = NlSocket::connect(NlFamily::Netfilter, None, Groups::empty()).ok()?;
+    options::send_nothing_to(options::borrow(&sender), port).ok()?;
+    options::set_receive_timeout(options::borrow(socket), RECEIVE_TIMEOUT_LONG).ok()?;
+    Some(Box::new(move || {
+        // Where there is no room for it, packets are there, and nobody waits.
+        let _ = options::send_nothing_to(options::borrow(&sender), port);
+    }))
 }
 
 /// Sends a configuration request (`kind`) for group or queue `number`.

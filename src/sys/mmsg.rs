@@ -38,6 +38,11 @@ impl Datagrams {
         })
     }
 
+    /// The longest datagram there is room for.
+    pub fn slot_bytes(&self) -> usize {
+        self.slot_bytes
+    }
+
     /// Receives what is there, and with `wait` waits for the first datagram, as long as the
     /// socket's receive timeout. What the last call brought is gone. Returns how many came.
     ///

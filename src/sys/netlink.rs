@@ -46,6 +46,55 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], wait: bool) -> io::Res
     }
 }
 
+/// The port id of a netlink socket.
+///
+/// # Errors
+/// What `getsockname(2)` answers.
+pub fn port(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    // SAFETY: an all-zero sockaddr_nl is a valid one.
+    let mut name: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+    let mut len = len_of::<libc::sockaddr_nl>();
+    // SAFETY: `name` is writable over `len` bytes, and both outlive the call.
+    let done =
+        unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut name).cast(), &raw mut len) };
+    match done {
+        0 => Ok(name.nl_pid),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Sends a message that says nothing (`NLMSG_NOOP`) to a netlink socket of this machine, without
+/// waiting for room. The kernel lets `CAP_NET_ADMIN` do so.
+///
+/// # Errors
+/// What `sendto(2)` answers.
+pub fn send_nothing_to(socket: BorrowedFd<'_>, port: u32) -> io::Result<()> {
+    const BYTES: u32 = 16; // struct nlmsghdr
+    const NLMSG_NOOP: u16 = 1;
+    let mut message = [0u8; BYTES as usize];
+    message[..4].copy_from_slice(&BYTES.to_ne_bytes());
+    message[4..6].copy_from_slice(&NLMSG_NOOP.to_ne_bytes());
+    // SAFETY: an all-zero sockaddr_nl is a valid one.
+    let mut to: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+    to.nl_family = libc::sa_family_t::try_from(libc::AF_NETLINK).unwrap_or_default();
+    to.nl_pid = port;
+    // SAFETY: message and address are readable over the lengths given, and outlive the call.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            message.as_ptr().cast(),
+            message.len(),
+            libc::MSG_DONTWAIT,
+            (&raw const to).cast(),
+            len_of::<libc::sockaddr_nl>(),
+        )
+    };
+    match usize::try_from(sent) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Sets the receive buffer, over `net.core.rmem_max` where the caller may (`SO_RCVBUFFORCE` needs
 /// `CAP_NET_ADMIN`), and returns the bytes the kernel granted.
 ///

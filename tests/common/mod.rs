@@ -84,9 +84,20 @@ fn package(program: &str) -> &str {
     }
 }
 
+/// Control sockets of captures of one name meet in one directory: each process gets its own, if it
+/// has none.
+fn with_runtime<'a>(command: &'a mut Command, runtime: &Path) -> &'a mut Command {
+    const NAME: &str = "RUNTIME_DIRECTORY";
+    if !command.get_envs().any(|(name, _)| name == NAME) {
+        command.env(NAME, runtime);
+    }
+    command
+}
+
 pub fn output(command: &mut Command, stdin: &str) -> Output {
     let program = command.get_program().to_string_lossy().into_owned();
-    let mut child = command
+    let runtime = temp_dir();
+    let mut child = with_runtime(command, runtime.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -201,6 +212,7 @@ pub struct Running {
     out: Lines,
     err: Lines,
     ended: bool,
+    runtime: tempfile::TempDir,
 }
 
 struct Lines {
@@ -319,7 +331,8 @@ pub fn send_netlink(port: u32, datagram: &[u8]) {
 impl Running {
     pub fn spawn(command: &mut Command) -> Running {
         let program = command.get_program().to_string_lossy().into_owned();
-        let mut child = command
+        let runtime = temp_dir();
+        let mut child = with_runtime(command, runtime.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -337,7 +350,13 @@ impl Running {
             out,
             err,
             ended: false,
+            runtime,
         }
+    }
+
+    /// Where its control socket is.
+    pub fn runtime(&self) -> &Path {
+        self.runtime.path()
     }
 
     /// A capture into `dir` that is ready: its groups are bound.

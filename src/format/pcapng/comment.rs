@@ -13,6 +13,41 @@ const PREFIX_MAX_BYTES: usize = 127;
 pub(super) const COMMENT_OPTION_BYTES_MAX: usize =
     4 + pad4(MARK_TEXT.len() + MARK_DIGITS + 1 + PREFIX_TEXT.len() + PREFIX_MAX_BYTES);
 
+/// The longest text of a note; what is longer is cut.
+const NOTE_BYTES_MAX: usize = 256;
+/// The longest option of a note.
+pub(super) const NOTE_OPTION_BYTES_MAX: usize = 4 + NOTE_BYTES_MAX;
+
+/// A note as a comment option of its own, behind what `before` still has to say.
+pub(super) fn note_option(before: &[u8], text: &str) -> Vec<u8> {
+    let mut all = String::from_utf8_lossy(text_of(before)).into_owned();
+    if !all.is_empty() {
+        all.push_str("; ");
+    }
+    all.push_str(text);
+    let mut length = all.len().min(NOTE_BYTES_MAX);
+    while !all.is_char_boundary(length) {
+        length -= 1;
+    }
+    all.truncate(length);
+    let mut note = option::COMMENT.to_le_bytes().to_vec();
+    note.extend(u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes());
+    note.extend(all.as_bytes());
+    note.resize(4 + pad4(length), 0);
+    note
+}
+
+/// The text of an option that [`note_option`] made.
+pub(super) fn text_of(note: &[u8]) -> &[u8] {
+    match note {
+        [_, _, low, high, text @ ..] => {
+            let length = usize::from(u16::from_le_bytes([*low, *high]));
+            text.get(..length).unwrap_or_default()
+        }
+        _ => &[],
+    }
+}
+
 /// Bytes of the option that [`encode_comment_option`] writes: 0 where there is nothing to say.
 #[inline]
 pub(super) fn comment_option_bytes(packet: &Packet<'_>) -> usize {

@@ -14,7 +14,9 @@ pub mod template;
 use super::{Context, Format, Frame, Head, Interfaces, LinkType, Options, RecordTemplate, Space};
 use crate::packet::{Packet, Resolution, TemplateHit};
 use block::{Block, head, len_u32, option, pad4};
-use comment::{COMMENT_OPTION_BYTES_MAX, comment_option_bytes, encode_comment_option};
+use comment::{
+    COMMENT_OPTION_BYTES_MAX, NOTE_OPTION_BYTES_MAX, comment_option_bytes, encode_comment_option,
+};
 use template::{OPTIONS_PLAIN_BYTES, PACKET_FIXED_BYTES, options_plain, put_fields};
 
 const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
@@ -31,6 +33,8 @@ pub struct PcapNg {
     boot_id: Option<String>,
     resolution: Resolution,
     interfaces: Interfaces,
+    /// What is still to be said of changes: empty, or a whole option.
+    note: Vec<u8>,
 }
 
 impl PcapNg {
@@ -51,6 +55,7 @@ impl PcapNg {
             boot_id: None,
             resolution: Resolution::Micros,
             interfaces,
+            note: Vec::new(),
         }
     }
 
@@ -110,7 +115,7 @@ impl PcapNg {
         block.finish()
     }
 
-    fn statistics(id: u32, interface: &interfaces::Interface) -> Vec<u8> {
+    fn statistics(id: u32, interface: &interfaces::Interface, note: &[u8]) -> Vec<u8> {
         let mut block = Block::new(block::INTERFACE_STATISTICS);
         block.u32(id);
         block.stamp(interface.last_ticks);
@@ -120,6 +125,9 @@ impl PcapNg {
         block.option(option::ISB_FILTERACCEPT, &accepted.to_le_bytes());
         block.option(option::ISB_OSDROP, &interface.lost.to_le_bytes());
         block.option(option::ISB_USRDELIV, &interface.packets.to_le_bytes());
+        if !note.is_empty() {
+            block.option(option::COMMENT, comment::text_of(note));
+        }
         block.finish()
     }
 
@@ -151,13 +159,27 @@ impl Format for PcapNg {
         let interfaces = (0..).zip(self.interfaces.all()).take(STATISTICS_MAX);
         // One that is to be declared in the next file has no packet yet.
         for (id, interface) in interfaces.filter(|(_, interface)| interface.packets != 0) {
-            emit(&Self::statistics(id, interface));
+            // No record has come that would carry it.
+            emit(&Self::statistics(
+                id,
+                interface,
+                &std::mem::take(&mut self.note),
+            ));
         }
     }
 
     fn end_bytes(&self) -> usize {
         // A file that begins with no interface known may meet its first one.
         STATISTICS_BYTES * self.interfaces.all().len().clamp(1, STATISTICS_MAX)
+            + NOTE_OPTION_BYTES_MAX
+    }
+
+    fn set_snaplen(&mut self, snaplen: u32, segment_bytes: usize) {
+        (self.snaplen, self.segment_bytes) = (snaplen, segment_bytes);
+    }
+
+    fn note(&mut self, text: &str) {
+        self.note = comment::note_option(&self.note, text);
     }
 
     #[inline]
@@ -182,7 +204,7 @@ impl Format for PcapNg {
         if context.lost_before != 0 {
             bytes += DROPCOUNT_BYTES;
         }
-        bytes + comment_option_bytes(packet)
+        bytes + comment_option_bytes(packet) + self.note.len()
     }
 
     #[inline]
@@ -231,7 +253,8 @@ impl Format for PcapNg {
                 options.put(plain);
             }
         } else {
-            put_options(packet, context, plain, out);
+            put_options(packet, context, plain, &self.note, out);
+            self.note.clear();
         }
         trailer.put(total);
         head
@@ -277,17 +300,19 @@ impl Format for PcapNg {
         PACKET_FIXED_BYTES
             + pad4(snaplen)
             + COMMENT_OPTION_BYTES_MAX
+            + NOTE_OPTION_BYTES_MAX
             + DROPCOUNT_BYTES
             + OPTIONS_PLAIN_BYTES
             + 4
     }
 }
 
-/// The comment, the number of packets lost before, the direction.
+/// The comment, a note, the number of packets lost before, the direction.
 fn put_options(
     packet: &Packet<'_>,
     context: &Context,
     plain: [u8; OPTIONS_PLAIN_BYTES],
+    note: &[u8],
     mut out: Space<'_>,
 ) {
     let mut comment = [0; COMMENT_OPTION_BYTES_MAX];
@@ -295,6 +320,9 @@ fn put_options(
     encode_comment_option(packet, comment);
     if let Some(place) = out.take_first(comment.len()) {
         place.put(comment);
+    }
+    if let Some(place) = out.take_first(note.len()) {
+        place.put(note);
     }
     if context.lost_before != 0
         && let Some(mut drop) = out.take_first_chunk::<DROPCOUNT_BYTES>()

@@ -34,6 +34,14 @@ enum Work {
     Begun,
     /// The live file is full.
     Full(Full),
+    /// The next files are laid out otherwise: the prepared one is no use.
+    LayOut {
+        segment_bytes: usize,
+    },
+    Limits {
+        files: usize,
+        file_bytes: u64,
+    },
 }
 
 /// A file that packets go to no more.
@@ -61,6 +69,8 @@ struct Desk {
     wanted: bool,
     /// The start has succeeded: older files are this run's now.
     taken_over: bool,
+    /// How often the layout has changed: what is prepared for an earlier one is thrown away.
+    layout: u64,
     work: VecDeque<Work>,
     stop: bool,
 }
@@ -173,6 +183,25 @@ impl Swapper {
     /// limit are removed. Until then no file is touched that was there before.
     pub(super) fn take_over(&self) {
         self.shared.desk().taken_over = true;
+        self.shared.changed.notify_all();
+    }
+
+    /// Has the next files divided otherwise.
+    pub(super) fn lay_out(&self, segment_bytes: usize) {
+        self.change(Work::LayOut { segment_bytes });
+    }
+
+    /// Keeps other files.
+    pub(super) fn set_limits(&self, files: usize, file_bytes: u64) {
+        self.change(Work::Limits { files, file_bytes });
+    }
+
+    fn change(&self, work: Work) {
+        let mut desk = self.shared.desk();
+        desk.layout += 1;
+        desk.failed = false;
+        desk.ready = None;
+        desk.work.push_back(work);
         self.shared.changed.notify_all();
     }
 

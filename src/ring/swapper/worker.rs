@@ -93,9 +93,13 @@ impl Worker {
                 break;
             } else if desk.ready.is_none() && !desk.taken {
                 let soon = desk.wanted || self.is_needed_soon(shared);
+                let layout = desk.layout;
                 drop(desk);
                 let prepared = self.prepare_next(soon);
                 desk = shared.desk();
+                if desk.layout != layout {
+                    continue; // it was for another one, and is made anew
+                }
                 // What changed meanwhile may let it be made.
                 let again = desk.stop || !desk.work.is_empty();
                 match prepared {
@@ -189,6 +193,18 @@ impl Worker {
                 0
             }
             Work::Full(full) => self.full(full),
+            Work::LayOut { segment_bytes } => {
+                self.config.segment_bytes = segment_bytes;
+                0
+            }
+            Work::Limits { files, file_bytes } => {
+                (self.config.files, self.config.file_bytes) = (files, file_bytes);
+                if let Err(error) = self.remove_surplus() {
+                    let path = self.config.dir.clone();
+                    self.tell_unchanged(path, &error);
+                }
+                0
+            }
         }
     }
 

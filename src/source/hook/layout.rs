@@ -11,6 +11,7 @@
 //!     40  left out: sample                 24  u32 interface
 //!     48  left out: cutoff                 28  u32 mark
 //!     56  packets to the next sample       32  u16 type of the interface
+//!     64  left out: paused
 //!    128  tail (the reader's)              34  14 bytes of Ethernet header, if the type has one
 //!    192  busy (see `guard`)               48  the packet, from its IPv4 header on
 //!   4096  the ring's bytes, then room for
@@ -37,6 +38,8 @@ pub const LEFT_SAMPLE: usize = 40;
 pub const LEFT_CUTOFF: usize = 48;
 /// Packets to pass over until the next of the sample.
 pub const SKIP: usize = 56;
+/// Packets that came while the capture was paused.
+pub const LEFT_PAUSED: usize = 64;
 /// Bytes the reader has done with.
 pub const TAIL: usize = 128;
 /// Whether the program is at work on this ring.
@@ -73,6 +76,14 @@ pub const LATE: usize = 0;
 pub const NESTED: usize = 8;
 /// What the kernel's atomic time is ahead of the time of day, nanoseconds.
 pub const TAI_AHEAD: usize = 64;
+/// Bytes to copy of each packet; 0 is a capture that is paused.
+pub const COPY_RANGE: usize = 72;
+/// One packet in so many.
+pub const SAMPLE: usize = 80;
+/// Bytes to capture of each connection.
+pub const CUTOFF: usize = 88;
+/// Whether packets of all interfaces are captured, whatever is named.
+pub const ALL_INTERFACES: usize = 96;
 /// Interfaces to capture.
 pub const INTERFACES: usize = 128;
 /// So many at the most.

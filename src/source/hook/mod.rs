@@ -26,14 +26,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub use config::{Cutoff, HookConfig, HookPoint, PRIORITIES_TRIED, PRIORITY_DEFAULT};
 pub use error::HookError;
 
-use super::{Arrival, Count, Ledger, Source, links};
+use super::{Arrival, Change, Count, Ledger, Refused, Source, links};
 use crate::packet::Resolution;
 use crate::sys::hook::{self as bpf, SharedMap, TestRun};
 pub use batch::Batch;
 
 use assembler::{AssembleError, Assembled};
 use btf::Btf;
-use layout::{BYTES, INTERFACES, INTERFACES_MAX, LATE, NESTED, NO_SLOT, SLOTS, TAI_AHEAD};
+use layout::{
+    ALL_INTERFACES, BYTES, COPY_RANGE, CUTOFF, INTERFACES, INTERFACES_MAX, LATE, NESTED, NO_SLOT,
+    SAMPLE, SLOTS, TAI_AHEAD,
+};
 use pace::Pace;
 use processors::Processors;
 use program::{Parameters, Types};
@@ -46,6 +49,10 @@ const RING_BYTES_MIN: usize = 4 << 20;
 const RING_BYTES_MAX: usize = 256 << 20;
 /// The longest packet there is: `GSO_MAX_SIZE`, merged by the interface (BIG TCP).
 pub const COPY_RANGE_MAX_BYTES: u32 = 8 * 65_536;
+/// Interfaces that can be named later where one is named at the start, at the least.
+const INTERFACES_MIN: usize = 8;
+/// Bytes of a packet that can be copied where less is at the start.
+const COPY_RANGE_MIN: u32 = 262_144;
 /// How often interfaces are looked up by their names, and the clock compared.
 const REFRESH: Duration = Duration::from_millis(100);
 const PAGE: usize = 4096;
@@ -60,10 +67,13 @@ pub struct Hook {
     /// There once it is attached.
     program: Option<OwnedFd>,
     config: HookConfig,
+    /// The interfaces captured now; none is all.
+    names: Vec<String>,
     settings: SharedMap,
     rings: Rings,
     templates: Templates,
     pace: Pace,
+    paused: bool,
     /// There was more than a batch takes.
     more: bool,
     refreshed: Instant,
@@ -104,7 +114,7 @@ impl Hook {
             bpf::create_array(NAME, 1, u32::try_from(settings_bytes).unwrap_or(u32::MAX))
                 .map_err(|source| HookError::of_call("make the map of settings", source))?;
         let connections = match config.cutoff {
-            Some(cutoff) => Some((connections(cutoff)?, cutoff.bytes)),
+            Some(cutoff) => Some(connections(cutoff)?),
             None => None,
         };
         let map = |fd, bytes| {
@@ -124,15 +134,16 @@ impl Hook {
             types,
             rings: rings.as_raw_fd(),
             settings: settings.as_raw_fd(),
-            cutoff: connections
-                .as_ref()
-                .map(|(map, bytes)| (map.as_raw_fd(), *bytes)),
+            cutoff: connections.as_ref().map(AsRawFd::as_raw_fd),
             ring_bytes: u32::try_from(geometry.ring_bytes).unwrap_or(u32::MAX),
             copy_range_bytes: u32::try_from(geometry.copy_range_bytes).unwrap_or(u32::MAX),
             processors: processors.way(),
-            interfaces: config.interfaces.len(),
+            interfaces: match config.interfaces.len() {
+                0 => 0,
+                named => named.max(INTERFACES_MIN),
+            },
             mark: config.mark,
-            sample: config.sample,
+            sample: config.sample > 1,
             drop: config.drop,
             guard: false,
         };
@@ -140,21 +151,23 @@ impl Hook {
             link: None,
             priority: PRIORITY_DEFAULT,
             program: None,
-            pace: Pace::new(
-                geometry.ring_bytes,
-                layout::record_bytes(geometry.copy_range_bytes.min(1500)),
-            ),
+            pace: Pace::new(geometry.ring_bytes, layout::record_bytes(0)),
             rings: Rings::new(shared_rings, geometry),
             templates: Templates::default(),
             settings: shared_settings,
+            paused: false,
             more: false,
             refreshed: Instant::now(),
             ring_bytes: geometry.ring_bytes,
             ring_count: geometry.rings,
             listing: String::new(),
+            names: config.interfaces.clone(),
             config,
         };
         this.refresh();
+        this.set_copy_range();
+        this.set_word(SAMPLE, u64::from(this.config.sample));
+        this.set_word(CUTOFF, this.config.cutoff.map_or(0, |cutoff| cutoff.bytes));
         // Last: no packet comes before everything is as it should be.
         this.attach(&parameters, assemble)?;
         Ok(this)
@@ -241,16 +254,49 @@ impl Hook {
 
     /// Looks up the interfaces, and what the kernel's atomic time is ahead.
     fn refresh(&mut self) {
-        for (name, place) in self.config.interfaces.iter().zip((INTERFACES..).step_by(4)) {
-            let found = links::by_name(name).ok().flatten();
+        let slots = self.config.interfaces.len().max(INTERFACES_MIN);
+        for (number, place) in (0..slots).zip((INTERFACES..).step_by(4)) {
+            let name = self.names.get(number);
+            let found = name.and_then(|name| links::by_name(name).ok().flatten());
             let index = found.map_or(0, |link| link.index); // 0 is no interface
             if let Some(word) = self.settings.half_word(place) {
                 word.store(index, Ordering::Relaxed);
             }
         }
-        if let Some(word) = self.settings.word(TAI_AHEAD) {
-            word.store(processors::tai_ahead_ns(), Ordering::Relaxed);
+        self.set_word(ALL_INTERFACES, u64::from(self.names.is_empty()));
+        self.set_word(TAI_AHEAD, processors::tai_ahead_ns());
+    }
+
+    fn set_word(&self, place: usize, value: u64) {
+        if let Some(word) = self.settings.word(place) {
+            word.store(value, Ordering::Relaxed);
         }
+    }
+
+    /// Has the program copy what is wanted of each packet; nothing while paused.
+    fn set_copy_range(&mut self) {
+        let bytes = self.config.copy_range_bytes.max(1);
+        self.pace.set_record(
+            self.ring_bytes,
+            layout::record_bytes(bytes.min(1500) as usize),
+        );
+        self.set_word(COPY_RANGE, if self.paused { 0 } else { u64::from(bytes) });
+    }
+
+    fn set_interfaces(&mut self, names: &[String]) -> Result<(), Refused> {
+        let most = self.config.interfaces.len().max(INTERFACES_MIN);
+        if self.config.interfaces.is_empty() {
+            return Err(Refused::not_begun_with("--iface"));
+        }
+        if names.len() > most {
+            return Err(Refused(format!(
+                "{} interfaces are named; {most} can be",
+                names.len()
+            )));
+        }
+        self.names = names.to_vec();
+        self.refresh();
+        Ok(())
     }
 
     fn rest(&mut self) {
@@ -324,6 +370,41 @@ impl Source for Hook {
         Ok(())
     }
 
+    fn change(&mut self, change: &Change) -> Result<(), Refused> {
+        match change {
+            Change::CopyRange(bytes) => {
+                let most = self.config.copy_range_bytes.max(COPY_RANGE_MIN);
+                if *bytes > self.rings.copy_range_bytes_max() {
+                    return Err(Refused(format!(
+                        "the program copies at most {most} bytes of a packet: start the capture with more"
+                    )));
+                }
+                self.config.copy_range_bytes = *bytes;
+                self.set_copy_range();
+            }
+            Change::Paused(paused) => {
+                self.paused = *paused;
+                self.set_copy_range();
+            }
+            Change::Interfaces(names) => self.set_interfaces(names)?,
+            Change::Sample(_) if self.config.sample <= 1 => {
+                return Err(Refused::not_begun_with("--sample"));
+            }
+            Change::Sample(every) => self.set_word(SAMPLE, u64::from(*every)),
+            Change::CutoffBytes(_) if self.config.cutoff.is_none() => {
+                return Err(Refused::not_begun_with("--cutoff"));
+            }
+            Change::CutoffBytes(bytes) => self.set_word(CUTOFF, *bytes),
+            Change::Batch(_) | Change::Flush(_) | Change::BufferBytes(_) => {
+                return Err(Refused(
+                    "a hook has no such setting: its rings are as large as they were made"
+                        .to_owned(),
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn dropped_datagrams(&self) -> u64 {
         0
     }
@@ -346,6 +427,7 @@ impl Source for Hook {
             left_interface: counters.left_interface,
             left_mark: counters.left_mark,
             left_sample: counters.left_sample,
+            left_paused: counters.left_paused,
             left_cutoff: counters.left_cutoff,
         };
         // Whole when everything is read: until then some of it is still in the rings.
@@ -392,7 +474,8 @@ fn types_of(config: &HookConfig) -> Result<Types, HookError> {
 }
 
 fn geometry_of(config: &HookConfig, rings: usize) -> Result<(Geometry, u32), HookError> {
-    let copy_range_bytes = config.copy_range_bytes.min(COPY_RANGE_MAX_BYTES) as usize;
+    let wanted = config.copy_range_bytes.max(COPY_RANGE_MIN);
+    let copy_range_bytes = wanted.min(COPY_RANGE_MAX_BYTES) as usize;
     let each = (config.buffer_bytes / rings.max(1)).clamp(RING_BYTES_MIN, RING_BYTES_MAX);
     let ring_bytes = 1usize << each.ilog2();
     let slack = layout::record_bytes(copy_range_bytes).next_multiple_of(PAGE);

@@ -36,6 +36,12 @@ impl Pace {
         }
     }
 
+    /// Records are of so many bytes at the most from now on.
+    pub(super) fn set_record(&mut self, ring_bytes: usize, record_bytes: usize) {
+        self.longest = Pace::new(ring_bytes, record_bytes).longest;
+        self.rest = self.rest.min(self.longest);
+    }
+
     /// The longest rest.
     #[cfg(test)]
     pub(super) fn longest(&self) -> Duration {

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
 use super::layout::{
-    ALIGN, BYTES, DETECTED, DROPPED, HEAD, LEFT_CUTOFF, LEFT_INTERFACE, LEFT_MARK, LEFT_SAMPLE,
-    PACKET, RECORD_BYTES, TAIL, record_bytes,
+    ALIGN, BYTES, DETECTED, DROPPED, HEAD, LEFT_CUTOFF, LEFT_INTERFACE, LEFT_MARK, LEFT_PAUSED,
+    LEFT_SAMPLE, PACKET, RECORD_BYTES, TAIL, record_bytes,
 };
 use super::record::{Record, stamp, word};
 use crate::netlink::{Layer, Malformed};
@@ -45,6 +45,8 @@ pub struct Counters {
     pub left_mark: u64,
     /// Packets that the sample passes over.
     pub left_sample: u64,
+    /// Packets that came while the capture was paused.
+    pub left_paused: u64,
     /// Packets of connections that have had their bytes.
     pub left_cutoff: u64,
 }
@@ -81,6 +83,11 @@ pub struct Rings {
 }
 
 impl Rings {
+    /// Bytes of a packet that a record holds at the most.
+    pub fn copy_range_bytes_max(&self) -> u32 {
+        u32::try_from(self.geometry.copy_range_bytes).unwrap_or(u32::MAX)
+    }
+
     /// The rings in a mapping.
     pub fn new(map: SharedMap, geometry: Geometry) -> Rings {
         let ring = |number| Ring {
@@ -161,6 +168,7 @@ impl Rings {
             sum.left_interface += count(LEFT_INTERFACE);
             sum.left_mark += count(LEFT_MARK);
             sum.left_sample += count(LEFT_SAMPLE);
+            sum.left_paused += count(LEFT_PAUSED);
             sum.left_cutoff += count(LEFT_CUTOFF);
         }
         sum

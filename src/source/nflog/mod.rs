@@ -12,7 +12,7 @@ use neli::socket::NlSocket;
 
 use super::error::{SourceError, Which};
 use super::socket as source_socket;
-use super::{Arrival, Count, Item, Source, Target, Walk};
+use super::{Arrival, Change, Count, Item, Refused, Source, Target, Waker, Walk};
 use crate::netlink::message::Messages;
 use crate::netlink::nfnetlink::COPY_RANGE_MAX_BYTES;
 use crate::netlink::request::{AttrResult, be16, be32, bytes};
@@ -100,6 +100,7 @@ pub struct Group {
     /// How far the end has come.
     detaching: Detaching,
     granted_buffer_bytes: usize,
+    paused: bool,
 }
 
 impl std::fmt::Debug for Group {
@@ -146,6 +147,7 @@ impl Group {
             stamps_known: false,
             detaching: Detaching::No,
             granted_buffer_bytes,
+            paused: false,
             config,
         };
         this.configure()
@@ -155,23 +157,17 @@ impl Group {
 
     fn configure(&mut self) -> io::Result<()> {
         let config = self.config.clone();
-        let mut copy_mode = config
-            .copy_range_bytes
-            .min(COPY_RANGE_MAX_BYTES)
-            .to_be_bytes()
-            .to_vec();
-        copy_mode.extend_from_slice(&[u8::from(LogCopyMode::Packet), 0]);
-        let hundredths = u32::try_from(config.flush.as_millis() / 10)
-            .unwrap_or(u32::MAX)
-            .max(1);
         self.request([
             bytes(NfLogCfg::Cmd.into(), &[LogCmd::Bind.into()]),
-            bytes(NfLogCfg::Mode.into(), &copy_mode),
+            bytes(
+                NfLogCfg::Mode.into(),
+                &copy_mode(config.copy_range_bytes, false),
+            ),
             be32(
                 NfLogCfg::NlBufSize.into(),
                 config.nlbufsiz_bytes.min(NLBUFSIZ_MAX_BYTES),
             ),
-            be32(NfLogCfg::Timeout.into(), hundredths),
+            be32(NfLogCfg::Timeout.into(), hundredths(config.flush)),
             be32(NfLogCfg::QThresh.into(), config.batch.max(1)),
             be16(NfLogCfg::Flags.into(), FLAG_SEQUENCE),
         ])
@@ -295,6 +291,54 @@ impl Source for Group {
         Ok(())
     }
 
+    /// Each is one request, which the kernel takes between two packets: nothing is unbound.
+    fn change(&mut self, change: &Change) -> Result<(), Refused> {
+        let mut config = self.config.clone();
+        let done = match change {
+            Change::CopyRange(wanted) => {
+                config.copy_range_bytes = *wanted;
+                self.request([bytes(
+                    NfLogCfg::Mode.into(),
+                    &copy_mode(*wanted, self.paused),
+                )])
+            }
+            Change::Paused(paused) => {
+                let mode = copy_mode(config.copy_range_bytes, *paused);
+                let done = self.request([bytes(NfLogCfg::Mode.into(), &mode)]);
+                if done.is_ok() {
+                    self.paused = *paused;
+                }
+                done
+            }
+            Change::Batch(packets) => {
+                config.batch = *packets;
+                self.request([be32(NfLogCfg::QThresh.into(), (*packets).max(1))])
+            }
+            Change::Flush(flush) => {
+                config.flush = *flush;
+                self.request([be32(NfLogCfg::Timeout.into(), hundredths(*flush))])
+            }
+            Change::BufferBytes(wanted) => {
+                config.buffer_bytes = *wanted;
+                socket::set_receive_buffer(socket::borrow(&self.socket), *wanted).map(|granted| {
+                    self.granted_buffer_bytes = granted;
+                })
+            }
+            Change::Interfaces(_) | Change::Sample(_) | Change::CutoffBytes(_) => {
+                return Err(Refused(
+                    "of a group, its rule decides which packets come: change the rule".to_owned(),
+                ));
+            }
+        };
+        done.map_err(|error| Refused::by_system(&error))?;
+        self.config = config;
+        Ok(())
+    }
+
+    fn waker(&self) -> Option<Waker> {
+        source_socket::waker(&self.socket)
+    }
+
     fn detach(&mut self) -> io::Result<()> {
         self.send(
             NlmF::ACK,
@@ -318,6 +362,28 @@ impl Source for Group {
     fn truncated_datagrams(&self) -> u64 {
         self.truncated
     }
+}
+
+/// What is copied of each packet; while paused nothing but what the kernel says about it.
+fn copy_mode(copy_range_bytes: u32, paused: bool) -> Vec<u8> {
+    let mode = if paused {
+        LogCopyMode::Meta
+    } else {
+        LogCopyMode::Packet
+    };
+    let mut value = copy_range_bytes
+        .min(COPY_RANGE_MAX_BYTES)
+        .to_be_bytes()
+        .to_vec();
+    value.extend_from_slice(&[u8::from(mode), 0]);
+    value
+}
+
+/// The kernel's unit of a flush timeout.
+fn hundredths(flush: Duration) -> u32 {
+    u32::try_from(flush.as_millis() / 10)
+        .unwrap_or(u32::MAX)
+        .max(1)
 }
 
 /// Whether the first packet of a datagram has the kernel's time stamp. `None` without a packet, or

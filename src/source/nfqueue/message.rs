@@ -54,6 +54,7 @@ pub mod config {
     pub const FLAGS: u16 = 5;
     pub const CMD_BIND: u8 = 1;
     pub const CMD_UNBIND: u8 = 2;
+    pub const COPY_META: u8 = 1;
     pub const COPY_PACKET: u8 = 2;
     pub const F_FAIL_OPEN: u32 = 1 << 0;
     pub const F_CONNTRACK: u32 = 1 << 1;

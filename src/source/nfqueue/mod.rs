@@ -34,7 +34,7 @@ mod status;
 
 use super::error::{SourceError, Which};
 use super::socket as source_socket;
-use super::{Arrival, Count, Item, NoHits, Source, Target, Walk};
+use super::{Arrival, Change, Count, Item, NoHits, Refused, Source, Target, Waker, Walk};
 use crate::netlink::message::{Messages, answer};
 use crate::netlink::request::{AttrResult, be32, bytes};
 use crate::packet::Packet;
@@ -92,6 +92,7 @@ pub struct Queue {
     stage: Stage,
     last_status: LastStatus,
     granted_buffer_bytes: usize,
+    paused: bool,
 }
 
 impl std::fmt::Debug for Queue {
@@ -132,6 +133,7 @@ impl Queue {
             stage: Stage::Bound,
             last_status: LastStatus::default(),
             granted_buffer_bytes,
+            paused: false,
             config: QueueConfig {
                 copy_range_bytes,
                 ..config
@@ -154,18 +156,31 @@ impl Queue {
         };
         let every_flag =
             cfg::F_FAIL_OPEN | cfg::F_CONNTRACK | cfg::F_GSO | cfg::F_UID_GID | cfg::F_SECCTX;
+        let params = self.copy_params();
+        self.request([
+            bytes(cfg::CMD, &[cfg::CMD_BIND, 0, 0, 0]),
+            bytes(cfg::PARAMS, &params),
+            be32(cfg::QUEUE_MAXLEN, self.config.len),
+            be32(cfg::FLAGS, fail_open | cfg::F_GSO),
+            be32(cfg::MASK, every_flag),
+        ])
+    }
+
+    /// What is copied of each packet; while paused nothing but what the kernel says about it.
+    fn copy_params(&self) -> Vec<u8> {
         let mut params = self.config.copy_range_bytes.to_be_bytes().to_vec();
-        params.push(cfg::COPY_PACKET);
-        self.send(
-            NlmF::ACK,
-            [
-                bytes(cfg::CMD, &[cfg::CMD_BIND, 0, 0, 0]),
-                bytes(cfg::PARAMS, &params),
-                be32(cfg::QUEUE_MAXLEN, self.config.len),
-                be32(cfg::FLAGS, fail_open | cfg::F_GSO),
-                be32(cfg::MASK, every_flag),
-            ],
-        )?;
+        params.push(if self.paused {
+            cfg::COPY_META
+        } else {
+            cfg::COPY_PACKET
+        });
+        params
+    }
+
+    /// Sends a configuration request and waits for the kernel's answer; packets that come before it
+    /// are kept.
+    fn request<const N: usize>(&mut self, settings: [AttrResult; N]) -> io::Result<()> {
+        self.send(NlmF::ACK, settings)?;
         for _ in 0..source_socket::ANSWER_TRIES {
             self.fill(true)?;
             let mut answer = None;
@@ -323,6 +338,51 @@ impl Source for Queue {
     /// when the last packet has its verdict, in [`Source::receive`].
     fn detach(&mut self) -> io::Result<()> {
         self.close()
+    }
+
+    fn change(&mut self, change: &Change) -> Result<(), Refused> {
+        let (copy_range_bytes, paused) = (self.config.copy_range_bytes, self.paused);
+        match change {
+            Change::CopyRange(wanted) => {
+                let wanted = (*wanted).clamp(1, wire::COPY_RANGE_MAX_BYTES);
+                let slot_bytes = (wanted + ATTRIBUTES_BYTES_MAX) as usize;
+                if slot_bytes > self.datagrams.slot_bytes() {
+                    self.datagrams = Datagrams::new(slot_bytes).map_err(|error| {
+                        Refused(format!("no memory for longer packets: {error}"))
+                    })?;
+                }
+                self.config.copy_range_bytes = wanted;
+            }
+            Change::Paused(paused) => self.paused = *paused,
+            Change::BufferBytes(wanted) => {
+                let fd = options::borrow(&self.socket);
+                self.granted_buffer_bytes = options::set_receive_buffer(fd, *wanted)
+                    .map_err(|error| Refused::by_system(&error))?;
+                return Ok(());
+            }
+            Change::Batch(_) | Change::Flush(_) => {
+                return Err(Refused(
+                    "the kernel hands a queue's packets over one by one: there is no batch to set"
+                        .to_owned(),
+                ));
+            }
+            Change::Interfaces(_) | Change::Sample(_) | Change::CutoffBytes(_) => {
+                return Err(Refused(
+                    "of a queue, its rule decides which packets come: change the rule".to_owned(),
+                ));
+            }
+        }
+        let params = self.copy_params();
+        let done = self.request([bytes(cfg::PARAMS, &params)]);
+        if let Err(error) = &done {
+            (self.config.copy_range_bytes, self.paused) = (copy_range_bytes, paused);
+            return Err(Refused::by_system(error));
+        }
+        Ok(())
+    }
+
+    fn waker(&self) -> Option<Waker> {
+        source_socket::waker(&self.socket)
     }
 
     fn dropped_datagrams(&self) -> u64 {

@@ -6,7 +6,7 @@ use super::*;
 
 /// Of each connection only the first bytes. Whatever is not clear is captured: fragments, a full
 /// table, an entry that was at rest for long.
-pub(super) fn cut_off(a: &mut Assembler, p: &Parameters, connections: RawFd, bytes: u64) {
+pub(super) fn cut_off(a: &mut Assembler, p: &Parameters, connections: RawFd) {
     const TCP: i32 = 6;
     const UDP: i32 = 17;
     const SCTP: i32 = 132;
@@ -98,10 +98,12 @@ pub(super) fn cut_off(a: &mut Assembler, p: &Parameters, connections: RawFd, byt
     a.alu(Alu::Sub, R1, R2);
     a.set_wide(R2, CONNECTION_IDLE_NS);
     a.jump_if(R1, If::Greater, R2, "again");
-    a.c("c->last = now; if (c->bytes >= CUTOFF) { r->left_cutoff++; return verdict(r); }");
+    a.c("c->last = now;");
+    a.c("if (c->bytes >= settings->cutoff) { r->left_cutoff++; return verdict(r); }");
     a.store(U64, R0, 8, R6);
     a.load(U64, R1, R0, 0);
-    a.set_wide(R2, bytes);
+    a.map_value(R2, p.settings, "settings");
+    a.load(U64, R2, R2, at(CUTOFF));
     a.jump_if(R1, If::Less, R2, "more");
     add_one(a, R8, LEFT_CUTOFF);
     a.jump("verdict");

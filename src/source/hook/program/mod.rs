@@ -14,10 +14,10 @@ use super::assembler::Reg::{R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10};
 use super::assembler::Size::{U8, U16, U32, U64};
 use super::assembler::{Alu, AssembleError, Assembled, Assembler, Helper, If, Reg};
 use super::layout::{
-    ALIGN, BUSY, BYTES, DETECTED, DROPPED, HEAD, INTERFACES, LATE, LEFT_CUTOFF, LEFT_INTERFACE,
-    LEFT_MARK, LEFT_SAMPLE, NESTED, PACKET, RECORD_BYTES, RECORD_CAPTURED, RECORD_DROPPED,
-    RECORD_ETHERNET, RECORD_INTERFACE, RECORD_MARK, RECORD_ORIGINAL, RECORD_STAMP, RECORD_TYPE,
-    SKIP, SLOTS, TAI_AHEAD, TAIL,
+    ALIGN, ALL_INTERFACES, BUSY, BYTES, COPY_RANGE, CUTOFF, DETECTED, DROPPED, HEAD, INTERFACES,
+    LATE, LEFT_CUTOFF, LEFT_INTERFACE, LEFT_MARK, LEFT_PAUSED, LEFT_SAMPLE, NESTED, PACKET,
+    RECORD_BYTES, RECORD_CAPTURED, RECORD_DROPPED, RECORD_ETHERNET, RECORD_INTERFACE, RECORD_MARK,
+    RECORD_ORIGINAL, RECORD_STAMP, RECORD_TYPE, SAMPLE, SKIP, SLOTS, TAI_AHEAD, TAIL,
 };
 
 /// `NF_DROP` and `NF_ACCEPT`.
@@ -54,20 +54,20 @@ pub struct Parameters {
     pub rings: RawFd,
     /// The map of settings.
     pub settings: RawFd,
-    /// The map of connections, and how many bytes of each are captured.
-    pub cutoff: Option<(RawFd, u64)>,
+    /// The map of connections, where only their first bytes are captured.
+    pub cutoff: Option<RawFd>,
     /// Bytes of a ring, a power of two.
     pub ring_bytes: u32,
-    /// Bytes to copy of each packet.
+    /// Bytes to copy of each packet at the most; how many, the settings say.
     pub copy_range_bytes: u32,
     /// How the ring is found.
     pub processors: Processors,
-    /// How many interfaces to compare with; 0 is all.
+    /// How many interfaces can be compared with; 0 is all.
     pub interfaces: usize,
     /// Value and mask.
     pub mark: Option<(u32, u32)>,
-    /// One packet in so many; 0 and 1 are all.
-    pub sample: u32,
+    /// Whether one packet in so many is captured, as the settings say.
+    pub sample: bool,
     /// Whether what is captured is dropped.
     pub drop: bool,
     /// Whether the program may be called while it is at work on the same ring.
@@ -115,8 +115,8 @@ pub fn assemble(p: &Parameters) -> Result<Assembled, AssembleError> {
     let mut a = Assembler::new();
     find_ring(&mut a, p);
     select(&mut a, p);
-    if let Some((connections, bytes)) = p.cutoff {
-        cut_off(&mut a, p, connections, bytes);
+    if let Some(connections) = p.cutoff {
+        cut_off(&mut a, p, connections);
     }
     reserve(&mut a, p);
     describe(&mut a, p);
@@ -159,13 +159,16 @@ fn find_ring(a: &mut Assembler, p: &Parameters) {
     add_one(a, R8, DETECTED);
 }
 
-/// Whether the packet is wanted: interface, mark, sample.
+/// Whether the packet is wanted: interface, mark, pause, sample.
 fn select(a: &mut Assembler, p: &Parameters) {
     if p.interfaces != 0 {
         a.c("u32 interface = skb->dev->ifindex;");
         a.load(U64, R1, R7, p.types.skb_dev);
         a.load(U32, R1, R1, p.types.dev_ifindex);
+        a.c("if (settings->all_interfaces) goto interface_wanted;");
         a.map_value(R2, p.settings, "settings");
+        a.load(U64, R3, R2, at(ALL_INTERFACES));
+        a.jump_if(R3, If::NotEqual, 0, "interface_wanted");
         for number in 0..p.interfaces {
             a.c(format!(
                 "if (interface == settings->interfaces[{number}]) goto interface_wanted;"
@@ -187,8 +190,15 @@ fn select(a: &mut Assembler, p: &Parameters) {
         a.jump("pass");
         a.label("mark_wanted");
     }
-    if p.sample > 1 {
-        a.c("if (r->skip) { r->skip--; r->left_sample++; return verdict(r); } r->skip = N - 1;");
+    a.c("if (!settings->copy_range) { r->left_paused++; return verdict(r); }");
+    a.map_value(R1, p.settings, "settings");
+    a.load(U64, R1, R1, at(COPY_RANGE));
+    a.jump_if(R1, If::NotEqual, 0, "not_paused");
+    add_one(a, R8, LEFT_PAUSED);
+    a.jump("verdict");
+    a.label("not_paused");
+    if p.sample {
+        a.c("if (r->skip) { r->skip--; r->left_sample++; return verdict(r); }");
         a.load(U64, R1, R8, at(SKIP));
         a.jump_if(R1, If::Equal, 0, "sampled");
         a.alu(Alu::Sub, R1, 1);
@@ -196,7 +206,10 @@ fn select(a: &mut Assembler, p: &Parameters) {
         add_one(a, R8, LEFT_SAMPLE);
         a.jump("verdict");
         a.label("sampled");
-        a.set_wide(R1, u64::from(p.sample - 1));
+        a.c("r->skip = settings->sample - 1;");
+        a.map_value(R1, p.settings, "settings");
+        a.load(U64, R1, R1, at(SAMPLE));
+        a.alu(Alu::Sub, R1, 1);
         a.store(U64, R8, at(SKIP), R1);
     }
 }
@@ -212,9 +225,14 @@ fn make_pointer(a: &mut Assembler, p: &Parameters) {
 
 /// `r6` is how much of the packet is copied; `r9` stands [`BYTES`] before the record.
 fn reserve(a: &mut Assembler, p: &Parameters) {
-    a.c("u32 n = min(skb->len, COPY_RANGE);");
-    a.load(U32, R6, R7, p.types.skb_len);
-    a.set(R1, R6);
+    a.c("u32 n = min(skb->len, settings->copy_range);");
+    a.map_value(R6, p.settings, "settings");
+    a.load(U32, R6, R6, at(COPY_RANGE));
+    a.load(U32, R1, R7, p.types.skb_len);
+    a.jump_if(R1, If::GreaterOrEqual, R6, "length_wanted");
+    a.set(R6, R1);
+    a.label("length_wanted");
+    a.c("n = min(n, COPY_RANGE_MAX); // the verifier has to see a number");
     a.jump_if(
         R6,
         If::LessOrEqual,
@@ -420,11 +438,11 @@ mod tests {
             settings: 4,
             cutoff: None,
             ring_bytes: 32 << 20,
-            copy_range_bytes: 114,
+            copy_range_bytes: 65_535,
             processors: Processors::Direct,
             interfaces: 0,
             mark: None,
-            sample: 1,
+            sample: false,
             drop: false,
             guard: false,
         }
@@ -436,14 +454,13 @@ mod tests {
     fn the_listing_is_that_of_the_document() {
         let plain = assemble(&parameters()).unwrap().listing;
         let all = Parameters {
-            cutoff: Some((5, 1_000_000)),
+            cutoff: Some(5),
             processors: Processors::Table(8),
             interfaces: 2,
             mark: Some((0x80, 0x80)),
-            sample: 100,
+            sample: true,
             drop: true,
             guard: true,
-            copy_range_bytes: 65_535,
             ..parameters()
         };
         let all = assemble(&all).unwrap().listing;
@@ -462,7 +479,7 @@ mod tests {
         for bits in 0..128u32 {
             let on = |bit: u32| bits >> bit & 1 != 0;
             let p = Parameters {
-                cutoff: on(0).then_some((5, u64::MAX)),
+                cutoff: on(0).then_some(5),
                 processors: if on(1) {
                     Processors::Table(4)
                 } else {
@@ -470,7 +487,7 @@ mod tests {
                 },
                 interfaces: if on(2) { 16 } else { 0 },
                 mark: on(3).then_some((u32::MAX, u32::MAX)),
-                sample: if on(4) { u32::MAX } else { 0 },
+                sample: on(4),
                 drop: on(5),
                 guard: on(6),
                 ..parameters()

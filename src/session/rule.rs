@@ -1,0 +1,51 @@
+//! The rule that a request asks for.
+
+use super::SessionError;
+use super::settings::RuleRequest;
+use crate::nft::{Match, RuleFamily, RuleSpec};
+use crate::source::{Target, links};
+
+/// What the table is to do. With `compile`, `nft` translates the request's expression; else it is
+/// taken as it is, for a table that becomes text.
+///
+/// # Errors
+/// What makes no sense, and an expression that `nft` does not take.
+pub fn spec(
+    target: Target,
+    numbers: &[u16],
+    request: &RuleRequest,
+    compile: bool,
+) -> Result<RuleSpec, SessionError> {
+    let mut spec = RuleSpec::new(target, numbers)?
+        .with_hook(request.at)
+        .with_spread(request.spread);
+    for iface in &request.ifaces {
+        spec = spec.with_iface(&real_name(iface))?;
+    }
+    if let Some(text) = &request.matching {
+        spec = spec.with_match(if compile {
+            Match::compile(text, RuleFamily::default())?
+        } else {
+            Match::unchecked(text)?
+        });
+    }
+    if let Some(rate) = request.rate_limit {
+        spec = spec.with_rate_limit(rate);
+    }
+    if request.drop {
+        spec = spec.with_drop()?;
+    }
+    if let Some(prefix) = &request.prefix {
+        spec = spec.with_prefix(prefix)?;
+    }
+    Ok(spec)
+}
+
+/// The name that rules know an interface by, of one that may be an alternative name: `iifname`
+/// compares with the former alone. One that is not there has the name that was given.
+pub fn real_name(iface: &str) -> String {
+    match links::by_name(iface) {
+        Ok(Some(link)) => link.name,
+        Ok(None) | Err(_) => iface.to_owned(),
+    }
+}
