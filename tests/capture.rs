@@ -384,7 +384,7 @@ fn names_need_no_other_socket_than_netlink() {
         "5",
         "--install-rule",
     ]);
-    let command = command.args(["--iface", RX, "--count", "5", "-w"]);
+    let command = command.args(["--no-control", "--iface", RX, "--count", "5", "-w"]);
     let mut capture = Running::spawn(command.arg(dir.path().join("ring")));
     capture.wait_said("capturing group");
     Traffic::new(64, 5).send(&lab, None).unwrap();

@@ -250,7 +250,16 @@ fn interface_statistics_block() {
          0000 0000
          58000000");
     assert_eq!(bytes, expected);
+    // Beside it there is room for a note that no record has carried.
+    assert_eq!(bytes.len() + 260, format.end_bytes());
+    format.note(&"x".repeat(1000));
+    bytes.clear();
+    format.end(&mut |block| bytes.extend_from_slice(block));
     assert_eq!(bytes.len(), format.end_bytes());
+    assert!(bytes.windows(256).any(|text| text == [b'x'; 256]));
+    bytes.clear();
+    format.end(&mut |block| bytes.extend_from_slice(block));
+    assert_eq!(bytes, expected, "it is said once");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod open;
 pub mod orders;
 mod rule;
 pub mod settings;
+mod watch;
 
 pub use files::disk_bound_bytes;
 pub use rule::{real_name, spec as rule_spec};
@@ -29,10 +30,11 @@ use crate::ring::{Notice, Ring, StoreError};
 use crate::session::settings::{FileFormat, Settings, SourceSettings};
 use crate::source::hook::HookError;
 use crate::source::nfqueue::LastStatus;
-use crate::source::{Source, SourceError, SourceName, links};
+use crate::source::{Source, SourceError, SourceName};
 use crate::sys::capabilities;
 use files::{file_snaplen, pcapng};
 use open::{Opened, open_rings, open_sources};
+use watch::LinkWatch;
 
 /// Why a capture cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -132,7 +134,7 @@ pub struct Session {
     begun: Instant,
     drops: Drops,
     /// Says when interfaces change; none where the system does not.
-    changes: Option<links::Changes>,
+    changes: Option<LinkWatch>,
     paused: bool,
     /// Told when a capturing thread ends.
     wake: Wake,
@@ -184,7 +186,7 @@ impl Session {
             // Loaded and attached: neither this thread nor one that it starts needs them again.
             let _ = capabilities::give_up();
         }
-        let changes = links::Changes::listen().ok();
+        let changes = LinkWatch::start(Arc::clone(&wake)).ok();
         let drops = Drops::begin();
         step(Step::Install);
         let installed = match (&settings.source, &settings.rule) {
@@ -360,7 +362,7 @@ impl Session {
 
     /// Looks whether interfaces have come, gone or changed, without waiting.
     pub fn look_at_links(&mut self) {
-        if self.changes.as_ref().is_some_and(links::Changes::any) {
+        if self.changes.as_ref().is_some_and(LinkWatch::any) {
             self.drops.look();
             self.control.ask(Command::CheckNames);
         }

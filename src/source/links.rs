@@ -4,6 +4,10 @@
 //! `if_indextoname` opens a socket of a family that a sandbox may forbid
 //! (`RestrictAddressFamilies=AF_NETLINK`); netlink is there whenever packets are.
 
+use std::os::fd::AsFd;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use std::io;
 use std::time::Duration;
 
@@ -216,6 +220,17 @@ impl Changes {
     pub fn listen() -> io::Result<Changes> {
         let groups = Groups::new_groups(&[RTNLGRP_LINK]);
         Ok(Changes(NlSocket::connect(NlFamily::Route, None, groups)?))
+    }
+
+    /// Waits until something changes, or the other end of `stop` is closed: then false.
+    pub fn wait(&self, stop: &impl AsFd) -> bool {
+        let mut wanted = [
+            PollFd::from_borrowed_fd(socket::borrow(&self.0), PollFlags::IN),
+            PollFd::new(stop, PollFlags::IN),
+        ];
+        let ready = poll(&mut wanted, None);
+        let stopped = !wanted[1].revents().is_empty();
+        matches!(ready, Ok(_) | Err(Errno::INTR)) && !stopped
     }
 
     /// Whether anything has changed since the last call. Does not wait.

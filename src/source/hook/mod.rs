@@ -17,6 +17,7 @@ mod processors;
 pub mod program;
 pub mod record;
 pub mod ring;
+mod setup;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -32,16 +33,15 @@ use crate::sys::hook::{self as bpf, SharedMap, TestRun};
 pub use batch::Batch;
 
 use assembler::{AssembleError, Assembled};
-use btf::Btf;
 use layout::{
-    ALL_INTERFACES, BYTES, COPY_RANGE, CUTOFF, INTERFACES, INTERFACES_MAX, LATE, NESTED, NO_SLOT,
-    SAMPLE, SLOTS, TAI_AHEAD,
+    ALL_INTERFACES, COPY_RANGE, CUTOFF, INTERFACES, LATE, NESTED, NO_SLOT, SAMPLE, SLOTS, TAI_AHEAD,
 };
 use pace::Pace;
 use processors::Processors;
-use program::{Parameters, Types};
+use program::Parameters;
 use record::Templates;
-use ring::{Geometry, Rings};
+use ring::Rings;
+use setup::{check, connections, geometry_of, types_of};
 
 /// A ring is never smaller: a pause of the reader of 20 ms at a million short packets a second.
 const RING_BYTES_MIN: usize = 4 << 20;
@@ -437,69 +437,6 @@ impl Source for Hook {
         }
         Some(ledger)
     }
-}
-
-/// What cannot be as it was asked for.
-fn check(config: &HookConfig) -> Result<(), HookError> {
-    if processors::is_realtime() {
-        return Err(HookError::Realtime);
-    }
-    if config.interfaces.len() > INTERFACES_MAX {
-        return Err(HookError::Settings(format!(
-            "{} interfaces are named; {INTERFACES_MAX} can be, or mark what is wanted with nftables",
-            config.interfaces.len()
-        )));
-    }
-    if let Some((value, mask)) = config.mark
-        && value & !mask != 0
-    {
-        return Err(HookError::Settings(format!(
-            "no packet has the mark {value:#x}/{mask:#x}: the value has bits that the mask has not"
-        )));
-    }
-    if let Some(priority @ (i32::MIN | i32::MAX)) = config.priority {
-        return Err(HookError::Priority(priority));
-    }
-    if config.processors.as_ref().is_some_and(Vec::is_empty) {
-        return Err(HookError::Settings("no processor gets a ring".to_owned()));
-    }
-    Ok(())
-}
-
-fn types_of(config: &HookConfig) -> Result<Types, HookError> {
-    let path = &config.types;
-    let btf = Btf::read(path).map_err(|source| HookError::of_types(path, source))?;
-    let no_context = btf.structure("bpf_nf_ctx").is_err();
-    Types::of(&btf).map_err(|source| HookError::of_missing(no_context, source))
-}
-
-fn geometry_of(config: &HookConfig, rings: usize) -> Result<(Geometry, u32), HookError> {
-    let wanted = config.copy_range_bytes.max(COPY_RANGE_MIN);
-    let copy_range_bytes = wanted.min(COPY_RANGE_MAX_BYTES) as usize;
-    let each = (config.buffer_bytes / rings.max(1)).clamp(RING_BYTES_MIN, RING_BYTES_MAX);
-    let ring_bytes = 1usize << each.ilog2();
-    let slack = layout::record_bytes(copy_range_bytes).next_multiple_of(PAGE);
-    let stride_bytes = BYTES + ring_bytes + slack;
-    let value_bytes = u32::try_from(stride_bytes)
-        .map_err(|_| HookError::Settings("the rings are too large".to_owned()))?;
-    let geometry = Geometry {
-        rings,
-        ring_bytes,
-        stride_bytes,
-        copy_range_bytes,
-        hook: config.hook.number(),
-    };
-    Ok((geometry, value_bytes))
-}
-
-fn connections(cutoff: Cutoff) -> Result<OwnedFd, HookError> {
-    bpf::create_lru_hash(
-        NAME,
-        cutoff.connections.max(1),
-        program::CONNECTION_KEY_BYTES,
-        program::CONNECTION_VALUE_BYTES,
-    )
-    .map_err(|source| HookError::of_call("make the map of connections", source))
 }
 
 const _: () = assert!(NO_SLOT == u32::MAX);

@@ -1,5 +1,6 @@
 //! An NFLOG group (`net/netfilter/nfnetlink_log.c`): binding, configuring, receiving.
 
+mod batch;
 pub mod message;
 pub mod template;
 
@@ -12,14 +13,14 @@ use neli::socket::NlSocket;
 
 use super::error::{SourceError, Which};
 use super::socket as source_socket;
-use super::{Arrival, Change, Count, Item, Refused, Source, Target, Waker, Walk};
+use super::{Arrival, Change, Count, Refused, Source, Target, Waker};
 use crate::netlink::message::Messages;
 use crate::netlink::nfnetlink::COPY_RANGE_MAX_BYTES;
 use crate::netlink::request::{AttrResult, be16, be32, bytes};
-use crate::packet::{Packet, TemplateHit};
 use crate::sys::buffer::Buffer;
 use crate::sys::netlink as socket;
-use template::{MessageTemplate, Templates};
+pub use batch::{Batch, Hits, count};
+use template::Templates;
 
 /// `NFULNL_NLBUFSIZ_MAX`: the kernel takes no more, and does not say so.
 pub const NLBUFSIZ_MAX_BYTES: u32 = 131_072;
@@ -394,135 +395,6 @@ fn first_is_stamped(datagram: &[u8]) -> Option<bool> {
     let first = messages.find(|message| message.kind == message::PACKET)?;
     let packet = message::parse(&first).ok()?;
     (packet.hook <= HOOK_FORWARD).then_some(packet.stamp_ticks.is_some())
-}
-
-/// Counts the packets of a datagram without looking into them.
-#[inline]
-pub fn count(datagram: &[u8]) -> Count {
-    let mut count = Count::default();
-    for message in Messages::new(datagram) {
-        match message {
-            Ok(message) if message.kind == message::PACKET => {
-                if count.first_sequence.is_none() {
-                    count.first_sequence = message::parse(&message)
-                        .ok()
-                        .and_then(|packet| packet.sequence);
-                    count.unnumbered += u64::from(count.first_sequence.is_none());
-                }
-                count.packets += 1;
-            }
-            Ok(_) => {}
-            Err(_) => count.malformed = true,
-        }
-    }
-    count
-}
-
-/// The packets of one datagram.
-#[derive(Debug)]
-pub struct Batch<'a> {
-    messages: Messages<'a>,
-    templates: &'a mut Templates,
-    packet: Packet<'a>,
-}
-
-impl<'a> Batch<'a> {
-    /// The packets in `datagram`, as the kernel sent it. `templates` are those of the group's
-    /// earlier datagrams.
-    #[inline]
-    pub fn new(datagram: &'a [u8], templates: &'a mut Templates) -> Self {
-        Batch {
-            messages: Messages::new(datagram),
-            templates,
-            packet: Packet::default(),
-        }
-    }
-}
-
-impl<'a> Walk for Batch<'a> {
-    type Hits<'h>
-        = Hits<'h, 'a>
-    where
-        Self: 'h;
-
-    fn next(&mut self) -> Option<Item<'_>> {
-        loop {
-            let rest = self.messages.rest();
-            if let Some(place) = self.templates.find(rest)
-                && let Some(template) = self.templates.get(place)
-                && let Some((hit, behind)) = template.read(rest)
-            {
-                self.messages = Messages::new(behind);
-                self.packet = Packet {
-                    template: Some(place),
-                    ..template.packet(&hit, rest)
-                };
-                return Some(Item::Packet(&self.packet));
-            }
-            let parsed = match self.messages.next()? {
-                Ok(message) if message.kind == message::PACKET => message::parse(&message),
-                Ok(_) => continue, // the end of the datagram, an acknowledgement
-                Err(error) => Err(error),
-            };
-            return Some(match parsed {
-                Ok(packet) => {
-                    let template = self.templates.learn(rest, &packet);
-                    self.packet = Packet { template, ..packet };
-                    Item::Packet(&self.packet)
-                }
-                Err(error) => Item::Malformed(error),
-            });
-        }
-    }
-
-    #[inline]
-    fn template(&mut self) -> Option<usize> {
-        self.templates.find(self.messages.rest())
-    }
-
-    #[inline]
-    fn hits(&mut self, template: usize) -> Option<Hits<'_, 'a>> {
-        let rest = self.messages.rest();
-        Some(Hits {
-            template: self.templates.get(template)?,
-            rest,
-            behind: rest,
-            messages: &mut self.messages,
-        })
-    }
-}
-
-/// The messages of a datagram that come next, for as long as they hit one template.
-#[derive(Debug)]
-pub struct Hits<'h, 'a> {
-    template: &'h MessageTemplate,
-    rest: &'a [u8],
-    /// What is behind the message that was peeked at last.
-    behind: &'a [u8],
-    messages: &'h mut Messages<'a>,
-}
-
-impl super::Hits for Hits<'_, '_> {
-    // As long as `MessageTemplate::read`, and repeated in the two loops that call it for the same
-    // reason.
-    #[inline(always)]
-    fn peek(&mut self) -> Option<TemplateHit<'_>> {
-        let (hit, behind) = self.template.read(self.rest)?;
-        self.behind = behind;
-        Some(hit)
-    }
-
-    #[inline]
-    fn pass(&mut self) {
-        self.rest = self.behind;
-    }
-}
-
-impl Drop for Hits<'_, '_> {
-    #[inline]
-    fn drop(&mut self) {
-        *self.messages = Messages::new(self.rest);
-    }
 }
 
 #[cfg(test)]
