@@ -33,11 +33,14 @@ fn main() -> ExitCode {
             cli::rules::run(&source, &rule)
         }
         Some(Command::Ctl(args)) => cli::ctl::run(&args),
+        Some(Command::Man { command }) => cli::pages::man(command.as_deref()),
+        Some(Command::Completions { shell }) => cli::pages::completions(shell),
         Some(Command::Repair { dry_run, files }) => cli::repair::run(&files, dry_run),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            cli::service::failed(&cli::error_text(&error));
             cli::complain(&cli::error_text(&error));
             ExitCode::from(cli::exit_status(&error))
         }

@@ -271,6 +271,17 @@ pub enum Command {
     },
     /// Ask a running capture, or change it
     Ctl(CtlArgs),
+    /// Print a manual page, for `man -l -`
+    Man {
+        /// Of this command; lwnflog's own otherwise
+        #[arg(value_name = "COMMAND")]
+        command: Option<String>,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     /// Make capture files readable whose writer was killed or lost power, and cut them to their
     /// length
     ///

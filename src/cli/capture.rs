@@ -13,6 +13,7 @@ use super::desk::Desk;
 use super::every::Every;
 use super::options::{gid, settings};
 use super::reporter::Reporter;
+use super::service;
 use super::signals;
 use super::{NO_THREAD, complain};
 use crate::control::{Call, Server, place};
@@ -170,6 +171,7 @@ pub(crate) fn run_session(
     let mut session = start(settings, quiet, &wake)?;
     reporter.greet(&session);
     let server = control.and_then(|options| listen(&options, to_main, &mut reporter));
+    service::ready();
     let mut desk = Desk::default();
     let duration = session.settings().duration;
     let mut rotate = session.settings().rotate.map(Every::new);
@@ -209,6 +211,7 @@ pub(crate) fn run_session(
         if figures.due(elapsed) {
             session.look_at_rules();
             reporter.figures(&mut session);
+            service::alive();
         }
         if removed || rotate.as_mut().is_some_and(|rotate| rotate.due(elapsed)) {
             session.rotate();
@@ -225,6 +228,7 @@ pub(crate) fn run_session(
             break;
         }
     }
+    service::stopping();
     drop(server);
     let (report, error) = session.finish();
     drop(watched);

@@ -8,10 +8,12 @@ mod desk;
 mod every;
 pub mod options;
 mod output;
+pub mod pages;
 pub mod repair;
 mod report;
 mod reporter;
 pub mod rules;
+pub mod service;
 mod signals;
 
 use std::io::{self, Write};
