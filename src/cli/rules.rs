@@ -5,9 +5,10 @@ use std::io::{self, Write};
 use anyhow::{Context as _, Result};
 
 use super::args::SourceArgs;
+use super::complain;
 use super::options::{RuleArgs, source_numbers};
-use crate::nft::{iptables_queue_command, table_text};
-use crate::session::rule_spec;
+use crate::nft::{check_table, iptables_queue_command, table_text};
+use crate::session::{SessionError, rule_spec};
 
 /// `lwnflog rules …`
 ///
@@ -24,6 +25,11 @@ pub fn run(source: &SourceArgs, rule: &RuleArgs<'_>) -> Result<()> {
         );
     }
     text.push_str(&table_text(&spec));
+    if let Some(expression) = &request.matching
+        && let Some(why) = check_table(&text, expression).map_err(SessionError::from)?
+    {
+        complain(&format!("--match `{expression}` is not checked: {why}"));
+    }
     io::stdout()
         .write_all(text.as_bytes())
         .context("standard output")

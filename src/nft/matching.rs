@@ -213,6 +213,25 @@ fn check_text(text: &str) -> Result<(), MatchError> {
     Ok(())
 }
 
+/// Has `nft` check a whole table without loading it. Returns why it could not, if it could not: `nft`
+/// is not there, or has not the right to look.
+///
+/// # Errors
+/// [`MatchError::Refused`]: what nft says against the expression `text`.
+pub fn check_table(table: &str, text: &str) -> Result<Option<String>, MatchError> {
+    match nft(&["-c", "-f", "-"], table) {
+        Ok((true, _)) => Ok(None),
+        Ok((false, said)) if said.contains("Operation not permitted") => {
+            Ok(Some("nft may not look at this host's rules".to_owned()))
+        }
+        Ok((false, said)) => Err(MatchError::Refused {
+            text: text.to_owned(),
+            said: said.lines().next().unwrap_or_default().to_owned(),
+        }),
+        Err(error) => Ok(Some(format!("nft cannot be run: {error}"))),
+    }
+}
+
 /// A table without a hook, that holds the expression for a moment.
 struct Helper {
     family: RuleFamily,

@@ -45,7 +45,7 @@ pub use inspect::{
     logging_rules_of_all,
 };
 pub use install::{InstalledTable, install};
-pub use matching::{Match, MatchError};
+pub use matching::{Match, MatchError, check_table};
 pub use place::{At, RuleFamily, Spread};
 pub use text::{iptables_queue_command, table_text};
 
