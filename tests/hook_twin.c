@@ -22,8 +22,8 @@ extern int bpf_dynptr_from_skb(void *skb, u64 flags, void *pointer) __attribute_
 extern int rings __attribute__((section(".maps")));
 extern char settings[] __attribute__((section(".value")));
 
-enum { HEAD = 0, DETECTED = 8, DROPPED = 16, TAIL = 128, BYTES = 4096, PACKET = 48 };
-enum { LATE = 0, TAI_AHEAD = 64 };
+enum { HEAD = 0, DETECTED = 8, DROPPED = 16, LEFT_PAUSED = 64, TAIL = 128, BYTES = 4096, PACKET = 48 };
+enum { LATE = 0, TAI_AHEAD = 64, WANTED = 72 };
 enum { ACCEPT = 1, ARPHRD_ETHER = 1, ARPHRD_LOOPBACK = 772 };
 
 int hook(void *ctx)
@@ -37,8 +37,14 @@ int hook(void *ctx)
 	}
 	AT(u64, ring, DETECTED)++;
 
-	u32 length = AT(u32, skb, SKB_LEN), captured = length;
-	if (captured > COPY_RANGE)
+	if (!VOLATILE(u64, settings, WANTED)) {
+		AT(u64, ring, LEFT_PAUSED)++;
+		return ACCEPT;
+	}
+	u32 length = AT(u32, skb, SKB_LEN), captured = VOLATILE(u32, settings, WANTED);
+	if (captured > length)
+		captured = length;
+	if (captured > COPY_RANGE) // the verifier has to see a number
 		captured = COPY_RANGE;
 	u64 total = (PACKET + captured + 7) & ~7ull;
 	if (AT(u64, ring, HEAD) + total - VOLATILE(u64, ring, TAIL) > RING) {
