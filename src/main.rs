@@ -34,6 +34,13 @@ fn main() -> ExitCode {
         }
         Some(Command::Ctl(args)) => cli::ctl::run(&args),
         Some(Command::Man { command }) => cli::pages::man(command.as_deref()),
+        Some(Command::Size {
+            rate,
+            hours,
+            snaplen,
+            file_size,
+            buffer_size,
+        }) => cli::size::run(&rate, hours, snaplen, &file_size, &buffer_size),
         Some(Command::Completions { shell }) => cli::pages::completions(shell),
         Some(Command::Repair { dry_run, files }) => cli::repair::run(&files, dry_run),
     };

@@ -11,10 +11,11 @@ use std::time::Duration;
 use common::contents::{Contents, read, read_all};
 use common::{
     Ended, LWNFLOG, Mounted, Running, lab, left_out, load_capture_rules, namespace, nft, number,
-    run, run_in, send_paced, temp_dir, until, with_own_mounts,
+    output, run, run_in, send_paced, temp_dir, until, with_own_mounts,
 };
 use lwnflog::lab::{Lab, Marker, RX, Traffic};
 use rustix::process::Signal;
+use serde_json::Value;
 
 fn send(lab: &Lab, frame_len: usize, packets: u64, stream: u16) {
     Traffic::new(frame_len, packets)
@@ -273,29 +274,33 @@ fn what_is_left_out_is_told_by_reason() {
     let (lab, dir) = (lab(), temp_dir());
     let args = ["--hook", "--iface", RX, "--sample", "10"];
     let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
-    // Of another interface: this host's own.
-    run_in(
-        lab.receiver(),
-        "ping",
-        &["-q", "-c", "3", "-i", "0.01", "127.0.0.1"],
-    );
+    // Of another interface: this host's own. A test beside this one that floods its processor's
+    // backlog, which all namespaces share, may lose them before the hook.
+    until("a ping is answered", || {
+        let mut ping = lab.receiver().command("ping").unwrap();
+        let answered = output(ping.args(["-q", "-c", "1", "-W", "1", "127.0.0.1"]), "");
+        answered.status.success().then_some(())
+    });
     send_paced(&lab, 5000);
-    capture.wait_stats("all has come", |stats| number(stats, "/detected") == 5006);
+    let others = |figures: &Value| number(figures, "/left_out/interface");
+    capture.wait_stats("all has come", |stats| {
+        others(stats) >= 2 && number(stats, "/detected") == 5000 + others(stats)
+    });
     let ended = capture.end();
     ended.assert_balanced();
-    assert_eq!(ended.number("/left_out/interface"), 6);
+    let others = others(&ended.report);
     let sampled = ended.number("/left_out/sample");
     assert_eq!(ended.number("/written") + sampled, 5000);
     // By count, on each processor.
     assert!((4490..=4510).contains(&sampled), "{sampled}");
-    assert_eq!(left_out(&ended.report), sampled + 6);
+    assert_eq!(left_out(&ended.report), sampled + others);
     let text = ended
         .said
         .lines()
         .find(|line| line.contains("left out"))
         .unwrap();
     assert!(
-        text.contains("6 other interfaces") && text.contains("not sampled"),
+        text.contains(&format!("{others} other interfaces")) && text.contains("not sampled"),
         "{text}"
     );
 }

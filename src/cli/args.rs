@@ -277,6 +277,24 @@ pub enum Command {
         #[arg(value_name = "COMMAND")]
         command: Option<String>,
     },
+    /// Say how much disk a rate of packets takes
+    Size {
+        /// Packets a second: 500k, 1M
+        #[arg(long, value_name = "PPS")]
+        rate: String,
+        /// How many hours the ring is to reach back
+        #[arg(long, value_name = "H", default_value_t = 24.0)]
+        hours: f64,
+        /// Bytes of each frame to write; 0: whole packets, all of the longest
+        #[arg(short = 's', long, value_name = "BYTES", default_value_t = settings::SNAPLEN_DEFAULT)]
+        snaplen: u32,
+        /// Size of a file
+        #[arg(short = 'C', long, value_name = "SIZE", default_value = "2GB")]
+        file_size: String,
+        /// Rings of --hook in sum
+        #[arg(short = 'B', long, value_name = "SIZE", default_value = "64MiB")]
+        buffer_size: String,
+    },
     /// Print completions for a shell
     Completions {
         /// The shell

@@ -15,6 +15,7 @@ mod reporter;
 pub mod rules;
 pub mod service;
 mod signals;
+pub mod size;
 
 use std::io::{self, Write};
 
