@@ -151,10 +151,7 @@ pub(super) fn gid(name: &str) -> Result<u32, ConfigError> {
 /// The settings of a capture.
 pub(crate) fn settings(args: &CaptureArgs) -> Result<Settings, ConfigError> {
     let source = source(args)?;
-    let snaplen_max = match source {
-        SourceSettings::Numbers(..) => settings::SNAPLEN_MAX,
-        SourceSettings::Hook(_) => settings::SNAPLEN_HOOK_MAX,
-    };
+    let snaplen_max = source.snaplen_max();
     let output = Output {
         dir: args.write.clone(),
         file_bytes: settings::parse_size(&args.file_size, 1_000_000)?,

@@ -137,7 +137,7 @@ impl Session {
                 );
             }
             Order::Snaplen(bytes) => {
-                let most = settings.snaplen_max();
+                let most = settings.source.snaplen_max();
                 settings.snaplen = settings::snaplen(*bytes, most).map_err(|e| e.to_string())?;
                 let command = Command::Snaplen {
                     snaplen: settings.snaplen,

@@ -130,6 +130,16 @@ pub enum SourceSettings {
     Hook(HookOptions),
 }
 
+impl SourceSettings {
+    /// The largest snap length.
+    pub fn snaplen_max(&self) -> u32 {
+        match self {
+            SourceSettings::Numbers(..) => SNAPLEN_MAX,
+            SourceSettings::Hook(_) => SNAPLEN_HOOK_MAX,
+        }
+    }
+}
+
 /// Everything a capture needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -500,14 +510,6 @@ impl Settings {
             check_addresses(output.file_bytes, self.names().len(), ADDRESSES)?;
         }
         Ok(self)
-    }
-
-    /// The largest snap length of this source.
-    pub fn snaplen_max(&self) -> u32 {
-        match self.source {
-            SourceSettings::Numbers(..) => SNAPLEN_MAX,
-            SourceSettings::Hook(_) => SNAPLEN_HOOK_MAX,
-        }
     }
 
     /// Bytes of a packet to ask the kernel for.

@@ -373,8 +373,8 @@ impl Source for Hook {
     fn change(&mut self, change: &Change) -> Result<(), Refused> {
         match change {
             Change::CopyRange(bytes) => {
-                let most = self.config.copy_range_bytes.max(COPY_RANGE_MIN);
-                if *bytes > self.rings.copy_range_bytes_max() {
+                let most = self.rings.copy_range_bytes_max();
+                if *bytes > most {
                     return Err(Refused(format!(
                         "the program copies at most {most} bytes of a packet: start the capture with more"
                     )));
