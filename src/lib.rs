@@ -68,7 +68,7 @@
 //! use lwnflog::packet::{ETHERTYPE_IPV4, Packet};
 //! use lwnflog::format::pcapng::PcapNg;
 //! use lwnflog::format::{Context, Format, Frame, Interfaces, LinkType};
-//! use lwnflog::ring::{Access, NoSlot, Ring, RingConfig, Store, segment_bytes_for};
+//! use lwnflog::ring::{Access, Limits, NoSlot, Ring, RingConfig, Store, segment_bytes_for};
 //!
 //! const SNAPLEN: u32 = 128;
 //!
@@ -82,7 +82,7 @@
 //!     name: "example".into(),
 //!     extension: PcapNg::EXTENSION,
 //!     file_bytes: 1 << 20,
-//!     files: 4, // then the oldest is overwritten
+//!     limits: Limits::files(4), // then the oldest is overwritten
 //!     segment_bytes,
 //!     padding_blocks: PcapNg::PADDING_BLOCKS,
 //! };
@@ -164,17 +164,25 @@ pub mod source;
 
 // Open to this package's programs and tests, and no part of the interface.
 #[doc(hidden)]
+pub mod chores;
+#[doc(hidden)]
 pub mod cli;
 #[doc(hidden)]
 pub mod control;
 #[doc(hidden)]
+pub mod doctor;
+#[doc(hidden)]
 pub mod lab;
+#[doc(hidden)]
+pub mod metrics;
 #[doc(hidden)]
 pub mod netlink;
 #[doc(hidden)]
 pub mod nft;
 #[doc(hidden)]
 pub mod numbers;
+#[doc(hidden)]
+pub mod read;
 #[doc(hidden)]
 pub mod session;
 #[doc(hidden)]

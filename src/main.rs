@@ -2,13 +2,24 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use anyhow::Result;
 use lwnflog::cli;
 use lwnflog::cli::args::{Cli, Command};
 
 fn main() -> ExitCode {
-    let args = Cli::parse();
-    let done = match args.command {
+    let done = cli::config::parse().and_then(run);
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            cli::service::failed(&cli::error_text(&error));
+            cli::complain(&cli::error_text(&error));
+            ExitCode::from(cli::exit_status(&error))
+        }
+    }
+}
+
+fn run(args: Cli) -> Result<()> {
+    match args.command {
         None => cli::capture::run(&args.capture),
         Some(Command::Demo { write, secs }) => cli::demo::run(&write, secs),
         Some(Command::Rules {
@@ -16,6 +27,7 @@ fn main() -> ExitCode {
             iface,
             matching,
             at,
+            family,
             spread,
             rate_limit,
             drop,
@@ -29,9 +41,26 @@ fn main() -> ExitCode {
                 spread,
                 rate_limit,
                 drop,
+                family,
             };
             cli::rules::run(&source, &rule)
         }
+        Some(Command::Chores {
+            compress,
+            on_rotate,
+            on_rotate_shell,
+        }) => cli::chores::run(compress, on_rotate, on_rotate_shell),
+        Some(Command::Doctor {
+            group,
+            hook,
+            write,
+            json,
+        }) => cli::doctor::run(group, hook, write.as_deref(), json),
+        Some(Command::Watch {
+            name,
+            every,
+            directory,
+        }) => cli::watch::run(name.as_deref(), &every, directory),
         Some(Command::Ctl(args)) => cli::ctl::run(&args),
         Some(Command::Man { command }) => cli::pages::man(command.as_deref()),
         Some(Command::Size {
@@ -43,13 +72,5 @@ fn main() -> ExitCode {
         }) => cli::size::run(&rate, hours, snaplen, &file_size, &buffer_size),
         Some(Command::Completions { shell }) => cli::pages::completions(shell),
         Some(Command::Repair { dry_run, files }) => cli::repair::run(&files, dry_run),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            cli::service::failed(&cli::error_text(&error));
-            cli::complain(&cli::error_text(&error));
-            ExitCode::from(cli::exit_status(&error))
-        }
     }
 }

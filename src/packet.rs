@@ -38,13 +38,13 @@ pub struct Packet<'a> {
     pub ifindex_port: u32,
     /// The VLAN tag that was taken off: its protocol and TCI, network byte order.
     pub vlan: Option<[u8; VLAN_TAG_BYTES]>,
-    /// EtherType, host byte order: 0x0800 is IPv4.
+    /// EtherType, host byte order: 0x0800 is IPv4, 0x86dd IPv6.
     pub protocol: u16,
     /// `ARPHRD_*` of the interface; [`Packet::HW_TYPE_UNKNOWN`] where the kernel did not say.
     pub hw_type: u16,
     /// `NF_INET_*` hook number: 0 is prerouting.
     pub hook: u8,
-    /// `AF_*` of the hook's family: 2 is IPv4, 5 is netdev (ingress).
+    /// `AF_*` of the hook's family: 2 is IPv4, 10 is IPv6, 5 is netdev (ingress).
     pub family: u8,
     /// The group or queue, as the message's header has it.
     pub group: u16,
@@ -122,10 +122,14 @@ impl<'a> TemplateHit<'a> {
         }
     }
 
-    /// [`Packet::is_ipv4`], where it holds for the other.
+    /// Whether it begins with a header of this version, as the other does.
     #[inline]
-    pub fn is_ipv4(&self) -> bool {
-        has_ipv4_header(self.payload)
+    pub fn is_of(&self, version: IpVersion) -> bool {
+        let (least, digit) = match version {
+            IpVersion::V4 => (IPV4_HEADER_BYTES, 4),
+            IpVersion::V6 => (IPV6_HEADER_BYTES, 6),
+        };
+        self.payload.len() >= least && self.payload[0] >> 4 == digit
     }
 
     /// [`Packet::network_len`]
@@ -134,29 +138,101 @@ impl<'a> TemplateHit<'a> {
         clippy::cast_possible_truncation,
         reason = "an attribute has less than 65536 bytes"
     )]
-    pub fn network_len(&self) -> u32 {
-        ipv4_total_len(self.payload).max(self.payload.len() as u32)
+    pub fn network_len(&self, version: IpVersion) -> u32 {
+        version
+            .total_len(self.payload)
+            .max(self.payload.len() as u32)
     }
 }
 
-#[inline]
-fn has_ipv4_header(payload: &[u8]) -> bool {
-    payload.len() >= IPV4_HEADER_BYTES && payload[0] >> 4 == 4
+/// A version of the Internet Protocol.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum IpVersion {
+    /// RFC 791.
+    #[default]
+    V4,
+    /// RFC 8200.
+    V6,
 }
 
-/// What the IPv4 header says; 0 where that is not there.
-#[inline]
-fn ipv4_total_len(payload: &[u8]) -> u32 {
-    match payload.get(2..4) {
-        Some(total) => u32::from(u16::from_be_bytes([total[0], total[1]])),
-        None => 0,
+impl IpVersion {
+    /// What an EtherType announces.
+    #[inline]
+    pub fn of_protocol(protocol: u16) -> Option<IpVersion> {
+        match protocol {
+            ETHERTYPE_IPV4 => Some(IpVersion::V4),
+            ETHERTYPE_IPV6 => Some(IpVersion::V6),
+            _ => None,
+        }
+    }
+
+    /// What the first byte of a header says.
+    #[inline]
+    pub fn of_header(payload: &[u8]) -> Option<IpVersion> {
+        match payload.first()? >> 4 {
+            4 => Some(IpVersion::V4),
+            6 => Some(IpVersion::V6),
+            _ => None,
+        }
+    }
+
+    /// Its EtherType.
+    #[inline]
+    pub fn protocol(self) -> u16 {
+        match self {
+            IpVersion::V4 => ETHERTYPE_IPV4,
+            IpVersion::V6 => ETHERTYPE_IPV6,
+        }
+    }
+
+    /// The packet's length, as its header says it: IPv4's Total Length, or the header and IPv6's
+    /// Payload Length. 0 where that is not there.
+    #[inline]
+    pub(crate) fn total_len(self, payload: &[u8]) -> u32 {
+        let (place, more) = match self {
+            IpVersion::V4 => (2..4, 0),
+            IpVersion::V6 => (4..6, IPV6_HEADER_BYTES_U32),
+        };
+        match payload.get(place) {
+            // A merged packet, or a jumbogram: neither says how long it is.
+            Some([0, 0]) | None => 0,
+            Some(told) => u32::from(u16::from_be_bytes([told[0], told[1]])) + more,
+        }
+    }
+}
+
+/// Which packets are recorded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum IpFamily {
+    /// IPv4: the thesis's limitation.
+    #[default]
+    Ip,
+    /// IPv6.
+    Ip6,
+    /// Both.
+    Both,
+}
+
+impl IpFamily {
+    /// Whether packets of this version are.
+    #[inline]
+    pub fn takes(self, version: IpVersion) -> bool {
+        matches!(
+            (self, version),
+            (IpFamily::Both, _) | (IpFamily::Ip, IpVersion::V4) | (IpFamily::Ip6, IpVersion::V6)
+        )
     }
 }
 
 /// EtherType of IPv4 (`linux/if_ether.h`).
 pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// EtherType of IPv6 (`linux/if_ether.h`).
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 /// Bytes of the shortest IPv4 header.
 pub const IPV4_HEADER_BYTES: usize = 20;
+/// Bytes of the fixed IPv6 header.
+pub const IPV6_HEADER_BYTES: usize = 40;
+const IPV6_HEADER_BYTES_U32: u32 = 40;
 /// `ARPHRD_ETHER` (`linux/if_arp.h`).
 pub(crate) const ARPHRD_ETHER: u16 = 1;
 /// `ARPHRD_LOOPBACK`: `lo` carries Ethernet headers, all zero but the type.
@@ -183,29 +259,31 @@ impl<'a> Packet<'a> {
     /// [`Packet::hw_type`] where the message has no `NFULA_HWTYPE`.
     pub const HW_TYPE_UNKNOWN: u16 = u16::MAX;
 
-    /// True for what this tool records: what the kernel says is IPv4, and what of it is there does
+    /// What this tool records: what the kernel says is IPv4 or IPv6, and what of it is there does
     /// not contradict. A rule's own snap length may leave less than a header, or nothing.
     #[inline]
-    pub fn is_ipv4(&self) -> bool {
-        let version = self.payload.first().is_none_or(|first| first >> 4 == 4);
-        self.protocol == ETHERTYPE_IPV4 && version
+    pub fn ip_version(&self) -> Option<IpVersion> {
+        let version = IpVersion::of_protocol(self.protocol)?;
+        let there = IpVersion::of_header(self.payload);
+        (self.payload.is_empty() || there == Some(version)).then_some(version)
     }
 
-    /// The length of the packet from its IPv4 header on, before it was cut.
+    /// The length of the packet from its IP header on, before it was cut.
     ///
-    /// NFLOG does not say it, but the IPv4 header does (RFC 791, Total Length). A header that says
-    /// less than what is there (0 for a merged packet of over 65535 bytes) is not believed.
+    /// NFLOG does not say it, but the IP header does ([`IpVersion`]). A header that says less than
+    /// what is there (0 for a merged packet of over 65535 bytes) is not believed.
     #[inline]
     pub fn network_len(&self) -> u32 {
         let captured = u32::try_from(self.payload.len()).unwrap_or(u32::MAX);
-        let total = self
-            .network_len
-            .unwrap_or_else(|| ipv4_total_len(self.payload));
+        let total = self.network_len.unwrap_or_else(|| {
+            let version = IpVersion::of_protocol(self.protocol).unwrap_or_default();
+            version.total_len(self.payload)
+        });
         total.max(captured)
     }
 
-    /// The Ethernet header, if the interface says it is one, its EtherType is IPv4's, and it is
-    /// there.
+    /// The Ethernet header, if the interface says it is one, its EtherType is the packet's, and it
+    /// is there.
     ///
     /// `NFULA_HWHEADER` has as many bytes as the interface wants in front of a packet
     /// (`hard_header_len`), of whatever stands there: the type of the interface decides, then the
@@ -219,7 +297,7 @@ impl<'a> Packet<'a> {
         }
         let (header, behind) = self
             .hw_header
-            .split_at_checked(ethernet_bytes(self.hw_header)?)?;
+            .split_at_checked(ethernet_bytes(self.hw_header, self.protocol)?)?;
         let same = |(header, payload)| header == payload;
         behind.iter().zip(self.payload).all(same).then_some(header)
     }
@@ -274,15 +352,15 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// Bytes of the Ethernet header that `bytes` begin with, if it says that IPv4 follows.
+/// Bytes of the Ethernet header that `bytes` begin with, if it says that `protocol` follows.
 #[inline]
-fn ethernet_bytes(bytes: &[u8]) -> Option<usize> {
+fn ethernet_bytes(bytes: &[u8], protocol: u16) -> Option<usize> {
     let mut at = ETHERNET_HEADER_BYTES - 2;
     for _ in 0..=VLAN_TAGS_MAX {
         let [high, low] = *bytes.get(at..)?.first_chunk()?;
         match u16::from_be_bytes([high, low]) {
-            ETHERTYPE_IPV4 => return Some(at + 2),
-            protocol if VLAN_PROTOCOLS.contains(&protocol) => at += VLAN_TAG_BYTES,
+            found if found == protocol => return Some(at + 2),
+            found if VLAN_PROTOCOLS.contains(&found) => at += VLAN_TAG_BYTES,
             _ => return None,
         }
     }
@@ -376,6 +454,37 @@ mod tests {
                 "{hook} {family}"
             );
         }
+    }
+
+    #[test]
+    fn each_version_says_its_own_length() {
+        let mut v6 = [0u8; 48];
+        (v6[0], v6[4], v6[5]) = (0x60, 1, 0);
+        let of = |payload: &'static [u8], protocol| Packet {
+            payload,
+            protocol,
+            ..Packet::default()
+        };
+        let v6: &'static [u8] = Box::leak(Box::new(v6));
+        let packet = of(v6, ETHERTYPE_IPV6);
+        assert_eq!(packet.ip_version(), Some(IpVersion::V6));
+        assert_eq!(packet.network_len(), 296);
+        assert_eq!(
+            of(&v6[..5], ETHERTYPE_IPV6).network_len(),
+            5,
+            "cut before it"
+        );
+        assert_eq!(of(&[0x60; 1], ETHERTYPE_IPV4).ip_version(), None);
+        assert_eq!(of(&[], ETHERTYPE_IPV6).ip_version(), Some(IpVersion::V6));
+        assert_eq!(of(&IP, ETHERTYPE_IPV4).network_len(), 100);
+        assert_eq!(of(&IP, 0x0806).ip_version(), None);
+        // A jumbogram says 0: what is there counts.
+        let jumbo: &'static [u8] = &[0x60; 1];
+        assert_eq!(
+            IpVersion::V6.total_len(&[&[0x60; 4][..], &[0; 44]].concat()),
+            0
+        );
+        assert_eq!(of(jumbo, ETHERTYPE_IPV6).network_len(), 1);
     }
 
     #[test]

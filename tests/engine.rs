@@ -26,7 +26,7 @@ use lwnflog::format::{Format, Interfaces, LinkType};
 use lwnflog::netlink::{Attributes, Messages};
 use lwnflog::packet::{Packet, TemplateHit};
 use lwnflog::ring::recovery::repair_bytes;
-use lwnflog::ring::{Access, Ring, RingConfig, Store, segment_bytes_for};
+use lwnflog::ring::{Access, Limits, Ring, RingConfig, Store, segment_bytes_for};
 use lwnflog::source::TEMPLATES_MAX;
 use lwnflog::source::nflog::message::attribute;
 use lwnflog::source::nflog::template::Templates;
@@ -264,7 +264,7 @@ fn sink<F: Format>(dir: &Path, format: F, file_bytes: u64, segment_bytes: usize)
         name: "g5".to_owned(),
         extension: F::EXTENSION,
         file_bytes,
-        files: FILES,
+        limits: Limits::files(FILES),
         segment_bytes,
         padding_blocks: F::PADDING_BLOCKS,
     };
@@ -365,7 +365,7 @@ proptest! {
         let outcome = capture(dir.path(), format, segments * segment_bytes as u64, segment_bytes, steps);
         prop_assert!(outcome.error.is_none());
         let tally = outcome.tally;
-        prop_assert_eq!((tally.written, tally.not_ipv4, tally.overrun, tally.writer), (written, foreign, lost, 0));
+        prop_assert_eq!((tally.written, tally.other_family, tally.overrun, tally.writer), (written, foreign, lost, 0));
         prop_assert_eq!(tally.numbered, written + foreign + lost);
         prop_assert!(outcome.files.len() <= FILES);
         // Each finished file ends in the figures of its interfaces.
@@ -461,7 +461,7 @@ proptest! {
         let (written, foreign, lost) = expected(&steps);
         let outcome = capture(dir.path(), Pcap::new(LinkType::Ethernet, SNAPLEN), 100_001, 100_001, steps);
         let tally = outcome.tally;
-        prop_assert_eq!((tally.written, tally.not_ipv4, tally.overrun, tally.writer), (written, foreign, lost, 0));
+        prop_assert_eq!((tally.written, tally.other_family, tally.overrun, tally.writer), (written, foreign, lost, 0));
         let found = numbers(&look(dir.path()).unwrap());
         prop_assert!(found.is_sorted() && found.len() as u64 <= written);
         if outcome.tally.files_begun <= FILES as u64 {

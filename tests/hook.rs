@@ -15,7 +15,7 @@ use lwnflog::capture::{Capture, Control, Discard, FileSink, Outcome};
 use lwnflog::format::pcapng::PcapNg;
 use lwnflog::format::{Format, Interfaces, LinkType};
 use lwnflog::lab::{Lab, Marker, Namespace, RX, Traffic};
-use lwnflog::ring::{Access, Ring, RingConfig, Store, segment_bytes_for};
+use lwnflog::ring::{Access, Limits, Ring, RingConfig, Store, segment_bytes_for};
 use lwnflog::source::hook::{Cutoff, Hook, HookConfig, HookError, HookPoint, PRIORITY_DEFAULT};
 use lwnflog::source::{Arrival, Item, Ledger, Source, Walk};
 use lwnflog::sys::capabilities::give_up;
@@ -710,7 +710,7 @@ fn sink(dir: &std::path::Path, file_bytes: u64) -> FileSink<PcapNg> {
         name: "hook".into(),
         extension: PcapNg::EXTENSION,
         file_bytes,
-        files: 10,
+        limits: Limits::files(10),
         segment_bytes,
         padding_blocks: PcapNg::PADDING_BLOCKS,
     };

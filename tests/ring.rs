@@ -25,7 +25,7 @@ use common::{
     temp_dir, under_traffic, until, with_own_mounts,
 };
 use lwnflog::lab::{Lab, Traffic};
-use lwnflog::ring::{Access, Ring, RingConfig, Store};
+use lwnflog::ring::{Access, Limits, Ring, RingConfig, Store};
 use lwnflog::sys::file::is_open_only_here;
 use rustix::fs::FallocateFlags;
 use rustix::process::Signal;
@@ -1242,7 +1242,7 @@ fn a_ring_of_one_file_never_lacks_one() {
                 name: "one".into(),
                 extension: "pcapng",
                 file_bytes: FILE_BYTES as u64,
-                files: 2,
+                limits: Limits::files(2),
                 segment_bytes: FILE_BYTES,
                 padding_blocks: true,
             };

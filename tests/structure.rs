@@ -12,7 +12,7 @@ use std::process::Command;
 const FLOORS: [&[&str]; 13] = [
     &["main"],
     &["cli"],
-    &["control"],
+    &["control", "chores", "metrics", "doctor", "read"],
     &["session", "lab"],
     &["capture"],
     &["account"],

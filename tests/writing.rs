@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use lwnflog::format::HEAD_BYTES;
 use lwnflog::format::pcapng::block::put_padding;
-use lwnflog::ring::{Access, NoSlot, Ring, RingConfig, SEGMENT_BYTES_SMALL, Store};
+use lwnflog::ring::{Access, Limits, NoSlot, Ring, RingConfig, SEGMENT_BYTES_SMALL, Store};
 
 const FILE_BYTES: u64 = 200_000_000;
 const FILES: usize = 4;
@@ -42,7 +42,7 @@ impl Mapped {
             name: "m".into(),
             extension: "pcapng",
             file_bytes: FILE_BYTES,
-            files: FILES,
+            limits: Limits::files(FILES),
             segment_bytes: SEGMENT_BYTES_SMALL,
             padding_blocks: true,
         };
@@ -228,7 +228,7 @@ fn the_size_of_a_file() {
             name: "m".into(),
             extension: "pcapng",
             file_bytes: file_mb * 1_000_000,
-            files: usize::try_from(RING_MB / file_mb).unwrap(),
+            limits: Limits::files(usize::try_from(RING_MB / file_mb).unwrap()),
             segment_bytes: SEGMENT_BYTES_SMALL,
             padding_blocks: true,
         };

@@ -72,8 +72,8 @@ figures! {
     overrun,
     /// Packets that found no file: none in time, disk full, or a page that could not be stored.
     writer,
-    /// Packets that are not IPv4.
-    not_ipv4,
+    /// Packets that are not of the family that is captured.
+    other_family,
     /// Messages that could not be read, each taken for one packet. What else the datagram held
     /// behind one shows as a gap in the sequence numbers.
     malformed,
@@ -116,7 +116,7 @@ figures! {
 impl Tally {
     /// Packets that arrived and are not recorded on purpose.
     pub fn skipped(&self) -> u64 {
-        self.not_ipv4 + self.malformed + self.beyond_count + self.paused
+        self.other_family + self.malformed + self.beyond_count + self.paused
     }
 }
 
@@ -178,7 +178,7 @@ mod tests {
         let account = Account::default();
         let tally = Tally {
             received: 3,
-            not_ipv4: 1,
+            other_family: 1,
             malformed: 1,
             written: 1,
             ..Tally::default()

@@ -89,8 +89,8 @@ pub struct Figures {
     pub dropped: Dropped,
     /// Packets passed over on purpose, all reasons.
     pub skipped: u64,
-    /// Of them: not IPv4.
-    pub skipped_not_ipv4: u64,
+    /// Of them: not of the family that is captured (IPv4, if nothing else is asked for).
+    pub skipped_other_family: u64,
     /// Of them: messages that could not be read.
     pub skipped_malformed: u64,
     /// Of them: after `--count`.
@@ -170,7 +170,7 @@ impl Figures {
                 writer: tally.writer,
             },
             skipped: tally.skipped(),
-            skipped_not_ipv4: tally.not_ipv4,
+            skipped_other_family: tally.other_family,
             skipped_malformed: tally.malformed,
             skipped_beyond_count: tally.beyond_count,
             skipped_paused: tally.paused,
@@ -197,7 +197,7 @@ impl Figures {
                 queue: None,
                 writer: tally.writer,
             },
-            skipped: tally.not_ipv4 + tally.unreadable + tally.beyond_count + tally.paused,
+            skipped: tally.other_family + tally.unreadable + tally.beyond_count + tally.paused,
             skipped_malformed: tally.unreadable,
             left_out: Some(LeftOut {
                 interface: tally.left_interface,
@@ -253,7 +253,7 @@ mod tests {
         let tally = Tally {
             received: 90,
             written: 80,
-            not_ipv4: 10,
+            other_family: 10,
             overrun: 5,
             numbered: 95,
             ..Tally::default()

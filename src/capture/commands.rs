@@ -6,6 +6,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Mutex, PoisonError};
 use std::{fmt, sync::OnceLock};
 
+use crate::ring::Limits;
 use crate::source::{Change, Waker};
 
 /// What a capture can be asked to do while it runs. It looks once a batch, and where no packet
@@ -29,8 +30,8 @@ pub enum Command {
     },
     /// Keep another number of files, of another size.
     Files {
-        /// Files that hold packets; 0 for no limit.
-        files: usize,
+        /// What of them is kept.
+        limits: Limits,
         /// The most bytes of each, from the next one on.
         file_bytes: u64,
     },

@@ -98,7 +98,7 @@ pub(super) fn append_hits<F: Format, H: Hits, const OPTIONS: bool>(
     let mut named = NO_INTERFACE;
     let mut no_room_for = None;
     while let Some(hit) = hits.peek() {
-        if !hit.is_ipv4() || !sequence.is_next(hit.sequence) {
+        if !hit.is_of(template.version) || !sequence.is_next(hit.sequence) {
             break;
         }
         let ifindex = fixed | hit.ifindex_in & own;

@@ -9,8 +9,8 @@ use super::fast::{KnownTemplate, append_hits};
 use super::sink::{Progress, Sink};
 use crate::format::{Context, Format, Frame, LinkType};
 use crate::netlink::Malformed;
-use crate::packet::Packet;
-use crate::ring::{Figures, Ring, segment_bytes_for};
+use crate::packet::{IpFamily, Packet};
+use crate::ring::{Figures, Limits, Ring, segment_bytes_for};
 use crate::source::nfqueue::message::attribute::PAYLOAD;
 use crate::source::{Item, Source, TEMPLATES_MAX, Walk};
 
@@ -21,6 +21,7 @@ pub struct FileSink<F> {
     ring: Ring,
     link: LinkType,
     snaplen: u32,
+    family: IpFamily,
     /// Grows with each file, and with each note: what a template knows (an interface's id, the snap
     /// length) is of its file, and it carries no note.
     epoch: u64,
@@ -41,11 +42,17 @@ impl<F: Format> FileSink<F> {
             ring,
             link,
             snaplen,
+            family: IpFamily::default(),
             epoch: 0,
             templates: Default::default(),
             no_file: false,
             now_ticks: 0,
         }
+    }
+
+    /// Records packets of this family, instead of IPv4's.
+    pub fn with_family(self, family: IpFamily) -> Self {
+        FileSink { family, ..self }
     }
 
     /// The format and the ring, apart.
@@ -54,7 +61,7 @@ impl<F: Format> FileSink<F> {
     }
 
     /// The fast way, for packets that hit a template. It ends where anything is out of the
-    /// ordinary: not the next number, no IPv4 header, no room in the file.
+    /// ordinary: not the next number, no IP header, no room in the file.
     #[inline]
     fn take_hits(&mut self, batch: &mut impl Walk, progress: &mut Progress) {
         if progress.lost_before != 0 {
@@ -117,8 +124,8 @@ impl<F: Format> FileSink<F> {
         }
         if progress.was_paused && packet.payload.is_empty() {
             progress.tally.paused += 1;
-        } else if !packet.is_ipv4() {
-            progress.tally.not_ipv4 += 1;
+        } else if !self.takes(packet) {
+            progress.tally.other_family += 1;
         } else if !control.allow_one() {
             progress.tally.beyond_count += 1;
         } else if self.record(packet, progress, control) {
@@ -128,6 +135,14 @@ impl<F: Format> FileSink<F> {
             progress.tally.writer += 1;
             progress.lost_before += 1;
         }
+    }
+
+    /// Whether the packet is one of those to be recorded.
+    #[inline]
+    fn takes(&self, packet: &Packet<'_>) -> bool {
+        packet
+            .ip_version()
+            .is_some_and(|version| self.family.takes(version))
     }
 
     /// A message that could not be read was one packet. One of a queue without a packet in it came
@@ -317,8 +332,8 @@ impl<F: Format> Sink for FileSink<F> {
         self.next_file();
     }
 
-    fn set_files(&mut self, files: usize, file_bytes: u64) {
-        self.ring.set_limits(files, file_bytes);
+    fn set_files(&mut self, limits: Limits, file_bytes: u64) {
+        self.ring.set_limits(limits, file_bytes);
     }
 
     /// Records by template carry no note: the next record is made the long way.

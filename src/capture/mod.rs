@@ -237,8 +237,8 @@ impl<S: Source, K: Sink> Capture<S, K> {
                 self.sink.set_snaplen(*snaplen, *file_snaplen);
                 Ok(true)
             }
-            Command::Files { files, file_bytes } => {
-                self.sink.set_files(*files, *file_bytes);
+            Command::Files { limits, file_bytes } => {
+                self.sink.set_files(*limits, *file_bytes);
                 Ok(true)
             }
             Command::Note => Ok(true),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Control;
 use crate::account::{Sequence, Tally};
-use crate::ring::Figures;
+use crate::ring::{Figures, Limits};
 use crate::source::{Count, Source};
 
 /// A capture's figures so far, and where it is in its source's numbers.
@@ -88,7 +88,7 @@ pub trait Sink {
     fn set_snaplen(&mut self, _snaplen: u32, _file_snaplen: u32) {}
 
     /// Keeps another number of files, of another size.
-    fn set_files(&mut self, _files: usize, _file_bytes: u64) {}
+    fn set_files(&mut self, _limits: Limits, _file_bytes: u64) {}
 
     /// Has the next record carry a note.
     fn note(&mut self, _text: &str) {}

@@ -11,15 +11,18 @@ use anyhow::{Context as _, Result};
 use super::args::CaptureArgs;
 use super::desk::Desk;
 use super::every::Every;
-use super::options::{gid, settings};
+use super::options::{chores, gid, settings};
 use super::reporter::Reporter;
+use super::scrape::scrape;
 use super::service;
 use super::signals;
 use super::{NO_THREAD, complain};
+use crate::chores::{Chores, Hand};
 use crate::control::{Call, Server, place};
-use crate::ring::Notice;
+use crate::metrics::{self, Place, Scrape};
+use crate::ring::{Notice, Recovered, wherever};
 use crate::session::settings::{ConfigError, Settings, SourceSettings};
-use crate::session::{Session, SessionError, Step, Wake};
+use crate::session::{End, Session, SessionError, Step, Wake};
 use crate::source::SourceName;
 use signal_hook::consts::{SIGHUP, SIGUSR1};
 
@@ -49,7 +52,14 @@ pub fn run(args: &CaptureArgs) -> Result<()> {
             readers: args.control_group.as_deref().map(gid).transpose()?,
         })
     };
-    run_session(settings, args.quiet, args.json, control)
+    let beside = Beside {
+        quiet: args.quiet,
+        json: args.json,
+        control,
+        chores: chores(args)?,
+        metrics: args.metrics.clone(),
+    };
+    run_session(settings, beside)
 }
 
 /// A name that is a file's, too.
@@ -142,6 +152,25 @@ enum Event {
     Look,
     /// Somebody asks through the control socket.
     Call(Call),
+    /// Somebody reads the figures.
+    Scrape(Sender<Scrape>),
+    /// The process that finished files go to has something to say.
+    Said(String),
+}
+
+/// What there is beside the capture itself.
+#[derive(Default)]
+pub(crate) struct Beside {
+    /// No status line, no start-up lines.
+    pub(crate) quiet: bool,
+    /// Figures on standard output.
+    pub(crate) json: bool,
+    /// Control from outside.
+    pub(crate) control: Option<ControlOptions>,
+    /// What is done with finished files.
+    pub(crate) chores: Option<Chores>,
+    /// Where figures are served.
+    pub(crate) metrics: Option<Place>,
 }
 
 /// How a capture is controlled from outside.
@@ -154,22 +183,38 @@ pub(crate) struct ControlOptions {
 
 /// Runs a capture until a signal, its count, its duration or an error ends it, and prints the
 /// report.
-pub(crate) fn run_session(
-    settings: Settings,
-    quiet: bool,
-    json: bool,
-    control: Option<ControlOptions>,
-) -> Result<()> {
+pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
+    let Beside {
+        quiet,
+        json,
+        control,
+        chores,
+        metrics,
+    } = beside;
     let (to_main, events) = mpsc::channel();
     let from_signals = to_main.clone();
     let watched = signals::watch(move |signal| from_signals.send(Event::Signal(signal)).is_ok())?;
     let mut reporter = Reporter::new(quiet, json).context(NO_THREAD)?;
+    let mut hand = match &chores {
+        Some(chores) => {
+            let from_hand = to_main.clone();
+            let say = move |line| {
+                let _ = from_hand.send(Event::Said(line));
+            };
+            Some(Hand::start(chores, say).context("starting the process for finished files")?)
+        }
+        None => None,
+    };
     let from_session = to_main.clone();
     let wake: Wake = Arc::new(move || {
         let _ = from_session.send(Event::Look);
     });
     let mut session = start(settings, quiet, &wake)?;
     reporter.greet(&session);
+    let figures_server = match &metrics {
+        Some(place) => Some(serve_figures(place, to_main.clone(), &mut reporter)?),
+        None => None,
+    };
     let server = control.and_then(|options| listen(&options, to_main, &mut reporter));
     service::ready();
     let mut desk = Desk::default();
@@ -184,6 +229,7 @@ pub(crate) fn run_session(
             rotate.as_ref().map(|rotate| rotate.left(elapsed)),
             duration.map(|duration| duration.saturating_sub(elapsed)),
             desk.left(),
+            session.left_to_keep(),
         ];
         let wait = waits.into_iter().flatten().min();
         let wait = wait.map_or(figures.left(elapsed), |wait| {
@@ -198,12 +244,22 @@ pub(crate) fn run_session(
                     break;
                 }
             }
+            Ok(Event::Scrape(to)) => {
+                let _ = to.send(scrape(&mut session));
+            }
+            Ok(Event::Said(line)) => reporter.say(&line),
             Ok(Event::Look) | Err(RecvTimeoutError::Timeout) => {}
+        }
+        match session.look_at_kept() {
+            Some(Ok(kept)) => reporter.say(&kept),
+            Some(Err(why)) => reporter.say(&format!("not kept: {why}")),
+            None => {}
         }
         desk.take_back_due(&mut session, &mut reporter);
         let mut removed = false;
         for notice in session.notices() {
             removed |= matches!(notice, Notice::Removed { .. });
+            hand_over(&notice, &mut hand, &mut reporter);
             reporter.notice(&notice);
         }
         session.look_at_links();
@@ -230,13 +286,66 @@ pub(crate) fn run_session(
     }
     service::stopping();
     drop(server);
-    let (report, error) = session.finish();
+    drop(figures_server);
+    let End {
+        mut report,
+        error,
+        finished,
+    } = session.finish();
+    for path in finished {
+        hand_over(&Notice::Finished { path }, &mut hand, &mut reporter);
+    }
+    if let Some(hand) = hand {
+        hand.finish();
+        for event in events.try_iter() {
+            if let Event::Said(line) = event {
+                reporter.say(&line);
+            }
+        }
+        for file in &mut report.files {
+            *file = wherever(file);
+        }
+    }
     drop(watched);
     let told = reporter.report(&report);
     match error {
         Some(error) => Err(error).context("the capture ended early"),
         None => told.context("the report could not be written to standard output"),
     }
+}
+
+/// Hands a finished file over to the process that has something to do with it.
+fn hand_over(notice: &Notice, hand: &mut Option<Hand>, reporter: &mut Reporter) {
+    let (Notice::Finished { path }
+    | Notice::Recovered(Recovered {
+        path: Some(path), ..
+    })) = notice
+    else {
+        return;
+    };
+    if let Some(to) = hand
+        && let Err(error) = to.take(path)
+    {
+        reporter.say(&format!(
+            "the process for finished files has gone ({error}): they stay as they are"
+        ));
+        *hand = None;
+    }
+}
+
+/// Serves the figures.
+fn serve_figures(
+    place: &Place,
+    to_main: Sender<Event>,
+    reporter: &mut Reporter,
+) -> Result<metrics::Server> {
+    let deliver = move |to| {
+        let _ = to_main.send(Event::Scrape(to));
+    };
+    let server = metrics::Server::start(place, Arc::new(deliver))
+        .with_context(|| format!("--metrics {place}: nothing can listen there"))?;
+    reporter.inform(&format!("figures are served at {}", server.place()));
+    Ok(server)
 }
 
 /// Listens for control. Where that cannot be, the capture goes on without.

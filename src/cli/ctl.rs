@@ -1,15 +1,15 @@
 //! `lwnflog ctl`: speaks to a running capture.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::Value;
 
 use super::args::CtlArgs;
-use super::options::parse_duration;
 use crate::control::request::COMMANDS;
 use crate::control::{Request, VERSION, client, place};
+use crate::session::settings::parse_duration;
 
 /// `lwnflog ctl [NAME] COMMAND [VALUE...]`
 ///
@@ -35,14 +35,9 @@ pub fn run(args: &CtlArgs) -> Result<()> {
         }
         words => (None, words),
     };
-    let name = match (name, &running[..]) {
-        (Some(name), _) => name,
-        (None, [only]) => only.clone(),
-        (None, []) => bail!(
-            "no capture runs here: {} has no socket; `lwnflog --group 5` makes one",
-            directory.display()
-        ),
-        (None, several) => bail!("several captures run: name one of {}", several.join(", ")),
+    let name = match name {
+        Some(name) => name,
+        None => the_only(&directory, &running)?,
     };
     if !running.contains(&name) {
         bail!(
@@ -56,7 +51,7 @@ pub fn run(args: &CtlArgs) -> Result<()> {
     let request = Request {
         v: VERSION,
         command: command.clone(),
-        args: values.to_vec(),
+        args: [values, &keep_words(args)?].concat(),
         confirm_secs: confirm.map(|time| time.as_secs().max(1)),
     };
     let socket: PathBuf = place::socket(&directory, &name);
@@ -70,6 +65,34 @@ pub fn run(args: &CtlArgs) -> Result<()> {
         Some(done) if !args.json => println(done),
         _ => println(&answer.to_string()),
     }
+}
+
+/// The capture that runs, where there is one only.
+///
+/// # Errors
+/// None runs, or several do.
+pub(super) fn the_only(directory: &Path, running: &[String]) -> Result<String> {
+    match running {
+        [only] => Ok(only.clone()),
+        [] => bail!(
+            "no capture runs here: {} has no socket; `lwnflog --group 5` makes one",
+            directory.display()
+        ),
+        several => bail!("several captures run: name one of {}", several.join(", ")),
+    }
+}
+
+/// What `keep` is told by options.
+fn keep_words(args: &CtlArgs) -> Result<Vec<String>> {
+    let mut words = Vec::new();
+    words.extend(args.last.iter().map(|time| format!("last={time}")));
+    words.extend(args.next.iter().map(|time| format!("next={time}")));
+    if let Some(dir) = &args.to {
+        let whole = std::path::absolute(dir).context("--to")?;
+        let whole = whole.to_str().context("--to: a name that is not UTF-8")?;
+        words.push(format!("to={whole}"));
+    }
+    Ok(words)
 }
 
 fn println(line: &str) -> Result<()> {

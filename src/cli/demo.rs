@@ -24,8 +24,8 @@ use super::report::ReportText;
 use crate::account::report::Report;
 use crate::lab::{self, Lab, RX, Traffic};
 use crate::numbers::grouped;
-use crate::session::Session;
 use crate::session::settings::Settings;
+use crate::session::{End, Session};
 
 /// The thesis's frame sizes (its section 4.2), in turn.
 const FRAME_BYTES: [usize; 3] = [64, 256, 1500];
@@ -106,7 +106,7 @@ fn capture(
     {
         thread::sleep(Duration::from_millis(10));
     }
-    let (report, error) = session.finish();
+    let End { report, error, .. } = session.finish();
     match error {
         Some(error) => Err(error).context("the capture ended early"),
         None => Ok((report, sent)),

@@ -27,6 +27,13 @@ impl Desk {
         let answer = match call.asked.clone() {
             Asked::Stats => stats(session),
             Asked::Settings => value(session.changeable()).map(|now| json!({ "settings": now })),
+            Asked::Keep(wanted) => {
+                let kept = session.keep(&wanted, &call.by);
+                if let Ok(done) = &kept {
+                    reporter.say(done);
+                }
+                kept.map(Value::from)
+            }
             Asked::Stop => {
                 reporter.say(&format!("{} ends the capture", call.by));
                 call.answer(Ok("the capture ends".into()));
@@ -87,7 +94,10 @@ fn stats(session: &mut Session) -> Result<Value, String> {
         "stats": value(&snapshot.total)?,
         "sources": value(&snapshot.sources)?,
         "elapsed_secs": snapshot.elapsed.as_secs_f64(),
+        "settings": value(session.changeable())?,
         "paused": session.changeable().paused,
+        "rings": session.settings().names().len(),
+        "buffer_bytes": session.granted_buffer_bytes(),
     }))
 }
 

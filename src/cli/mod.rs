@@ -2,9 +2,12 @@
 
 pub mod args;
 pub mod capture;
+pub mod chores;
+pub mod config;
 pub mod ctl;
 pub mod demo;
 mod desk;
+pub mod doctor;
 mod every;
 pub mod options;
 mod output;
@@ -13,9 +16,11 @@ pub mod repair;
 mod report;
 mod reporter;
 pub mod rules;
+mod scrape;
 pub mod service;
 mod signals;
 pub mod size;
+pub mod watch;
 
 use std::io::{self, Write};
 

@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
-use super::args::{CaptureArgs, CaptureSourceArgs, FormatArg, LinkArg, SpreadArg, VerdictArg};
+use super::args::{
+    CaptureArgs, CaptureSourceArgs, CompressArg, FamilyArg, FormatArg, LinkArg, SpreadArg,
+    VerdictArg,
+};
+use crate::chores::Chores;
 use crate::format::LinkType;
 use crate::nft::Spread;
-use crate::ring::Access;
+use crate::packet::IpFamily;
+use crate::ring::{Access, Compression, Limits};
 use crate::session::settings::{
-    self, ConfigError, FileFormat, HookOptions, Output, QueueOptions, RuleRequest, Settings,
-    SourceSettings,
+    self, ConfigError, FileFormat, HookOptions, KeepOptions, Output, QueueOptions, RuleRequest,
+    Settings, SourceSettings, parse_duration,
 };
 use crate::source::Target;
 use crate::source::hook::HookError;
@@ -76,6 +81,7 @@ pub struct RuleArgs<'a> {
     pub spread: Option<SpreadArg>,
     pub rate_limit: Option<u32>,
     pub drop: bool,
+    pub family: FamilyArg,
 }
 
 impl RuleArgs<'_> {
@@ -83,6 +89,7 @@ impl RuleArgs<'_> {
     pub(super) fn request(&self) -> Result<RuleRequest, ConfigError> {
         let at = self.at.map(str::parse).transpose();
         Ok(RuleRequest {
+            family: family(self.family).into(),
             ifaces: self.ifaces.to_vec(),
             matching: self.matching.map(ToOwned::to_owned),
             prefix: self.prefix.map(ToOwned::to_owned),
@@ -108,6 +115,7 @@ fn rule(args: &CaptureArgs) -> Result<Option<RuleRequest>, ConfigError> {
         spread: args.spread,
         rate_limit: args.rate_limit,
         drop: args.drop,
+        family: args.family,
     };
     if args.install_rule {
         if hook {
@@ -132,6 +140,78 @@ fn rule(args: &CaptureArgs) -> Result<Option<RuleRequest>, ConfigError> {
     }
 }
 
+/// What is done with finished files, if anything is.
+pub(crate) fn chores(args: &CaptureArgs) -> Result<Option<Chores>, ConfigError> {
+    let chores = Chores {
+        compress: args.compress.map(compression),
+        command: args.on_rotate.clone(),
+        shell: args.on_rotate_shell,
+    };
+    let option = match (&chores.compress, &chores.command) {
+        (None, None) => return Ok(None),
+        (Some(_), _) => "--compress",
+        (None, Some(_)) => "--on-rotate",
+    };
+    if args.discard {
+        return Err(ConfigError::NoFiles(option));
+    }
+    chores.check().map_err(ConfigError::Chores)?;
+    Ok(Some(chores))
+}
+
+/// The same by its own name.
+fn family(arg: FamilyArg) -> IpFamily {
+    match arg {
+        FamilyArg::Ip => IpFamily::Ip,
+        FamilyArg::Ip6 => IpFamily::Ip6,
+        FamilyArg::Both => IpFamily::Both,
+    }
+}
+
+/// The same by its own name.
+pub fn compression(arg: CompressArg) -> Compression {
+    match arg {
+        CompressArg::Zstd => Compression::Zstd,
+        CompressArg::Lz4 => Compression::Lz4,
+    }
+}
+
+/// What a ring keeps.
+fn limits(args: &CaptureArgs) -> Result<Limits, ConfigError> {
+    let bytes = args.max_bytes.as_deref();
+    let other_limit = args.max_bytes.is_some() || args.max_age.is_some();
+    let by_default = if other_limit {
+        0
+    } else {
+        settings::FILES_DEFAULT
+    };
+    Ok(Limits {
+        files: args.files.unwrap_or(by_default),
+        bytes: bytes
+            .map(|text| settings::parse_size(text, 1_000_000))
+            .transpose()?,
+        age: args.max_age.as_deref().map(parse_duration).transpose()?,
+        compressed: args.compress.is_some(),
+    })
+}
+
+/// When files are kept by themselves.
+fn keep(args: &CaptureArgs) -> Result<Option<KeepOptions>, ConfigError> {
+    let Some(group) = args.keep_on else {
+        return Ok(None);
+    };
+    if args.discard {
+        return Err(ConfigError::NoFiles("--keep-on"));
+    }
+    Ok(Some(KeepOptions {
+        group,
+        last: parse_duration(&args.last)?,
+        next: settings::parse_duration_or_none(&args.next)?,
+        every: settings::parse_duration_or_none(&args.keep_every)?,
+        bytes_max: settings::parse_size(&args.keep_bytes, 1_000_000)?,
+    }))
+}
+
 /// A group of users, by number or by name.
 pub(super) fn gid(name: &str) -> Result<u32, ConfigError> {
     if let Ok(gid) = name.parse() {
@@ -152,10 +232,13 @@ pub(super) fn gid(name: &str) -> Result<u32, ConfigError> {
 pub(crate) fn settings(args: &CaptureArgs) -> Result<Settings, ConfigError> {
     let source = source(args)?;
     let snaplen_max = source.snaplen_max();
+    let limits = limits(args)?;
+    // So that no packet is there much longer than it may be.
+    let by_age = limits.age.map(|age| age / 8).filter(|age| !age.is_zero());
     let output = Output {
         dir: args.write.clone(),
         file_bytes: settings::parse_size(&args.file_size, 1_000_000)?,
-        files: args.files,
+        limits,
         format: match args.format {
             FormatArg::Pcapng => FileFormat::PcapNg,
             FormatArg::Pcap => FileFormat::Pcap,
@@ -167,6 +250,7 @@ pub(crate) fn settings(args: &CaptureArgs) -> Result<Settings, ConfigError> {
     let buffer_bytes = settings::parse_size(&args.buffer_size, 1024)?;
     let settings = Settings {
         source,
+        family: family(args.family),
         output: if args.discard {
             None
         } else {
@@ -174,13 +258,14 @@ pub(crate) fn settings(args: &CaptureArgs) -> Result<Settings, ConfigError> {
         },
         link: match args.link_type {
             LinkArg::Ethernet => LinkType::Ethernet,
-            LinkArg::Ip => LinkType::Ip,
+            LinkArg::Ip if args.family == FamilyArg::Ip => LinkType::Ip,
+            LinkArg::Ip => LinkType::RawIp,
             LinkArg::Nflog => LinkType::Nflog,
         },
         snaplen: settings::snaplen(args.snaplen, snaplen_max)?,
         count: args.count,
         duration: args.duration.as_deref().map(parse_duration).transpose()?,
-        rotate: args.rotate_secs.map(Duration::from_secs),
+        rotate: args.rotate_secs.map(Duration::from_secs).or(by_age),
         buffer_bytes: usize::try_from(buffer_bytes).unwrap_or(usize::MAX),
         batch: args.batch,
         flush: settings::flush(args.flush_ms)?,
@@ -194,21 +279,7 @@ pub(crate) fn settings(args: &CaptureArgs) -> Result<Settings, ConfigError> {
             fail_open: !args.fail_closed,
             len: args.queue_len,
         },
+        keep: keep(args)?,
     };
     settings.check()
-}
-
-pub(super) fn parse_duration(text: &str) -> Result<Duration, ConfigError> {
-    let bad = || ConfigError::Duration {
-        text: text.to_owned(),
-    };
-    let duration = match text.trim().parse::<f64>() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|_| bad())?,
-        Err(_) => humantime::parse_duration(text).map_err(|_| bad())?,
-    };
-    if duration.is_zero() {
-        Err(bad())
-    } else {
-        Ok(duration)
-    }
 }

@@ -56,7 +56,7 @@ impl fmt::Display for ReportText<'_> {
         }
         if total.skipped != 0 {
             let why = [
-                (total.skipped_not_ipv4, "not IPv4"),
+                (total.skipped_other_family, "of another family"),
                 (total.skipped_malformed, "malformed"),
                 (total.skipped_beyond_count, "after --count"),
                 (total.skipped_paused, "while paused"),

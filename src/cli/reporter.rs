@@ -147,7 +147,18 @@ impl Reporter {
         }
     }
 
+    /// Says what is not wrong.
+    pub(super) fn inform(&mut self, text: &str) {
+        if !self.quiet {
+            self.say(text);
+        }
+    }
+
+    /// What goes well is nothing to speak of.
     pub(super) fn notice(&mut self, notice: &Notice) {
+        if matches!(notice, Notice::Finished { .. }) {
+            return;
+        }
         self.say(&notice.to_string());
     }
 
@@ -267,7 +278,11 @@ fn status(figures: &Figures, rate: f64, settings: &Settings, columns: usize) -> 
     ];
     if let Some(output) = &settings.output {
         let rings = settings.names().len();
-        parts.push(ring_place(figures.files_begun, output.files as u64, rings));
+        parts.push(ring_place(
+            figures.files_begun,
+            output.limits.files as u64,
+            rings,
+        ));
         parts.push(format!("{} bytes", grouped(figures.bytes)));
     }
     while parts.len() >= 3 {

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::VERSION;
+use crate::session::keep::Wanted;
 use crate::session::orders::Order;
-use crate::session::settings::parse_size;
+use crate::session::settings::{parse_duration, parse_size};
 
 /// One request: a line of JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,8 @@ pub enum Asked {
     Stop,
     /// What was to be confirmed stays.
     Confirm,
+    /// Take files out of the ring.
+    Keep(Wanted),
     /// A change, and after how long it takes itself back.
     Change(Order, Option<Duration>),
 }
@@ -62,6 +65,7 @@ impl Asked {
             ("settings", []) => return plain(Asked::Settings, request),
             ("stop", []) => return plain(Asked::Stop, request),
             ("confirm", []) => return plain(Asked::Confirm, request),
+            ("keep", words) => return plain(Asked::Keep(wanted(words)?), request),
             ("rotate", []) if request.confirm_secs.is_some() => {
                 return Err("rotate: this cannot be taken back".to_owned());
             }
@@ -74,6 +78,10 @@ impl Asked {
             ("buffer-size", [size]) => Order::BufferBytes(above_zero(bytes(size, 1024)?)?),
             ("files", [files]) => Order::Files(number(files)?),
             ("file-size", [size]) => Order::FileBytes(bytes(size, 1_000_000)?),
+            ("max-bytes", ["none"]) => Order::MaxBytes(None),
+            ("max-bytes", [size]) => Order::MaxBytes(Some(bytes(size, 1_000_000)?)),
+            ("max-age", ["none"]) => Order::MaxAge(None),
+            ("max-age", [time]) => Order::MaxAge(Some(duration(time)?)),
             ("iface", ["all"]) => Order::Interfaces(Vec::new()),
             ("iface", [_, ..]) => Order::Interfaces(request.args.clone()),
             ("match", ["all"]) => Order::Match(None),
@@ -95,7 +103,7 @@ fn plain(asked: Asked, request: &Request) -> Result<Asked, String> {
 }
 
 /// Commands and their values.
-pub const COMMANDS: [(&str, &str); 18] = [
+pub const COMMANDS: [(&str, &str); 21] = [
     ("stats", ""),
     ("settings", ""),
     ("pause", ""),
@@ -107,6 +115,9 @@ pub const COMMANDS: [(&str, &str); 18] = [
     ("buffer-size", "SIZE"),
     ("files", "N"),
     ("file-size", "SIZE"),
+    ("max-bytes", "SIZE | none"),
+    ("max-age", "TIME | none"),
+    ("keep", "[last=TIME] [next=TIME] [to=DIR]"),
     ("iface", "IF... | all"),
     ("match", "EXPR | all"),
     ("sample", "N"),
@@ -134,6 +145,28 @@ fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
 
 fn bytes(text: &str, bare_unit: u64) -> Result<u64, String> {
     parse_size(text, bare_unit).map_err(|error| error.to_string())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|error| error.to_string())
+}
+
+/// `last=10m next=2m to=/evidence`, in any order.
+fn wanted(words: &[&str]) -> Result<Wanted, String> {
+    let mut wanted = Wanted::default();
+    for word in words {
+        match word.split_once('=') {
+            Some(("last", time)) => wanted.last = duration(time)?,
+            Some(("next", time)) => wanted.next = duration(time)?,
+            Some(("to", dir)) if dir.starts_with('/') => wanted.to = Some(dir.into()),
+            Some(("to", _)) => return Err("to: give the whole path, from / on".to_owned()),
+            _ => return Err(wrong("keep")),
+        }
+    }
+    if wanted.last.is_zero() && wanted.next.is_zero() {
+        return Err("keep what? Say last=TIME, next=TIME or both".to_owned());
+    }
+    Ok(wanted)
 }
 
 fn above_zero<T: PartialOrd + From<u8>>(number: T) -> Result<T, String> {

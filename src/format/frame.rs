@@ -2,7 +2,8 @@
 
 use super::Space;
 use crate::packet::{
-    ETHERNET_ADDRESS_BYTES, ETHERNET_HEADER_BYTES, IPV4_HEADER_BYTES, Packet, VLAN_TAG_BYTES,
+    ETHERNET_ADDRESS_BYTES, ETHERNET_HEADER_BYTES, ETHERTYPE_IPV6, IPV4_HEADER_BYTES, Packet,
+    VLAN_TAG_BYTES,
 };
 
 /// What a record's bytes start with (<https://www.tcpdump.org/linktypes.html>).
@@ -12,15 +13,28 @@ pub enum LinkType {
     Ethernet,
     /// `LINKTYPE_IPV4`: from the IPv4 header on.
     Ip,
+    /// `LINKTYPE_RAW`: from the IP header on, whose version says which one it is.
+    RawIp,
     /// `LINKTYPE_NFLOG`: the netlink message's body, all attributes as they came.
     Nflog,
 }
 
-/// The header written where the interface has none: zero addresses, EtherType IPv4. Of a packet
-/// from a queue, the source address is filled in where the interface has one
+/// The header written where the interface has none: zero addresses, EtherType IPv4 or IPv6. Of a
+/// packet from a queue, the source address is filled in where the interface has one
 /// ([`Packet::hw_source`]).
 pub(super) const SYNTHESIZED_HEADER: [u8; ETHERNET_HEADER_BYTES] =
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0];
+const SYNTHESIZED_HEADER_IPV6: [u8; ETHERNET_HEADER_BYTES] =
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x86, 0xdd];
+
+/// That of packets of this protocol.
+#[inline]
+pub(super) fn synthesized_header(protocol: u16) -> &'static [u8; ETHERNET_HEADER_BYTES] {
+    match protocol {
+        ETHERTYPE_IPV6 => &SYNTHESIZED_HEADER_IPV6,
+        _ => &SYNTHESIZED_HEADER,
+    }
+}
 
 impl LinkType {
     /// The number in the file.
@@ -28,17 +42,18 @@ impl LinkType {
         match self {
             LinkType::Ethernet => 1,
             LinkType::Ip => 228,
+            LinkType::RawIp => 101,
             LinkType::Nflog => 239,
         }
     }
 
-    /// How much of a packet to ask the kernel for, from the IPv4 header on, so that `snaplen`
-    /// bytes of frame can be written. The whole fixed IPv4 header is always asked for, because the
-    /// packet's original length stands in it.
+    /// How much of a packet to ask the kernel for, from the IP header on, so that `snaplen` bytes of
+    /// frame can be written. What the fixed IPv4 header has is always asked for, because the
+    /// packet's original length stands in it, or in as much of IPv6's.
     pub fn copy_range_bytes(self, snaplen: u32) -> u32 {
         let header = match self {
             LinkType::Ethernet => ETHERNET_HEADER_BYTES,
-            LinkType::Ip | LinkType::Nflog => 0,
+            LinkType::Ip | LinkType::RawIp | LinkType::Nflog => 0,
         };
         #[expect(clippy::cast_possible_truncation, reason = "14 and 20")]
         let (header, ip) = (header as u32, IPV4_HEADER_BYTES as u32);
@@ -74,12 +89,12 @@ impl<'a> Frame<'a> {
             LinkType::Ethernet => {
                 let header = packet.ethernet_header().unwrap_or_else(|| {
                     source = packet.link_source();
-                    &SYNTHESIZED_HEADER
+                    synthesized_header(packet.protocol)
                 });
                 tag = packet.vlan;
                 (header, packet.payload)
             }
-            LinkType::Ip => (&[], packet.payload),
+            LinkType::Ip | LinkType::RawIp => (&[], packet.payload),
             LinkType::Nflog => {
                 let cut = packet.network_len().saturating_sub(len_u32(packet.payload));
                 let original_len = len_u32(packet.message).saturating_add(cut);

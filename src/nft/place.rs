@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::PRIORITY;
+use crate::packet::IpFamily;
+
 use super::constants::{NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6};
 
 /// A hook of the IP families.
@@ -95,6 +97,16 @@ pub enum RuleFamily {
     Ip6,
     /// Both.
     Inet,
+}
+
+impl From<IpFamily> for RuleFamily {
+    fn from(family: IpFamily) -> RuleFamily {
+        match family {
+            IpFamily::Ip => RuleFamily::Ip,
+            IpFamily::Ip6 => RuleFamily::Ip6,
+            IpFamily::Both => RuleFamily::Inet,
+        }
+    }
 }
 
 impl RuleFamily {

@@ -17,6 +17,7 @@
 mod access;
 mod ahead;
 mod error;
+mod finished;
 mod live;
 mod names;
 mod notice;
@@ -32,11 +33,12 @@ use std::time::Duration;
 
 pub use access::Access;
 pub use error::StoreError;
+pub use finished::{Finished as FinishedFile, finished_in};
 pub use live::Slot;
-pub use names::sort_by_age;
+pub use names::{Compression, RingFile, ring_file, sort_by_age, wherever};
 pub use notice::{Notice, Notices};
 pub use rest::{Rest, RestSlot};
-pub use store::{Store, check_space};
+pub use store::{Recovered, Store, check_space};
 
 use crate::format::HEAD_BYTES;
 use crate::format::pcapng::block::BLOCK_MIN_BYTES;
@@ -74,13 +76,49 @@ pub struct RingConfig {
     pub extension: &'static str,
     /// The most bytes a file gets; rounded down to whole segments.
     pub file_bytes: u64,
-    /// Files that hold packets, the live one included; 0 for no limit. One more is being prepared.
-    pub files: usize,
+    /// What of it is kept.
+    pub limits: Limits,
     /// [`segment_bytes_for`] the longest record; the whole file where the format has no padding
     /// block.
     pub segment_bytes: usize,
     /// Whether unused space is taken up by padding blocks (pcapng), or zero (pcap).
     pub padding_blocks: bool,
+}
+
+/// What a ring keeps. Beyond any of these limits its oldest file goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Files that hold packets, the live one included; 0 for no limit. One more is being prepared.
+    pub files: usize,
+    /// Bytes on disk of all its files, the live and the prepared one included.
+    pub bytes: Option<u64>,
+    /// How long a file is kept after its last packet.
+    pub age: Option<Duration>,
+    /// Finished files are compressed by somebody else: one more file may be there at a time, and
+    /// what is there then counts.
+    pub compressed: bool,
+}
+
+impl Limits {
+    /// A number of files, 0 for no limit.
+    pub fn files(files: usize) -> Limits {
+        Limits {
+            files,
+            ..Limits::default()
+        }
+    }
+
+    /// Whether old files are given up for new ones.
+    pub(super) fn give_up(&self) -> bool {
+        self.files != 0 || self.bytes.is_some()
+    }
+
+    /// Bytes that finished files may take beside a live one and a prepared one of `capacity` bytes.
+    pub(super) fn finished_bytes(&self, capacity: u64) -> Option<u64> {
+        let others = if self.compressed { 3 } else { 2 };
+        let budget = self.bytes?;
+        Some(budget.saturating_sub(capacity.saturating_mul(others)))
+    }
 }
 
 impl RingConfig {
@@ -210,11 +248,10 @@ impl Ring {
         }
     }
 
-    /// Keeps `files` files with packets (0 for no limit), of at most `file_bytes` bytes each, from
-    /// the next one on.
+    /// Keeps files within `limits`, of at most `file_bytes` bytes each, from the next one on.
     #[cold]
-    pub fn set_limits(&mut self, files: usize, file_bytes: u64) {
-        self.swapper.set_limits(files, file_bytes);
+    pub fn set_limits(&mut self, limits: Limits, file_bytes: u64) {
+        self.swapper.set_limits(limits, file_bytes);
     }
 
     /// Goes on to the next segment that has room for a record of `len` bytes.

@@ -2,13 +2,120 @@
 //!
 //! `g5-000042.live.pcapng` is being written, `g5-000042-20261121T080000Z.pcapng` is finished (the
 //! time is its first packet's), `.g5-000043.new.pcapng` is being prepared, `.g5-000043.next.pcapng`
-//! is prepared, `.g5.lock` is held by the running capture.
+//! is prepared, `.g5.lock` is held by the running capture. A finished file that was compressed ends
+//! in `.zst` or `.lz4`; while it is made, it is hidden and ends in `.part`.
 
+use std::ffi::OsString;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The extensions a ring's files may have: a ring that changes its format still counts the others.
 const EXTENSIONS: [&str; 2] = ["pcapng", "pcap"];
+
+/// How a finished file is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Zstandard (RFC 8878).
+    Zstd,
+    /// LZ4's frame format.
+    Lz4,
+}
+
+impl Compression {
+    const ALL: [Compression; 2] = [Compression::Zstd, Compression::Lz4];
+
+    /// What the file's name ends in, behind its own.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Compression::Zstd => ".zst",
+            Compression::Lz4 => ".lz4",
+        }
+    }
+
+    /// What it is called on a command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Compression::Zstd => "zstd",
+            Compression::Lz4 => "lz4",
+        }
+    }
+
+    /// What the file is called once it is compressed.
+    pub fn of(self, path: &Path) -> PathBuf {
+        let mut name = path.as_os_str().to_owned();
+        name.push(self.suffix());
+        PathBuf::from(name)
+    }
+
+    /// What it is called while it is being compressed.
+    pub fn part_of(self, path: &Path) -> PathBuf {
+        let mut name = OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(self.suffix());
+        name.push(".part");
+        path.with_file_name(name)
+    }
+
+    /// How the file of this name is compressed.
+    pub fn by_name(path: &Path) -> Option<Compression> {
+        let name = path.file_name()?.to_str()?;
+        let mut all = Compression::ALL.into_iter();
+        all.find(|form| name.ends_with(form.suffix()))
+    }
+}
+
+/// What the name of a ring's visible file says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RingFile {
+    /// The ring: `g5`.
+    pub ring: String,
+    /// Its number there.
+    pub sequence: u64,
+    /// It is being written.
+    pub live: bool,
+}
+
+/// The name of any ring's file that packets have gone to; `None` of another.
+pub fn ring_file(path: &Path) -> Option<RingFile> {
+    let name = path.file_name()?.to_str()?;
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    // `g5-000042.live.pcapng`, `g5-000042-20261121T080000Z.pcapng`: the ring's own name may have `-`.
+    let mut ends = name.match_indices('-').map(|(at, _)| at);
+    let end = ends.find(|at| name.get(at + 1..at + 7).is_some_and(digits))?;
+    let ring = name.get(..end)?;
+    let (sequence, live) = match Name::parse(ring, path)? {
+        Name::Finished(sequence) => (sequence, false),
+        Name::Live(sequence) => (sequence, true),
+        _ => return None,
+    };
+    Some(RingFile {
+        ring: ring.to_owned(),
+        sequence,
+        live,
+    })
+}
+
+/// What a file's name was before it was compressed.
+pub(super) fn uncompressed(path: &Path) -> PathBuf {
+    match Compression::by_name(path) {
+        Some(_) => path.with_extension(""),
+        None => path.to_owned(),
+    }
+}
+
+/// The names that a finished file may have, as it was written first.
+pub(super) fn all_forms(path: &Path) -> [PathBuf; 3] {
+    let [zstd, lz4] = Compression::ALL.map(|form| form.of(path));
+    [path.to_owned(), zstd, lz4]
+}
+
+/// Where a finished file is now: under this name, or compressed.
+pub fn wherever(path: &Path) -> PathBuf {
+    let mut forms = all_forms(path).into_iter();
+    let there = forms.find(|form| form.symlink_metadata().is_ok());
+    there.unwrap_or_else(|| path.to_owned())
+}
 
 /// What a name says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +124,8 @@ pub(super) enum Name {
     Live(u64),
     Next(u64),
     New(u64),
+    /// A finished one that was being compressed.
+    Part(u64),
 }
 
 impl Name {
@@ -26,18 +135,26 @@ impl Name {
             Name::Finished(sequence)
             | Name::Live(sequence)
             | Name::Next(sequence)
-            | Name::New(sequence) => sequence,
+            | Name::New(sequence)
+            | Name::Part(sequence) => sequence,
         }
     }
 
     /// Reads a name of the ring `ring`; `None` for a file that is none of its.
     pub(super) fn parse(ring: &str, path: &Path) -> Option<Name> {
-        let name = path.file_name()?.to_str()?;
+        if let Some(part) = path.file_name()?.to_str()?.strip_suffix(".part") {
+            Compression::by_name(Path::new(part))?;
+            let whole = Name::parse(ring, Path::new(part.strip_prefix('.')?))?;
+            return Some(Name::Part(whole.sequence()));
+        }
+        let plain = uncompressed(path);
+        let name = plain.file_name()?.to_str()?;
+        let is_compressed = plain != path;
         let (stem, extension) = name.rsplit_once('.')?;
         if !EXTENSIONS.contains(&extension) {
             return None;
         }
-        if let Some(hidden) = stem.strip_prefix('.') {
+        if let Some(hidden) = stem.strip_prefix('.').filter(|_| !is_compressed) {
             let (sequence, state) = hidden
                 .strip_prefix(ring)?
                 .strip_prefix('-')?
@@ -50,7 +167,7 @@ impl Name {
             };
         }
         let rest = stem.strip_prefix(ring)?.strip_prefix('-')?;
-        if let Some(sequence) = rest.strip_suffix(".live") {
+        if let Some(sequence) = rest.strip_suffix(".live").filter(|_| !is_compressed) {
             return sequence_number(sequence).map(Name::Live);
         }
         let (sequence, stamp) = rest.split_once('-')?;
@@ -93,11 +210,23 @@ pub(super) fn finished(ring: &str, sequence: u64, first_us: u64, extension: &str
     format!("{ring}-{sequence:06}-{stamp}.{extension}")
 }
 
+/// When the first packet of a finished file came, as its name says.
+pub(super) fn begun(path: &Path) -> Option<SystemTime> {
+    let plain = uncompressed(path);
+    let stamp = plain.file_stem()?.to_str()?.rsplit('-').next()?;
+    let (date, time) = stamp.split_once('T')?;
+    let part = |text: &str, range: Range<usize>| text.get(range).map(str::to_owned);
+    let (year, month, day) = (part(date, 0..4)?, part(date, 4..6)?, part(date, 6..8)?);
+    let (hour, minute, second) = (part(time, 0..2)?, part(time, 2..4)?, part(time, 4..6)?);
+    humantime::parse_rfc3339(&format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z")).ok()
+}
+
 /// Puts finished files of several rings in order, oldest first, by the time in their names. Those
 /// of one second stay as they are.
 pub fn sort_by_age(files: &mut [PathBuf]) {
     let stamp = |path: &PathBuf| {
-        let stem = path.file_stem()?.to_str()?;
+        let plain = uncompressed(path);
+        let stem = plain.file_stem()?.to_str()?;
         stem.rsplit('-').next().map(str::to_owned)
     };
     files.sort_by_cached_key(stamp);
@@ -115,6 +244,11 @@ mod tests {
             finished("g5", 42, us, "pcap"),
             "g5-000042-20261125T080000Z.pcap"
         );
+        let named = finished("g5", 42, us, "pcapng.zst");
+        assert_eq!(
+            begun(Path::new(&named)),
+            Some(UNIX_EPOCH + Duration::from_micros(us))
+        );
         assert_eq!(
             read(&finished("g5", 42, us, "pcap")),
             Some(Name::Finished(42))
@@ -125,12 +259,22 @@ mod tests {
         );
         assert_eq!(read(&next("g5", 7, "pcapng")), Some(Name::Next(7)));
         assert_eq!(read(&new("g5", 7, "pcap")), Some(Name::New(7)));
+        let whole = finished("g5", 42, us, "pcapng");
+        for form in Compression::ALL {
+            let compressed = form.of(Path::new(&whole));
+            assert_eq!(read(compressed.to_str().unwrap()), Some(Name::Finished(42)));
+            assert_eq!(uncompressed(&compressed), Path::new(&whole));
+            let part = form.part_of(Path::new(&whole));
+            assert_eq!(read(part.to_str().unwrap()), Some(Name::Part(42)));
+        }
         for other in [
             &*lock("g5"),
             &*live("g50", 1, "pcapng"),
             &*live("g5", u64::MAX, "pcapng"),
             &*live("g5", 1, "damaged"),
             "g5-+00001.live.pcapng",
+            "g5-000001.live.pcapng.zst",
+            ".g5-000001.next.pcapng.zst",
             "g5-000001-yesterday.pcapng",
         ] {
             assert_eq!(read(other), None, "{other}");

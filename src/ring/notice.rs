@@ -12,6 +12,11 @@ use crate::numbers::grouped;
 pub enum Notice {
     /// A file of a run that was killed is finished, or it was empty and is removed.
     Recovered(Recovered),
+    /// A file is finished: packets go to it no more.
+    Finished {
+        /// The file.
+        path: PathBuf,
+    },
     /// The disk is full: the ring lives with fewer files than asked for.
     RingShrunk {
         /// Files with packets that are left, the live one included.
@@ -55,6 +60,11 @@ pub enum Notice {
         /// Whether none of them is on the disk; else it is not known how many are.
         none: bool,
     },
+    /// A file that was to be kept is not.
+    NotKept {
+        /// Why.
+        error: String,
+    },
     /// A file could not be cut, renamed or removed; it is there under the name it has.
     NotChanged {
         /// The file.
@@ -82,6 +92,7 @@ impl fmt::Display for Notice {
                     "; damaged parts were replaced by padding blocks"
                 },
             ),
+            Notice::Finished { path } => write!(f, "finished {}", path.display()),
             Notice::Recovered(_) => f.write_str("removed an empty file of a run that was killed"),
             Notice::RingShrunk { files } => write!(
                 f,
@@ -134,6 +145,7 @@ impl fmt::Display for Notice {
                 path.display(),
                 grouped(*records)
             ),
+            Notice::NotKept { error } => write!(f, "not kept: {error}"),
             Notice::NotChanged { path, error } => {
                 write!(
                     f,

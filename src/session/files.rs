@@ -1,5 +1,6 @@
 //! What the settings of a session mean for its files.
 
+use super::keep::Keeper;
 use crate::format::pcap::Pcap;
 use crate::format::pcapng::PcapNg;
 use crate::format::{Format, Interfaces, LinkType};
@@ -22,7 +23,7 @@ pub(super) fn extension(output: &Output) -> &'static str {
 pub(super) fn file_snaplen(settings: &Settings) -> u32 {
     match settings.link {
         LinkType::Nflog => settings.snaplen + NFLOG_ATTRIBUTES_BYTES,
-        LinkType::Ethernet | LinkType::Ip => settings.snaplen,
+        LinkType::Ethernet | LinkType::Ip | LinkType::RawIp => settings.snaplen,
     }
 }
 
@@ -47,13 +48,21 @@ pub(super) fn pcapng(settings: &Settings, name: SourceName) -> PcapNg {
     .with_boot_id(boot_id())
 }
 
+/// Who keeps files of this capture, where it writes any.
+pub(super) fn keeper(settings: &Settings) -> Option<Keeper> {
+    let output = settings.output.as_ref()?;
+    let rings = settings.names().into_iter().map(|name| name.file_name());
+    let bytes_max = settings.keep.as_ref().map(|keep| keep.bytes_max);
+    Some(Keeper::new(&output.dir, rings.collect(), bytes_max))
+}
+
 pub(super) fn ring_config(settings: &Settings, output: &Output, name: SourceName) -> RingConfig {
     RingConfig {
         dir: output.dir.clone(),
         name: name.file_name(),
         extension: extension(output),
         file_bytes: output.file_bytes,
-        files: output.files,
+        limits: output.limits,
         segment_bytes: segment_bytes(settings),
         padding_blocks: output.format == FileFormat::PcapNg,
     }
@@ -62,15 +71,16 @@ pub(super) fn ring_config(settings: &Settings, output: &Output, name: SourceName
 /// The files a ring of these settings may come to take, in bytes: what an operator has to plan for.
 pub fn disk_bound_bytes(settings: &Settings) -> Option<u64> {
     let output = settings.output.as_ref()?;
-    if output.files == 0 {
-        return None;
-    }
     let rings = settings.names().len() as u64;
     // One more file than hold packets is being prepared.
-    Some(
-        output
-            .file_bytes
-            .saturating_mul((output.files as u64).saturating_add(1))
-            .saturating_mul(rings),
-    )
+    let by_files = match output.limits.files {
+        0 => None,
+        files => Some(
+            output
+                .file_bytes
+                .saturating_mul((files as u64).saturating_add(1)),
+        ),
+    };
+    let least = [by_files, output.limits.bytes].into_iter().flatten().min();
+    least.map(|bytes| bytes.saturating_mul(rings))
 }

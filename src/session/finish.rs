@@ -1,6 +1,7 @@
 //! The end of a capture: in which order what is released, and how the report comes about.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::thread;
 use std::time::Duration;
@@ -12,15 +13,26 @@ use crate::account::report::Report;
 use crate::account::snapshot::{Figures, Snapshot};
 use crate::capture::Outcome;
 use crate::numbers::grouped;
-use crate::ring::sort_by_age;
+use crate::ring::{Notice, sort_by_age};
 use crate::session::settings::SourceSettings;
 use crate::source::nfqueue::QueueStatus;
 use crate::source::{SourceName, Target};
 
+/// What a capture leaves.
+#[derive(Debug)]
+pub struct End {
+    /// The report.
+    pub report: Report,
+    /// The error that ended a thread, if one did.
+    pub error: Option<io::Error>,
+    /// Files that were finished since [`Session::notices`] was last asked.
+    pub finished: Vec<PathBuf>,
+}
+
 impl Session {
     /// Stops the capture: the sources detach, what the kernel still holds is taken, files are
-    /// finished. Returns the report, and the error that ended a thread, if one did.
-    pub fn finish(mut self) -> (Report, Option<io::Error>) {
+    /// finished.
+    pub fn finish(mut self) -> End {
         // With a rule of our own, nothing is counted any more when the groups are released.
         if let Some(installed) = &mut self.installed
             && let Err(error) = installed.stop_logging()
@@ -113,10 +125,20 @@ impl Session {
             total,
         };
         let before_hook = self.drops.since();
-        remarks.extend(self.notices.try_iter().map(|notice| notice.to_string()));
+        let mut finished = Vec::new();
+        for notice in self.notices() {
+            match notice {
+                Notice::Finished { path } => finished.push(path),
+                notice => remarks.push(notice.to_string()),
+            }
+        }
         let mut report = Report::new(last, before_hook, files);
         report.remarks = remarks;
-        (report, error)
+        End {
+            report,
+            error,
+            finished,
+        }
     }
 
     /// Looks at the counters, once for all.
@@ -255,11 +277,13 @@ mod tests {
     use crate::capture::Control;
     use crate::format::LinkType;
     use crate::nft::RuleFamily;
+    use crate::packet::IpFamily;
     use crate::session::settings::{QueueOptions, Settings};
 
     fn settings() -> Settings {
         Settings {
             source: SourceSettings::Numbers(Target::Group, vec![5]),
+            family: IpFamily::default(),
             output: None,
             link: LinkType::Ethernet,
             snaplen: 128,
@@ -271,6 +295,7 @@ mod tests {
             flush: Duration::from_millis(100),
             rule: None,
             queue: QueueOptions::default(),
+            keep: None,
         }
     }
 
@@ -302,6 +327,10 @@ mod tests {
                 RuleFamily::default(),
             )),
             paused: false,
+            keeper: None,
+            trigger: None,
+            triggered: None,
+            told: Vec::new(),
             wake: Arc::new(|| {}),
             installed: None,
             priority: None,
@@ -310,7 +339,7 @@ mod tests {
             drops: Drops::begin(),
             changes: None,
         };
-        let (report, error) = session.finish();
+        let End { report, error, .. } = session.finish();
         assert_eq!(report.groups.len(), 1);
         assert_eq!(
             (report.total.written, report.total.dropped.writer),

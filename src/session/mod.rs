@@ -3,13 +3,16 @@
 
 mod files;
 mod finish;
+pub mod keep;
 mod open;
 pub mod orders;
 mod rule;
 pub mod settings;
+mod trigger;
 mod watch;
 
 pub use files::disk_bound_bytes;
+pub use finish::End;
 pub use rule::{real_name, spec as rule_spec};
 
 use std::sync::Arc;
@@ -24,7 +27,7 @@ use crate::account::snapshot::{Figures, Snapshot};
 use crate::account::{Account, Tally};
 use crate::capture::{Capture, Command, Control, Discard, FileSink, Outcome, Sink};
 use crate::format::pcap::Pcap;
-use crate::nft::{self, InstalledTable, MatchError, RuleError, RuleFamily, SpecError};
+use crate::nft::{self, InstalledTable, MatchError, RuleError, SpecError};
 use crate::numbers::grouped;
 use crate::ring::{Notice, Ring, StoreError};
 use crate::session::settings::{FileFormat, Settings, SourceSettings};
@@ -32,8 +35,10 @@ use crate::source::hook::HookError;
 use crate::source::nfqueue::LastStatus;
 use crate::source::{Source, SourceError, SourceName};
 use crate::sys::capabilities;
-use files::{file_snaplen, pcapng};
+use files::{file_snaplen, keeper, pcapng};
+use keep::Keeper;
 use open::{Opened, open_rings, open_sources};
+use trigger::Trigger;
 use watch::LinkWatch;
 
 /// Why a capture cannot begin.
@@ -136,6 +141,13 @@ pub struct Session {
     /// Says when interfaces change; none where the system does not.
     changes: Option<LinkWatch>,
     paused: bool,
+    /// Of a capture that writes.
+    keeper: Option<Keeper>,
+    trigger: Option<Trigger>,
+    /// When that had something kept last.
+    triggered: Option<Instant>,
+    /// Notices that came while something else was waited for.
+    told: Vec<Notice>,
     /// Told when a capturing thread ends.
     wake: Wake,
 }
@@ -167,8 +179,8 @@ impl Session {
         step(Step::Rules);
         // A rule of our own needs no look at all the others.
         let mut watch = match (&settings.source, &settings.rule) {
-            (SourceSettings::Numbers(target, numbers), Some(_)) => {
-                Some(Watch::of_own_table(*target, numbers, RuleFamily::default()))
+            (SourceSettings::Numbers(target, numbers), Some(request)) => {
+                Some(Watch::of_own_table(*target, numbers, request.family))
             }
             (SourceSettings::Numbers(target, numbers), None) => {
                 Some(Watch::before_bind(*target, numbers))
@@ -186,6 +198,8 @@ impl Session {
             // Loaded and attached: neither this thread nor one that it starts needs them again.
             let _ = capabilities::give_up();
         }
+        let group = settings.keep.as_ref().map(|keep| keep.group);
+        let trigger = group.map(|group| Trigger::start(group, Arc::clone(&wake)));
         let changes = LinkWatch::start(Arc::clone(&wake)).ok();
         let drops = Drops::begin();
         step(Step::Install);
@@ -200,6 +214,7 @@ impl Session {
             watch.installed()?;
         }
 
+        let keeper = keeper(&settings);
         let mut session = Session {
             settings,
             control,
@@ -212,6 +227,10 @@ impl Session {
             drops,
             changes,
             paused: false,
+            keeper,
+            trigger: trigger.transpose()?,
+            triggered: None,
+            told: Vec::new(),
             wake,
         };
         // The threads wait until all of them are there.
@@ -287,16 +306,17 @@ impl Session {
             return self.spawn_capture(&file_name, source, Discard, account, gate);
         };
         let (link, snaplen) = (self.settings.link, self.settings.snaplen);
+        let family = self.settings.family;
         match output.format {
             FileFormat::PcapNg => {
                 let format = pcapng(&self.settings, name).with_resolution(resolution);
-                let sink = FileSink::new(format, ring, link, snaplen);
+                let sink = FileSink::new(format, ring, link, snaplen).with_family(family);
                 self.spawn_capture(&file_name, source, sink, account, gate)
             }
             FileFormat::Pcap => {
                 let format =
                     Pcap::new(link, file_snaplen(&self.settings)).with_resolution(resolution);
-                let sink = FileSink::new(format, ring, link, snaplen);
+                let sink = FileSink::new(format, ring, link, snaplen).with_family(family);
                 self.spawn_capture(&file_name, source, sink, account, gate)
             }
         }
@@ -355,17 +375,17 @@ impl Session {
             .unwrap_or(0)
     }
 
-    /// What the swappers have to say, without waiting.
-    pub fn notices(&self) -> impl Iterator<Item = Notice> + '_ {
-        self.notices.try_iter()
-    }
-
     /// Looks whether interfaces have come, gone or changed, without waiting.
     pub fn look_at_links(&mut self) {
         if self.changes.as_ref().is_some_and(LinkWatch::any) {
             self.drops.look();
             self.control.ask(Command::CheckNames);
         }
+    }
+
+    /// Packets lost before they came to the hook, so far.
+    pub fn before_hook(&mut self) -> u64 {
+        self.drops.since()
     }
 
     /// How long it has been running.

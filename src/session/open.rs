@@ -35,7 +35,7 @@ pub(super) fn open_rings(
         )?;
         stores.push(store);
     }
-    check_space(&stores, output.files, output.file_bytes)?;
+    check_space(&stores, output.limits, output.file_bytes)?;
     let rings = settings.names().into_iter().zip(stores);
     rings
         .map(|(name, store)| {
@@ -62,6 +62,7 @@ pub(super) fn open_sources(settings: &Settings) -> Result<Vec<(SourceName, Opene
                 mark: options.mark,
                 sample: options.sample,
                 cutoff: options.cutoff_bytes.map(Cutoff::new),
+                family: settings.family,
                 drop: options.drop,
                 buffer_bytes: settings.buffer_bytes,
                 ..HookConfig::new(options.hook, settings.copy_range_bytes())

@@ -32,6 +32,10 @@ pub enum Order {
     Rotate,
     /// Files that hold packets.
     Files(usize),
+    /// Bytes of the ring's files; `None` is no limit.
+    MaxBytes(Option<u64>),
+    /// How long files are kept; `None` is no limit.
+    MaxAge(Option<Duration>),
     /// The most bytes of each, from the next on.
     FileBytes(u64),
     /// The interfaces captured; none is all.
@@ -55,6 +59,8 @@ pub struct Changeable {
     pub buffer_bytes: u64,
     pub files: Option<usize>,
     pub file_bytes: Option<u64>,
+    pub max_bytes: Option<u64>,
+    pub max_age_secs: Option<u64>,
     pub interfaces: Vec<String>,
     #[serde(rename = "match")]
     pub matching: Option<String>,
@@ -77,7 +83,9 @@ impl Session {
             batch: settings.batch,
             flush_ms: u64::try_from(settings.flush.as_millis()).unwrap_or(u64::MAX),
             buffer_bytes: settings.buffer_bytes as u64,
-            files: output.map(|output| output.files),
+            files: output.map(|output| output.limits.files),
+            max_bytes: output.and_then(|output| output.limits.bytes),
+            max_age_secs: output.and_then(|output| Some(output.limits.age?.as_secs())),
             file_bytes: output.map(|output| output.file_bytes),
             interfaces: match (hook, rule) {
                 (Some(options), _) => options.interfaces.clone(),
@@ -101,6 +109,8 @@ impl Session {
             Order::BufferBytes(_) => Order::BufferBytes(now.buffer_bytes),
             Order::Rotate => return None,
             Order::Files(_) => Order::Files(now.files?),
+            Order::MaxBytes(_) => Order::MaxBytes(now.max_bytes),
+            Order::MaxAge(_) => Order::MaxAge(now.max_age_secs.map(Duration::from_secs)),
             Order::FileBytes(_) => Order::FileBytes(now.file_bytes?),
             Order::Interfaces(_) => Order::Interfaces(now.interfaces),
             Order::Match(_) => Order::Match(now.matching),
@@ -164,7 +174,9 @@ impl Session {
                 let change = Change::BufferBytes(settings.buffer_bytes);
                 (Command::Source(change), what)
             }
-            Order::Files(_) | Order::FileBytes(_) => change_files(&mut settings, order)?,
+            Order::Files(_) | Order::FileBytes(_) | Order::MaxBytes(_) | Order::MaxAge(_) => {
+                change_files(&mut settings, order)?
+            }
             Order::Interfaces(names) => {
                 let SourceSettings::Hook(options) = &mut settings.source else {
                     return Err(
@@ -282,8 +294,24 @@ fn change_files(settings: &mut Settings, order: &Order) -> Result<(Command, Stri
     let mut output = before.clone();
     let what = match order {
         Order::Files(files) => {
-            output.files = *files;
-            format!("files {} -> {files}", before.files)
+            output.limits.files = *files;
+            format!("files {} -> {files}", before.limits.files)
+        }
+        Order::MaxBytes(bytes) => {
+            output.limits.bytes = *bytes;
+            let shown = |bytes: Option<u64>| bytes.map_or("none".to_owned(), |b| b.to_string());
+            let (from, to) = (shown(before.limits.bytes), shown(*bytes));
+            format!("max-bytes {from} -> {to}")
+        }
+        Order::MaxAge(age) => {
+            output.limits.age = *age;
+            let shown = |age: Option<Duration>| {
+                age.map_or("none".to_owned(), |age| {
+                    humantime::format_duration(age).to_string()
+                })
+            };
+            let (from, to) = (shown(before.limits.age), shown(*age));
+            format!("max-age {from} -> {to}")
         }
         Order::FileBytes(bytes) => {
             output.file_bytes = *bytes;
@@ -299,9 +327,9 @@ fn change_files(settings: &mut Settings, order: &Order) -> Result<(Command, Stri
         .check()
         .map_err(|error| error.to_string())?;
     let Output {
-        files, file_bytes, ..
+        limits, file_bytes, ..
     } = output;
-    Ok((Command::Files { files, file_bytes }, what))
+    Ok((Command::Files { limits, file_bytes }, what))
 }
 
 fn list(names: &[String]) -> String {

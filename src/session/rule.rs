@@ -2,7 +2,7 @@
 
 use super::SessionError;
 use super::settings::RuleRequest;
-use crate::nft::{Match, RuleFamily, RuleSpec};
+use crate::nft::{Match, RuleSpec};
 use crate::source::{Target, links};
 
 /// What the table is to do. With `compile`, `nft` translates the request's expression; else it is
@@ -17,6 +17,7 @@ pub fn spec(
     compile: bool,
 ) -> Result<RuleSpec, SessionError> {
     let mut spec = RuleSpec::new(target, numbers)?
+        .with_family(request.family)
         .with_hook(request.at)
         .with_spread(request.spread);
     for iface in &request.ifaces {
@@ -24,7 +25,7 @@ pub fn spec(
     }
     if let Some(text) = &request.matching {
         spec = spec.with_match(if compile {
-            Match::compile(text, RuleFamily::default())?
+            Match::compile(text, request.family)?
         } else {
             Match::unchecked(text)?
         });

@@ -1,5 +1,7 @@
 //! Which process holds a group or queue: for the message that it is taken.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 /// Who holds a group (`nfnetlink_log`) or queue (`nfnetlink_queue`), by `/proc`: the port id of the
 /// group or queue, the socket of the port id, the process of the socket.
 pub(super) fn holder(table: &str, number: u16) -> Option<String> {
@@ -9,6 +11,46 @@ pub(super) fn holder(table: &str, number: u16) -> Option<String> {
         process_of_port(port)
             .unwrap_or_else(|| format!("another process (netlink port id {port})")),
     )
+}
+
+/// Who holds a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// In words: `process 4711 (ulogd)`.
+    pub who: String,
+    /// Its process, where it can be seen.
+    pub pid: Option<u32>,
+    /// When that began.
+    pub since: Option<String>,
+}
+
+/// Who holds an NFLOG group of this network namespace.
+pub fn group_holder(group: u16) -> Option<Holder> {
+    let who = holder("nfnetlink_log", group)?;
+    let pid = who
+        .strip_prefix("process ")
+        .and_then(|rest| rest.split(' ').next()?.parse().ok());
+    let begun = pid.and_then(started);
+    Some(Holder {
+        who,
+        pid,
+        since: begun.map(|begun| humantime::format_rfc3339_seconds(begun).to_string()),
+    })
+}
+
+/// When a process began: boot time and the 22nd column of its `stat` (proc(5)), in clock ticks.
+fn started(pid: u32) -> Option<SystemTime> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name, which may hold anything, the third column begins.
+    let (_, columns) = stat.rsplit_once(") ")?;
+    let ticks: u64 = columns.split(' ').nth(22 - 3)?.parse().ok()?;
+    let kernel = std::fs::read_to_string("/proc/stat").ok()?;
+    let booted = kernel
+        .lines()
+        .find_map(|line| line.strip_prefix("btime "))?;
+    let booted = Duration::from_secs(booted.trim().parse().ok()?);
+    let since_boot = Duration::from_secs(ticks / rustix::param::clock_ticks_per_second());
+    Some(UNIX_EPOCH + booted + since_boot)
 }
 
 /// The second column of the line whose first one is the group or queue.

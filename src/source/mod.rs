@@ -1,7 +1,7 @@
 //! Where packets come from: an NFLOG group or an NFQUEUE queue, one engine for both.
 
 mod error;
-mod holder;
+pub mod holder;
 pub mod hook;
 pub mod links;
 pub mod nflog;

@@ -22,7 +22,10 @@ const PROGRAM_TYPE_NETFILTER: u32 = 32;
 const ATTACH_NETFILTER: u32 = 45;
 /// `bpf_probe_read_kernel` is given to programs under a licence that the GPL is compatible with.
 const LICENCE: &CStr = c"Dual MIT/GPL";
-const NFPROTO_IPV4: u32 = 2;
+/// The families that a program can stand at a hook of.
+pub const NFPROTO_IPV4: u32 = 2;
+/// The other.
+pub const NFPROTO_IPV6: u32 = 10;
 
 /// `union bpf_attr`, as its words; what a command does not know must be zero.
 #[repr(C, align(8))]
@@ -169,16 +172,21 @@ fn load_with_log(name: &str, instructions: &[u64], log: &mut [u8]) -> io::Result
     unsafe { open(PROGRAM_LOAD, load) }
 }
 
-/// Attaches a program to an IPv4 hook of the calling thread's network namespace, for as long as the
-/// descriptor is open.
-pub fn attach(program: BorrowedFd<'_>, hook: u32, priority: i32) -> io::Result<OwnedFd> {
+/// Attaches a program to a hook of a family in the calling thread's network namespace, for as long
+/// as the descriptor is open.
+pub fn attach(
+    program: BorrowedFd<'_>,
+    family: u32,
+    hook: u32,
+    priority: i32,
+) -> io::Result<OwnedFd> {
     let priority = priority.cast_unsigned();
     let words = [
         word(program),
         0,
         ATTACH_NETFILTER,
         0,
-        NFPROTO_IPV4,
+        family,
         hook,
         priority,
         0,

@@ -112,9 +112,14 @@ fn expect<F: Format>(
                 6 if !leaves => packet.hw_source,
                 _ => &[0; 6],
             };
-            [&[0; 6], source, &[8, 0]].concat()
+            let protocol: &[u8] = if packet.protocol == 0x86dd {
+                &[0x86, 0xdd]
+            } else {
+                &[8, 0]
+            };
+            [&[0; 6], source, protocol].concat()
         }
-        (LinkType::Ip | LinkType::Nflog, _) => Vec::new(),
+        (LinkType::Ip | LinkType::RawIp | LinkType::Nflog, _) => Vec::new(),
     };
     if let (LinkType::Ethernet, Some(tag)) = (link, packet.vlan) {
         header.splice(12..12, tag);

@@ -8,11 +8,9 @@
 
 use super::block::{self, head, len_u32, option, pad4};
 use super::comment::COMMENT_OPTION_BYTES_MAX;
-use crate::format::frame::{SYNTHESIZED_HEADER, copy_short};
+use crate::format::frame::{copy_short, synthesized_header};
 use crate::format::{Head, LinkType, Space};
-use crate::packet::{
-    Direction, ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4, Packet, Resolution, TemplateHit,
-};
+use crate::packet::{Direction, ETHERNET_HEADER_BYTES, IpVersion, Packet, Resolution, TemplateHit};
 use crate::sys::space::Chunk;
 
 /// An Enhanced Packet Block's fields before the packet's data.
@@ -53,6 +51,8 @@ pub struct RecordTemplate {
     pub direction: Direction,
     /// What a tick of their times is.
     pub resolution: Resolution,
+    /// Of which IP its packets are.
+    pub version: IpVersion,
     header: Header,
     /// Bytes of the link-layer header.
     header_bytes: usize,
@@ -106,15 +106,13 @@ impl RecordTemplate {
         interface: usize,
         resolution: Resolution,
     ) -> Option<RecordTemplate> {
-        if packet.protocol != ETHERTYPE_IPV4
-            || packet.network_len.is_some()
-            || packet.vlan.is_some()
-        {
+        let version = IpVersion::of_protocol(packet.protocol)?;
+        if packet.network_len.is_some() || packet.vlan.is_some() {
             return None;
         }
         let header = match (link, packet.ethernet_header()) {
             (LinkType::Nflog, _) => return None,
-            (LinkType::Ip, _) => Header::Absent,
+            (LinkType::Ip | LinkType::RawIp, _) => Header::Absent,
             (LinkType::Ethernet, Some(own)) if own.len() == ETHERNET_HEADER_BYTES => Header::Own,
             (LinkType::Ethernet, None) if packet.link_source().is_none() => Header::Synthesized,
             (LinkType::Ethernet, _) => return None,
@@ -127,6 +125,7 @@ impl RecordTemplate {
             interface: u32::try_from(interface).ok()?,
             direction: packet.direction(),
             resolution,
+            version,
             header,
             header_bytes,
             body_max_bytes: (snaplen as usize).checked_sub(header_bytes)?,
@@ -150,7 +149,7 @@ impl RecordTemplate {
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "0 or 14")]
     pub fn original_len(&self, hit: &TemplateHit<'_>) -> u32 {
-        hit.network_len() + self.header_bytes as u32
+        hit.network_len(self.version) + self.header_bytes as u32
     }
 
     /// Copies the frame to the start of `out`. False where it does not fit.
@@ -160,7 +159,7 @@ impl RecordTemplate {
         let header = match self.header {
             Header::Absent => return copy_body(body, out),
             Header::Own => hit.hw_header,
-            Header::Synthesized => Some(&SYNTHESIZED_HEADER),
+            Header::Synthesized => Some(synthesized_header(self.version.protocol())),
         };
         let (Some(header), Some(mut to)) = (header, out.take_first_chunk()) else {
             return false;

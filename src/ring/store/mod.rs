@@ -11,6 +11,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::time::SystemTime;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -27,7 +28,10 @@ pub use space::check_space;
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Finished {
     sequence: u64,
+    /// Its name as it was finished: compressed, it has a suffix more.
     path: PathBuf,
+    /// When the last packet had come.
+    ended: SystemTime,
 }
 
 /// The directory of one ring, locked for this process.
@@ -60,6 +64,16 @@ pub struct Recovered {
     /// Segments in which a padding block has replaced something unreadable: a machine that lost
     /// power.
     pub damaged_segments: u64,
+}
+
+impl Finished {
+    fn bytes(&self) -> u64 {
+        let forms = names::all_forms(&self.path);
+        let there = forms
+            .iter()
+            .filter_map(|path| fs::symlink_metadata(path).ok());
+        there.map(|meta| meta.len()).sum()
+    }
 }
 
 impl Store {
@@ -134,7 +148,18 @@ impl Store {
             self.next_sequence = self.next_sequence.max(name.sequence() + 1);
             match name {
                 _ if !entry.file_type()?.is_file() => {}
-                Name::Finished(sequence) => self.finished.push_back(Finished { sequence, path }),
+                Name::Finished(sequence) => {
+                    let path = names::uncompressed(&path);
+                    let ended = entry.metadata()?.modified().unwrap_or(SystemTime::now());
+                    // Compressed and not removed yet, it is there twice.
+                    if !self.finished.iter().any(|file| file.path == path) {
+                        self.finished.push_back(Finished {
+                            sequence,
+                            path,
+                            ended,
+                        });
+                    }
+                }
                 _ => unfinished.push((name, path)),
             }
         }
@@ -147,7 +172,7 @@ impl Store {
     fn recover_one(&mut self, name: Name, path: &Path) -> io::Result<Option<Recovered>> {
         let file = open_unwritten(path)?;
         let (sequence, prepared) = match name {
-            Name::New(_) => return fs::remove_file(path).map(|()| None),
+            Name::New(_) | Name::Part(_) => return fs::remove_file(path).map(|()| None),
             Name::Next(sequence) => (sequence, true),
             Name::Live(sequence) | Name::Finished(sequence) => (sequence, false),
         };
@@ -189,10 +214,12 @@ impl Store {
             repaired.first_us,
             extension,
         ));
+        let ended = file.metadata()?.modified().unwrap_or(SystemTime::now());
         rename(path, &finished)?;
         self.finished.push_back(Finished {
             sequence,
             path: finished.clone(),
+            ended,
         });
         Ok(Some(Recovered {
             path: Some(finished),
@@ -203,13 +230,23 @@ impl Store {
 
     /// Finished files, oldest first.
     pub fn files(&self) -> Vec<PathBuf> {
-        self.finished.iter().map(|file| file.path.clone()).collect()
+        let finished = self.finished.iter();
+        finished.map(|file| names::wherever(&file.path)).collect()
+    }
+
+    /// Bytes of all finished files, compressed ones as they are now.
+    pub(super) fn finished_bytes(&self) -> u64 {
+        self.finished.iter().map(Finished::bytes).sum()
+    }
+
+    /// When the last packet of the oldest finished file had come; `None` where there is none.
+    pub(super) fn oldest_ended(&self) -> Option<SystemTime> {
+        self.finished.front().map(|oldest| oldest.ended)
     }
 
     /// Bytes of the oldest finished file; `None` if there is none.
     pub(super) fn oldest_bytes(&self) -> Option<usize> {
-        let oldest = self.finished.front()?;
-        let bytes = fs::symlink_metadata(&oldest.path).map_or(0, |meta| meta.len());
+        let bytes = self.finished.front()?.bytes();
         Some(usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
@@ -252,9 +289,12 @@ impl Store {
     /// Removes a file that another process has open. Until it is closed, it takes space beyond the
     /// ring's.
     fn remove_read(&mut self, path: &Path) -> io::Result<()> {
-        let plain = open_plain(path, false);
-        remove_if_there(path)?;
-        self.held.extend(plain);
+        // In this order: whoever compresses it makes the one, then removes the other.
+        for path in names::all_forms(path) {
+            let plain = open_plain(&path, false);
+            remove_if_there(&path)?;
+            self.held.extend(plain);
+        }
         self.let_go();
         Ok(())
     }
@@ -358,6 +398,7 @@ impl Store {
         self.finished.push_back(Finished {
             sequence,
             path: path.clone(),
+            ended: SystemTime::now(),
         });
         Ok(Some(path))
     }

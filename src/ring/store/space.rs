@@ -3,20 +3,21 @@
 use std::fs;
 
 use super::{Store, StoreError};
+use crate::ring::Limits;
 
 impl Store {
-    /// Bytes that `files` files of `file_bytes` at one time, and one that is prepared, take beyond
-    /// those that are there and will be used again. With `files` 0, two must fit.
-    fn missing_bytes(&self, files: usize, file_bytes: u64) -> u64 {
-        let at_one_time = if files == 0 {
-            2
-        } else {
-            (files as u64).saturating_add(1)
+    /// Bytes that files of `file_bytes` within `limits`, and one that is prepared, take beyond
+    /// those that are there and will be used again. Without a limit, two must fit.
+    fn missing_bytes(&self, limits: Limits, file_bytes: u64) -> u64 {
+        let by_files = match limits.files {
+            0 => None,
+            files => Some((files as u64).saturating_add(1).saturating_mul(file_bytes)),
         };
-        let wanted = at_one_time.saturating_mul(file_bytes);
-        let owned: u64 = match files {
-            0 => 0,
-            _ => {
+        let wanted = [by_files, limits.bytes].into_iter().flatten().min();
+        let wanted = wanted.unwrap_or(file_bytes.saturating_mul(2));
+        let owned: u64 = match limits.give_up() {
+            false => 0,
+            true => {
                 let unfinished = self.unfinished.iter().map(|(_, path)| path);
                 let finished = self.finished.iter().map(|file| &file.path);
                 finished
@@ -30,12 +31,12 @@ impl Store {
     }
 }
 
-/// Says whether the disk has room for all of these rings, which share a directory, each of `files`
-/// files of `file_bytes`.
+/// Says whether the disk has room for all of these rings, which share a directory, each within
+/// `limits` with files of `file_bytes`.
 ///
 /// # Errors
 /// [`StoreError::Space`], [`StoreError::Directory`].
-pub fn check_space(stores: &[Store], files: usize, file_bytes: u64) -> Result<(), StoreError> {
+pub fn check_space(stores: &[Store], limits: Limits, file_bytes: u64) -> Result<(), StoreError> {
     let Some(path) = stores.first().map(|store| store.dir.clone()) else {
         return Ok(());
     };
@@ -52,7 +53,7 @@ pub fn check_space(stores: &[Store], files: usize, file_bytes: u64) -> Result<()
     let available = stat.f_bavail.saturating_mul(stat.f_frsize);
     let missing = stores
         .iter()
-        .map(|store| store.missing_bytes(files, file_bytes));
+        .map(|store| store.missing_bytes(limits, file_bytes));
     let needed = missing.fold(0, u64::saturating_add);
     if needed > available {
         return Err(StoreError::Space {

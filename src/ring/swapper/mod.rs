@@ -14,10 +14,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::RingConfig;
 use super::error::StoreError;
 use super::notice::Notices;
 use super::store::{Store, check_space};
+use super::{Limits, RingConfig};
 use crate::sys::mapping::Mapping;
 use next::is_full;
 use worker::{RETRY, Worker};
@@ -39,7 +39,7 @@ enum Work {
         segment_bytes: usize,
     },
     Limits {
-        files: usize,
+        limits: Limits,
         file_bytes: u64,
     },
 }
@@ -113,7 +113,7 @@ impl Swapper {
         notices: Notices,
     ) -> Result<Swapper, StoreError> {
         let file_bytes = config.capacity_bytes() as u64;
-        check_space(slice::from_ref(&store), config.files, file_bytes)?;
+        check_space(slice::from_ref(&store), config.limits, file_bytes)?;
         let dir = config.dir.clone();
         let name = format!("swapper-{}", config.name);
         let mut worker = Worker::new(config, store, notices);
@@ -192,8 +192,8 @@ impl Swapper {
     }
 
     /// Keeps other files.
-    pub(super) fn set_limits(&self, files: usize, file_bytes: u64) {
-        self.change(Work::Limits { files, file_bytes });
+    pub(super) fn set_limits(&self, limits: Limits, file_bytes: u64) {
+        self.change(Work::Limits { limits, file_bytes });
     }
 
     fn change(&self, work: Work) {

@@ -19,12 +19,15 @@ impl Worker {
     /// ring without limit gives up none.
     pub(super) fn prepare_next(&mut self, soon: bool) -> io::Result<Option<Mapping>> {
         let whole = self.config.capacity_bytes();
-        let limit = self.config.files;
+        let limits = self.config.limits;
         self.remove_surplus()?;
         // Beside the finished files there is the live one, once it holds a packet: a full ring is
         // left alone until then.
         let live = usize::from(self.live.is_some());
-        let recycle = self.taken_over && limit != 0 && self.store.finished_count() + live > limit;
+        let full = limits.files != 0 && self.store.finished_count() + live > limits.files;
+        let taken = (live * whole) as u64;
+        let bytes_full = self.is_beyond_bytes(taken);
+        let recycle = self.taken_over && (full || bytes_full);
         let full = match self.prepare_one(recycle, whole) {
             Ok(mapping) => {
                 self.whole_files += usize::from(!recycle);
@@ -37,7 +40,7 @@ impl Worker {
             Err(error) => return Err(error),
         };
         self.whole_files = 0;
-        let gives_up = self.taken_over && limit != 0;
+        let gives_up = self.taken_over && limits.give_up();
         let mut bytes = available_bytes(&self.config.dir).min(whole.saturating_sub(1));
         loop {
             bytes = self.config.whole_segments(bytes);
@@ -126,11 +129,30 @@ impl Worker {
     /// Removes finished files beyond the limit: a restart may ask for fewer, and the end may come
     /// before a file was recycled for the live one.
     pub(super) fn remove_surplus(&mut self) -> io::Result<()> {
-        let limit = self.config.files;
-        while self.taken_over && limit != 0 && self.store.finished_count() > limit {
-            self.store.remove_oldest()?;
+        while self.taken_over && self.is_beyond_limits() {
+            if !self.store.remove_oldest()? {
+                break;
+            }
         }
         Ok(())
+    }
+
+    fn is_beyond_limits(&self) -> bool {
+        let limits = self.config.limits;
+        let oldest_ended = self.store.oldest_ended();
+        let aged = limits.age.zip(oldest_ended).is_some_and(|(age, ended)| {
+            // A clock that was set back makes no file old.
+            ended.elapsed().is_ok_and(|since| since > age)
+        });
+        let count = self.store.finished_count();
+        aged || limits.files != 0 && count > limits.files || self.is_beyond_bytes(0)
+    }
+
+    /// Whether finished files, and `more` bytes, take more than they may.
+    fn is_beyond_bytes(&self, more: u64) -> bool {
+        let capacity = self.config.capacity_bytes() as u64;
+        let allowed = self.config.limits.finished_bytes(capacity);
+        allowed.is_some_and(|allowed| self.store.finished_bytes() + more > allowed)
     }
 }
 

@@ -144,6 +144,9 @@ impl Worker {
                         self.look_after(&mut live);
                         self.live = Some(live);
                     }
+                    if self.config.limits.age.is_some() {
+                        self.remove_surplus_telling();
+                    }
                     let advanced = self.keep_ready(shared.position.load(Ordering::Relaxed));
                     pause = if advanced { TICK } else { IDLE };
                     desk = shared.desk();
@@ -179,6 +182,10 @@ impl Worker {
                 Err((path, error)) => self.tell_unchanged(path, &error),
             }
         }
+        self.remove_surplus_telling();
+    }
+
+    fn remove_surplus_telling(&mut self) {
         if let Err(error) = self.remove_surplus() {
             let path = self.config.dir.clone();
             self.tell_unchanged(path, &error);
@@ -197,12 +204,9 @@ impl Worker {
                 self.config.segment_bytes = segment_bytes;
                 0
             }
-            Work::Limits { files, file_bytes } => {
-                (self.config.files, self.config.file_bytes) = (files, file_bytes);
-                if let Err(error) = self.remove_surplus() {
-                    let path = self.config.dir.clone();
-                    self.tell_unchanged(path, &error);
-                }
+            Work::Limits { limits, file_bytes } => {
+                (self.config.limits, self.config.file_bytes) = (limits, file_bytes);
+                self.remove_surplus_telling();
                 0
             }
         }
@@ -296,9 +300,11 @@ impl Worker {
             if lost == records && first_us != 0 && records != 0 {
                 return self.store.put_aside(&ended.path);
             }
-            self.store
-                .finish(ended.sequence, &ended.path, first_us)
-                .map(drop)
+            let path = self.store.finish(ended.sequence, &ended.path, first_us)?;
+            if let Some(path) = path {
+                self.tell(Notice::Finished { path });
+            }
+            Ok(())
         });
         if let Err(error) = finished {
             // A file system that has become read-only keeps what is stored in memory, and nowhere

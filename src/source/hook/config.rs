@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::HookError;
+use crate::packet::IpFamily;
 
 /// A hook whose packets come in softirq, one at a time a processor.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -97,6 +98,8 @@ pub struct HookConfig {
     pub sample: u32,
     /// Of each connection only the first bytes.
     pub cutoff: Option<Cutoff>,
+    /// At the hook of which family.
+    pub family: IpFamily,
     /// Drops what passes the tests of interface and mark, captured or not: a host that only
     /// captures.
     pub drop: bool,
@@ -120,6 +123,7 @@ impl HookConfig {
             mark: None,
             sample: 1,
             cutoff: None,
+            family: IpFamily::default(),
             drop: false,
             copy_range_bytes,
             buffer_bytes: 64 << 20,

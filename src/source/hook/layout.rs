@@ -13,7 +13,7 @@
 //!     56  packets to the next sample       32  u16 type of the interface
 //!     64  left out: paused
 //!    128  tail (the reader's)              34  14 bytes of Ethernet header, if the type has one
-//!    192  busy (see `guard`)               48  the packet, from its IPv4 header on
+//!    192  busy (see `guard`)               48  the packet, from its IP header on
 //!   4096  the ring's bytes, then room for
 //!         one record that begins at their end
 //! ```

@@ -28,7 +28,7 @@ pub use config::{Cutoff, HookConfig, HookPoint, PRIORITIES_TRIED, PRIORITY_DEFAU
 pub use error::HookError;
 
 use super::{Arrival, Change, Count, Ledger, Refused, Source, links};
-use crate::packet::Resolution;
+use crate::packet::{IpFamily, Resolution};
 use crate::sys::hook::{self as bpf, SharedMap, TestRun};
 pub use batch::Batch;
 
@@ -62,7 +62,8 @@ const NAME: &str = "lwnflog";
 #[derive(Debug)]
 pub struct Hook {
     // Field order is drop order: the hook is left before its memory goes.
-    link: Option<OwnedFd>,
+    /// One a family.
+    links: Vec<OwnedFd>,
     priority: i32,
     /// There once it is attached.
     program: Option<OwnedFd>,
@@ -148,7 +149,7 @@ impl Hook {
             guard: false,
         };
         let mut this = Hook {
-            link: None,
+            links: Vec::new(),
             priority: PRIORITY_DEFAULT,
             program: None,
             pace: Pace::new(geometry.ring_bytes, layout::record_bytes(0)),
@@ -193,9 +194,17 @@ impl Hook {
             })
             .map_err(|error| HookError::Settings(error.to_string()))?;
             let program = bpf::load(NAME, &assembled.instructions).map_err(HookError::of_load)?;
-            match bpf::attach(program.as_fd(), hook, priority) {
-                Ok(link) => {
-                    self.link = Some(link);
+            let families = match self.config.family {
+                IpFamily::Ip => &[bpf::NFPROTO_IPV4][..],
+                IpFamily::Ip6 => &[bpf::NFPROTO_IPV6],
+                IpFamily::Both => &[bpf::NFPROTO_IPV4, bpf::NFPROTO_IPV6],
+            };
+            let attached = families
+                .iter()
+                .map(|family| bpf::attach(program.as_fd(), *family, hook, priority));
+            match attached.collect::<io::Result<Vec<_>>>() {
+                Ok(links) => {
+                    self.links = links;
                     self.priority = priority;
                     self.program = Some(program);
                     self.listing = assembled.listing;
@@ -327,13 +336,13 @@ impl Source for Hook {
             self.refreshed = now;
             self.refresh();
         }
-        let time = match self.link {
-            Some(_) => SystemTime::now()
+        let time = match self.links.is_empty() {
+            false => SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(u64::MAX, |time| {
                     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
                 }),
-            None => u64::MAX, // nothing comes any more: nothing waits
+            true => u64::MAX, // nothing comes any more: nothing waits
         };
         let (bytes, any) = self.rings.look(time);
         self.pace.note(bytes, now);
@@ -364,7 +373,7 @@ impl Source for Hook {
     }
 
     fn detach(&mut self) -> io::Result<()> {
-        if self.link.take().is_some() {
+        if !std::mem::take(&mut self.links).is_empty() {
             bpf::wait_for_programs();
         }
         Ok(())

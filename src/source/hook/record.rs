@@ -6,11 +6,11 @@ use super::layout::{
     PACKET, RECORD_BYTES, RECORD_CAPTURED, RECORD_DROPPED, RECORD_ETHERNET, RECORD_INTERFACE,
     RECORD_MARK, RECORD_ORIGINAL, RECORD_STAMP, RECORD_TYPE, record_bytes,
 };
-use crate::packet::{ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4, Packet, TemplateHit};
+use crate::packet::{ETHERNET_HEADER_BYTES, IpVersion, Packet, TemplateHit};
 use crate::source::TEMPLATES_MAX;
 
-/// `AF_INET`: the family of the hook.
-const FAMILY_IPV4: u8 = 2;
+/// `AF_INET` and `AF_INET6`: the family of the hook.
+const FAMILIES: [u8; 2] = [2, 10];
 /// `ARPHRD_ETHER` and `ARPHRD_LOOPBACK`.
 const WITH_ETHERNET: [u16; 2] = [1, 772];
 
@@ -49,7 +49,7 @@ impl<'a> Record<'a> {
         self.bytes.len()
     }
 
-    /// From the IPv4 header on.
+    /// From the IP header on.
     #[inline]
     pub fn payload(&self) -> &'a [u8] {
         self.bytes
@@ -88,23 +88,26 @@ impl<'a> Record<'a> {
         WITH_ETHERNET.contains(&self.hw_type()).then_some(header)
     }
 
-    /// What hits have in common: mark, type of the interface. `None` where the record is like no
-    /// other.
+    /// What hits have in common: mark, type of the interface, version of IP. `None` where the record
+    /// is like no other.
     #[inline]
     pub(super) fn key(&self) -> Option<[u8; KEY_BYTES]> {
+        let payload = self.payload();
+        let version = IpVersion::of_header(payload)?;
         let plain = match self.ethernet() {
-            Some(header) => header[12..] == ETHERTYPE_IPV4.to_be_bytes(),
+            Some(header) => header[12..] == version.protocol().to_be_bytes(),
             None => true,
         };
-        let payload = self.payload();
-        let total = payload.get(2..4)?;
-        let total = u32::from(u16::from_be_bytes([total[0], total[1]]));
-        // A hit's length is taken from its IPv4 header.
+        // A hit's length is taken from its header.
+        let total = version.total_len(payload);
         let told = total.max(u32::try_from(payload.len()).unwrap_or(u32::MAX)) == self.original();
         if !plain || !told {
             return None;
         }
-        self.head().get(RECORD_MARK..)?.first_chunk().copied()
+        let common = self.head().get(RECORD_MARK..RECORD_TYPE + 2)?;
+        let mut key = [payload[0] >> 4; KEY_BYTES];
+        key.get_mut(..common.len())?.copy_from_slice(common);
+        Some(key)
     }
 
     #[inline]
@@ -123,6 +126,7 @@ impl<'a> Record<'a> {
     pub(super) fn packet(&self, sequence: u32, hook: u8) -> Packet<'a> {
         let head = self.head();
         let payload = self.payload();
+        let version = IpVersion::of_header(payload).unwrap_or_default();
         Packet {
             payload,
             hw_header: self.ethernet().map_or(&[], |header| header),
@@ -131,17 +135,17 @@ impl<'a> Record<'a> {
             network_len: Some(self.original()),
             mark: word(head, RECORD_MARK),
             ifindex_in: word(head, RECORD_INTERFACE),
-            protocol: ETHERTYPE_IPV4,
+            protocol: version.protocol(),
             hw_type: self.hw_type(),
             hook,
-            family: FAMILY_IPV4,
+            family: FAMILIES[usize::from(version == IpVersion::V6)],
             ..Packet::default()
         }
     }
 }
 
 /// Bytes of what hits have in common.
-pub(super) const KEY_BYTES: usize = RECORD_TYPE + 2 - RECORD_MARK;
+pub(super) const KEY_BYTES: usize = RECORD_TYPE + 2 - RECORD_MARK + 1;
 
 #[inline]
 pub(super) fn word(head: &[u8; PACKET], at: usize) -> u32 {

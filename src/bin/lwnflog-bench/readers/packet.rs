@@ -212,14 +212,14 @@ mod tests {
         let Some(Item::Packet(packet)) = walk.next() else {
             panic!("no packet");
         };
-        assert!(packet.is_ipv4());
+        assert!(packet.ip_version().is_some());
         assert_eq!(packet.ethernet_header(), Some(&frame[..14]));
         assert_eq!(packet.payload, &frame[14..]);
         assert_eq!(packet.network_len(), 1486);
         assert_eq!(packet.ifindex(), 3);
         assert_eq!(packet.stamp_ticks.unwrap().get(), 7_000_008);
-        assert!(matches!(walk.next(), Some(Item::Packet(short)) if !short.is_ipv4()));
-        assert!(matches!(walk.next(), Some(Item::Packet(last)) if last.is_ipv4()));
+        assert!(matches!(walk.next(), Some(Item::Packet(short)) if short.ip_version().is_none()));
+        assert!(matches!(walk.next(), Some(Item::Packet(last)) if last.ip_version().is_some()));
         assert!(walk.next().is_none());
         for end in 0..bytes.len() {
             let mut walk = Block::new(&bytes[..end], 3);

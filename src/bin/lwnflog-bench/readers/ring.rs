@@ -14,7 +14,7 @@ use lwnflog::account::Account;
 use lwnflog::capture::{Capture, Control, Discard, FileSink, Outcome, Sink};
 use lwnflog::format::pcapng::PcapNg;
 use lwnflog::format::{Format, Interfaces, LinkType};
-use lwnflog::ring::{Access, Ring, RingConfig, Store, segment_bytes_for};
+use lwnflog::ring::{Access, Limits, Ring, RingConfig, Store, segment_bytes_for};
 use lwnflog::session::settings::parse_size;
 use lwnflog::source::Source;
 use lwnflog::source::links;
@@ -110,7 +110,7 @@ fn sink(options: &Options) -> Result<Option<FileSink<PcapNg>>> {
         name: NAME.to_owned(),
         extension: PcapNg::EXTENSION,
         file_bytes: parse_size(&options.file_size, 1)?,
-        files: options.files,
+        limits: Limits::files(options.files),
         segment_bytes,
         padding_blocks: true,
     };

@@ -4,8 +4,8 @@ use std::os::fd::RawFd;
 
 use super::*;
 
-/// Of each connection only the first bytes. Whatever is not clear is captured: fragments, a full
-/// table, an entry that was at rest for long.
+/// Of each connection only the first bytes. Whatever is not clear is captured: fragments, IPv6, a
+/// full table, an entry that was at rest for long.
 pub(super) fn cut_off(a: &mut Assembler, p: &Parameters, connections: RawFd) {
     const TCP: i32 = 6;
     const UDP: i32 = 17;
@@ -25,6 +25,10 @@ pub(super) fn cut_off(a: &mut Assembler, p: &Parameters, connections: RawFd) {
     a.set(R5, 0);
     a.call(Helper::DynptrRead);
     a.jump_if(R0, If::NotEqual, 0, "capture");
+    a.c("if (ip.version != 4) goto capture;");
+    a.load(U8, R1, R10, stack::IP);
+    a.alu(Alu::And, R1, 0xf0);
+    a.jump_if(R1, If::NotEqual, 0x40, "capture");
     a.c("if (ip.frag_off & htons(0x1fff)) goto capture; // no ports in it");
     a.load(U16, R1, R10, stack::IP + 6);
     a.jump_if(R1, If::Set, fragment_offset, "capture");

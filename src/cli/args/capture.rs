@@ -1,33 +1,12 @@
-//! Options and their help, nothing else.
+//! Options of a capture and their help.
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::Args;
 
+use super::values::{CompressArg, FamilyArg, FormatArg, LinkArg, SpreadArg, VerdictArg};
+use crate::metrics::Place;
 use crate::session::settings;
-
-/// Captures IPv4 packets at the Netfilter prerouting hook.
-///
-/// An nftables rule copies packets to an NFLOG group; lwnflog receives them in batches of a
-/// thousand and appends them to a ring of memory-mapped files that Wireshark opens at any moment.
-/// Every packet the rule counted is accounted for: written, dropped (and where), or skipped (and
-/// why).
-#[derive(Debug, Parser)]
-#[command(
-    name = "lwnflog",
-    version,
-    args_conflicts_with_subcommands = true,
-    subcommand_negates_reqs = true,
-    after_help = "Examples:\n  nft -f nft-rules/capture.nft && lwnflog --group 5\n  lwnflog --hook\n  lwnflog --queue 5 --fail-closed\n  lwnflog --group 5 --install-rule --iface eth0 -w /var/capture -W 16\n  lwnflog rules --group 5-8 | nft -f -\n  lwnflog demo\n\nSignals: SIGINT, SIGTERM and SIGQUIT end the capture, SIGUSR1 prints figures, SIGHUP goes on to the next file;\nno other ends it without its report.\nExit status: 0 done, 1 an error, 2 wrong options, 130 after a second SIGINT or SIGTERM."
-)]
-pub struct Cli {
-    /// What else there is to do.
-    #[command(subcommand)]
-    pub command: Option<Command>,
-    /// The capture.
-    #[command(flatten)]
-    pub capture: CaptureArgs,
-}
 
 /// Options of a capture.
 #[derive(Debug, Args)]
@@ -54,12 +33,30 @@ pub struct CaptureArgs {
     )]
     pub file_size: String,
     /// Files that hold packets, per group; then the oldest is overwritten. 0: no limit. One more
-    /// file is being prepared
-    #[arg(short = 'W', long, value_name = "N", default_value_t = settings::FILES_DEFAULT, help_heading = "Files")]
-    pub files: usize,
+    /// file is being prepared [default: 8]
+    #[arg(short = 'W', long, value_name = "N", help_heading = "Files")]
+    pub files: Option<usize>,
     /// Go on to the next file every so many seconds too, if there are packets, traffic or not
     #[arg(short = 'G', long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Files")]
     pub rotate_secs: Option<u64>,
+    /// Bytes that the files may take in sum, per group, those being written included; without
+    /// --files they alone are the limit
+    #[arg(long, value_name = "SIZE", help_heading = "Files")]
+    pub max_bytes: Option<String>,
+    /// Remove files whose last packet is older: 30min, 12h, 7d. Each file then holds an eighth of it
+    /// at the most, unless -G says otherwise
+    #[arg(long, value_name = "TIME", help_heading = "Files")]
+    pub max_age: Option<String>,
+    /// Compress finished files, in a process of its own
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Files")]
+    pub compress: Option<CompressArg>,
+    /// Run this for each finished file, the last one included, with the file's path as its last
+    /// argument: in a process of its own, two at a time. No shell sees it
+    #[arg(short = 'z', long, value_name = "CMD", help_heading = "Files")]
+    pub on_rotate: Option<String>,
+    /// Have `sh -c` run what --on-rotate says; the file's path is $1
+    #[arg(long, requires = "on_rotate", help_heading = "Files")]
+    pub on_rotate_shell: bool,
     /// Group of users that may read the directory (if it is made) and the files: a name or a number
     #[arg(long, value_name = "GROUP", help_heading = "Files")]
     pub group_owner: Option<String>,
@@ -73,6 +70,16 @@ pub struct CaptureArgs {
     /// What a record starts with
     #[arg(long, value_enum, default_value_t = LinkArg::Ethernet, help_heading = "Files")]
     pub link_type: LinkArg,
+    /// Which packets to record; of a rule that is there already, those of others are skipped and
+    /// counted
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FAMILY",
+        default_value_t,
+        help_heading = "Capture"
+    )]
+    pub family: FamilyArg,
     /// Bytes of each frame to write (with --link-type nflog, of its packet); 0: whole packets
     #[arg(short = 's', long, value_name = "BYTES", default_value_t = settings::SNAPLEN_DEFAULT, help_heading = "Capture")]
     pub snaplen: u32,
@@ -91,7 +98,7 @@ pub struct CaptureArgs {
     pub install_rule: bool,
     /// With --install-rule or --hook: only packets that come in by this interface, or by one of
     /// several; a rule takes `eth*`, too (--hook: up to 8)
-    #[arg(long, value_name = "IF", help_heading = "Rule")]
+    #[arg(long, value_name = "IF", value_delimiter = ',', help_heading = "Rule")]
     pub iface: Vec<String>,
     /// With --install-rule or --hook: drop packets once they are captured. THIS HOST THEN RECEIVES
     /// NONE OF THEM
@@ -186,6 +193,38 @@ pub struct CaptureArgs {
     /// No control socket
     #[arg(long, help_heading = "Control")]
     pub no_control: bool,
+    /// Keep files, out of the ring's reach, when a packet is logged to this group, which nothing else
+    /// reads: in the directory `kept`
+    #[arg(long, value_name = "GROUP", help_heading = "Keep")]
+    pub keep_on: Option<u16>,
+    /// With --keep-on: what came so long before
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "10m",
+        help_heading = "Keep"
+    )]
+    pub last: String,
+    /// With --keep-on: what comes so long after
+    #[arg(long, value_name = "TIME", default_value = "2m", help_heading = "Keep")]
+    pub next: String,
+    /// With --keep-on: not more often
+    #[arg(long, value_name = "TIME", default_value = "5m", help_heading = "Keep")]
+    pub keep_every: String,
+    /// With --keep-on: what kept files may take in sum; beyond that nothing is kept
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "10GB",
+        help_heading = "Keep"
+    )]
+    pub keep_bytes: String,
+    /// Serve the figures to Prometheus: 9753 (of the loopback), ADDR:PORT, unix:PATH
+    #[arg(long, value_name = "ADDR", help_heading = "Output")]
+    pub metrics: Option<Place>,
+    /// Take options from this TOML file, such as `group = 5`; a leading `-`: if it is there
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub config: Option<PathBuf>,
     /// No status line, no start-up lines; errors and the report stay
     #[arg(short = 'q', long, help_heading = "Output")]
     pub quiet: bool,
@@ -209,167 +248,4 @@ pub struct CaptureSourceArgs {
     /// packets into rings that are mapped (Linux 6.4)
     #[arg(long, value_name = "HOOK", num_args = 0..=1, default_missing_value = "prerouting")]
     pub hook: Option<String>,
-}
-
-/// Where a rule sends packets.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-pub struct SourceArgs {
-    /// NFLOG groups: 5, 5-8 or 5,7. One thread and one socket each
-    #[arg(short = 'g', long, value_name = "LIST")]
-    pub group: Option<String>,
-    /// NFQUEUE queues: 5 or 5-8. Packets wait until they are recorded. One thread and one socket
-    /// each
-    #[arg(long, value_name = "LIST")]
-    pub queue: Option<String>,
-}
-
-/// What there is to do beside capturing.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// A first minute: capture some traffic in namespaces of its own, without touching this host
-    Demo {
-        /// Directory of the ring
-        #[arg(
-            short = 'w',
-            long = "write",
-            value_name = "DIR",
-            default_value = "lwnflog-capture/demo"
-        )]
-        write: PathBuf,
-        /// How long to capture
-        #[arg(long, value_name = "SECS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
-        secs: u64,
-    },
-    /// Print the rules that a capture needs, for `nft -f -`
-    Rules {
-        /// Where packets are to go.
-        #[command(flatten)]
-        source: SourceArgs,
-        /// Only packets that come in by this interface, or by one of several; `eth*` is any such
-        #[arg(long, value_name = "IF")]
-        iface: Vec<String>,
-        /// Only packets that this nftables expression matches, such as 'tcp dport 443'
-        #[arg(long = "match", value_name = "EXPR")]
-        matching: Option<String>,
-        /// The hook: prerouting, input, forward, output or postrouting
-        #[arg(long, value_name = "HOOK")]
-        at: Option<String>,
-        /// How several groups share packets
-        #[arg(long, value_enum, value_name = "BY")]
-        spread: Option<SpreadArg>,
-        /// At most so many packets a second; others go on unseen, and the counter beyond_rate counts
-        /// them
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-        rate_limit: Option<u32>,
-        /// Drop packets once they are logged. THIS HOST THEN RECEIVES NONE OF THEM
-        #[arg(long)]
-        drop: bool,
-        /// Text for `log prefix`, kept in each record
-        #[arg(long, value_name = "TEXT")]
-        prefix: Option<String>,
-    },
-    /// Ask a running capture, or change it
-    Ctl(CtlArgs),
-    /// Print a manual page, for `man -l -`
-    Man {
-        /// Of this command; lwnflog's own otherwise
-        #[arg(value_name = "COMMAND")]
-        command: Option<String>,
-    },
-    /// Say how much disk a rate of packets takes
-    Size {
-        /// Packets a second: 500k, 1M
-        #[arg(long, value_name = "PPS")]
-        rate: String,
-        /// How many hours the ring is to reach back
-        #[arg(long, value_name = "H", default_value_t = 24.0)]
-        hours: f64,
-        /// Bytes of each frame to write; 0: whole packets, all of the longest
-        #[arg(short = 's', long, value_name = "BYTES", default_value_t = settings::SNAPLEN_DEFAULT)]
-        snaplen: u32,
-        /// Size of a file
-        #[arg(short = 'C', long, value_name = "SIZE", default_value = "2GB")]
-        file_size: String,
-        /// Rings of --hook in sum
-        #[arg(short = 'B', long, value_name = "SIZE", default_value = "64MiB")]
-        buffer_size: String,
-    },
-    /// Print completions for a shell
-    Completions {
-        /// The shell
-        shell: clap_complete::Shell,
-    },
-    /// Make capture files readable whose writer was killed or lost power, and cut them to their
-    /// length
-    ///
-    /// What can be read stays as it is. Where more than unused space is lost, the file is copied to
-    /// FILE.orig before it is changed.
-    Repair {
-        /// Change nothing, say what would be done
-        #[arg(short = 'n', long)]
-        dry_run: bool,
-        /// The files, changed in place
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
-    },
-}
-
-/// Options of `lwnflog ctl`.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Commands:\n  stats, settings            figures and settings of the moment, as JSON\n  pause, resume              copy nothing meanwhile\n  rotate                     go on to the next file\n  snaplen BYTES              of each frame, from a new file on\n  batch PACKETS, flush-ms MS\n  buffer-size SIZE           of a socket\n  files N, file-size SIZE    of the ring\n  iface IF... | all, match EXPR | all\n  sample N, cutoff SIZE      of a hook that was begun with them\n  confirm                    what --confirm was said with stays\n  stop                       end the capture\n  list                       the captures that run"
-)]
-#[allow(missing_docs, reason = "the help texts are the documentation")]
-pub struct CtlArgs {
-    /// The capture's name (not needed where one runs), a command and its values
-    #[arg(required = true, value_name = "[NAME] COMMAND [VALUE]")]
-    pub words: Vec<String>,
-    /// The change takes itself back after this time, unless `ctl confirm` comes: 60s, 5min
-    #[arg(long, value_name = "TIME")]
-    pub confirm: Option<String>,
-    /// Print the answer as it came
-    #[arg(long)]
-    pub json: bool,
-    /// Where the sockets are [default: /run/lwnflog, or $XDG_RUNTIME_DIR/lwnflog]
-    #[arg(long, value_name = "DIR")]
-    pub directory: Option<PathBuf>,
-}
-
-/// Values of `--spread`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SpreadArg {
-    /// By the processor that handles a packet: the least cost
-    Cpu,
-    /// By a hash of the flow: a connection stays in one file
-    Flow,
-}
-
-/// Values of `--format`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum FormatArg {
-    /// pcapng: interfaces, directions, marks, prefixes and losses are kept
-    Pcapng,
-    /// classic pcap
-    Pcap,
-}
-
-/// Values of `--verdict`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum VerdictArg {
-    /// They go on their way
-    Accept,
-    /// They end here: for a host that only captures
-    Drop,
-}
-
-/// Values of `--link-type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LinkArg {
-    /// Ethernet: the frame's header, or a synthesized one where the interface has none
-    Ethernet,
-    /// IPv4: from the IP header on
-    Ip,
-    /// NFLOG: all attributes as they came
-    Nflog,
 }

@@ -1,0 +1,186 @@
+//! The process itself.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io::{self, BufRead, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+
+use super::{AT_A_TIME, Chores, compress};
+use crate::ring::wherever;
+use crate::sys::capabilities;
+
+/// A command that takes longer is said to, each time so much later.
+const SLOW: Duration = Duration::from_secs(60);
+/// So many files that wait are said to.
+const WAITING_MANY: usize = 8;
+
+/// Takes files from standard input, does what is to be done with each, and says on standard output
+/// what did not go well. Returns when there are no more.
+///
+/// # Errors
+/// Standard input that cannot be read.
+pub fn run(chores: &Chores) -> io::Result<()> {
+    // Not before the capture is over: its end is the end of the input.
+    for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
+        signal_hook::flag::register(signal, Arc::default())?;
+    }
+    let _ = capabilities::give_up();
+    let _ = rustix::process::nice(19);
+    let queue = Queue::default();
+    thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                while let Some(file) = queue.next() {
+                    work(chores, &file);
+                }
+            });
+        }
+        let mut input = io::stdin().lock();
+        let read = loop {
+            let mut name = Vec::new();
+            match input.read_until(0, &mut name) {
+                Ok(0) => break Ok(()),
+                Ok(_) if name.pop() == Some(0) => queue.push(OsString::from_vec(name).into()),
+                Ok(_) => break Ok(()), // whoever wrote it was killed
+                Err(error) => break Err(error),
+            }
+        };
+        queue.close();
+        read
+    })
+}
+
+/// Files that wait.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    files: VecDeque<PathBuf>,
+    closed: bool,
+    said: bool,
+}
+
+impl Queue {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, file: PathBuf) {
+        let mut waiting = self.waiting();
+        waiting.files.push_back(file);
+        let many = waiting.files.len();
+        if many >= WAITING_MANY && !std::mem::replace(&mut waiting.said, true) {
+            say(&format!(
+                "{many} finished files wait for what is done with them: it is slower than the capture, and what the \
+                 ring gives up meanwhile is not done"
+            ));
+        }
+        self.changed.notify_one();
+    }
+
+    fn close(&self) {
+        self.waiting().closed = true;
+        self.changed.notify_all();
+    }
+
+    fn next(&self) -> Option<PathBuf> {
+        let mut waiting = self.waiting();
+        loop {
+            if let Some(file) = waiting.files.pop_front() {
+                waiting.said &= !waiting.files.is_empty();
+                return Some(file);
+            }
+            if waiting.closed {
+                return None;
+            }
+            waiting = self
+                .changed
+                .wait(waiting)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+fn say(line: &str) {
+    // Nobody listens when the capture was killed.
+    let _ = writeln!(io::stdout(), "{}", line.replace('\n', " "));
+}
+
+fn work(chores: &Chores, file: &Path) {
+    let gone = || {
+        say(&format!(
+            "{}: the ring has given this file up before it was its turn",
+            file.display()
+        ));
+    };
+    let file = match chores.compress {
+        None => file.to_owned(),
+        Some(form) => match compress::compress(file, form) {
+            Ok(Some(compressed)) => compressed,
+            Ok(None) => return gone(),
+            Err(error) => {
+                say(&format!(
+                    "{}: it cannot be compressed, and stays as it is: {error}",
+                    file.display()
+                ));
+                file.to_owned()
+            }
+        },
+    };
+    let words = match chores.words(&file) {
+        Ok(Some(words)) => words,
+        Ok(None) => return,
+        Err(wrong) => return say(&wrong),
+    };
+    if !wherever(&file).exists() {
+        return gone();
+    }
+    if let Err(what) = execute(&words) {
+        let command = chores.command.as_deref().unwrap_or_default();
+        say(&format!("`{command}` for {}: {what}", file.display()));
+    }
+}
+
+/// Runs a command to its end.
+fn execute(words: &[OsString]) -> Result<(), String> {
+    const LOOK: Duration = Duration::from_millis(50);
+    let Some((program, args)) = words.split_first() else {
+        return Ok(());
+    };
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::from(io::stderr()))
+        .spawn()
+        .map_err(|error| format!("it cannot be run: {error}; the file stays as it is"))?;
+    let begun = Instant::now();
+    let mut next = SLOW;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => return Ok(()),
+            Ok(Some(status)) => return Err(format!("it has failed ({status})")),
+            Ok(None) => {}
+            Err(error) => return Err(format!("what becomes of it is not known: {error}")),
+        }
+        if begun.elapsed() >= next {
+            let command = program.to_string_lossy();
+            say(&format!(
+                "`{command}` has been running for {} s",
+                next.as_secs()
+            ));
+            next += SLOW;
+        }
+        thread::sleep(LOOK);
+    }
+}

@@ -1,0 +1,125 @@
+//! Options from a file and from the environment.
+//!
+//! The command line goes before the environment, that before the file, that before what is built in.
+//! What the file says becomes words of the command line, where neither of the others says it.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
+use toml::Value;
+
+use super::args::Cli;
+
+/// One of them is where packets come from: who names one on the command line does not want that of
+/// the file.
+const SOURCES: [&str; 3] = ["group", "queue", "hook"];
+
+/// The command line's definition, with a variable of the environment for each option of a capture.
+pub fn command() -> Command {
+    Cli::command().mut_args(|arg| match arg.get_long().map(str::to_owned) {
+        Some(long) if long != "help" && long != "version" => {
+            let variable = format!("LWNFLOG_{}", long.replace('-', "_").to_uppercase());
+            arg.env(variable).hide_env(true)
+        }
+        _ => arg,
+    })
+}
+
+/// The command line, and what the environment and the file add to it. What is wrong with the options
+/// ends the program, as clap does it.
+///
+/// # Errors
+/// A file that cannot be read, or that says what no option is.
+pub fn parse() -> Result<Cli> {
+    let words = with_file(env::args_os().collect())?;
+    let matches = command().get_matches_from(words);
+    Ok(Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
+}
+
+/// The words, with those of the file behind the program's name.
+fn with_file(mut words: Vec<OsString>) -> Result<Vec<OsString>> {
+    let lenient = command().ignore_errors(true).subcommand_negates_reqs(true);
+    let Ok(matches) = lenient.try_get_matches_from(&words) else {
+        return Ok(words);
+    };
+    if matches.subcommand_name().is_some() {
+        return Ok(words);
+    }
+    let Some(path) = matches.get_one::<PathBuf>("config") else {
+        return Ok(words);
+    };
+    let more = words_of(path, &matches)?;
+    let behind = 1.min(words.len());
+    words.splice(behind..behind, more);
+    Ok(words)
+}
+
+/// What a file says and nobody else does.
+fn words_of(path: &Path, matches: &ArgMatches) -> Result<Vec<OsString>> {
+    let (path, may_be_missing) = match path.to_str().and_then(|text| text.strip_prefix('-')) {
+        Some(path) => (Path::new(path), true),
+        None => (path, false),
+    };
+    let named = || format!("--config {}", path.display());
+    let text = match fs::read_to_string(path) {
+        Err(error) if may_be_missing && error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Vec::new());
+        }
+        text => text.with_context(named)?,
+    };
+    let table: toml::Table = text.parse().with_context(named)?;
+    let command = command();
+    let is_given = |id: &str| {
+        matches!(
+            matches.value_source(id),
+            Some(ValueSource::CommandLine | ValueSource::EnvVariable)
+        )
+    };
+    let source_given = SOURCES.iter().any(|source| is_given(source));
+    let mut words = Vec::new();
+    for (key, value) in &table {
+        let mut options = command.get_arguments();
+        let Some(option) = options.find(|option| option.get_long() == Some(key.as_str())) else {
+            bail!(
+                "{}: there is no option `{key}`: `lwnflog --help` has them all",
+                named()
+            );
+        };
+        let id = option.get_id().as_str();
+        if key == "config" || key == "help" || key == "version" {
+            bail!("{}: `{key}` makes no sense in the file", named());
+        }
+        if is_given(id) || source_given && SOURCES.contains(&id) {
+            continue;
+        }
+        let takes_value = option.get_action().takes_values();
+        match (value, takes_value) {
+            (Value::Boolean(true), _) => words.push(format!("--{key}").into()),
+            (Value::Boolean(false), _) => {}
+            (_, false) => bail!("{}: `{key}` is true or false", named()),
+            (Value::Array(values), true) => {
+                for value in values {
+                    words.push(word(key, value).with_context(named)?);
+                }
+            }
+            (value, true) => words.push(word(key, value).with_context(named)?),
+        }
+    }
+    Ok(words)
+}
+
+fn word(key: &str, value: &Value) -> Result<OsString> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        _ => bail!("`{key}`: a text or a number is wanted here"),
+    };
+    Ok(format!("--{key}={text}").into())
+}

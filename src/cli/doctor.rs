@@ -1,0 +1,59 @@
+//! `lwnflog doctor`: what is found, worst first, in words.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process;
+
+use anyhow::{Context as _, Result};
+
+use crate::doctor::{Case, Finding, Severity, examine};
+
+/// The exit status where the worst is a warning.
+const STATUS_WARNING: i32 = 10;
+/// The exit status where the worst is an error.
+const STATUS_ERROR: i32 = 20;
+
+/// `lwnflog doctor [--group 5 | --hook]`. Ends the process with a status of its own where something
+/// is wrong.
+///
+/// # Errors
+/// Standard output that cannot be written.
+pub fn run(group: Option<u16>, hook: bool, write: Option<&Path>, json: bool) -> Result<()> {
+    let dir = write.unwrap_or(Path::new("lwnflog-capture"));
+    let findings = examine(&Case {
+        group,
+        hook,
+        dir: Some(dir.to_owned()),
+    });
+    let text = if json {
+        format!("{}\n", serde_json::json!({ "findings": findings }))
+    } else {
+        findings.iter().map(told).collect()
+    };
+    io::stdout()
+        .write_all(text.as_bytes())
+        .context("standard output")?;
+    let status = match findings.first().map(|worst| worst.severity) {
+        Some(Severity::Error) => STATUS_ERROR,
+        Some(Severity::Warning) => STATUS_WARNING,
+        _ => return Ok(()),
+    };
+    process::exit(status)
+}
+
+fn told(finding: &Finding) -> String {
+    let word = match finding.severity {
+        Severity::Error => "ERROR",
+        Severity::Warning => "warning",
+        Severity::Note => "note",
+        Severity::Fine => "fine",
+    };
+    let mut text = format!("{word:<8} {}\n", finding.what);
+    if !finding.why.is_empty() {
+        text += &format!("         why: {}\n", finding.why);
+    }
+    if let Some(remedy) = &finding.remedy {
+        text += &format!("         do:  {remedy}\n");
+    }
+    text
+}

@@ -1,0 +1,116 @@
+//! `lwnflog watch`: a running capture at a glance, on a terminal or as plain lines.
+
+mod draw;
+mod sight;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
+use serde_json::Value;
+
+use super::ctl::the_only;
+use crate::control::{Request, VERSION, client, place};
+use crate::session::settings::parse_duration;
+use sight::Sight;
+
+/// `lwnflog watch [NAME]`
+///
+/// # Errors
+/// No capture of that name; a terminal that cannot be used. That the capture ends is none.
+pub fn run(name: Option<&str>, every: &str, directory: Option<PathBuf>) -> Result<()> {
+    let every = parse_duration(every)?.max(Duration::from_millis(100));
+    let directory = match directory {
+        Some(directory) => directory,
+        None => place::directory().context("XDG_RUNTIME_DIR is not set: give --directory")?,
+    };
+    let running = place::names(&directory)
+        .with_context(|| format!("{}: cannot be read", directory.display()))?;
+    let name = match name {
+        Some(name) => name.to_owned(),
+        None => the_only(&directory, &running)?,
+    };
+    let socket = place::socket(&directory, &name);
+    let ask = move || -> io::Result<Value> {
+        let request = Request {
+            v: VERSION,
+            command: "stats".to_owned(),
+            args: Vec::new(),
+            confirm_secs: None,
+        };
+        client::ask(&socket, &request)
+    };
+    let first = ask().with_context(|| format!("{name}: no capture answers"))?;
+    if first["ok"] != Value::Bool(true) {
+        bail!(
+            "{name}: {}",
+            first["error"].as_str().unwrap_or("it says no")
+        );
+    }
+    let mut sight = Sight::new(&name);
+    sight.take(&first, Instant::now());
+    if io::stdout().is_terminal() && io::stdin().is_terminal() {
+        on_terminal(&mut sight, every, ask)
+    } else {
+        as_lines(&mut sight, every, ask)
+    }
+}
+
+/// One line a look, until the capture or the reader has gone.
+fn as_lines(sight: &mut Sight, every: Duration, ask: impl Fn() -> io::Result<Value>) -> Result<()> {
+    loop {
+        std::thread::sleep(every);
+        let Ok(answer) = ask() else {
+            return Ok(());
+        };
+        sight.take(&answer, Instant::now());
+        if writeln!(io::stdout(), "{}", sight.line()).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// A screen, until `q` is pressed. The last figures stay when the capture ends.
+fn on_terminal(
+    sight: &mut Sight,
+    every: Duration,
+    ask: impl Fn() -> io::Result<Value>,
+) -> Result<()> {
+    let mut terminal = ratatui::try_init().context("the terminal")?;
+    let mut next = Instant::now() + every;
+    let looked = loop {
+        if let Err(error) = terminal.draw(|frame| draw::draw(sight, frame)) {
+            break Err(error);
+        }
+        match wants_to_leave(next.saturating_duration_since(Instant::now())) {
+            Ok(true) => break Ok(()),
+            Ok(false) => {}
+            Err(error) => break Err(error),
+        }
+        if Instant::now() >= next {
+            next = Instant::now() + every;
+            match ask() {
+                Ok(answer) if answer["ok"] == Value::Bool(true) => {
+                    sight.take(&answer, Instant::now());
+                }
+                _ => sight.ended = true,
+            }
+        }
+    };
+    ratatui::restore();
+    looked.context("the terminal")
+}
+
+/// Waits for a key, or for the terminal to change its size.
+fn wants_to_leave(longest: Duration) -> io::Result<bool> {
+    if !event::poll(longest)? {
+        return Ok(false);
+    }
+    let Event::Key(key) = event::read()? else {
+        return Ok(false);
+    };
+    let interrupt = key.code == KeyCode::Char('c') && key.modifiers == KeyModifiers::CONTROL;
+    Ok(interrupt || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc))
+}

@@ -1,0 +1,107 @@
+//! Reading captures: lwnflog's own files, live ones too, and other tools' pcap and pcapng.
+//!
+//! ```text
+//!   files of a ring, in order ──> chain ──┐
+//!   any other file            ──> chain ──┼── merged by time ──> filter ──> a line, JSON, a file
+//!   ...                       ──> chain ──┘
+//! ```
+//!
+//! Files are read, not mapped: one that is cut meanwhile is an end, and no signal.
+
+pub mod chain;
+pub mod decode;
+pub mod filter;
+pub mod input;
+pub mod line;
+mod options;
+pub mod packets;
+
+use std::path::PathBuf;
+
+/// What is wrong with a file.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {what}", path = path.display())]
+pub struct ReadError {
+    /// The file.
+    pub path: PathBuf,
+    /// In words.
+    pub what: String,
+}
+
+/// What a packet came by, as its file says it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name; empty where the file has none.
+    pub name: String,
+    /// What records begin with (`LINKTYPE_*`).
+    pub link: u16,
+    /// Nanoseconds of a tick, where that is a whole number; else ticks of a second.
+    pub tick: Tick,
+}
+
+/// What a tick of a time stamp is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tick {
+    /// So many nanoseconds.
+    Nanos(u64),
+    /// So many a second.
+    ASecond(u64),
+}
+
+impl Default for Tick {
+    fn default() -> Tick {
+        Tick::Nanos(1000)
+    }
+}
+
+impl Tick {
+    /// Nanoseconds since 1970.
+    #[inline]
+    pub fn nanoseconds(self, ticks: u64) -> u64 {
+        match self {
+            Tick::Nanos(nanos) => ticks.saturating_mul(nanos),
+            Tick::ASecond(a_second) => {
+                let nanos = u128::from(ticks) * 1_000_000_000 / u128::from(a_second.max(1));
+                u64::try_from(nanos).unwrap_or(u64::MAX)
+            }
+        }
+    }
+}
+
+/// One packet of a file, borrowed from what was read of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    /// Nanoseconds since 1970.
+    pub time_ns: u64,
+    /// What it came by.
+    pub interface: &'a Interface,
+    /// What of it was captured, from the link-layer header on.
+    pub data: &'a [u8],
+    /// Its length as it was.
+    pub original_len: u32,
+    /// Packets lost before it, since the one before, where the file says so.
+    pub lost_before: u64,
+    /// What of it the file says in words: mark and prefix, notes.
+    pub comment: &'a str,
+}
+
+impl Record<'_> {
+    /// The mark that the packet had; 0 is none.
+    pub fn mark(&self) -> u32 {
+        let digits = self.noted("mark=0x").unwrap_or_default();
+        u32::from_str_radix(digits, 16).unwrap_or(0)
+    }
+
+    /// The rule's prefix; empty where there is none.
+    pub fn prefix(&self) -> &str {
+        match self.comment.split_once("prefix=") {
+            Some((_, prefix)) => prefix,
+            None => "",
+        }
+    }
+
+    fn noted(&self, key: &str) -> Option<&str> {
+        let (_, behind) = self.comment.split_once(key)?;
+        behind.split(' ').next()
+    }
+}

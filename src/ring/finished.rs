@@ -1,0 +1,51 @@
+//! A ring's finished files, as anybody finds them who has not its lock.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::names::{self, Name};
+
+/// A finished file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// Where it is, compressed or not.
+    pub path: PathBuf,
+    /// When its first packet came, to the second.
+    pub begun: SystemTime,
+    /// No later than this its last packet had come.
+    pub ended: SystemTime,
+    /// Its size.
+    pub bytes: u64,
+}
+
+impl Finished {
+    /// The file at `path`; `None` where there is none, or its name says no time.
+    pub fn at(path: &Path) -> Option<Finished> {
+        let path = names::wherever(path);
+        let meta = fs::symlink_metadata(&path).ok()?;
+        Some(Finished {
+            begun: names::begun(&path)?,
+            ended: meta.modified().ok()?,
+            bytes: meta.len(),
+            path,
+        })
+    }
+}
+
+/// The finished files of the ring `ring` in `dir`, oldest first.
+///
+/// # Errors
+/// What the system says of the directory.
+pub fn finished_in(dir: &Path, ring: &str) -> io::Result<Vec<Finished>> {
+    let mut numbered = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if let Some(Name::Finished(sequence)) = Name::parse(ring, &path) {
+            numbered.extend(Finished::at(&path).map(|file| (sequence, file)));
+        }
+    }
+    numbered.sort_by_key(|(sequence, _)| *sequence);
+    Ok(numbered.into_iter().map(|(_, file)| file).collect())
+}

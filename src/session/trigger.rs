@@ -1,0 +1,78 @@
+//! A group whose packets say that something has happened: nothing of them is recorded.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::{SessionError, Wake};
+use crate::source::nflog::{Group, GroupConfig};
+use crate::source::{Arrival, Source, Waker};
+use crate::sys::capabilities;
+
+/// Listens until it is dropped.
+pub(super) struct Trigger {
+    stop: Arc<AtomicBool>,
+    fired: Arc<AtomicBool>,
+    waker: Option<Waker>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Trigger {
+    /// Binds the group; `wake` is called when packets have come to it.
+    pub(super) fn start(group: u16, wake: Wake) -> Result<Trigger, SessionError> {
+        let mut source = Group::open(GroupConfig {
+            batch: 64,
+            flush: Duration::from_millis(10),
+            buffer_bytes: 1 << 20,
+            ..GroupConfig::new(group, 64)
+        })?;
+        let (stop, fired) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let (stopped, noted) = (Arc::clone(&stop), Arc::clone(&fired));
+        let waker = source.waker();
+        let thread = thread::Builder::new()
+            .name(format!("trigger-{group}"))
+            .spawn(move || {
+                let _ = capabilities::give_up();
+                // Its packets are copies, and a socket that overruns has had some all the same.
+                while !stopped.load(Ordering::Relaxed) {
+                    match source.receive(true) {
+                        Ok(Arrival::Batch) if source.count().packets != 0 => {
+                            if !noted.swap(true, Ordering::Relaxed) {
+                                wake();
+                            }
+                        }
+                        Ok(_) => {}
+                        Err(_) => return,
+                    }
+                }
+            })
+            .map_err(SessionError::Thread)?;
+        Ok(Trigger {
+            stop,
+            fired,
+            waker,
+            thread: Some(thread),
+        })
+    }
+
+    /// Whether packets have come since the last call.
+    pub(super) fn has_fired(&self) -> bool {
+        self.fired.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl Drop for Trigger {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(waker) = &self.waker {
+            waker();
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! What becomes of finished files: commands, compression, limits by bytes and by age, and files
+//! that are kept. Each against a real capture.
+#![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::files::read;
+use common::{
+    LWNFLOG, Running, lab, load_capture_rules, nft, output, run, run_in, send_paced, temp_dir,
+    until,
+};
+use lwnflog::lab::Lab;
+use rustix::process::Signal;
+
+/// Whole packets of the smallest files: a few thousand fill one.
+const SMALL: [&str; 4] = ["--group", "5", "--file-size", "256KiB"];
+
+fn captures(dir: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            name.starts_with("g5-") && !name.contains(".live.")
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+fn bytes_of(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).unwrap().flatten();
+    let metas = entries.filter_map(|entry| entry.metadata().ok());
+    metas
+        .filter(fs::Metadata::is_file)
+        .map(|meta| meta.len())
+        .sum()
+}
+
+/// Sends so that all of it is recorded.
+fn send(lab: &Lab, capture: &mut Running, packets: u64, sum: u64) {
+    send_paced(lab, packets);
+    capture.wait_written(sum);
+}
+
+fn ctl(capture: &Running, words: &[&str]) -> String {
+    let mut command = Command::new(LWNFLOG);
+    command.args(["ctl", "--directory"]).arg(capture.runtime());
+    run(command.args(words), "").trim().to_owned()
+}
+
+#[test]
+fn a_command_gets_every_finished_file_the_last_one_too() {
+    let (lab, dir, list) = (lab(), temp_dir(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let log = list.path().join("a list");
+    // No shell: the `>` would be one, and a name with a blank stays one word.
+    let command = format!("cp -t '{}'", list.path().display());
+    let args = [&SMALL[..], &["-z", &command]].concat();
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+    send(&lab, &mut capture, 5000, 5000);
+    let ended = capture.end();
+    ended.assert_balanced();
+    let files = ended.files();
+    assert!(files.len() >= 2, "{files:?}");
+    for file in &files {
+        let copy = list.path().join(file.file_name().unwrap());
+        assert_eq!(fs::read(file).unwrap(), fs::read(copy).unwrap());
+    }
+    // With a shell where one is asked for.
+    let dir = temp_dir();
+    let command = format!("echo \"$1\" >> '{}'", log.display());
+    let args = [&SMALL[..], &["-z", &command, "--on-rotate-shell"]].concat();
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+    send(&lab, &mut capture, 100, 100);
+    let ended = capture.end();
+    let listed = fs::read_to_string(&log).unwrap();
+    assert_eq!(listed.trim(), ended.files()[0].to_str().unwrap());
+}
+
+#[test]
+fn a_command_that_fails_is_said_and_loses_nothing() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    for (command, says) in [
+        ("false", "has failed (exit status: 1)"),
+        ("/no/such", "cannot be run"),
+    ] {
+        let args = [&SMALL[..], &["-z", command]].concat();
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+        send(&lab, &mut capture, 100, 100);
+        let ended = capture.end();
+        assert!(ended.said.contains(says), "{}", ended.said);
+        assert_eq!(read(&ended.files()[0]).packets.len(), 100);
+    }
+    let mut refused = lab.receiver().command(LWNFLOG).unwrap();
+    let refused = output(refused.args(["--group", "5", "-z", "'"]), "");
+    assert_eq!(refused.status.code(), Some(2));
+}
+
+/// A capture that is killed leaves its process for files, which ends what it has begun, and then
+/// itself.
+#[test]
+fn nothing_is_left_of_a_killed_capture() {
+    let (lab, dir, mark) = (lab(), temp_dir(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let done = mark.path().join("done");
+    let command = format!("touch '{}'", done.display());
+    let args = [&SMALL[..], &["-z", &command]].concat();
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+    send(&lab, &mut capture, 100, 100);
+    let children =
+        fs::read_to_string(format!("/proc/{0}/task/{0}/children", capture.pid())).unwrap();
+    let child: u32 = children.trim().parse().unwrap();
+    // Its own group: what ends a terminal's group does not end it.
+    let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap();
+    assert_eq!(stat.split(' ').nth(4).unwrap(), child.to_string());
+    assert_eq!(
+        stat.split(' ').nth(18).unwrap(),
+        "19",
+        "the lowest priority"
+    );
+    assert_eq!(ctl(&capture, &["rotate"]), "went on to the next file");
+    until("the command has run", || done.exists().then_some(()));
+    capture.kill();
+    until("the process has ended", || {
+        (!Path::new(&format!("/proc/{child}")).exists()).then_some(())
+    });
+}
+
+#[test]
+fn compressed_files_hold_the_same_packets_within_the_limit() {
+    for (how, suffix, unpack) in [
+        ("zstd", "zst", ["zstd", "-dc"]),
+        ("lz4", "lz4", ["lz4", "-dc"]),
+    ] {
+        let (lab, dir) = (lab(), temp_dir());
+        load_capture_rules(lab.receiver());
+        let args = [&SMALL[..], &["--compress", how, "--files", "6"]].concat();
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+        send(&lab, &mut capture, 6000, 6000);
+        let ended = capture.end();
+        ended.assert_balanced();
+        let files = ended.files();
+        assert!(files.len() >= 2, "{files:?}");
+        let mut packets = 0;
+        for file in &files {
+            assert_eq!(file.extension().unwrap(), suffix, "{files:?}");
+            let plain = dir.path().join("plain.pcapng");
+            let unpacked = output(Command::new(unpack[0]).arg(unpack[1]).arg(file), "");
+            assert!(unpacked.status.success());
+            fs::write(&plain, unpacked.stdout).unwrap();
+            packets += read(&plain).packets.len();
+            fs::remove_file(&plain).unwrap();
+        }
+        assert_eq!(packets, 6000);
+        if how == "zstd" {
+            let count = run(
+                Command::new("capinfos").args(["-c", "-M"]).arg(&files[0]),
+                "",
+            );
+            assert!(
+                count.contains("Number of packets:"),
+                "Wireshark opens it: {count}"
+            );
+        }
+        // A ring of compressed files goes on, and gives the oldest up.
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+        send(&lab, &mut capture, 20_000, 20_000);
+        let ended = capture.end();
+        let after = captures(dir.path());
+        assert_eq!(after, ended.files());
+        assert!(after.len() <= 6, "{after:?}");
+        assert!(!after.contains(&files[0]), "the oldest is gone: {after:?}");
+        let left: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect();
+        assert_eq!(left.len(), after.len() + 1, "and the lock's file: {left:?}");
+    }
+}
+
+#[test]
+fn bytes_and_age_are_limits_too() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    const LIMIT: u64 = 1_500_000;
+    let limit = LIMIT.to_string() + "b";
+    let args = [&SMALL[..], &["--max-bytes", &limit]].concat();
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+    for turn in 1..=6 {
+        send(&lab, &mut capture, 3000, turn * 3000);
+        let bytes = bytes_of(dir.path());
+        assert!(bytes <= LIMIT, "{bytes}");
+    }
+    let ended = capture.end();
+    ended.assert_balanced();
+    assert!(bytes_of(dir.path()) > LIMIT / 3, "and not much less");
+    assert!(ended.number("/files_begun") > 6);
+    // Too little for the files that are written.
+    let mut refused = lab.receiver().command(LWNFLOG).unwrap();
+    let refused = output(
+        refused
+            .args(SMALL)
+            .args(["--max-bytes", "512KiB", "-w"])
+            .arg(dir.path()),
+        "",
+    );
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(said.contains("at least 786432 bytes"), "{said}");
+    // By age: what is there goes when its time has come, though no packet comes.
+    let before = captures(dir.path());
+    let args = [&SMALL[..], &["--max-age", "1s"]].concat();
+    let capture = Running::capture(lab.receiver(), dir.path(), &args);
+    until("the old files are gone", || {
+        captures(dir.path()).is_empty().then_some(())
+    });
+    assert_eq!(ctl(&capture, &["max-age", "none"]), "max-age 1s -> none");
+    assert!(ctl(&capture, &["max-bytes", "2MB"]).contains("-> 2000000"));
+    drop(capture.end());
+    assert!(!before.is_empty());
+}
+
+#[test]
+fn kept_files_leave_the_ring_with_their_packets() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let args = [&SMALL[..], &["--files", "2"]].concat();
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+    send(&lab, &mut capture, 500, 500);
+    let said = ctl(&capture, &["keep", "--last", "10m"]);
+    assert!(said.starts_with("kept 1 files"), "{said}");
+    let kept = dir.path().join("kept");
+    let of = |dir: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(dir).unwrap().flatten();
+        entries.map(|entry| entry.path()).collect()
+    };
+    let first = of(&kept).remove(0);
+    let file = of(&first).remove(0);
+    assert_eq!(read(&file).packets.len(), 500);
+    // The ring goes round, and the file stays as it was.
+    send(&lab, &mut capture, 12_000, 12_500);
+    assert_eq!(read(&file).packets.len(), 500);
+    assert_eq!(
+        file.metadata().unwrap().nlink(),
+        1,
+        "the ring has given up its own name"
+    );
+    // What comes next is kept as well, into a directory that is named.
+    let to = dir.path().join("evidence");
+    let said = ctl(
+        &capture,
+        &["keep", "--next", "1s", "--to", to.to_str().unwrap()],
+    );
+    assert!(said.contains("will follow"), "{said}");
+    send(&lab, &mut capture, 50, 12_550);
+    let next = until("the file that holds it is kept", || {
+        of(&to)
+            .into_iter()
+            .find(|file| !read(file).packets.is_empty())
+    });
+    assert!(read(&next).packets.len() >= 50);
+    let ended = capture.end();
+    ended.assert_balanced();
+    assert!(
+        ended.said.contains("by uid") || ended.said.contains("for uid 0"),
+        "{}",
+        ended.said
+    );
+    // Another file system is said to be one.
+    let shm = tempfile::tempdir_in("/dev/shm").unwrap();
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+    send(&lab, &mut capture, 10, 10);
+    let mut command = Command::new(LWNFLOG);
+    command.args(["ctl", "--directory"]).arg(capture.runtime());
+    let refused = output(
+        command
+            .args(["keep", "--last", "1h", "--to"])
+            .arg(shm.path()),
+        "",
+    );
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("another file system"), "{said}");
+    capture.end();
+}
+
+#[test]
+fn a_rule_has_files_kept() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    nft(
+        lab.receiver(),
+        "table ip canary { chain c { type filter hook prerouting priority 0; udp dport 9999 log group 9; }\n}",
+    );
+    let options = [
+        "--keep-on",
+        "9",
+        "--last",
+        "10m",
+        "--next",
+        "0",
+        "--keep-every",
+        "1h",
+    ];
+    let args = [&SMALL[..], &options].concat();
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+    send(&lab, &mut capture, 300, 300);
+    let canary = "exec 3>/dev/udp/198.18.0.2/9999; echo x >&3";
+    assert!(!dir.path().join("kept").exists());
+    trigger(&lab, canary);
+    capture.wait_said("for group 9");
+    let turns = fs::read_dir(dir.path().join("kept")).unwrap().count();
+    assert_eq!(turns, 1);
+    // Not so soon again.
+    trigger(&lab, canary);
+    send(&lab, &mut capture, 100, 400);
+    let ended = capture.end();
+    ended.assert_balanced();
+    assert_eq!(fs::read_dir(dir.path().join("kept")).unwrap().count(), 1);
+    // A group that is captured is no trigger.
+    let mut refused = lab.receiver().command(LWNFLOG).unwrap();
+    let refused = output(refused.args(["--group", "5", "--keep-on", "5"]), "");
+    assert_eq!(refused.status.code(), Some(2));
+}
+
+/// A packet for the canary's port.
+fn trigger(lab: &Lab, command: &str) {
+    run_in(lab.sender(), "bash", &["-c", command]);
+}
+
+#[test]
+fn the_ring_of_a_hook_has_its_files_handed_over_too() {
+    let (lab, dir) = (lab(), temp_dir());
+    let args = ["--hook", "--compress", "lz4", "--iface", lwnflog::lab::RX];
+    let capture = Running::capture(lab.receiver(), dir.path(), &args);
+    send_paced(&lab, 200);
+    let ended = capture.end_by(Signal::TERM);
+    ended.assert_balanced();
+    assert_eq!(ended.files()[0].extension().unwrap(), "lz4");
+}

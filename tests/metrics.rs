@@ -1,0 +1,214 @@
+//! The figures for Prometheus: what they say, by its own tools, and read by a real one.
+#![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
+
+mod common;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+
+use common::{Running, output, run, run_in, send_paced, temp_dir, until};
+use lwnflog::lab::{Lab, Namespace};
+
+const ALERTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/prometheus");
+
+/// What is asked and answered by the loopback is not captured.
+const GROUP: [&str; 7] = [
+    "--group",
+    "5",
+    "--install-rule",
+    "--iface",
+    "rx",
+    "--metrics",
+    "0",
+];
+
+fn lab() -> Lab {
+    let lab = common::lab();
+    run_in(lab.receiver(), "ip", &["link", "set", "lo", "up"]);
+    lab
+}
+
+fn request(mut stream: impl Read + Write, text: &str) -> String {
+    stream.write_all(text.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn get(namespace: &Namespace, address: SocketAddr, path: &str) -> String {
+    let stream = namespace
+        .run(|| TcpStream::connect(address))
+        .unwrap()
+        .unwrap();
+    request(
+        stream,
+        &format!("GET {path} HTTP/1.1\r\nHost: here\r\n\r\n"),
+    )
+}
+
+fn place(capture: &mut Running) -> SocketAddr {
+    let line = capture.wait_said("figures are served at http://");
+    let (_, place) = line.split_once("http://").unwrap();
+    place.trim_end_matches("/metrics").parse().unwrap()
+}
+
+fn sample(text: &str, name: &str) -> Option<f64> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+#[test]
+fn the_account_is_what_is_served() {
+    let (lab, dir) = (lab(), temp_dir());
+    let args = GROUP;
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+    let address = place(&mut capture);
+    assert!(address.ip().is_loopback());
+    send_paced(&lab, 500);
+    capture.wait_written(500);
+    let answer = get(lab.receiver(), address, "/metrics");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    let (_, text) = answer.split_once("\r\n\r\n").unwrap();
+    assert_eq!(
+        sample(text, "lwnflog_written_packets_total{source=\"g5\"}"),
+        Some(500.0)
+    );
+    assert_eq!(
+        sample(text, "lwnflog_detected_packets_total{source=\"g5\"}"),
+        Some(500.0)
+    );
+    assert_eq!(
+        sample(text, "lwnflog_detected_known{source=\"g5\"}"),
+        Some(1.0)
+    );
+    assert!(sample(text, "lwnflog_disk_free_bytes").unwrap() > 0.0);
+    assert_eq!(sample(text, "lwnflog_disk_limit_bytes"), Some(1.8e9));
+    let file = dir.path().join("scrape");
+    fs::write(&file, text).unwrap();
+    let checked = run(Command::new("promtool").args(["check", "metrics"]), text);
+    assert_eq!(checked, "", "promtool has nothing to say");
+    // What is no request, and what is asked for and not there.
+    assert!(get(lab.receiver(), address, "/").starts_with("HTTP/1.1 404"));
+    let connect = || {
+        lab.receiver()
+            .run(|| TcpStream::connect(address))
+            .unwrap()
+            .unwrap()
+    };
+    assert!(request(connect(), "POST /metrics HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405"));
+    assert!(request(connect(), "garbage\r\n\r\n").starts_with("HTTP/1.1 400"));
+    // Clients that hang are left; the capture goes on, and so do the figures of others in time.
+    let hanging: Vec<_> = (0..20).map(|_| connect()).collect();
+    send_paced(&lab, 500);
+    capture.wait_written(1000);
+    drop(hanging);
+    until("figures are served again", || {
+        let stream = lab
+            .receiver()
+            .run(|| TcpStream::connect(address))
+            .unwrap()
+            .ok()?;
+        let mut answer = String::new();
+        let mut stream = stream;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").ok()?;
+        stream.read_to_string(&mut answer).ok()?;
+        (sample(&answer, "lwnflog_written_packets_total{source=\"g5\"}") == Some(1000.0))
+            .then_some(())
+    });
+    capture.end().assert_balanced();
+}
+
+#[test]
+fn a_hook_and_a_socket() {
+    let (lab, dir) = (lab(), temp_dir());
+    let socket = dir.path().join("metrics.sock");
+    let place = format!("unix:{}", socket.display());
+    let args = ["--hook", "--sample", "2", "--metrics", &place];
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+    send_paced(&lab, 100);
+    capture.wait_written(50);
+    let stream = UnixStream::connect(&socket).unwrap();
+    let answer = request(stream, "GET /metrics HTTP/1.0\r\n\r\n");
+    let left = "lwnflog_left_out_packets_total{reason=\"sample\",source=\"prerouting\"}";
+    assert!(sample(&answer, left).unwrap() >= 50.0, "{answer}");
+    capture.end().assert_balanced();
+    assert!(!socket.exists());
+}
+
+/// A Prometheus of Debian's, in the capture's namespace, reads them and knows the alerts.
+#[test]
+fn prometheus_reads_them() {
+    let (lab, dir, scene) = (lab(), temp_dir(), temp_dir());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &GROUP);
+    let address = place(&mut capture);
+    let config = scene.path().join("prometheus.yml");
+    fs::write(
+        &config,
+        format!(
+            "global: {{scrape_interval: 1s}}\nrule_files: [{ALERTS}/lwnflog-alerts.yml]\n\
+             scrape_configs: [{{job_name: lwnflog, static_configs: [{{targets: ['{address}']}}]}}]\n"
+        ),
+    )
+    .unwrap();
+    send_paced(&lab, 300);
+    capture.wait_written(300);
+    let mut command = lab.receiver().command("prometheus").unwrap();
+    let _prometheus = Running::spawn(
+        command
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!(
+                "--storage.tsdb.path={}",
+                scene.path().join("data").display()
+            ))
+            .arg("--web.listen-address=127.0.0.1:9999"),
+    );
+    let prometheus: SocketAddr = "127.0.0.1:9999".parse().unwrap();
+    let query = "/api/v1/query?query=lwnflog_written_packets_total";
+    until("it has read the figures", || {
+        let stream = lab
+            .receiver()
+            .run(|| TcpStream::connect(prometheus))
+            .unwrap()
+            .ok()?;
+        let answer = request(stream, &format!("GET {query} HTTP/1.0\r\n\r\n"));
+        answer.contains("\"300\"").then_some(())
+    });
+    capture.end();
+}
+
+#[test]
+fn the_alerts_do_what_they_say() {
+    let checked = output(
+        Command::new("promtool")
+            .args(["test", "rules", "lwnflog-alerts-test.yml"])
+            .current_dir(ALERTS),
+        "",
+    );
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(
+        checked.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&checked.stderr)
+    );
+}
+
+#[test]
+fn a_place_that_is_taken_is_said() {
+    let (lab, dir) = (lab(), temp_dir());
+    let mut first = Running::capture(lab.receiver(), dir.path(), &GROUP);
+    let address = place(&mut first).to_string();
+    let mut second = lab.receiver().command(common::LWNFLOG).unwrap();
+    let second = output(
+        second
+            .args(["--group", "6", "--metrics", &address, "-w"])
+            .arg(dir.path()),
+        "",
+    );
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(said.contains("nothing can listen there"), "{said}");
+    assert_eq!(second.status.code(), Some(1));
+    first.end();
+}
