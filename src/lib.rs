@@ -87,7 +87,7 @@
 //!     padding_blocks: PcapNg::PADDING_BLOCKS,
 //! };
 //! let store = Store::open(&dir, "example", PcapNg::EXTENSION, Access::default())?; // takes the ring's lock
-//! let (to_me, notices) = mpsc::channel(); // what the swapper has to say: a full disk
+//! let (to_me, notices) = mpsc::channel(); // what the swapper has to say: a finished file, a full disk
 //! let mut ring = Ring::open(config, store, to_me)?;
 //!
 //! // Begin a file: room for its end, then the blocks it starts with.
@@ -118,7 +118,7 @@
 //! let (files, _) = ring.close();
 //! assert_eq!(files.len(), 1);
 //! assert!(files[0].ends_with("example-000001-20251124T160000Z.pcapng"));
-//! # assert!(notices.try_recv().is_err());
+//! # assert!(matches!(notices.try_recv(), Ok(lwnflog::ring::Notice::Finished { .. })));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

@@ -61,6 +61,8 @@ fn run(args: Cli) -> Result<()> {
             every,
             directory,
         }) => cli::watch::run(name.as_deref(), &every, directory),
+        Some(Command::Ls { places, utc, json }) => cli::ls::run(&places, utc, json),
+        Some(Command::Read(args)) => cli::read::run(&args),
         Some(Command::Ctl(args)) => cli::ctl::run(&args),
         Some(Command::Man { command }) => cli::pages::man(command.as_deref()),
         Some(Command::Size {

@@ -8,10 +8,8 @@ use super::Control;
 use super::fast::{KnownTemplate, append_hits};
 use super::sink::{Progress, Sink};
 use crate::format::{Context, Format, Frame, LinkType};
-use crate::netlink::Malformed;
 use crate::packet::{IpFamily, Packet};
 use crate::ring::{Figures, Limits, Ring, segment_bytes_for};
-use crate::source::nfqueue::message::attribute::PAYLOAD;
 use crate::source::{Item, Source, TEMPLATES_MAX, Walk};
 
 /// Records packets in the files of a ring.
@@ -114,14 +112,7 @@ impl<F: Format> FileSink<F> {
         {
             *known = None;
         }
-        progress.tally.received += 1;
-        progress.tally.numbered += 1;
-        if let Some(sequence) = packet.sequence {
-            let missing = progress.sequence.take(sequence, 1);
-            progress.tally.overrun += missing;
-            progress.tally.numbered += missing;
-            progress.lost_before += missing;
-        }
+        progress.arrived(packet);
         if progress.was_paused && packet.payload.is_empty() {
             progress.tally.paused += 1;
         } else if !self.takes(packet) {
@@ -143,21 +134,6 @@ impl<F: Format> FileSink<F> {
         packet
             .ip_version()
             .is_some_and(|version| self.family.takes(version))
-    }
-
-    /// A message that could not be read was one packet. One of a queue without a packet in it came
-    /// while the capture was paused.
-    #[cold]
-    fn pass_over(progress: &mut Progress, why: Malformed) {
-        progress.tally.received += 1;
-        let empty = matches!(why, Malformed::Missing { kind } if kind == PAYLOAD);
-        if progress.was_paused && empty {
-            progress.tally.paused += 1;
-        } else {
-            progress.tally.malformed += 1;
-        }
-        progress.tally.numbered += 1;
-        progress.sequence.skip_one();
     }
 
     #[inline]
@@ -286,7 +262,7 @@ impl<F: Format> Sink for FileSink<F> {
             self.take_hits(&mut batch, progress);
             match batch.next() {
                 Some(Item::Packet(packet)) => self.take(packet, progress, control),
-                Some(Item::Malformed(why)) => Self::pass_over(progress, why),
+                Some(Item::Malformed(why)) => progress.pass_over(why),
                 None => break,
             }
         }

@@ -5,6 +5,7 @@
 //!      Sink::take_batch   the file ring (files.rs), or nothing (sink.rs)
 //!         fast.rs         packets that hit a template: nearly all
 //!         files.rs        any other packet, one by one
+//!         stream.rs       or all of them into a stream, which a reader may be behind
 //! ```
 //!
 //! Between two receive calls it allocates nothing, takes no lock, logs nothing and makes no other
@@ -15,6 +16,7 @@ mod commands;
 mod fast;
 mod files;
 mod sink;
+mod stream;
 
 use std::io;
 use std::path::PathBuf;
@@ -24,6 +26,7 @@ use std::sync::mpsc::Receiver;
 pub use commands::{Answer, Command, Control};
 pub use files::FileSink;
 pub use sink::{Discard, Progress, Sink};
+pub use stream::StreamSink;
 
 use crate::account::{Account, Tally};
 use crate::ring::Figures;

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use super::Control;
 use crate::account::{Sequence, Tally};
+use crate::netlink::Malformed;
+use crate::packet::Packet;
 use crate::ring::{Figures, Limits};
+use crate::source::nfqueue::message::attribute::PAYLOAD;
 use crate::source::{Count, Source};
 
 /// A capture's figures so far, and where it is in its source's numbers.
@@ -32,6 +35,34 @@ impl Progress {
             paused: false,
             was_paused: false,
         }
+    }
+
+    /// Accounts for the arrival of a packet, and for those that its number shows to be missing.
+    #[inline]
+    pub(super) fn arrived(&mut self, packet: &Packet<'_>) {
+        self.tally.received += 1;
+        self.tally.numbered += 1;
+        if let Some(sequence) = packet.sequence {
+            let missing = self.sequence.take(sequence, 1);
+            self.tally.overrun += missing;
+            self.tally.numbered += missing;
+            self.lost_before += missing;
+        }
+    }
+
+    /// A message that could not be read was one packet. One of a queue without a packet in it came
+    /// while the capture was paused.
+    #[cold]
+    pub(super) fn pass_over(&mut self, why: Malformed) {
+        self.tally.received += 1;
+        let empty = matches!(why, Malformed::Missing { kind } if kind == PAYLOAD);
+        if self.was_paused && empty {
+            self.tally.paused += 1;
+        } else {
+            self.tally.malformed += 1;
+        }
+        self.tally.numbered += 1;
+        self.sequence.skip_one();
     }
 
     /// Accounts for a batch without a look into its packets: within one datagram the kernel numbers

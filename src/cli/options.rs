@@ -195,6 +195,34 @@ fn limits(args: &CaptureArgs) -> Result<Limits, ConfigError> {
     })
 }
 
+/// Whether packets go to standard output.
+fn streams(args: &CaptureArgs) -> bool {
+    args.write.as_os_str() == "-" && !args.discard
+}
+
+fn stream(args: &CaptureArgs) -> Result<Option<FileFormat>, ConfigError> {
+    if !streams(args) {
+        return Ok(None);
+    }
+    let not_with = [
+        ("--json", args.json),
+        ("--compress", args.compress.is_some()),
+        ("--on-rotate", args.on_rotate.is_some()),
+        ("--keep-on", args.keep_on.is_some()),
+    ];
+    match not_with.iter().find(|(_, given)| *given) {
+        Some((option, _)) => Err(ConfigError::Streaming(option)),
+        None => Ok(Some(format(args))),
+    }
+}
+
+fn format(args: &CaptureArgs) -> FileFormat {
+    match args.format {
+        FormatArg::Pcapng => FileFormat::PcapNg,
+        FormatArg::Pcap => FileFormat::Pcap,
+    }
+}
+
 /// When files are kept by themselves.
 fn keep(args: &CaptureArgs) -> Result<Option<KeepOptions>, ConfigError> {
     let Some(group) = args.keep_on else {
@@ -239,10 +267,7 @@ pub(crate) fn settings(args: &CaptureArgs) -> Result<Settings, ConfigError> {
         dir: args.write.clone(),
         file_bytes: settings::parse_size(&args.file_size, 1_000_000)?,
         limits,
-        format: match args.format {
-            FormatArg::Pcapng => FileFormat::PcapNg,
-            FormatArg::Pcap => FileFormat::Pcap,
-        },
+        format: format(args),
         access: Access {
             gid: args.group_owner.as_deref().map(gid).transpose()?,
         },
@@ -251,7 +276,8 @@ pub(crate) fn settings(args: &CaptureArgs) -> Result<Settings, ConfigError> {
     let settings = Settings {
         source,
         family: family(args.family),
-        output: if args.discard {
+        stream: stream(args)?,
+        output: if args.discard || streams(args) {
             None
         } else {
             Some(output.check()?)

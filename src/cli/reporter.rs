@@ -103,6 +103,7 @@ impl Reporter {
             ),
         };
         let place = match &settings.output {
+            None if settings.stream.is_some() => "standard output".to_owned(),
             None => "nowhere: packets are counted and thrown away".to_owned(),
             Some(output) => format!(
                 "{}, {}",
@@ -267,6 +268,7 @@ fn status(figures: &Figures, rate: f64, settings: &Settings, columns: usize) -> 
     let rate = rate.round() as u64;
     let (kept, what) = match settings.output {
         Some(_) => (figures.written, "written"),
+        None if settings.stream.is_some() => (figures.written, "written"),
         None => (figures.discarded, "counted"),
     };
     let dropped = figures.dropped.total();

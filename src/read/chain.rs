@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::packets::Packets;
-use super::{ReadError, Record};
+use super::{Interface, ReadError, Record};
 use crate::ring::{Compression, FinishedFile, RingFile, ring_file};
 
 /// Packets of a file may be so much out of order: those of several processors.
@@ -55,6 +55,16 @@ impl Span {
 struct Chain {
     files: VecDeque<PathBuf>,
     current: Option<Packets>,
+    /// Where the last file ended, so far.
+    ended: Option<Ended>,
+}
+
+/// A ring's file that was read to its end, which may not be its last.
+#[derive(Debug)]
+struct Ended {
+    name: RingFile,
+    position: u64,
+    interfaces: Vec<Interface>,
 }
 
 impl Chain {
@@ -76,6 +86,11 @@ impl Chain {
                 if packets.is_cut() {
                     cut.push(packets.path().to_owned());
                 }
+                self.ended = ring_file(packets.path()).map(|name| Ended {
+                    name,
+                    position: packets.padding_at().unwrap_or(packets.position()),
+                    interfaces: packets.interfaces().to_vec(),
+                });
             }
             self.current = None;
             let Some(file) = self.files.pop_front() else {
@@ -83,6 +98,29 @@ impl Chain {
             };
             self.current = open(&file, span)?;
         }
+    }
+}
+
+impl Chain {
+    /// Takes up the file that was read last, where it ended, and those behind it.
+    fn go_on_with(&mut self, files: VecDeque<PathBuf>) -> Result<(), ReadError> {
+        let Some(ended) = &self.ended else {
+            return Ok(());
+        };
+        let sequence = |path: &PathBuf| ring_file(path).map_or(0, |name| name.sequence);
+        let last = ended.name.sequence;
+        self.files = files
+            .iter()
+            .filter(|path| sequence(path) > last)
+            .cloned()
+            .collect();
+        if let Some(path) = files.iter().find(|path| sequence(path) == last) {
+            let mut packets = Packets::open(path)?;
+            if packets.go_on_at(ended.position, &ended.interfaces)? {
+                self.current = Some(packets);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -164,7 +202,7 @@ impl Merged {
             } else {
                 chains.push(Chain {
                     files: VecDeque::from([place.clone()]),
-                    current: None,
+                    ..Chain::default()
                 });
             }
         }
@@ -203,6 +241,34 @@ impl Merged {
         self.chains.get(self.last?)?.current.as_ref()?.record()
     }
 
+    /// Looks for what was written since all was read: behind the end of each ring's last file, in
+    /// its next ones, and in new rings.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn look_for_more(&mut self, places: &[PathBuf]) -> Result<(), ReadError> {
+        for place in places.iter().filter(|place| place.is_dir()) {
+            for new in rings_in(place, &self.span)? {
+                let name = new.files.front().and_then(|path| ring_file(path));
+                let Some(name) = name.map(|name| name.ring) else {
+                    continue;
+                };
+                let known = self.chains.iter_mut().find(|chain| {
+                    chain
+                        .ended
+                        .as_ref()
+                        .is_some_and(|ended| ended.name.ring == name)
+                });
+                match known {
+                    Some(chain) => chain.go_on_with(new.files)?,
+                    None => self.chains.push(new),
+                }
+            }
+        }
+        (self.begun, self.last) = (false, None);
+        Ok(())
+    }
+
     /// Files that ended inside a block.
     pub fn cut(&self) -> &[PathBuf] {
         &self.cut
@@ -239,7 +305,7 @@ fn rings_in(dir: &Path, span: &Span) -> Result<Vec<Chain>, ReadError> {
     }
     let chain = |files: VecDeque<PathBuf>| Chain {
         files,
-        current: None,
+        ..Chain::default()
     };
     let mut chains: Vec<_> = rings
         .into_values()

@@ -149,6 +149,15 @@ impl Packets {
         sought.map_err(|error| self.said(&error))
     }
 
+    /// Goes on where an earlier reader of the file has ended. False where that cannot be.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn go_on_at(&mut self, position: u64, interfaces: &[Interface]) -> Result<bool, ReadError> {
+        self.interfaces = interfaces.to_vec();
+        self.seek(position)
+    }
+
     /// Where space without records was met first, since the last packet: there a live file goes on.
     pub fn padding_at(&self) -> Option<u64> {
         self.padding_at

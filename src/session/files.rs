@@ -27,7 +27,11 @@ pub(super) fn file_snaplen(settings: &Settings) -> u32 {
     }
 }
 
+/// A stream has no segments.
 fn segment_bytes(settings: &Settings) -> usize {
+    if settings.output.is_none() {
+        return 0;
+    }
     segment_bytes_for(PcapNg::record_bytes_max(file_snaplen(settings) as usize))
 }
 

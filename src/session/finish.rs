@@ -285,6 +285,7 @@ mod tests {
             source: SourceSettings::Numbers(Target::Group, vec![5]),
             family: IpFamily::default(),
             output: None,
+            stream: None,
             link: LinkType::Ethernet,
             snaplen: 128,
             count: None,

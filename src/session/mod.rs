@@ -25,7 +25,7 @@ use crate::account::counters::{Bounds, Watch};
 use crate::account::drops::Drops;
 use crate::account::snapshot::{Figures, Snapshot};
 use crate::account::{Account, Tally};
-use crate::capture::{Capture, Command, Control, Discard, FileSink, Outcome, Sink};
+use crate::capture::{Capture, Command, Control, Discard, FileSink, Outcome, Sink, StreamSink};
 use crate::format::pcap::Pcap;
 use crate::nft::{self, InstalledTable, MatchError, RuleError, SpecError};
 use crate::numbers::grouped;
@@ -303,7 +303,7 @@ impl Session {
     ) -> io::Result<JoinHandle<Option<Outcome>>> {
         let (file_name, resolution) = (name.file_name(), source.resolution());
         let Some((ring, output)) = ring.zip(self.settings.output.as_ref()) else {
-            return self.spawn_capture(&file_name, source, Discard, account, gate);
+            return self.spawn_without_files(name, source, account, gate);
         };
         let (link, snaplen) = (self.settings.link, self.settings.snaplen);
         let family = self.settings.family;
@@ -317,6 +317,38 @@ impl Session {
                 let format =
                     Pcap::new(link, file_snaplen(&self.settings)).with_resolution(resolution);
                 let sink = FileSink::new(format, ring, link, snaplen).with_family(family);
+                self.spawn_capture(&file_name, source, sink, account, gate)
+            }
+        }
+    }
+
+    /// One whose packets go to a stream, or are counted and thrown away.
+    fn spawn_without_files<S: Source + Send + 'static>(
+        &self,
+        name: SourceName,
+        source: S,
+        account: Arc<Account>,
+        gate: Receiver<()>,
+    ) -> io::Result<JoinHandle<Option<Outcome>>> {
+        let (file_name, resolution) = (name.file_name(), source.resolution());
+        let Settings {
+            link,
+            snaplen,
+            family,
+            ..
+        } = self.settings;
+        let to = io::stdout();
+        match self.settings.stream {
+            None => self.spawn_capture(&file_name, source, Discard, account, gate),
+            Some(FileFormat::PcapNg) => {
+                let format = pcapng(&self.settings, name).with_resolution(resolution);
+                let sink = StreamSink::new(format, link, snaplen, family, to)?;
+                self.spawn_capture(&file_name, source, sink, account, gate)
+            }
+            Some(FileFormat::Pcap) => {
+                let format =
+                    Pcap::new(link, file_snaplen(&self.settings)).with_resolution(resolution);
+                let sink = StreamSink::new(format, link, snaplen, family, to)?;
                 self.spawn_capture(&file_name, source, sink, account, gate)
             }
         }

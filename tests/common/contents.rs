@@ -182,6 +182,9 @@ fn take(contents: &mut Contents, found: &Block<'_>) -> Result<(), String> {
     match found {
         Block::SectionHeader(header) => {
             let comment = text(&header.options, OptionCode::Comment).unwrap_or_default();
+            if comment.starts_with("lwnflog stream") {
+                return Ok(()); // which has no segments
+            }
             let notes = comment
                 .strip_prefix("lwnflog segment=")
                 .ok_or("no segment size")?;

@@ -86,7 +86,7 @@ fn package(program: &str) -> &str {
 
 /// Control sockets of captures of one name meet in one directory: each process gets its own, if it
 /// has none.
-fn with_runtime<'a>(command: &'a mut Command, runtime: &Path) -> &'a mut Command {
+pub fn with_runtime<'a>(command: &'a mut Command, runtime: &Path) -> &'a mut Command {
     const NAME: &str = "RUNTIME_DIRECTORY";
     if !command.get_envs().any(|(name, _)| name == NAME) {
         command.env(NAME, runtime);

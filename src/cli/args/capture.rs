@@ -14,7 +14,8 @@ use crate::session::settings;
 pub struct CaptureArgs {
     #[command(flatten)]
     pub source: CaptureSourceArgs,
-    /// Directory of the ring
+    /// Directory of the ring; `-` is a stream on standard output, whose reader may be 32 MiB behind
+    /// before packets are dropped
     #[arg(
         short = 'w',
         long = "write",

@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 pub use capture::{CaptureArgs, CaptureSourceArgs};
 pub use values::{CompressArg, FamilyArg, FormatArg, LinkArg, SpreadArg, VerdictArg};
 
+use super::read::ReadArgs;
 use crate::session::settings;
 
 /// Captures IPv4 packets at the Netfilter prerouting hook.
@@ -122,6 +123,20 @@ pub enum Command {
         #[arg(short = 'B', long, value_name = "SIZE", default_value = "64MiB")]
         buffer_size: String,
     },
+    /// List the files of rings
+    Ls {
+        /// Directories of rings (default: lwnflog-capture)
+        #[arg(value_name = "DIR")]
+        places: Vec<PathBuf>,
+        /// Times in UTC
+        #[arg(long)]
+        utc: bool,
+        /// One JSON object a line and file
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read captures: as lines, as objects, counted, or into a file
+    Read(ReadArgs),
     /// Say what keeps packets from being captured, or has them lost, and what mends it
     Doctor {
         /// What is to be captured: this NFLOG group

@@ -101,7 +101,11 @@ impl PcapNg {
         block.u16(1);
         block.u16(0);
         block.u64(u64::MAX); // section length: not said
-        let mut comment = format!("lwnflog segment={}", self.segment_bytes);
+        // A stream has no segments.
+        let mut comment = match self.segment_bytes {
+            0 => "lwnflog stream".to_owned(),
+            bytes => format!("lwnflog segment={bytes}"),
+        };
         if let Some(boot_id) = &self.boot_id {
             comment.push_str(" boot=");
             comment.push_str(boot_id);

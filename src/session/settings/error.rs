@@ -55,9 +55,9 @@ pub enum ConfigError {
         /// As given.
         ms: u64,
     },
-    /// Standard output, or a name that can only be meant for a file, as tcpdump's `-w` takes them.
+    /// A name that can only be meant for a file, as tcpdump's `-w` takes it.
     #[error(
-        "-w {path}: this names the directory of a ring of mapped files, neither a file nor a pipe; name a directory, whose live file can be read at any moment"
+        "-w {path}: this names the directory of a ring of mapped files; name a directory, whose live file can be read at any moment, or `-` for a stream"
     )]
     NotForARing {
         /// As given.
@@ -142,6 +142,12 @@ pub enum ConfigError {
         "--name {0}: a name has 1 to 64 letters, digits, `-`, `_` or `.`, and begins with none of the last"
     )]
     Name(String),
+    /// Several sources, and one stream.
+    #[error("-w -: one stream has the packets of one group, queue or hook; name one")]
+    OneStream,
+    /// What needs files, or standard output, which the packets have.
+    #[error("{0} with -w -: standard output has the packets, and there are no files")]
+    Streaming(&'static str),
     /// What belongs to an option that is not given.
     #[error("{0} is for {1}: give that as well")]
     Without(&'static str, &'static str),

@@ -172,6 +172,8 @@ pub struct Settings {
     pub family: IpFamily,
     /// Where packets go; `None` counts and throws away.
     pub output: Option<Output>,
+    /// Packets go to standard output, as they come.
+    pub stream: Option<FileFormat>,
     /// What records hold.
     pub link: LinkType,
     /// Bytes of a frame written at the most.
@@ -207,7 +209,7 @@ impl Output {
             .extension()
             .and_then(|extension| extension.to_str());
         let names_a_file = matches!(extension, Some("pcap" | "pcapng")) && !self.dir.is_dir();
-        if names_a_file || self.dir.as_os_str() == "-" {
+        if names_a_file {
             return Err(ConfigError::NotForARing {
                 path: self.dir.display().to_string(),
             });
@@ -280,6 +282,9 @@ impl Settings {
                 }
                 SourceSettings::Hook(_) => return Err(ConfigError::NoNflogMessages("hook")),
             }
+        }
+        if self.stream.is_some() && self.names().len() > 1 {
+            return Err(ConfigError::OneStream);
         }
         if let (Some(keep), SourceSettings::Numbers(Target::Group, groups)) =
             (&self.keep, &self.source)

@@ -1,0 +1,223 @@
+//! `lwnflog read`: packets of captures as lines, objects, a count or a file.
+
+mod print;
+pub(super) mod time;
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use crate::read::Record;
+use crate::read::chain::{Merged, Span};
+use crate::read::filter::Filter;
+use crate::read::write::{Kind, Writer};
+use print::Printer;
+use time::{Zone, moment};
+
+/// The place that a capture writes to if nothing else is said.
+const PLACE: &str = "lwnflog-capture";
+/// How often it is looked for more, with --follow.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Options of `lwnflog read`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  lwnflog read host 192.0.2.1 and tcp port 443\n  lwnflog read /var/lib/lwnflog/wan --last 5m -w evidence.pcapng\n  lwnflog read --from 14:03 --to 14:05 --count net 198.51.100.0/24\n  lwnflog read -r capture.pcap 'lost or mark 0x80/0x80'\n\nA filter is written as tcpdump's: host, net, port, portrange, proto, tcp, udp, icmp, ip, ip6, src, dst, less, greater,\nand, or, not, parentheses; and iface NAME, mark V/M, prefix TEXT, lost. Times are local: 14:03, 2026-11-27T14:03:05."
+)]
+#[allow(missing_docs, reason = "the help texts are the documentation")]
+pub struct ReadArgs {
+    /// Directories of rings and files (default: lwnflog-capture), and then a filter
+    #[arg(value_name = "DIR|FILE... FILTER", trailing_var_arg = true)]
+    pub words: Vec<String>,
+    /// Read this file: as tcpdump's -r; `-` is standard input
+    #[arg(short = 'r', value_name = "FILE")]
+    pub read: Vec<PathBuf>,
+    /// Only packets from this time on: 14:03, 14:03:05.5, 2026-11-27T14:03
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<String>,
+    /// Only packets up to this time
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<String>,
+    /// Only packets of the last so long: 5m, 1h
+    #[arg(long, value_name = "TIME", conflicts_with = "from")]
+    pub last: Option<String>,
+    /// Times in UTC, given and shown
+    #[arg(long)]
+    pub utc: bool,
+    /// Show the date as well
+    #[arg(long)]
+    pub date: bool,
+    /// End after so many packets
+    #[arg(short = 'c', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub packets: Option<u64>,
+    /// Write them to this file, pcap if it is called so, else pcapng; `-` is standard output
+    #[arg(short = 'w', long = "write", value_name = "FILE")]
+    pub write: Option<PathBuf>,
+    /// Count them
+    #[arg(long, conflicts_with_all = ["write", "json"])]
+    pub count: bool,
+    /// One JSON object a line and packet
+    #[arg(long, conflicts_with = "write")]
+    pub json: bool,
+    /// Go on with what is captured from now on, across files
+    #[arg(short = 'f', long)]
+    pub follow: bool,
+    /// Show interface, mark, prefix, notes and what was lost before
+    #[arg(short = 'v', long)]
+    pub verbose: bool,
+    /// Show the bytes, from the IP header on
+    #[arg(short = 'x')]
+    pub hex: bool,
+    /// No names: there are none anyway
+    #[arg(short = 'n', hide = true, action = clap::ArgAction::Count)]
+    pub numeric: u8,
+}
+
+/// What becomes of packets.
+enum Sink {
+    Lines(Printer),
+    Count,
+    File(Writer<Box<dyn Write>>),
+}
+
+/// `lwnflog read …`
+///
+/// # Errors
+/// A filter or time that makes no sense; files that cannot be read, or are damaged.
+pub fn run(args: &ReadArgs) -> Result<()> {
+    let zone = Zone::of(args.utc);
+    let (places, filter) = places_and_filter(args)?;
+    let filter = Filter::parse(&filter)?;
+    let mut merged = Merged::open(&places, span(args, &zone)?)?;
+    let mut sink = match &args.write {
+        Some(path) => Sink::File(writer(path)?),
+        None if args.count => Sink::Count,
+        None => Sink::Lines(Printer::new(args, zone)),
+    };
+    let mut taken = 0_u64;
+    let most = args.packets.unwrap_or(u64::MAX);
+    let done = loop {
+        match merged.advance() {
+            Err(error) => break Err(error.into()),
+            Ok(true) => {}
+            Ok(false) if args.follow => {
+                if !sink.flush()? {
+                    return Ok(());
+                }
+                std::thread::sleep(LOOK);
+                merged.look_for_more(&places)?;
+                continue;
+            }
+            Ok(false) => break Ok(()),
+        }
+        let Some(record) = merged.record().filter(|record| filter.takes(record)) else {
+            continue;
+        };
+        taken += 1;
+        if !sink.take(&record)? {
+            return Ok(()); // whoever read it has gone
+        }
+        if taken == most {
+            break Ok(());
+        }
+    };
+    for file in merged.cut() {
+        super::complain(&format!(
+            "{}: it ends inside a block: it was cut, or is still written",
+            file.display()
+        ));
+    }
+    if args.count {
+        println!("{taken}");
+    }
+    sink.flush()?;
+    done
+}
+
+impl Sink {
+    /// False where the reader has gone.
+    fn take(&mut self, record: &Record<'_>) -> Result<bool> {
+        let told = match self {
+            Sink::Count => return Ok(true),
+            Sink::Lines(printer) => printer.print(record),
+            Sink::File(writer) => writer.write(record),
+        };
+        went(told)
+    }
+
+    fn flush(&mut self) -> Result<bool> {
+        went(match self {
+            Sink::Count => Ok(()),
+            Sink::Lines(printer) => printer.flush(),
+            Sink::File(writer) => writer.flush(),
+        })
+    }
+}
+
+fn went(told: io::Result<()>) -> Result<bool> {
+    match told {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error).context("writing"),
+    }
+}
+
+/// Words that name what is there are places; the rest is the filter.
+fn places_and_filter(args: &ReadArgs) -> Result<(Vec<PathBuf>, String)> {
+    let mut places = args.read.clone();
+    let named = args
+        .words
+        .iter()
+        .take_while(|word| Path::new(word).exists())
+        .count();
+    let (there, filter) = args.words.split_at(named);
+    places.extend(there.iter().map(PathBuf::from));
+    if places.is_empty() {
+        if !Path::new(PLACE).exists() {
+            let first = filter.first().map_or(PLACE, String::as_str);
+            bail!("{first}: there is no such file or directory; `lwnflog read DIR` reads a ring");
+        }
+        places.push(PLACE.into());
+    }
+    Ok((places, filter.join(" ")))
+}
+
+fn span(args: &ReadArgs, zone: &Zone) -> Result<Span> {
+    let mut span = Span::default();
+    if let Some(text) = &args.from {
+        span.from_ns = moment(text, zone)?;
+    }
+    if let Some(text) = &args.to {
+        span.to_ns = moment(text, zone)?;
+    }
+    if let Some(text) = &args.last {
+        let last = crate::session::settings::parse_duration(text)?;
+        let now = std::time::SystemTime::now();
+        let since = now
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
+        span.from_ns = u64::try_from(since.saturating_sub(last).as_nanos()).unwrap_or(0);
+    }
+    if span.from_ns > span.to_ns {
+        bail!("--from is later than --to: no packet is in between");
+    }
+    Ok(span)
+}
+
+fn writer(path: &Path) -> Result<Writer<Box<dyn Write>>> {
+    let classic = path
+        .extension()
+        .is_some_and(|extension| extension == "pcap");
+    let to: Box<dyn Write> = if path.as_os_str() == "-" {
+        Box::new(BufWriter::with_capacity(1 << 20, io::stdout()))
+    } else {
+        let file = File::create(path).with_context(|| path.display().to_string())?;
+        Box::new(BufWriter::with_capacity(1 << 20, file))
+    };
+    let kind = if classic { Kind::Pcap } else { Kind::Pcapng };
+    Writer::begin(to, kind).with_context(|| path.display().to_string())
+}

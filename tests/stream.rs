@@ -1,0 +1,208 @@
+//! `-w -`: packets as a stream. A reader that sleeps is a counted loss, one that goes ends the capture.
+#![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
+
+mod common;
+
+use std::fs;
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+use common::contents::parse;
+use common::{
+    LWNFLOG, lab, load_capture_rules, output, run, send_paced, temp_dir, until, with_runtime,
+};
+use lwnflog::lab::{Lab, Traffic};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A capture whose standard output is a pipe, and whose standard error is a file.
+struct Streaming {
+    child: std::process::Child,
+    said: std::path::PathBuf,
+    dir: tempfile::TempDir,
+}
+
+impl Streaming {
+    fn start(lab: &Lab, args: &[&str]) -> Streaming {
+        let dir = temp_dir();
+        let said = dir.path().join("said");
+        let mut command = lab.receiver().command(LWNFLOG).unwrap();
+        let child = with_runtime(&mut command, dir.path())
+            .args(["-w", "-"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(fs::File::create(&said).unwrap())
+            .spawn()
+            .unwrap();
+        let streaming = Streaming { child, said, dir };
+        until("it captures", || {
+            streaming
+                .said()
+                .contains("to standard output")
+                .then_some(())
+        });
+        streaming
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.said).unwrap()
+    }
+
+    fn stop(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
+    }
+
+    /// What the control socket says is written and dropped.
+    fn stats(&self) -> serde_json::Value {
+        let mut command = Command::new(LWNFLOG);
+        command
+            .args(["ctl", "--json", "--directory"])
+            .arg(self.dir.path())
+            .arg("stats");
+        serde_json::from_str(&run(&mut command, "")).unwrap()
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_stream_is_a_whole_file() {
+    for (source, format) in [
+        (&["--group", "5"][..], "pcapng"),
+        (&["--hook"], "pcapng"),
+        (&["--group", "5"], "pcap"),
+    ] {
+        let lab = lab();
+        load_capture_rules(lab.receiver());
+        let args = [source, &["--format", format]].concat();
+        let mut streaming = Streaming::start(&lab, &args);
+        let mut stream = streaming.child.stdout.take().unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).unwrap();
+            all
+        });
+        send_paced(&lab, 3000);
+        until("they are written", || {
+            (streaming.stats()["stats"]["written"] == 3000).then_some(())
+        });
+        streaming.stop();
+        assert!(streaming.child.wait().unwrap().success());
+        let all = reader.join().unwrap();
+        let contents = parse(&all).unwrap();
+        assert_eq!(contents.packets.len(), 3000, "{format}");
+        assert_eq!(contents.padding_blocks, 0);
+        assert!(
+            streaming.said().contains("written  3,000"),
+            "{}",
+            streaming.said()
+        );
+        // tshark finds nothing wrong with it.
+        let file = streaming.dir.path().join("stream");
+        fs::write(&file, &all).unwrap();
+        let count = run(
+            Command::new("tshark").arg("-nr").arg(&file).args([
+                "-T",
+                "fields",
+                "-e",
+                "frame.number",
+            ]),
+            "",
+        );
+        assert_eq!(count.lines().count(), 3000);
+    }
+}
+
+/// It is read once a batch, not when a buffer is full.
+#[test]
+fn it_is_flushed_by_batch() {
+    let lab = lab();
+    load_capture_rules(lab.receiver());
+    let mut streaming = Streaming::start(&lab, &["--group", "5"]);
+    let mut stream = streaming.child.stdout.take().unwrap();
+    send_paced(&lab, 3);
+    let mut all = Vec::new();
+    until("three packets have come", || {
+        let mut some = [0; 4096];
+        let read = stream.read(&mut some).unwrap();
+        all.extend(&some[..read]);
+        (parse(&all).ok()?.packets.len() == 3).then_some(())
+    });
+}
+
+#[test]
+fn a_reader_that_sleeps_is_a_counted_loss() {
+    let lab = lab();
+    load_capture_rules(lab.receiver());
+    let mut streaming = Streaming::start(&lab, &["--group", "5", "-s", "0"]);
+    let mut stream = streaming.child.stdout.take().unwrap();
+    // 45 MB: more than all buffers hold, and the pipe.
+    let traffic = Traffic::new(1500, 30_000).rate(Some(20_000));
+    traffic.send(&lab, None).unwrap();
+    let stats = until("all have arrived", || {
+        let stats = streaming.stats()["stats"].clone();
+        (stats["received"] == 30_000).then_some(stats)
+    });
+    let (written, dropped) = (
+        stats["written"].as_u64().unwrap(),
+        stats["dropped"]["writer"].as_u64().unwrap(),
+    );
+    assert_eq!(written + dropped, 30_000, "{stats}");
+    assert!(dropped > 0 && written > 10_000, "{stats}");
+    // Then it reads on; what comes now says what was lost before.
+    let reader = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        all
+    });
+    until("there is room again", || {
+        send_paced(&lab, 1);
+        (streaming.stats()["stats"]["written"].as_u64().unwrap() > written).then_some(())
+    });
+    streaming.stop();
+    assert!(streaming.child.wait().unwrap().success());
+    let contents = parse(&reader.join().unwrap()).unwrap();
+    let lost: u64 = contents.packets.iter().map(|packet| packet.dropcount).sum();
+    assert!(lost >= dropped, "{lost} of {dropped}");
+}
+
+#[test]
+fn a_reader_that_goes_ends_the_capture() {
+    let lab = lab();
+    load_capture_rules(lab.receiver());
+    let mut streaming = Streaming::start(&lab, &["--group", "5"]);
+    drop(streaming.child.stdout.take());
+    let status = until("it has ended", || {
+        send_paced(&lab, 10);
+        streaming.child.try_wait().unwrap()
+    });
+    assert!(status.success(), "{}", streaming.said());
+}
+
+#[test]
+fn what_makes_no_sense_with_a_stream() {
+    let lab = lab();
+    for (args, says) in [
+        (&["--json"][..], "--json with -w -"),
+        (&["--compress", "lz4"], "--compress with -w -"),
+        (
+            &["--group", "5-6"],
+            "one stream has the packets of one group",
+        ),
+    ] {
+        let mut command = lab.receiver().command(LWNFLOG).unwrap();
+        let group: &[&str] = if args[0] == "--group" {
+            &[]
+        } else {
+            &["--group", "5"]
+        };
+        let refused = output(command.args(["-w", "-"]).args(group).args(args), "");
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(said.contains(says), "{said}");
+        assert_eq!(refused.status.code(), Some(2));
+    }
+}
