@@ -89,7 +89,7 @@ fn option_values_that_make_no_sense_exit_with_2() {
         (&["--group", "5", "--file-size", "big"], "write 200MB"),
         (&["--group", "5", "--file-size", "1k"], "too small"),
         (&["--group", "5", "--files", "1"], "use at least 2"),
-        (&["--group", "5", "-w", "-"], "name a directory"),
+        (&["--group", "5-6", "-w", "-"], "one stream"),
         (&["--group", "5", "-w", "out.pcapng"], "name a directory"),
         (&["--group", "5", "--files=-1"], "invalid value"),
         (&["--group", "5", "-s", "65536"], "snap length"),

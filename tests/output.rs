@@ -88,7 +88,7 @@ fn errors_are_as_they_were() {
         "--group 5 --file-size big",
         "--group 5 --file-size 1k",
         "--group 5 --files 1",
-        "--group 5 -w -",
+        "--group 5-6 -w -",
         "--group 5 -w out.pcapng",
         "--group 5 -s 65536",
         "--group 5 --flush-ms 9",

@@ -1,0 +1,147 @@
+//! The capturing threads: which source and which sink each has.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::thread::{self, JoinHandle};
+
+use super::files::{file_snaplen, pcapng};
+use super::open::Opened;
+use super::settings::{FileFormat, Settings};
+use super::{OnEnd, Running, Session};
+use crate::account::Account;
+use crate::capture::{Capture, Discard, FileSink, Outcome, Sink, StreamSink};
+use crate::format::pcap::Pcap;
+use crate::ring::Ring;
+use crate::source::{Source, SourceName};
+
+impl Session {
+    pub(super) fn spawn(
+        &self,
+        name: SourceName,
+        source: Opened,
+        ring: Option<Ring>,
+        gate: Receiver<()>,
+    ) -> io::Result<Running> {
+        let account = Arc::new(Account::default());
+        let published = Arc::clone(&account);
+        let (thread, granted_buffer_bytes, queue_status) = match source {
+            Opened::Group(group) => {
+                let granted = group.granted_buffer_bytes();
+                (
+                    self.spawn_thread(name, group, ring, published, gate)?,
+                    granted,
+                    None,
+                )
+            }
+            Opened::Queue(queue) => {
+                let (granted, status) = (queue.granted_buffer_bytes(), queue.last_status());
+                (
+                    self.spawn_thread(name, queue, ring, published, gate)?,
+                    granted,
+                    Some(status),
+                )
+            }
+            Opened::Hook(hook) => {
+                let granted = hook.buffer_bytes();
+                (
+                    self.spawn_thread(name, *hook, ring, published, gate)?,
+                    granted,
+                    None,
+                )
+            }
+        };
+        Ok(Running {
+            name,
+            account,
+            thread,
+            granted_buffer_bytes,
+            queue_status,
+        })
+    }
+
+    fn spawn_thread<S: Source + Send + 'static>(
+        &self,
+        name: SourceName,
+        source: S,
+        ring: Option<Ring>,
+        account: Arc<Account>,
+        gate: Receiver<()>,
+    ) -> io::Result<JoinHandle<Option<Outcome>>> {
+        let (file_name, resolution) = (name.file_name(), source.resolution());
+        let Some((ring, output)) = ring.zip(self.settings.output.as_ref()) else {
+            return self.spawn_without_files(name, source, account, gate);
+        };
+        let (link, snaplen) = (self.settings.link, self.settings.snaplen);
+        let family = self.settings.family;
+        match output.format {
+            FileFormat::PcapNg => {
+                let format = pcapng(&self.settings, name).with_resolution(resolution);
+                let sink = FileSink::new(format, ring, link, snaplen).with_family(family);
+                self.spawn_capture(&file_name, source, sink, account, gate)
+            }
+            FileFormat::Pcap => {
+                let format =
+                    Pcap::new(link, file_snaplen(&self.settings)).with_resolution(resolution);
+                let sink = FileSink::new(format, ring, link, snaplen).with_family(family);
+                self.spawn_capture(&file_name, source, sink, account, gate)
+            }
+        }
+    }
+
+    /// One whose packets go to a stream, or are counted and thrown away.
+    fn spawn_without_files<S: Source + Send + 'static>(
+        &self,
+        name: SourceName,
+        source: S,
+        account: Arc<Account>,
+        gate: Receiver<()>,
+    ) -> io::Result<JoinHandle<Option<Outcome>>> {
+        let (file_name, resolution) = (name.file_name(), source.resolution());
+        let Settings {
+            link,
+            snaplen,
+            family,
+            ..
+        } = self.settings;
+        let to = io::stdout();
+        match self.settings.stream {
+            None => self.spawn_capture(&file_name, source, Discard, account, gate),
+            Some(FileFormat::PcapNg) => {
+                let format = pcapng(&self.settings, name).with_resolution(resolution);
+                let sink = StreamSink::new(format, link, snaplen, family, to)?;
+                self.spawn_capture(&file_name, source, sink, account, gate)
+            }
+            Some(FileFormat::Pcap) => {
+                let format =
+                    Pcap::new(link, file_snaplen(&self.settings)).with_resolution(resolution);
+                let sink = StreamSink::new(format, link, snaplen, family, to)?;
+                self.spawn_capture(&file_name, source, sink, account, gate)
+            }
+        }
+    }
+
+    /// A thread that captures once `gate` is opened. Where it is closed instead, the start has
+    /// failed.
+    fn spawn_capture<S, K>(
+        &self,
+        name: &str,
+        source: S,
+        sink: K,
+        account: Arc<Account>,
+        gate: Receiver<()>,
+    ) -> io::Result<JoinHandle<Option<Outcome>>>
+    where
+        S: Source + Send + 'static,
+        K: Sink + Send + 'static,
+    {
+        let capture = Capture::new(source, sink, Arc::clone(&self.control), account);
+        let wake = Arc::clone(&self.wake);
+        thread::Builder::new()
+            .name(format!("capture-{name}"))
+            .spawn(move || {
+                let _told = OnEnd(wake);
+                gate.recv().is_ok().then(|| capture.run())
+            })
+    }
+}
