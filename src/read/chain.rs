@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use super::packets::Packets;
 use super::{Interface, ReadError, Record};
@@ -213,6 +215,57 @@ impl Merged {
             begun: false,
             cut: Vec::new(),
         })
+    }
+
+    /// How many packets of the span `takes` takes, whatever their order: each processor looks through
+    /// another file. Files that ended inside a block are in [`Merged::cut`] then.
+    ///
+    /// # Errors
+    /// What the system says, and damage.
+    pub fn count(&mut self, takes: impl Fn(&Record<'_>) -> bool + Sync) -> Result<u64, ReadError> {
+        let files: Vec<PathBuf> = self
+            .chains
+            .drain(..)
+            .flat_map(|chain| chain.files)
+            .collect();
+        let (next, span) = (AtomicUsize::new(0), self.span);
+        let work = || -> Result<(u64, Vec<PathBuf>), ReadError> {
+            let (mut taken, mut cut) = (0, Vec::new());
+            while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let mut chain = Chain {
+                    files: VecDeque::from([file.clone()]),
+                    ..Chain::default()
+                };
+                loop {
+                    chain.advance(&span, &mut cut)?;
+                    match chain.current.as_ref().and_then(Packets::record) {
+                        Some(record) => taken += u64::from(takes(&record)),
+                        None => break,
+                    }
+                }
+            }
+            Ok((taken, cut))
+        };
+        let threads = thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(files.len());
+        let counted: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let own = work();
+            let others = threads.into_iter().map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            });
+            others.chain([own]).collect()
+        });
+        let mut sum = 0;
+        for part in counted {
+            let (taken, cut) = part?;
+            sum += taken;
+            self.cut.extend(cut);
+        }
+        Ok(sum)
     }
 
     /// Goes on to the next packet. False at the end.

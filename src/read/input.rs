@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::ring::Compression;
 
 /// Read at a time.
-const WINDOW_BYTES: usize = 1 << 20;
+const WINDOW_BYTES: usize = 256 << 10;
 /// The longest that has to be there in one piece. A block that says that it is longer is damaged.
 const PIECE_BYTES_MAX: usize = 64 << 20;
 

@@ -93,6 +93,12 @@ pub fn run(args: &ReadArgs) -> Result<()> {
     let (places, filter) = places_and_filter(args)?;
     let filter = Filter::parse(&filter)?;
     let mut merged = Merged::open(&places, span(args, &zone)?)?;
+    if args.count && args.packets.is_none() && !args.follow {
+        let counted = merged.count(|record| filter.takes(record))?;
+        tell_cut(&merged);
+        println!("{counted}");
+        return Ok(());
+    }
     let mut sink = match &args.write {
         Some(path) => Sink::File(writer(path)?),
         None if args.count => Sink::Count,
@@ -125,17 +131,21 @@ pub fn run(args: &ReadArgs) -> Result<()> {
             break Ok(());
         }
     };
+    tell_cut(&merged);
+    if args.count {
+        println!("{taken}");
+    }
+    sink.flush()?;
+    done
+}
+
+fn tell_cut(merged: &Merged) {
     for file in merged.cut() {
         super::complain(&format!(
             "{}: it ends inside a block: it was cut, or is still written",
             file.display()
         ));
     }
-    if args.count {
-        println!("{taken}");
-    }
-    sink.flush()?;
-    done
 }
 
 impl Sink {
