@@ -379,3 +379,29 @@ fn names_that_are_taken() {
     third.end();
     assert!(!runtime.path().join("wan.sock").exists());
 }
+
+/// Not on a terminal: a line a look, until the capture ends.
+#[test]
+fn a_watcher_sees_the_capture() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    send(&lab, &capture, 500);
+    let mut command = Command::new(LWNFLOG);
+    command
+        .args(["watch", "--every", "200ms", "--directory"])
+        .arg(capture.runtime());
+    let watcher = Running::spawn(&mut command);
+    send(&lab, &capture, 500);
+    until("it has seen them", || {
+        let seen = watcher.shown();
+        seen.iter()
+            .any(|line| line.starts_with("g5 ") && line.contains("written 1,000, dropped 0"))
+            .then_some(())
+    });
+    capture.end().assert_balanced();
+    assert!(
+        watcher.wait_end().status.success(),
+        "the end of a capture is none of its errors"
+    );
+}

@@ -4,7 +4,10 @@
 
 mod common;
 
-use common::{LWNFLOG, Running, lab, load_capture_rules, nft, output, run_in, temp_dir};
+use common::{
+    LWNFLOG, Running, lab, load_capture_rules, nft, output, run_in, send_paced, temp_dir,
+    with_runtime,
+};
 use lwnflog::lab::Namespace;
 use serde_json::Value;
 
@@ -115,6 +118,37 @@ fn rules_that_limit_or_do_not_count() {
     mend(lab.receiver(), limits[0]);
     is_gone(lab.receiver(), "rule-limits");
     is_gone(lab.receiver(), "no-counter");
+}
+
+/// A rule that has the kernel hand over four packets at a time.
+#[test]
+fn batches_that_are_not_filled() {
+    let (lab, dir) = (lab(), temp_dir());
+    let rule = "counter log group 5 queue-threshold 4;";
+    let chain = "type filter hook prerouting priority 0; policy accept;";
+    nft(
+        lab.receiver(),
+        &format!("table ip t {{ chain c {{ {chain} {rule} }}\n}}"),
+    );
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    send_paced(&lab, 20_000);
+    capture.wait_written(20_000);
+    let mut command = lab.receiver().command(LWNFLOG).unwrap();
+    let command = with_runtime(&mut command, capture.runtime());
+    let done = command
+        .args(["doctor", "--json", "--group", "5"])
+        .output()
+        .unwrap();
+    let told: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let finding = found(told["findings"].as_array().unwrap(), "batch-fill").unwrap();
+    assert!(
+        finding["what"]
+            .as_str()
+            .unwrap()
+            .starts_with("the capture g5 gets 4 packets"),
+        "{finding}"
+    );
+    capture.end().assert_balanced();
 }
 
 #[test]

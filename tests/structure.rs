@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The rooms, from the top floor down. One may use what is below it, and its own.
-const FLOORS: [&[&str]; 13] = [
+const FLOORS: [&[&str]; 14] = [
     &["main"],
     &["cli"],
-    &["control", "chores", "metrics", "doctor", "read"],
+    &["doctor"],
+    &["control", "chores", "metrics", "read"],
     &["session", "lab"],
     &["capture"],
     &["account"],

@@ -1,7 +1,7 @@
 //! What keeps packets from being captured, or has them lost: looked at, told in words, worst first,
 //! each with what mends it.
 //!
-//! It reads: `/proc`, `/sys`, the rules, what `nft` and `ethtool` list. It changes nothing, binds
+//! It reads: `/proc`, `/sys`, the rules, what `nft` and `ethtool` list, the figures of captures that run. It changes nothing, binds
 //! nothing, loads nothing.
 
 mod disk;
@@ -11,6 +11,7 @@ mod kernel;
 mod links;
 mod rules;
 mod ruleset;
+mod running;
 
 use std::fs;
 use std::path::PathBuf;
@@ -105,6 +106,7 @@ pub fn examine(case: &Case) -> Vec<Finding> {
         findings.extend(group::examine(case));
         findings.extend(rules::examine(case));
     }
+    findings.extend(running::examine());
     findings.extend(links::examine());
     findings.extend(host::examine());
     findings.extend(disk::examine(case));

@@ -391,6 +391,11 @@ impl Running {
         self.err.now().join("\n")
     }
 
+    /// The lines of standard output so far.
+    pub fn shown(&self) -> Vec<String> {
+        self.out.now()
+    }
+
     /// Waits for a line on standard error, and returns it.
     pub fn wait_said(&mut self, text: &str) -> String {
         until(&format!("`{text}` is said"), || {
