@@ -7,7 +7,7 @@ mod common;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{
     Ended, Running, dropped, lab, load_capture_rules, nft, number, run_in, send_paced, temp_dir,
@@ -136,11 +136,17 @@ fn with_many_changing_rules(namespace: &Namespace, body: impl FnOnce()) {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
+            // Ever more slowly: a machine that takes long to read so many rules gets its turn, too.
+            let mut pause = Duration::from_millis(300);
             while !done.load(Ordering::Relaxed) {
                 let change = "flush chain ip many changing\n\
                               add rule ip many changing tcp dport 1 accept";
                 nft(namespace, change);
-                thread::sleep(Duration::from_millis(500));
+                let until = Instant::now() + pause;
+                while Instant::now() < until && !done.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_millis(50));
+                }
+                pause = pause * 5 / 4;
             }
         });
         let body = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
@@ -173,7 +179,7 @@ fn many_rules_that_change_hold_nothing_up() {
         let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
         Traffic::new(64, 500).stream(1).send(&lab, None).unwrap();
         capture.wait_written(500);
-        let asked = std::time::Instant::now();
+        let asked = Instant::now();
         capture.signal(rustix::process::Signal::INT);
         until("the group is released", || {
             let groups = lab
