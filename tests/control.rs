@@ -9,13 +9,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use common::files::read;
 use common::{
     Ended, LWNFLOG, Running, copy_for_anybody, lab, load_capture_rules, number, output, run_in,
     send_paced, temp_dir, until,
 };
-use lwnflog::lab::{Lab, RX};
+use lwnflog::lab::{Lab, RX, Traffic};
+use lwnflog::source::nflog::{Group, GroupConfig, NLBUFSIZ_SMALL_BYTES};
+use lwnflog::source::{Arrival, Change, Source};
 use serde_json::Value;
 
 fn ctl(capture: &Running, words: &[&str]) -> Output {
@@ -403,5 +406,39 @@ fn a_watcher_sees_the_capture() {
     assert!(
         watcher.wait_end().status.success(),
         "the end of a capture is none of its errors"
+    );
+}
+
+/// What a capture does by itself where batches collapse: the group stays bound, nothing is lost, and
+/// a batch is no larger than the piece that was asked for.
+#[test]
+fn batches_can_be_collected_in_smaller_pieces() {
+    let lab = lab();
+    load_capture_rules(lab.receiver());
+    let largest = |group: &mut Group, packets: u64| {
+        Traffic::new(64, packets).send(&lab, None).unwrap();
+        let (mut received, mut largest) = (0, 0);
+        while received < packets {
+            if group.receive(true).unwrap() == Arrival::Batch {
+                let count = group.count().packets;
+                (received, largest) = (received + count, largest.max(count));
+            }
+        }
+        largest
+    };
+    let in_namespace = || {
+        let mut config = GroupConfig::new(5, 114);
+        config.flush = Duration::from_secs(2);
+        let mut group = Group::open(config).unwrap();
+        let before = largest(&mut group, 2_000);
+        group
+            .change(&Change::BatchBytes(NLBUFSIZ_SMALL_BYTES))
+            .unwrap();
+        (before, largest(&mut group, 2_000))
+    };
+    let (before, after) = lab.receiver().run(in_namespace).unwrap();
+    assert!(
+        before > 500 && (2..=200).contains(&after),
+        "{before}, then {after}"
     );
 }

@@ -266,6 +266,9 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
         let elapsed = session.elapsed();
         if figures.due(elapsed) {
             session.look_at_rules();
+            if let Some(collapsed) = session.look_at_fill() {
+                reporter.say(&collapsed);
+            }
             reporter.figures(&mut session);
             service::alive();
         }

@@ -60,7 +60,7 @@ fn fill(name: &str, answer: &Value) -> Option<Finding> {
         Finding::warning("batch-fill", what)
             .because(
                 "each time costs a wake-up: a rule's `queue-threshold` limits it, or the kernel finds no memory in one \
-                 piece for a batch",
+                 piece for a batch (where it hands over single packets, the capture asks for smaller pieces by itself, and says so)",
             )
             .mend("nft list ruleset | grep queue-threshold; echo 1 > /proc/sys/vm/compact_memory"),
     )

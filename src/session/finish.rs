@@ -327,6 +327,7 @@ mod tests {
                 &[],
                 RuleFamily::default(),
             )),
+            fill: None,
             paused: false,
             keeper: None,
             trigger: None,

@@ -2,6 +2,7 @@
 //! for each source, the figures while it runs, the report at the end.
 
 mod files;
+mod fill;
 mod finish;
 pub mod keep;
 mod open;
@@ -36,6 +37,7 @@ use crate::source::nfqueue::LastStatus;
 use crate::source::{SourceError, SourceName};
 use crate::sys::capabilities;
 use files::keeper;
+use fill::FillWatch;
 use keep::Keeper;
 use open::{Opened, open_rings, open_sources};
 use trigger::Trigger;
@@ -132,6 +134,8 @@ pub struct Session {
     running: Vec<Running>,
     /// The counters of all groups together: known also where groups share one. None of a hook.
     watch: Option<Watch>,
+    /// Of groups: whether their batches collapse.
+    fill: Option<FillWatch>,
     installed: Option<InstalledTable>,
     /// Of a program at the hook.
     priority: Option<i32>,
@@ -215,10 +219,12 @@ impl Session {
         }
 
         let keeper = keeper(&settings);
+        let fill = FillWatch::of(&settings.source);
         let mut session = Session {
             settings,
             control,
             running: Vec::new(),
+            fill,
             watch,
             installed,
             priority,

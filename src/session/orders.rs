@@ -260,6 +260,11 @@ impl Session {
         Ok(what)
     }
 
+    /// Has every capture do something of its own accord, and note it.
+    pub(super) fn change_noting(&self, command: Command, what: &str) -> Result<(), String> {
+        self.ask(command, Some(&note(what, "itself"))).map(drop)
+    }
+
     /// Has every capture do something. True where one of them had something to do.
     fn ask(&self, command: Command, note: Option<&str>) -> Result<bool, String> {
         let answers = self.control.ask_noting(command, note);

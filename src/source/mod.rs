@@ -186,6 +186,8 @@ pub enum Change {
     CopyRange(u32),
     /// Packets handed over at a time.
     Batch(u32),
+    /// Bytes that they are collected in; it can only be lowered.
+    BatchBytes(u32),
     /// How long a batch may take to fill.
     Flush(Duration),
     /// The socket's receive buffer.

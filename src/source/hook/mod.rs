@@ -404,7 +404,10 @@ impl Source for Hook {
                 return Err(Refused::not_begun_with("--cutoff"));
             }
             Change::CutoffBytes(bytes) => self.set_word(CUTOFF, *bytes),
-            Change::Batch(_) | Change::Flush(_) | Change::BufferBytes(_) => {
+            Change::Batch(_)
+            | Change::BatchBytes(_)
+            | Change::Flush(_)
+            | Change::BufferBytes(_) => {
                 return Err(Refused(
                     "a hook has no such setting: its rings are as large as they were made"
                         .to_owned(),

@@ -24,6 +24,8 @@ use template::Templates;
 
 /// `NFULNL_NLBUFSIZ_MAX`: the kernel takes no more, and does not say so.
 pub const NLBUFSIZ_MAX_BYTES: u32 = 131_072;
+/// What an allocation of order 3 holds, which the kernel nearly always finds in one piece.
+pub const NLBUFSIZ_SMALL_BYTES: u32 = 32_448;
 /// A page: the kernel's own default.
 const NLBUFSIZ_MIN_BYTES: u32 = 4096;
 /// So many datagrams at least have to fit the receive buffer, at twice their size: the kernel
@@ -314,6 +316,11 @@ impl Source for Group {
             Change::Batch(packets) => {
                 config.batch = *packets;
                 self.request([be32(NfLogCfg::QThresh.into(), (*packets).max(1))])
+            }
+            Change::BatchBytes(bytes) => {
+                // The receive buffer holds what it was made for.
+                config.nlbufsiz_bytes = (*bytes).min(self.config.nlbufsiz_bytes);
+                self.request([be32(NfLogCfg::NlBufSize.into(), config.nlbufsiz_bytes)])
             }
             Change::Flush(flush) => {
                 config.flush = *flush;

@@ -360,7 +360,7 @@ impl Source for Queue {
                     .map_err(|error| Refused::by_system(&error))?;
                 return Ok(());
             }
-            Change::Batch(_) | Change::Flush(_) => {
+            Change::Batch(_) | Change::BatchBytes(_) | Change::Flush(_) => {
                 return Err(Refused(
                     "the kernel hands a queue's packets over one by one: there is no batch to set"
                         .to_owned(),
