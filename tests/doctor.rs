@@ -8,7 +8,7 @@ use common::{
     LWNFLOG, Running, lab, load_capture_rules, nft, output, run_in, send_paced, temp_dir,
     with_runtime,
 };
-use lwnflog::lab::Namespace;
+use lwnflog::lab::{Namespace, Traffic};
 use serde_json::Value;
 
 fn examine(namespace: &Namespace, args: &[&str]) -> (Vec<Value>, Option<i32>) {
@@ -148,6 +148,9 @@ fn batches_that_are_not_filled() {
             .starts_with("the capture g5 gets 4 packets"),
         "{finding}"
     );
+    let speed = found(told["findings"].as_array().unwrap(), "disk-speed").unwrap();
+    let what = speed["what"].as_str().unwrap();
+    assert!(what.contains("captures that run write"), "{speed}");
     capture.end().assert_balanced();
 }
 
@@ -212,6 +215,24 @@ fn bridges_and_buffers() {
     assert!(named.contains(&format!("{SWITCH}=1")), "{named}");
     run_in(lab.receiver(), "sysctl", &["-qw", &format!("{SWITCH}=1")]);
     is_gone(lab.receiver(), "bridge");
+}
+
+/// The traffic is in another namespace: that of a process which is named, and looked into by the
+/// command.
+#[test]
+fn traffic_of_another_namespace() {
+    let lab = lab();
+    let mut lives_there = lab.receiver().command("sleep").unwrap();
+    let mut lives_there = lives_there.arg("1000").spawn().unwrap();
+    Traffic::new(64, 50_000).send(&lab, None).unwrap();
+    let empty = Namespace::new().unwrap();
+    let finding = finding(&empty, "namespaces", "warning");
+    let what = finding["what"].as_str().unwrap().to_owned();
+    let remedy = finding["remedy"].as_str().unwrap().to_owned();
+    lives_there.kill().unwrap();
+    lives_there.wait().unwrap();
+    assert!(what.ends_with("packets, those of this one 0"), "{what}");
+    assert!(remedy.starts_with("nsenter --net --target "), "{remedy}");
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Where the files are to be, and what memory they may take.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
 
@@ -14,7 +15,8 @@ use crate::session::settings::{FILE_BYTES_DEFAULT, FILES_DEFAULT};
 /// A ring of the default size, and the file that is prepared.
 const RING_BYTES: u64 = FILE_BYTES_DEFAULT * (FILES_DEFAULT as u64 + 1);
 
-pub(super) fn examine(case: &Case) -> Vec<Finding> {
+/// `written` is what captures write that run, bytes a second; `None` where none runs.
+pub(super) fn examine(case: &Case, written: Option<u64>) -> Vec<Finding> {
     let mut findings: Vec<_> = memory().into_iter().collect();
     let Some(dir) = &case.dir else {
         return findings;
@@ -24,7 +26,51 @@ pub(super) fn examine(case: &Case) -> Vec<Finding> {
     let there = there.unwrap_or_else(|| PathBuf::from("."));
     findings.extend(space(&there));
     findings.extend(reserves(&there));
+    findings.extend(speed(&there, written));
     findings
+}
+
+/// What the disk takes a second, measured with a few megabytes in a file that has no name.
+fn speed(dir: &Path, written: Option<u64>) -> Option<Finding> {
+    const PIECE: [u8; 1 << 20] = [0x5a; 1 << 20];
+    const PIECES: u64 = 8;
+    let mut file = unnamed(dir).ok()?;
+    let begun = Instant::now();
+    for _ in 0..PIECES {
+        file.write_all(&PIECE).ok()?;
+    }
+    file.sync_data().ok()?;
+    let nanos = u64::try_from(begun.elapsed().as_nanos()).ok()?.max(1);
+    let taken = (PIECES << 20).saturating_mul(1_000_000_000) / nanos;
+    let what = format!(
+        "the disk of {} takes about {} bytes a second ({PIECES} MiB written and synced once)",
+        dir.display(),
+        grouped(taken)
+    );
+    Some(match written {
+        None => Finding::fine("disk-speed", what),
+        Some(written) => {
+            let what = format!("{what}; captures that run write {}", grouped(written));
+            if written < taken / 2 {
+                Finding::fine("disk-speed", what)
+            } else {
+                Finding::warning("disk-speed", what)
+                    .because("what is captured faster than the disk takes it fills memory first, and then packets wait")
+                    .mend("lwnflog ctl snaplen 96   # fewer bytes of each packet; or another disk: -w DIR")
+            }
+        }
+    })
+}
+
+/// A file without a name, which goes with this process.
+fn unnamed(dir: &Path) -> io::Result<fs::File> {
+    let tmpfile = i32::try_from(OFlags::TMPFILE.bits()).map_err(io::Error::other)?;
+    fs::File::options()
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(tmpfile)
+        .open(dir)
 }
 
 fn space(dir: &Path) -> Option<Finding> {
@@ -55,14 +101,7 @@ fn space(dir: &Path) -> Option<Finding> {
 /// Whether the file system can reserve space, asked with a file that has no name.
 fn reserves(dir: &Path) -> Option<Finding> {
     const ASKED_BYTES: u64 = 4096;
-    let tmpfile = i32::try_from(OFlags::TMPFILE.bits()).ok()?;
-    let file = fs::File::options()
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(tmpfile)
-        .open(dir);
-    let file = match file {
+    let file = match unnamed(dir) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             let what = format!("{}: no file can be made there", dir.display());

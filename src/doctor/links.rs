@@ -1,7 +1,7 @@
 //! Interfaces: bridges, what they put together, on how many processors their packets come, what
 //! they drop; and other network namespaces.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -129,36 +129,67 @@ fn one_for_all(handled: &[u64]) -> Option<usize> {
     (handled.len() > 1 && sum >= PACKETS_MIN && nearly_all).then_some(processor)
 }
 
-/// Other network namespaces have traffic of their own.
+/// Other network namespaces have traffic of their own, and perhaps that which is looked for.
 fn namespaces() -> Option<Finding> {
     let own = fs::read_link("/proc/thread-self/ns/net").ok()?;
-    let mut others = BTreeSet::new();
-    let mut example = None;
+    let mut others = BTreeMap::new();
     for process in fs::read_dir("/proc").ok()?.flatten() {
         let namespace = fs::read_link(process.path().join("ns/net"));
         if let Ok(namespace) = namespace
             && namespace != own
         {
-            example.get_or_insert_with(|| process.file_name());
-            others.insert(namespace);
+            others.entry(namespace).or_insert_with(|| process.path());
         }
     }
-    let example = example?;
-    let pid = Path::new(&example).display();
+    let received = |process: &Path| arrived(&text(process.join("net/dev").to_str()?)?);
+    let busiest = others
+        .values()
+        .filter_map(|process| Some((received(process)?, process)))
+        .max()?;
+    let (packets, process) = busiest;
+    let ours = received(Path::new("/proc/thread-self")).unwrap_or_default();
+    let pid = process.file_name()?.display();
+    let name = text(process.join("comm").to_str()?).unwrap_or_default();
     let what = format!(
-        "{} other network namespaces are in use (containers, services)",
-        others.len()
+        "{} other network namespaces are in use; the interfaces of that of process {pid} ({name}) have received {} \
+         packets, those of this one {}",
+        others.len(),
+        grouped(packets),
+        grouped(ours)
     );
-    Some(
+    let finding = if packets > ours {
+        Finding::warning("namespaces", what)
+    } else {
         Finding::note("namespaces", what)
+    };
+    Some(
+        finding
             .because("each has rules, groups and traffic of its own: a capture sees those of the one it was started in")
             .mend(format!("nsenter --net --target {pid} lwnflog doctor")),
     )
 }
 
+/// Packets that the interfaces of `/proc/PID/net/dev` have received, without loopback.
+fn arrived(dev: &str) -> Option<u64> {
+    const PACKETS: usize = 1;
+    let lines = dev.lines().skip(2);
+    let devices = lines.filter_map(|line| line.split_once(':'));
+    devices
+        .filter(|(name, _)| name.trim() != "lo")
+        .map(|(_, figures)| figures.split_whitespace().nth(PACKETS)?.parse::<u64>().ok())
+        .sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packets_of_all_interfaces_but_loopback() {
+        let dev = "Inter-|   Receive\n face |bytes    packets errs\n    lo:  840      10    0\n  eth0: 9000   70 1\n wg0:1 2 3\n";
+        assert_eq!(arrived(dev), Some(72));
+        assert_eq!(arrived("a\nb\n"), Some(0));
+    }
 
     #[test]
     fn one_processor_for_all() {

@@ -1,4 +1,4 @@
-//! Captures that run: how many packets come at a time.
+//! Captures that run: how many packets come at a time, and what they write.
 
 use serde_json::Value;
 
@@ -9,26 +9,51 @@ use crate::numbers::grouped;
 /// Below so many packets nothing can be said.
 const PACKETS_MIN: u64 = 1000;
 
-pub(super) fn examine() -> Vec<Finding> {
+/// A capture that runs, and what it answered.
+pub(super) struct Capture {
+    name: String,
+    answer: Value,
+}
+
+/// All that can be asked.
+pub(super) fn ask() -> Vec<Capture> {
     let Some(directory) = place::directory() else {
         return Vec::new();
     };
     let names = place::names(&directory).unwrap_or_default();
-    let asked = names.iter().filter_map(|name| {
+    let asked = names.into_iter().filter_map(|name| {
         let request = Request {
             v: VERSION,
             command: "stats".to_owned(),
             args: Vec::new(),
             confirm_secs: None,
         };
-        let answer = client::ask(&place::socket(&directory, name), &request).ok()?;
-        fill(name, &answer)
+        let answer = client::ask(&place::socket(&directory, &name), &request).ok()?;
+        Some(Capture { name, answer })
     });
     asked.collect()
 }
 
+/// What they write in sum, on average since they began; `None` where none runs.
+pub(super) fn bytes_a_second(captures: &[Capture]) -> Option<u64> {
+    let rates = captures.iter().filter_map(|Capture { answer, .. }| {
+        let bytes = answer.pointer("/stats/bytes")?.as_u64()?;
+        Some(bytes.saturating_mul(1000) / elapsed_ms(answer)?)
+    });
+    rates.reduce(u64::saturating_add)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a time since a start is neither negative nor long"
+)]
+fn elapsed_ms(answer: &Value) -> Option<u64> {
+    Some((answer["elapsed_secs"].as_f64()? * 1000.0).max(1.0) as u64)
+}
+
 /// Whether its batches are filled as far as its traffic could fill them.
-fn fill(name: &str, answer: &Value) -> Option<Finding> {
+pub(super) fn fill(Capture { name, answer }: &Capture) -> Option<Finding> {
     let number = |pointer: &str| answer.pointer(pointer)?.as_u64();
     // A hook has no batches of the kernel's making.
     if answer
@@ -39,13 +64,7 @@ fn fill(name: &str, answer: &Value) -> Option<Finding> {
     }
     let (received, batches) = (number("/stats/received")?, number("/stats/batches")?.max(1));
     let (batch, flush_ms) = (number("/settings/batch")?, number("/settings/flush_ms")?);
-    let elapsed_ms = (answer["elapsed_secs"].as_f64()? * 1000.0).max(1.0);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a time since a start is neither negative nor long"
-    )]
-    let possible = (received * flush_ms / elapsed_ms as u64).min(batch);
+    let possible = (received * flush_ms / elapsed_ms(answer)?).min(batch);
     let fill = received / batches;
     if received < PACKETS_MIN || fill >= possible / 4 {
         return None;
