@@ -81,8 +81,8 @@ const LOOK_PART: u32 = 20;
 pub struct Watch {
     target: Target,
     numbers: Vec<u16>,
-    /// The rules are lwnflog's own: only its table, of this family, is looked at.
-    own_table: Option<RuleFamily>,
+    /// The rules are lwnflog's own: only its table, of this family and name, is looked at.
+    own_table: Option<(RuleFamily, String)>,
     reader: Option<Counters>,
     rules: Vec<LoggingRule>,
     counters: HashMap<CounterPlace, Counted>,
@@ -102,7 +102,8 @@ impl Watch {
     /// Looks at the rules before the groups are bound. Rules that cannot be read are as good as
     /// none: *detected* is then unknown.
     pub fn before_bind(target: Target, numbers: &[u16]) -> Watch {
-        let mut watch = Watch::of_own_table(target, numbers, RuleFamily::default());
+        let own = (RuleFamily::default(), String::new());
+        let mut watch = Watch::of_own_table(target, numbers, own);
         watch.own_table = None;
         match watch.list(FIRST_LOOK_MAX) {
             Ok(()) => drop(watch.look()),
@@ -113,11 +114,11 @@ impl Watch {
 
     /// For groups whose rule is installed by this process, once they are bound: no other rule is
     /// looked at.
-    pub fn of_own_table(target: Target, numbers: &[u16], family: RuleFamily) -> Watch {
+    pub fn of_own_table(target: Target, numbers: &[u16], table: (RuleFamily, String)) -> Watch {
         Watch {
             target,
             numbers: numbers.to_vec(),
-            own_table: Some(family),
+            own_table: Some(table),
             reader: Counters::open().ok(),
             rules: Vec::new(),
             counters: HashMap::new(),
@@ -210,8 +211,9 @@ impl Watch {
             Some(reader) => reader.generation()?,
             None => None,
         };
-        let rules =
-            nft::logging_rules_by(self.target, &self.numbers, self.own_table, begun + longest);
+        let own = self.own_table.as_ref();
+        let own = own.map(|(family, name)| (*family, name.as_str()));
+        let rules = nft::logging_rules_by(self.target, &self.numbers, own, begun + longest);
         self.look_took = begun.elapsed();
         self.next_look = Instant::now() + self.look_took * LOOK_PART;
         self.rules = rules?;

@@ -18,6 +18,7 @@ pub mod repair;
 mod report;
 mod reporter;
 pub mod rules;
+pub mod run;
 mod scrape;
 pub mod service;
 mod signals;

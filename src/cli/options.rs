@@ -13,7 +13,7 @@ use crate::packet::IpFamily;
 use crate::ring::{Access, Compression, Limits};
 use crate::session::settings::{
     self, ConfigError, FileFormat, HookOptions, KeepOptions, Output, QueueOptions, RuleRequest,
-    Settings, SourceSettings, parse_duration,
+    Settings, SourceSettings, Stream, parse_duration,
 };
 use crate::source::Target;
 use crate::source::hook::HookError;
@@ -100,6 +100,7 @@ impl RuleArgs<'_> {
             },
             rate_limit: self.rate_limit,
             drop: self.drop,
+            cgroup: None,
         })
     }
 }
@@ -160,7 +161,7 @@ pub(crate) fn chores(args: &CaptureArgs) -> Result<Option<Chores>, ConfigError> 
 }
 
 /// The same by its own name.
-fn family(arg: FamilyArg) -> IpFamily {
+pub(super) fn family(arg: FamilyArg) -> IpFamily {
     match arg {
         FamilyArg::Ip => IpFamily::Ip,
         FamilyArg::Ip6 => IpFamily::Ip6,
@@ -200,7 +201,7 @@ fn streams(args: &CaptureArgs) -> bool {
     args.write.as_os_str() == "-" && !args.discard
 }
 
-fn stream(args: &CaptureArgs) -> Result<Option<FileFormat>, ConfigError> {
+fn stream(args: &CaptureArgs) -> Result<Option<Stream>, ConfigError> {
     if !streams(args) {
         return Ok(None);
     }
@@ -212,7 +213,10 @@ fn stream(args: &CaptureArgs) -> Result<Option<FileFormat>, ConfigError> {
     ];
     match not_with.iter().find(|(_, given)| *given) {
         Some((option, _)) => Err(ConfigError::Streaming(option)),
-        None => Ok(Some(format(args))),
+        None => Ok(Some(Stream {
+            format: format(args),
+            file: None,
+        })),
     }
 }
 

@@ -113,6 +113,10 @@ pub(super) const NFTA_EXPR_DATA: u16 = 2;
 pub(super) const NFTA_IMMEDIATE_DREG: u16 = 1;
 pub(super) const NFTA_IMMEDIATE_DATA: u16 = 2;
 
+pub(super) const NFTA_SOCKET_KEY: u16 = 1;
+pub(super) const NFTA_SOCKET_DREG: u16 = 2;
+pub(super) const NFTA_SOCKET_LEVEL: u16 = 3;
+pub(super) const NFT_SOCKET_CGROUPV2: u32 = 3;
 pub(super) const NFTA_CMP_SREG: u16 = 1;
 pub(super) const NFTA_CMP_OP: u16 = 2;
 pub(super) const NFTA_CMP_DATA: u16 = 3;

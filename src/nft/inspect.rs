@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    RuleFamily, TABLE, Target,
+    RuleFamily, Target,
     constants::*,
     error::RuleError,
     expression::{Expression, Handover, counter_of, drops_after, expressions},
@@ -188,15 +188,15 @@ const READING_MAX: Duration = Duration::from_secs(20);
 pub fn logging_rules_by(
     target: Target,
     numbers: &[u16],
-    own_table: Option<RuleFamily>,
+    own_table: Option<(RuleFamily, &str)>,
     deadline: Instant,
 ) -> Result<Vec<LoggingRule>, RuleError> {
     const REQUEST: &str = "list the rules";
     let table = |kind| -> Result<Option<(u8, Attrs)>, RuleError> {
-        let Some(family) = own_table else {
+        let Some((family, name)) = own_table else {
             return Ok(None);
         };
-        let attrs = attrs([string(kind, TABLE)]).map_err(|error| bad_message(REQUEST, error))?;
+        let attrs = attrs([string(kind, name)]).map_err(|error| bad_message(REQUEST, error))?;
         Ok(Some((family.number(), attrs)))
     };
     let mut socket = NftSocket::open()?;

@@ -69,7 +69,8 @@ impl InstalledTable {
     ///
     /// Takes 20 ms, for packets that other CPUs were handling with the old rules.
     pub fn stop_logging(&mut self) -> Result<(), RuleError> {
-        let steps = table::delete_rules().map_err(|error| bad_message(DELETE_RULES, error))?;
+        let steps = table::delete_rules(self.spec.table())
+            .map_err(|error| bad_message(DELETE_RULES, error))?;
         match self
             .socket
             .commit(DELETE_RULES, self.spec.family_number(), steps)?

@@ -336,19 +336,19 @@ impl Drop for Helper {
 
 impl Set {
     /// What removes it, once no rule names it.
-    pub(super) fn delete(&self) -> Result<Step, MsgError> {
+    pub(super) fn delete(&self, table: &str) -> Result<Step, MsgError> {
         Ok(Step {
             kind: NFT_MSG_DELSET,
             flags: NlmF::empty(),
             attrs: attrs([
-                string(NFTA_SET_TABLE, TABLE),
+                string(NFTA_SET_TABLE, table),
                 string(NFTA_SET_NAME, &self.name),
             ])?,
         })
     }
 
     /// What makes it in lwnflog's own table, under the name by which the expression knows it.
-    pub(super) fn create(&self) -> Result<[Step; 2], MsgError> {
+    pub(super) fn create(&self, table: &str) -> Result<[Step; 2], MsgError> {
         let own = self.attributes.iter().map(|(kind, value)| match *kind {
             NFTA_SET_FLAGS => {
                 let flags = value
@@ -359,12 +359,12 @@ impl Set {
             kind => bytes(kind, value),
         });
         let set = [
-            string(NFTA_SET_TABLE, TABLE),
+            string(NFTA_SET_TABLE, table),
             string(NFTA_SET_NAME, &self.name),
             be32(super::constants::NFTA_SET_ID, 1000),
         ];
         let elements = [
-            string(NFTA_SET_ELEM_LIST_TABLE, TABLE),
+            string(NFTA_SET_ELEM_LIST_TABLE, table),
             string(NFTA_SET_ELEM_LIST_SET, &self.name),
             bytes(NFTA_SET_ELEM_LIST_ELEMENTS, &self.elements),
         ];

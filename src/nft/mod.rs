@@ -49,7 +49,7 @@ pub use matching::{Match, MatchError, check_table};
 pub use place::{At, RuleFamily, Spread};
 pub use text::{iptables_queue_command, table_text};
 
-/// The one table lwnflog ever loads or installs, in family `ip`.
+/// The table lwnflog loads or installs, if nothing else is said.
 pub const TABLE: &str = "lwnflog";
 
 /// Before every chain that is usually loaded, and one step behind the thesis's `NF_IP_PRI_FIRST`:
@@ -78,10 +78,13 @@ pub const MAX_NUMBERS: usize = 128;
 pub struct RuleSpec {
     target: Target,
     numbers: Vec<u16>,
+    table: String,
     family: RuleFamily,
     at: At,
+    also_at: Option<At>,
     ifaces: Vec<String>,
     matching: Option<Match>,
+    cgroup: Option<(u64, u32)>,
     rate_limit: Option<u32>,
     spread: Spread,
     drop: bool,
@@ -125,10 +128,13 @@ impl RuleSpec {
         Ok(RuleSpec {
             target,
             numbers,
+            table: TABLE.to_owned(),
             family: RuleFamily::Ip,
             at: At::Prerouting,
+            also_at: None,
             ifaces: Vec::new(),
             matching: None,
+            cgroup: None,
             rate_limit: None,
             spread: Spread::Cpu,
             drop: false,
@@ -160,10 +166,32 @@ impl RuleSpec {
         self
     }
 
+    /// Only packets of sockets of processes in a cgroup of version 2: its number, which is its
+    /// directory's inode, and how deep it stands. Nothing else is selected then.
+    #[must_use]
+    pub fn with_cgroup(mut self, id: u64, level: u32) -> Self {
+        self.cgroup = Some((id, level));
+        self
+    }
+
     /// At another hook.
     #[must_use]
     pub fn with_hook(mut self, at: At) -> Self {
         self.at = at;
+        self
+    }
+
+    /// At this one, too.
+    #[must_use]
+    pub fn with_second_hook(mut self, at: At) -> Self {
+        self.also_at = Some(at);
+        self
+    }
+
+    /// In a table of another name.
+    #[must_use]
+    pub fn with_table(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.table);
         self
     }
 
@@ -236,6 +264,16 @@ impl RuleSpec {
     /// The hook.
     pub fn at(&self) -> At {
         self.at
+    }
+
+    /// The hooks.
+    fn hooks(&self) -> impl Iterator<Item = At> {
+        [self.at].into_iter().chain(self.also_at)
+    }
+
+    /// The table's name.
+    pub fn table(&self) -> &str {
+        &self.table
     }
 
     /// The family of the table, as nft names it.

@@ -8,6 +8,8 @@ use super::{At, Match, RuleSpec, Spread, Target};
 pub(super) enum Part<'a> {
     /// `iifname "eth0"`, or with `out` `oifname`; `not` is `!=`.
     Interface { name: &'a str, out: bool, not: bool },
+    /// `socket cgroupv2 level N`, and the cgroup's number.
+    Cgroup { level: u32, id: u64 },
     /// What the user wrote.
     Match(&'a Match),
     /// `limit rate over N/second`.
@@ -93,11 +95,11 @@ impl<'a> Plan<'a> {
             body.push(statements(spec, spec.first()));
         }
         let base = base_rules(spec, several, body, &mut chains);
-        chains.push(Chain {
-            name: spec.at().chain().to_owned(),
-            hook: Some(spec.at()),
-            rules: base,
-        });
+        chains.extend(spec.hooks().map(|at| Chain {
+            name: at.chain().to_owned(),
+            hook: Some(at),
+            rules: base.clone(),
+        }));
         Plan { counters, chains }
     }
 }
@@ -115,6 +117,11 @@ fn base_rules<'a>(
         out: spec.at().is_outbound(),
         not,
     };
+    if let Some((id, level)) = spec.cgroup {
+        body.iter_mut()
+            .for_each(|rule| rule.insert(0, Part::Cgroup { level, id }));
+        return body;
+    }
     let matching = spec.matching().map(Part::Match);
     match spec.ifaces() {
         [] if matching.is_none() => body,

@@ -3,7 +3,7 @@
 use neli::{consts::nl::NlmF, err::MsgError};
 
 use super::{
-    At, RuleSpec, TABLE,
+    At, RuleSpec,
     constants::*,
     message::{AttrResult, Attrs, attrs, be16, be32, be64, bytes, nested, string},
     plan::{Part, Plan},
@@ -16,29 +16,31 @@ const MAP: &str = "__map%d";
 /// All that makes the table, in order: table, counters, chains, maps, rules.
 pub(super) fn create(spec: &RuleSpec) -> Result<Vec<Step>, MsgError> {
     let plan = Plan::new(spec);
-    let mut steps = vec![table()?];
+    let named = spec.table();
+    let mut steps = vec![table(named)?];
     for name in &plan.counters {
-        steps.push(counter(name)?);
+        steps.push(counter(named, name)?);
     }
     for chain in &plan.chains {
         steps.push(match chain.hook {
-            Some(at) => base_chain(&chain.name, at)?,
-            None => plain_chain(&chain.name)?,
+            Some(at) => base_chain(named, &chain.name, at)?,
+            None => plain_chain(named, &chain.name)?,
         });
     }
-    steps.extend(rules(&plan)?);
+    steps.extend(rules(named, &plan)?);
     Ok(steps)
 }
 
 /// Takes all rules out of all chains of the table and puts others in: both at once, so that each
 /// packet meets either.
 pub(super) fn replace(before: &RuleSpec, now: &RuleSpec) -> Result<Vec<Step>, MsgError> {
-    let mut steps = delete_rules()?;
+    let named = now.table();
+    let mut steps = delete_rules(named)?;
     for set in before
         .matching()
         .map_or(&[][..], |matching| matching.sets())
     {
-        steps.push(set.delete()?);
+        steps.push(set.delete(named)?);
     }
     let (before, now) = (Plan::new(before), Plan::new(now));
     for name in now
@@ -46,26 +48,26 @@ pub(super) fn replace(before: &RuleSpec, now: &RuleSpec) -> Result<Vec<Step>, Ms
         .iter()
         .filter(|name| !before.counters.contains(name))
     {
-        steps.push(counter(name)?);
+        steps.push(counter(named, name)?);
     }
     let known = |name: &str| before.chains.iter().any(|chain| chain.name == name);
     for chain in now.chains.iter().filter(|chain| !known(&chain.name)) {
-        steps.push(plain_chain(&chain.name)?);
+        steps.push(plain_chain(named, &chain.name)?);
     }
-    steps.extend(rules(&now)?);
+    steps.extend(rules(named, &now)?);
     Ok(steps)
 }
 
-fn rules(plan: &Plan<'_>) -> Result<Vec<Step>, MsgError> {
+fn rules(table: &str, plan: &Plan<'_>) -> Result<Vec<Step>, MsgError> {
     let mut steps = Vec::new();
     let (mut maps, mut sets) = (0, false);
     for chain in &plan.chains {
         for rule in &chain.rules {
             let mut body = Vec::new();
             for part in rule {
-                encode(part, (&mut maps, &mut sets), &mut body, &mut steps)?;
+                encode(table, part, (&mut maps, &mut sets), &mut body, &mut steps)?;
             }
-            steps.push(rule_step(&chain.name, body)?);
+            steps.push(rule_step(table, &chain.name, body)?);
         }
     }
     Ok(steps)
@@ -73,6 +75,7 @@ fn rules(plan: &Plan<'_>) -> Result<Vec<Step>, MsgError> {
 
 /// Adds the expressions of a part to `body`, and the sets that they name to `steps`.
 fn encode(
+    table: &str,
     part: &Part<'_>,
     (maps, sets): (&mut u32, &mut bool),
     body: &mut Vec<AttrResult>,
@@ -90,11 +93,12 @@ fn encode(
                 if *not { NFT_CMP_NEQ } else { NFT_CMP_EQ },
             ));
         }
+        Part::Cgroup { level, id } => body.extend(of_cgroup(*level, *id)),
         Part::Match(matching) => {
             // Of the rules that say the same, the first brings its sets.
             if !std::mem::replace(sets, true) {
                 for set in matching.sets() {
-                    steps.extend(set.create()?);
+                    steps.extend(set.create(table)?);
                 }
             }
             let expressions = matching.expressions().iter();
@@ -109,12 +113,12 @@ fn encode(
         Part::Goto(chain) => body.push(verdict(NFT_GOTO, Some(chain))),
         Part::ByCpu(map) => {
             *maps += 1;
-            steps.extend(verdict_map(*maps, map)?);
+            steps.extend(verdict_map(table, *maps, map)?);
             body.extend([load_meta(NFT_META_CPU), go_by_map(*maps)]);
         }
         Part::ByFlow(map) => {
             *maps += 1;
-            steps.extend(verdict_map(*maps, map)?);
+            steps.extend(verdict_map(table, *maps, map)?);
             body.extend([flow_hash(map.len()), go_by_map(*maps)]);
         }
     }
@@ -122,8 +126,8 @@ fn encode(
 }
 
 /// Takes all rules out of all chains of the table and leaves the counters.
-pub(super) fn delete_rules() -> Result<Vec<Step>, MsgError> {
-    let attrs = attrs([string(NFTA_RULE_TABLE, TABLE)])?;
+pub(super) fn delete_rules(table: &str) -> Result<Vec<Step>, MsgError> {
+    let attrs = attrs([string(NFTA_RULE_TABLE, table)])?;
     Ok(vec![Step {
         kind: NFT_MSG_DELRULE,
         flags: NlmF::empty(),
@@ -140,17 +144,17 @@ fn new(kind: u16, attrs: Attrs) -> Step {
 }
 
 /// The table, which goes when the socket that makes it closes.
-fn table() -> Result<Step, MsgError> {
+fn table(name: &str) -> Result<Step, MsgError> {
     let attrs = attrs([
-        string(NFTA_TABLE_NAME, TABLE),
+        string(NFTA_TABLE_NAME, name),
         be32(NFTA_TABLE_FLAGS, NFT_TABLE_F_OWNER),
     ])?;
     Ok(new(NFT_MSG_NEWTABLE, attrs))
 }
 
-fn counter(name: &str) -> Result<Step, MsgError> {
+fn counter(table: &str, name: &str) -> Result<Step, MsgError> {
     let attrs = attrs([
-        string(NFTA_OBJ_TABLE, TABLE),
+        string(NFTA_OBJ_TABLE, table),
         string(NFTA_OBJ_NAME, name),
         be32(NFTA_OBJ_TYPE, NFT_OBJECT_COUNTER),
         nested(NFTA_OBJ_DATA, []),
@@ -158,17 +162,17 @@ fn counter(name: &str) -> Result<Step, MsgError> {
     Ok(new(NFT_MSG_NEWOBJ, attrs))
 }
 
-fn plain_chain(name: &str) -> Result<Step, MsgError> {
+fn plain_chain(table: &str, name: &str) -> Result<Step, MsgError> {
     let attrs = attrs([
-        string(NFTA_CHAIN_TABLE, TABLE),
+        string(NFTA_CHAIN_TABLE, table),
         string(NFTA_CHAIN_NAME, name),
     ])?;
     Ok(new(NFT_MSG_NEWCHAIN, attrs))
 }
 
-fn base_chain(name: &str, at: At) -> Result<Step, MsgError> {
+fn base_chain(table: &str, name: &str, at: At) -> Result<Step, MsgError> {
     let attrs = attrs([
-        string(NFTA_CHAIN_TABLE, TABLE),
+        string(NFTA_CHAIN_TABLE, table),
         string(NFTA_CHAIN_NAME, name),
         nested(
             NFTA_CHAIN_HOOK,
@@ -183,9 +187,13 @@ fn base_chain(name: &str, at: At) -> Result<Step, MsgError> {
     Ok(new(NFT_MSG_NEWCHAIN, attrs))
 }
 
-fn rule_step(chain: &str, body: impl IntoIterator<Item = AttrResult>) -> Result<Step, MsgError> {
+fn rule_step(
+    table: &str,
+    chain: &str,
+    body: impl IntoIterator<Item = AttrResult>,
+) -> Result<Step, MsgError> {
     let attrs = attrs([
-        string(NFTA_RULE_TABLE, TABLE),
+        string(NFTA_RULE_TABLE, table),
         string(NFTA_RULE_CHAIN, chain),
         nested(NFTA_RULE_EXPRESSIONS, body),
     ])?;
@@ -222,15 +230,33 @@ fn match_iface(name: &str, key: u32, op: u32) -> [AttrResult; 2] {
             padded
         }
     };
-    let compare = expression(
+    [load_meta(key), compare(op, &value)]
+}
+
+/// `socket cgroupv2 level N`: the packet's socket is of a process in this cgroup, or below it
+/// (`net/netfilter/nft_socket.c`; since Linux 5.13).
+fn of_cgroup(level: u32, id: u64) -> [AttrResult; 2] {
+    let load = expression(
+        "socket",
+        [
+            be32(NFTA_SOCKET_KEY, NFT_SOCKET_CGROUPV2),
+            be32(NFTA_SOCKET_DREG, NFT_REG_1),
+            be32(NFTA_SOCKET_LEVEL, level),
+        ],
+    );
+    [load, compare(NFT_CMP_EQ, &id.to_ne_bytes())]
+}
+
+/// Compares register 1 with a value.
+fn compare(op: u32, value: &[u8]) -> AttrResult {
+    expression(
         "cmp",
         [
             be32(NFTA_CMP_SREG, NFT_REG_1),
             be32(NFTA_CMP_OP, op),
-            nested(NFTA_CMP_DATA, [bytes(NFTA_DATA_VALUE, &value)]),
+            nested(NFTA_CMP_DATA, [bytes(NFTA_DATA_VALUE, value)]),
         ],
-    );
-    [load_meta(key), compare]
+    )
 }
 
 /// `counter name "detected"`
@@ -319,13 +345,13 @@ fn verdict_data(code: u32, chain: Option<&str>) -> AttrResult {
 }
 
 /// The unnamed map from a number to a chain; `id` names it within the batch.
-fn verdict_map(id: u32, spread: &[(u32, String)]) -> Result<[Step; 2], MsgError> {
+fn verdict_map(table: &str, id: u32, spread: &[(u32, String)]) -> Result<[Step; 2], MsgError> {
     let size = u32::try_from(spread.len()).map_err(|error| MsgError::new(error.to_string()))?;
     // Its keys are in the machine's byte order; this lets `nft list` know.
     let mut print_keys = vec![NFTNL_UDATA_SET_KEYBYTEORDER, 4];
     print_keys.extend(BYTEORDER_HOST_ENDIAN.to_ne_bytes());
     let map = attrs([
-        string(NFTA_SET_TABLE, TABLE),
+        string(NFTA_SET_TABLE, table),
         string(NFTA_SET_NAME, MAP),
         be32(
             NFTA_SET_FLAGS,
@@ -352,7 +378,7 @@ fn verdict_map(id: u32, spread: &[(u32, String)]) -> Result<[Step; 2], MsgError>
         )
     });
     let elements = attrs([
-        string(NFTA_SET_ELEM_LIST_TABLE, TABLE),
+        string(NFTA_SET_ELEM_LIST_TABLE, table),
         string(NFTA_SET_ELEM_LIST_SET, MAP),
         be32(NFTA_SET_ELEM_LIST_SET_ID, id),
         nested(NFTA_SET_ELEM_LIST_ELEMENTS, elements),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::plan::{Part, Plan};
-use super::{At, RuleSpec, TABLE, Target};
+use super::{At, RuleSpec, Target};
 
 /// The rules for `nft -f -`: they replace table `ip lwnflog`, whatever it held, and no other.
 ///
@@ -25,13 +25,13 @@ use super::{At, RuleSpec, TABLE, Target};
 /// A CPU that the map does not hold falls through to the last line; with `jump` in place of
 /// `goto`, every packet would come back from its chain, reach that line too and be logged twice.
 pub fn table_text(spec: &RuleSpec) -> String {
-    let family = spec.family();
+    let (family, table) = (spec.family(), spec.table());
     let plan = Plan::new(spec);
     let mut text = String::new();
     // Declared first, so that deleting it cannot fail.
     let _ = writeln!(
         text,
-        "table {family} {TABLE} {{}}\ndelete table {family} {TABLE}\ntable {family} {TABLE} {{"
+        "table {family} {table} {{}}\ndelete table {family} {table}\ntable {family} {table} {{"
     );
     for counter in &plan.counters {
         let _ = writeln!(text, "\tcounter {counter} {{}}\n");
@@ -43,7 +43,7 @@ pub fn table_text(spec: &RuleSpec) -> String {
             let _ = writeln!(
                 text,
                 "\t\ttype filter hook {hook} priority {}; policy accept;",
-                spec.at().priority()
+                hook.priority()
             );
         }
         for rule in &chain.rules {
@@ -69,6 +69,7 @@ fn part(part: &Part<'_>) -> String {
             let not = if *not { "!= " } else { "" };
             format!("{key} {not}\"{name}\"")
         }
+        Part::Cgroup { level, id } => format!("socket cgroupv2 level {level} {id}"),
         Part::Match(matching) => matching.text().to_owned(),
         Part::Over(rate) => format!("limit rate over {rate}/second"),
         Part::Count(name) => format!("counter name \"{name}\""),

@@ -325,7 +325,7 @@ mod tests {
             watch: Some(Watch::of_own_table(
                 Target::Group,
                 &[],
-                RuleFamily::default(),
+                (RuleFamily::default(), String::new()),
             )),
             fill: None,
             paused: false,

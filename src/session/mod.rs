@@ -1,6 +1,7 @@
 //! One capture from beginning to end: rings, rules and sources opened in the right order, a thread
 //! for each source, the figures while it runs, the report at the end.
 
+pub mod cgroup;
 mod files;
 mod fill;
 mod finish;
@@ -184,7 +185,8 @@ impl Session {
         // A rule of our own needs no look at all the others.
         let mut watch = match (&settings.source, &settings.rule) {
             (SourceSettings::Numbers(target, numbers), Some(request)) => {
-                Some(Watch::of_own_table(*target, numbers, request.family))
+                let table = (request.family, request.table().to_owned());
+                Some(Watch::of_own_table(*target, numbers, table))
             }
             (SourceSettings::Numbers(target, numbers), None) => {
                 Some(Watch::before_bind(*target, numbers))

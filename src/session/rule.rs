@@ -2,7 +2,7 @@
 
 use super::SessionError;
 use super::settings::RuleRequest;
-use crate::nft::{Match, RuleSpec};
+use crate::nft::{At, Match, RuleSpec};
 use crate::source::{Target, links};
 
 /// What the table is to do. With `compile`, `nft` translates the request's expression; else it is
@@ -16,6 +16,14 @@ pub fn spec(
     request: &RuleRequest,
     compile: bool,
 ) -> Result<RuleSpec, SessionError> {
+    if let Some(cgroup) = &request.cgroup {
+        return Ok(RuleSpec::new(target, numbers)?
+            .with_table(&cgroup.table)
+            .with_family(request.family)
+            .with_hook(At::Input)
+            .with_second_hook(At::Output)
+            .with_cgroup(cgroup.id, cgroup.level));
+    }
     let mut spec = RuleSpec::new(target, numbers)?
         .with_family(request.family)
         .with_hook(request.at)

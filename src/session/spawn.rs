@@ -1,6 +1,9 @@
 //! The capturing threads: which source and which sink each has.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::thread::{self, JoinHandle};
@@ -104,15 +107,20 @@ impl Session {
             family,
             ..
         } = self.settings;
-        let to = io::stdout();
-        match self.settings.stream {
-            None => self.spawn_capture(&file_name, source, Discard, account, gate),
-            Some(FileFormat::PcapNg) => {
+        let Some(stream) = &self.settings.stream else {
+            return self.spawn_capture(&file_name, source, Discard, account, gate);
+        };
+        let to: Box<dyn io::Write + Send> = match &stream.file {
+            None => Box::new(io::stdout()),
+            Some(path) => Box::new(private_file(path)?),
+        };
+        match stream.format {
+            FileFormat::PcapNg => {
                 let format = pcapng(&self.settings, name).with_resolution(resolution);
                 let sink = StreamSink::new(format, link, snaplen, family, to)?;
                 self.spawn_capture(&file_name, source, sink, account, gate)
             }
-            Some(FileFormat::Pcap) => {
+            FileFormat::Pcap => {
                 let format =
                     Pcap::new(link, file_snaplen(&self.settings)).with_resolution(resolution);
                 let sink = StreamSink::new(format, link, snaplen, family, to)?;
@@ -144,4 +152,15 @@ impl Session {
                 gate.recv().is_ok().then(|| capture.run())
             })
     }
+}
+
+/// A file that its owner reads and nobody else; what it held is gone.
+fn private_file(path: &Path) -> io::Result<File> {
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path);
+    file.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }

@@ -3,6 +3,7 @@
 mod capture;
 mod values;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -137,6 +138,21 @@ pub enum Command {
     },
     /// Read captures: as lines, as objects, counted, or into a file
     Read(ReadArgs),
+    /// Record what one command sends and receives, its children included, and nothing else
+    #[command(
+        after_help = "Examples:\n  lwnflog run -- curl -s https://example.org\n  lwnflog run -w - -- ./client | tshark -r -\n\nThe command runs in a cgroup of its own, whose sockets a rule selects where packets come in and go out; that takes\nroot, cgroups of version 2 and Linux 5.13. Replies to ping are not those of a socket, and are not there; nor is what\nthe kernel sends by itself once a connection is closed. What of the command is left when it ends goes on, unseen.\nSIGTERM and SIGHUP are handed on; SIGINT is the terminal's to give.\nExit status: the command's, 128+N where signal N ended it, 126 or 127 where it could not be started."
+    )]
+    Run(RunArgs),
+    /// What `run` starts: goes into a cgroup, and becomes the command
+    #[command(hide = true)]
+    RunIn {
+        cgroup: PathBuf,
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
+    /// What `run` starts: removes the cgroup when standard input ends
+    #[command(hide = true)]
+    RunAfter { cgroup: PathBuf },
     /// Say what keeps packets from being captured, or has them lost, and what mends it
     Doctor {
         /// What is to be captured: this NFLOG group
@@ -191,6 +207,33 @@ pub enum Command {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+}
+
+/// Options of `lwnflog run`.
+#[derive(Debug, Args)]
+#[allow(missing_docs, reason = "the help texts are the documentation")]
+pub struct RunArgs {
+    /// Write to this file, pcap if it is called so, else pcapng; `-` is standard output [default:
+    /// COMMAND.pcapng, which must not be there]
+    #[arg(short = 'w', long = "write", value_name = "FILE")]
+    pub write: Option<PathBuf>,
+    /// Bytes of each packet to write; 0: whole packets
+    #[arg(short = 's', long, value_name = "BYTES", default_value_t = 0)]
+    pub snaplen: u32,
+    /// Which packets
+    #[arg(long, value_enum, value_name = "FAMILY", default_value_t = FamilyArg::Both)]
+    pub family: FamilyArg,
+    /// Do not say at the end what was written
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+    /// The command and its arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    pub command: Vec<OsString>,
 }
 
 /// Options of `lwnflog ctl`.

@@ -14,7 +14,7 @@ pub use parse::{
 
 use crate::format::LinkType;
 use crate::netlink::nfnetlink::COPY_RANGE_MAX_BYTES;
-use crate::nft::{At, RuleFamily, Spread};
+use crate::nft::{At, RuleFamily, Spread, TABLE};
 use crate::packet::IpFamily;
 use crate::ring::{Access, Limits, SEGMENT_BYTES_HUGE};
 use crate::source::nfqueue::Verdict;
@@ -57,6 +57,26 @@ pub struct Output {
     pub access: Access,
 }
 
+/// A cgroup of version 2, as the kernel's sockets know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupRequest {
+    /// Its number: its directory's inode.
+    pub id: u64,
+    /// How deep it stands; the root is 0.
+    pub level: u32,
+    /// A table of its own, beside that of other captures.
+    pub table: String,
+}
+
+/// Packets one behind the other, without a ring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stream {
+    /// How they are written.
+    pub format: FileFormat,
+    /// Where; `None` is standard output.
+    pub file: Option<PathBuf>,
+}
+
 /// A rule to install for as long as the capture lasts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleRequest {
@@ -76,6 +96,16 @@ pub struct RuleRequest {
     pub rate_limit: Option<u32>,
     /// Drop packets once they are logged.
     pub drop: bool,
+    /// What a cgroup's processes receive and send, at input and output; nothing else of the above
+    /// is looked at but the family.
+    pub cgroup: Option<CgroupRequest>,
+}
+
+impl RuleRequest {
+    /// The table's name.
+    pub fn table(&self) -> &str {
+        self.cgroup.as_ref().map_or(TABLE, |cgroup| &cgroup.table)
+    }
 }
 
 /// Packets that may wait in a queue: as many as can, or one sender's traffic loses some
@@ -172,8 +202,8 @@ pub struct Settings {
     pub family: IpFamily,
     /// Where packets go; `None` counts and throws away.
     pub output: Option<Output>,
-    /// Packets go to standard output, as they come.
-    pub stream: Option<FileFormat>,
+    /// Packets go to standard output, or to one file, as they come.
+    pub stream: Option<Stream>,
     /// What records hold.
     pub link: LinkType,
     /// Bytes of a frame written at the most.
