@@ -32,7 +32,7 @@ pub(super) fn examine(case: &Case, written: Option<u64>) -> Vec<Finding> {
 
 /// What the disk takes a second, measured with a few megabytes in a file that has no name.
 fn speed(dir: &Path, written: Option<u64>) -> Option<Finding> {
-    const PIECE: [u8; 1 << 20] = [0x5a; 1 << 20];
+    static PIECE: [u8; 1 << 20] = [0x5a; 1 << 20];
     const PIECES: u64 = 8;
     let mut file = unnamed(dir).ok()?;
     let begun = Instant::now();
