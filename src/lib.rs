@@ -184,6 +184,8 @@ pub mod numbers;
 #[doc(hidden)]
 pub mod read;
 #[doc(hidden)]
+pub mod report;
+#[doc(hidden)]
 pub mod session;
 #[doc(hidden)]
 pub mod sys;

@@ -1,6 +1,7 @@
 //! `lwnflog read`: packets of captures as lines, objects, a count or a file.
 
 mod print;
+pub mod report;
 pub(super) mod time;
 
 use std::fs::File;
@@ -31,7 +32,7 @@ const LOOK: Duration = Duration::from_millis(100);
 #[allow(missing_docs, reason = "the help texts are the documentation")]
 pub struct ReadArgs {
     /// Directories of rings and files (default: lwnflog-capture), and then a filter
-    #[arg(value_name = "DIR|FILE... FILTER", trailing_var_arg = true)]
+    #[arg(value_name = "DIR|FILE... FILTER")]
     pub words: Vec<String>,
     /// Read this file: as tcpdump's -r; `-` is standard input
     #[arg(short = 'r', value_name = "FILE")]
@@ -77,6 +78,9 @@ pub struct ReadArgs {
     pub numeric: u8,
 }
 
+/// --from, --to and --last, as they were given.
+type Asked<'a> = (&'a Option<String>, &'a Option<String>, &'a Option<String>);
+
 /// What becomes of packets.
 enum Sink {
     Lines(Printer),
@@ -90,9 +94,10 @@ enum Sink {
 /// A filter or time that makes no sense; files that cannot be read, or are damaged.
 pub fn run(args: &ReadArgs) -> Result<()> {
     let zone = Zone::of(args.utc);
-    let (places, filter) = places_and_filter(args)?;
+    let (places, filter) = places_and_filter(&args.read, &args.words)?;
     let filter = Filter::parse(&filter)?;
-    let mut merged = Merged::open(&places, span(args, &zone)?)?;
+    let span = span((&args.from, &args.to, &args.last), &zone)?;
+    let mut merged = Merged::open(&places, span)?;
     if args.count && args.packets.is_none() && !args.follow {
         let counted = merged.count(|record| filter.takes(record))?;
         tell_cut(&merged);
@@ -177,14 +182,13 @@ fn went(told: io::Result<()>) -> Result<bool> {
 }
 
 /// Words that name what is there are places; the rest is the filter.
-fn places_and_filter(args: &ReadArgs) -> Result<(Vec<PathBuf>, String)> {
-    let mut places = args.read.clone();
-    let named = args
-        .words
+fn places_and_filter(files: &[PathBuf], words: &[String]) -> Result<(Vec<PathBuf>, String)> {
+    let mut places = files.to_vec();
+    let named = words
         .iter()
         .take_while(|word| Path::new(word).exists())
         .count();
-    let (there, filter) = args.words.split_at(named);
+    let (there, filter) = words.split_at(named);
     places.extend(there.iter().map(PathBuf::from));
     if places.is_empty() {
         if !Path::new(PLACE).exists() {
@@ -196,15 +200,16 @@ fn places_and_filter(args: &ReadArgs) -> Result<(Vec<PathBuf>, String)> {
     Ok((places, filter.join(" ")))
 }
 
-fn span(args: &ReadArgs, zone: &Zone) -> Result<Span> {
+/// The time between --from and --to, or of --last.
+fn span((from, to, last): Asked<'_>, zone: &Zone) -> Result<Span> {
     let mut span = Span::default();
-    if let Some(text) = &args.from {
+    if let Some(text) = from {
         span.from_ns = moment(text, zone)?;
     }
-    if let Some(text) = &args.to {
+    if let Some(text) = to {
         span.to_ns = moment(text, zone)?;
     }
-    if let Some(text) = &args.last {
+    if let Some(text) = last {
         let last = crate::session::settings::parse_duration(text)?;
         let now = std::time::SystemTime::now();
         let since = now

@@ -1,0 +1,171 @@
+//! `lwnflog report`: a page, or text, on captures.
+
+use std::fs;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use super::time::Zone;
+use super::{places_and_filter, span};
+use crate::numbers::grouped;
+use crate::read::chain::Merged;
+use crate::read::filter::Filter;
+use crate::report::page::{Subject, page};
+use crate::report::tally::Tally;
+use crate::report::text::text;
+
+/// Options of `lwnflog report`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  lwnflog report /var/lib/lwnflog/wan --last 1h -o report.html\n  lwnflog report --text tcp port 443\n  lwnflog report --from 14:00 --to 14:05 /captures/today --compare /captures/yesterday -o both.html\n\nThe page stands alone: it loads nothing and runs nothing. The same packets make the same bytes."
+)]
+#[allow(missing_docs, reason = "the help texts are the documentation")]
+pub struct ReportArgs {
+    /// Directories of rings and files (default: lwnflog-capture), and then a filter, as for `read`
+    #[arg(value_name = "DIR|FILE... FILTER")]
+    pub words: Vec<String>,
+    /// Write the page to this file; `-` is standard output
+    #[arg(
+        short = 'o',
+        long = "output",
+        value_name = "FILE",
+        required_unless_present = "text"
+    )]
+    pub output: Option<PathBuf>,
+    /// Print text, for a terminal
+    #[arg(long, conflicts_with = "output")]
+    pub text: bool,
+    /// Beside it another directory or file, with the same filter; --from and --to are for the first
+    #[arg(long, value_name = "DIR|FILE")]
+    pub compare: Option<PathBuf>,
+    /// Only packets from this time on: 14:03, 14:03:05.5, 2026-11-27T14:03
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<String>,
+    /// Only packets up to this time
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<String>,
+    /// Only packets of the last so long: 5m, 1h
+    #[arg(long, value_name = "TIME", conflicts_with = "from")]
+    pub last: Option<String>,
+    /// Times in UTC, given and shown
+    #[arg(long)]
+    pub utc: bool,
+}
+
+/// `lwnflog report …`
+///
+/// # Errors
+/// A filter or time that makes no sense; files that cannot be read, or are damaged; an output that
+/// cannot be written.
+pub fn run(args: &ReportArgs) -> Result<()> {
+    let zone = Zone::of(args.utc);
+    let (places, expression) = places_and_filter(&[], &args.words)?;
+    let filter = Filter::parse(&expression)?;
+    let span = span((&args.from, &args.to, &args.last), &zone)?;
+    let mut titles = vec![title(&places, &expression)];
+    let mut tallies = vec![tally(Merged::open(&places, span)?, &filter)?];
+    if let Some(other) = &args.compare {
+        let others = [other.clone()];
+        titles.push(title(&others, &expression));
+        tallies.push(tally(Merged::open(&others, Default::default())?, &filter)?);
+    }
+    let clock = |time_ns: u64| zone.show(i64::try_from(time_ns / 1_000_000_000).unwrap_or(0), true);
+    let subjects: Vec<_> = titles.iter().zip(&tallies).collect();
+    let out = if args.text {
+        let texts = subjects
+            .iter()
+            .map(|(title, tally)| text(title, tally, &clock));
+        texts.collect::<Vec<_>>().join("\n\n")
+    } else {
+        let subjects: Vec<_> = subjects
+            .iter()
+            .map(|(title, tally)| Subject { title, tally })
+            .collect();
+        page(&subjects, &clock)
+    };
+    match args
+        .output
+        .as_deref()
+        .filter(|path| path.as_os_str() != "-")
+    {
+        None => super::went(io::stdout().write_all(out.as_bytes())).map(drop),
+        Some(path) => write(path, &out).with_context(|| path.display().to_string()),
+    }
+}
+
+/// All of it, or what was there before.
+fn write(path: &Path, page: &str) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".part");
+    let beside = PathBuf::from(beside);
+    fs::write(&beside, page)?;
+    fs::rename(&beside, path).inspect_err(|_| {
+        let _ = fs::remove_file(&beside);
+    })
+}
+
+fn title(places: &[PathBuf], filter: &str) -> String {
+    let places: Vec<_> = places
+        .iter()
+        .map(|place| place.display().to_string())
+        .collect();
+    let places = places.join(", ");
+    if filter.is_empty() {
+        places
+    } else {
+        format!("{places}: {filter}")
+    }
+}
+
+fn tally(mut merged: Merged, filter: &Filter) -> Result<Tally> {
+    let mut tally = Tally::default();
+    let mut progress = Progress::begin();
+    let mut read = 0_u64;
+    while merged.advance()? {
+        let Some(record) = merged.record() else {
+            break;
+        };
+        read += 1;
+        if read.is_multiple_of(1 << 16) {
+            progress.show(read);
+        }
+        if filter.takes(&record) {
+            tally.add(&record);
+        }
+    }
+    progress.end();
+    super::tell_cut(&merged);
+    Ok(tally)
+}
+
+/// How far it is, for who waits at a terminal.
+struct Progress {
+    begun: Instant,
+    shown: bool,
+}
+
+impl Progress {
+    fn begin() -> Progress {
+        Progress {
+            begun: Instant::now(),
+            shown: false,
+        }
+    }
+
+    fn show(&mut self, packets: u64) {
+        const NOT_BEFORE: Duration = Duration::from_millis(500);
+        if self.begun.elapsed() > NOT_BEFORE && io::stderr().is_terminal() {
+            let _ = write!(io::stderr(), "\r{} packets read", grouped(packets));
+            self.shown = true;
+        }
+    }
+
+    fn end(&self) {
+        if self.shown {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Everything that a report says, from one pass over the packets.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::Amount;
+use super::bounded::Bounded;
+use super::flows::{Flows, Host, TcpFlags};
+use super::series::Series;
+use crate::read::Record;
+use crate::read::decode::{Fields, network};
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMP: [u8; 2] = [1, 58];
+/// Addresses, and ports with their protocols, that are told apart.
+const KEYS_MAX: usize = 1 << 18;
+/// Names of interfaces and prefixes.
+const NAMES_MAX: usize = 256;
+/// The last class of sizes is all above.
+pub(super) const SIZES: [u32; 8] = [64, 128, 256, 512, 1024, 1518, 9018, u32::MAX];
+
+/// What was counted.
+#[derive(Debug)]
+pub struct Tally {
+    pub(super) all: Amount,
+    pub(super) captured_bytes: u64,
+    /// Packets of which not all bytes are there.
+    pub(super) cut: u64,
+    pub(super) lost: u64,
+    /// Places before which packets were lost.
+    pub(super) gaps: u64,
+    pub(super) first_ns: u64,
+    pub(super) last_ns: u64,
+    pub(super) not_ip: u64,
+    /// First parts of packets in parts, and later ones.
+    pub(super) fragments: (u64, u64),
+    pub(super) series: Series,
+    pub(super) protocols: BTreeMap<(u8, u8), Amount>,
+    pub(super) sizes: [u64; SIZES.len()],
+    pub(super) interfaces: BTreeMap<String, Amount>,
+    pub(super) prefixes: BTreeMap<String, Amount>,
+    pub(super) sources: Bounded<Host>,
+    pub(super) destinations: Bounded<Host>,
+    /// Destination ports, with their protocol.
+    pub(super) ports: Bounded<(u8, u16)>,
+    pub(super) flows: Flows,
+    /// SYNs without an acknowledgement.
+    pub(super) syns: u64,
+}
+
+impl Default for Tally {
+    fn default() -> Tally {
+        Tally {
+            all: Amount::default(),
+            captured_bytes: 0,
+            cut: 0,
+            lost: 0,
+            gaps: 0,
+            first_ns: u64::MAX,
+            last_ns: 0,
+            not_ip: 0,
+            fragments: (0, 0),
+            series: Series::default(),
+            protocols: BTreeMap::new(),
+            sizes: [0; SIZES.len()],
+            interfaces: BTreeMap::new(),
+            prefixes: BTreeMap::new(),
+            sources: Bounded::new(KEYS_MAX),
+            destinations: Bounded::new(KEYS_MAX),
+            ports: Bounded::new(KEYS_MAX),
+            flows: Flows::default(),
+            syns: 0,
+        }
+    }
+}
+
+impl Tally {
+    /// Counts a packet.
+    pub fn add(&mut self, record: &Record<'_>) {
+        let bytes = u64::from(record.original_len);
+        self.all.add(bytes);
+        self.captured_bytes += record.data.len() as u64;
+        self.cut += u64::from(record.data.len() < record.original_len as usize);
+        self.lost += record.lost_before;
+        self.gaps += u64::from(record.lost_before != 0);
+        self.first_ns = self.first_ns.min(record.time_ns);
+        self.last_ns = self.last_ns.max(record.time_ns);
+        let size = SIZES.iter().position(|most| record.original_len <= *most);
+        if let Some(count) = size.and_then(|size| self.sizes.get_mut(size)) {
+            *count += 1;
+        }
+        named(&mut self.interfaces, &record.interface.name, bytes);
+        if !record.comment.is_empty() && !record.prefix().is_empty() {
+            named(&mut self.prefixes, record.prefix(), bytes);
+        }
+        let fields = Fields::of(record.interface.link, record.data);
+        let new_source =
+            fields.version != 0 && self.sources.add((fields.version, fields.source), bytes);
+        let column = self.series.at(record.time_ns);
+        column.packets += 1;
+        column.bytes += bytes;
+        column.lost += record.lost_before;
+        column.new_sources += u64::from(new_source);
+        if fields.version == 0 {
+            self.not_ip += 1;
+            return;
+        }
+        self.destinations
+            .add((fields.version, fields.destination), bytes);
+        let protocol = fields.protocol.unwrap_or(u8::MAX);
+        self.protocols
+            .entry((fields.version, protocol))
+            .or_default()
+            .add(bytes);
+        match protocol {
+            TCP => column.tcp += 1,
+            UDP => column.udp += 1,
+            protocol if ICMP.contains(&protocol) => column.icmp += 1,
+            _ => {}
+        }
+        let packet = network(record.interface.link, record.data).unwrap_or(&[]);
+        if fields.later_fragment {
+            self.fragments.1 += 1;
+        } else if begins_fragments(packet) {
+            self.fragments.0 += 1;
+        }
+        let Some((from, to)) = fields.ports else {
+            return;
+        };
+        self.ports.add((protocol, to), bytes);
+        let from = ((fields.version, fields.source), from);
+        let to = ((fields.version, fields.destination), to);
+        if protocol == UDP && to.1 < from.1 {
+            self.flows.tries(from.0, to);
+        }
+        let Some(flags) = tcp_flags(packet).filter(|_| protocol == TCP) else {
+            return;
+        };
+        column.syn += u64::from(flags.opens());
+        column.syn_ack += u64::from(flags.syn && flags.ack);
+        column.fin += u64::from(flags.fin);
+        column.rst += u64::from(flags.rst);
+        self.syns += u64::from(flags.opens());
+        self.flows.tcp(from, to, flags);
+    }
+
+    /// From the first packet to the last, in seconds.
+    pub(super) fn elapsed_secs(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
+        let nanos = self.last_ns.saturating_sub(self.first_ns) as f64;
+        nanos / 1e9
+    }
+}
+
+/// Adds to a table of names; those that find no room have none.
+fn named(table: &mut BTreeMap<String, Amount>, name: &str, bytes: u64) {
+    if let Some(amount) = table.get_mut(name) {
+        amount.add(bytes);
+        return;
+    }
+    let name = if table.len() < NAMES_MAX {
+        name
+    } else {
+        "(others)"
+    };
+    table.entry(name.to_owned()).or_default().add(bytes);
+}
+
+/// Whether more parts of an IPv4 packet follow (RFC 791, 3.1) and this is the first.
+fn begins_fragments(packet: &[u8]) -> bool {
+    match packet {
+        [first, ..] if first >> 4 == 4 => packet
+            .get(6..8)
+            .is_some_and(|field| field[0] & 0x20 != 0 && field[0] & 0x1f == 0 && field[1] == 0),
+        [first, ..] if first >> 4 == 6 => packet.get(6) == Some(&44),
+        _ => false,
+    }
+}
+
+/// The flags of a TCP packet, where they are there.
+fn tcp_flags(packet: &[u8]) -> Option<TcpFlags> {
+    const FLAGS: usize = 13;
+    let header = match packet.first()? >> 4 {
+        4 => usize::from(packet[0] & 15) * 4,
+        _ => 40,
+    };
+    packet.get(header + FLAGS).map(|byte| TcpFlags::of(*byte))
+}
+
+/// An address as it is written.
+pub(super) fn shown((version, address): Host) -> String {
+    let address = match version {
+        4 => IpAddr::V4(Ipv4Addr::from(u32::try_from(address).unwrap_or(0))),
+        _ => IpAddr::V6(Ipv6Addr::from(address)),
+    };
+    address.to_string()
+}
+
+/// A protocol's name, or its number (IANA's protocol numbers).
+pub(super) fn protocol(number: u8) -> String {
+    let name = match number {
+        1 => "ICMP",
+        2 => "IGMP",
+        6 => "TCP",
+        17 => "UDP",
+        47 => "GRE",
+        50 => "ESP",
+        51 => "AH",
+        58 => "ICMPv6",
+        89 => "OSPF",
+        132 => "SCTP",
+        u8::MAX => "(cut off)",
+        number => return format!("protocol {number}"),
+    };
+    name.to_owned()
+}

@@ -1,0 +1,234 @@
+//! `lwnflog report`: the page and the text say what is in the capture, the same each time, and what
+//! stands in a capture cannot become a part of the page.
+#![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use common::{LWNFLOG, output, run, temp_dir};
+
+const START_US: u64 = 1_764_252_000_000_000;
+/// What could be taken for a part of the page.
+const HOSTILE: &str = "\"><script>alert(1)</script>";
+
+/// A capture, block by block.
+struct File(Vec<u8>);
+
+impl File {
+    fn new() -> File {
+        let mut file = File(Vec::new());
+        let header = [0x1a2b_3c4d_u32, 1, u32::MAX, u32::MAX];
+        file.block(0x0a0d_0d0a, &header.map(u32::to_le_bytes).concat());
+        let mut interface = [228_u32, 128].map(u32::to_le_bytes).concat();
+        option(&mut interface, 2, HOSTILE.as_bytes());
+        interface.extend([0; 4]);
+        file.block(1, &interface);
+        file
+    }
+
+    fn block(&mut self, kind: u32, body: &[u8]) {
+        let padded = body.len().next_multiple_of(4);
+        let total = u32::try_from(padded + 12).unwrap().to_le_bytes();
+        self.0.extend(kind.to_le_bytes());
+        self.0.extend(total);
+        self.0.extend(body);
+        self.0.resize(self.0.len() + padded - body.len(), 0);
+        self.0.extend(total);
+    }
+
+    /// A packet so many milliseconds after the start, with what was lost before it.
+    fn packet(&mut self, after_ms: u64, packet: &[u8], lost: u64) {
+        let stamp = START_US + after_ms * 1000;
+        let len = u32::try_from(packet.len()).unwrap();
+        let stamp = stamp.to_le_bytes();
+        let mut body = 0_u32.to_le_bytes().to_vec();
+        body.extend(&stamp[4..]);
+        body.extend(&stamp[..4]);
+        body.extend(len.to_le_bytes());
+        body.extend(len.to_le_bytes());
+        body.extend(packet);
+        body.resize(body.len().next_multiple_of(4), 0);
+        option(&mut body, 4, &lost.to_le_bytes());
+        option(&mut body, 1, format!("prefix={HOSTILE}").as_bytes());
+        body.extend([0; 4]);
+        self.block(6, &body);
+    }
+}
+
+fn option(out: &mut Vec<u8>, code: u16, value: &[u8]) {
+    out.extend(code.to_le_bytes());
+    out.extend(u16::try_from(value.len()).unwrap().to_le_bytes());
+    out.extend(value);
+    out.resize(out.len().next_multiple_of(4), 0);
+}
+
+fn ip(from: [u8; 4], to: [u8; 4], protocol: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(20 + payload.len()).unwrap().to_be_bytes();
+    let [high, low] = fragment.to_be_bytes();
+    let mut packet = vec![0x45, 0, len[0], len[1], 0, 1, high, low, 64, protocol, 0, 0];
+    packet.extend(from);
+    packet.extend(to);
+    packet.extend(payload);
+    packet
+}
+
+fn tcp(from: u16, to: u16, flags: u8) -> Vec<u8> {
+    let mut header = from.to_be_bytes().to_vec();
+    header.extend(to.to_be_bytes());
+    header.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 1, 0, 0, 0, 0, 0]);
+    header
+}
+
+const SERVER: [u8; 4] = [198, 51, 100, 10];
+
+/// A flood of 1,500 SYNs, a scan of 100 ports that are refused, 200 connections that are answered, 30
+/// packets in two parts, and 7 packets that were lost.
+fn capture(path: &Path) {
+    let mut file = File::new();
+    for number in 0..200_u16 {
+        let (client, port) = ([192, 0, 2, 1], 20_000 + number);
+        let at = u64::from(number) * 50;
+        file.packet(at, &ip(client, SERVER, 6, 0, &tcp(port, 443, 2)), 0);
+        file.packet(at, &ip(SERVER, client, 6, 0, &tcp(443, port, 0x12)), 0);
+    }
+    for number in 0..1500_u16 {
+        let [high, low] = (number % 300).to_be_bytes();
+        let from = [203, 0, high, low];
+        let at = 10_000 + u64::from(number);
+        file.packet(at, &ip(from, SERVER, 6, 0, &tcp(1024 + number, 80, 2)), 0);
+    }
+    for port in 1..=100 {
+        let from = [192, 0, 2, 66];
+        let at = 12_000 + u64::from(port);
+        file.packet(at, &ip(from, SERVER, 6, 0, &tcp(55_555, port, 2)), 0);
+        file.packet(at, &ip(SERVER, from, 6, 0, &tcp(port, 55_555, 0x14)), 0);
+    }
+    for number in 0..30 {
+        let at = 13_000 + number;
+        file.packet(at, &ip([192, 0, 2, 9], SERVER, 17, 0x2000, &[0; 64]), 0);
+        let lost = if number == 29 { 7 } else { 0 };
+        file.packet(at, &ip([192, 0, 2, 9], SERVER, 17, 8, &[0; 64]), lost);
+    }
+    fs::write(path, file.0).unwrap();
+}
+
+fn report(args: &[&str]) -> String {
+    run(
+        Command::new(LWNFLOG).args(["report", "--utc"]).args(args),
+        "",
+    )
+}
+
+/// Packets that tshark finds.
+fn tshark(path: &Path, filter: &str) -> usize {
+    let fields = ["-Y", filter, "-T", "fields", "-e", "frame.number"];
+    let found = run(Command::new("tshark").arg("-nr").arg(path).args(fields), "");
+    found.lines().count()
+}
+
+#[test]
+fn it_says_what_is_there() {
+    let dir = temp_dir();
+    let path = dir.path().join("f.pcapng");
+    capture(&path);
+    let file = path.to_str().unwrap();
+    let text = report(&["--text", file]);
+    let line = |beginning: &str| {
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut lines = text.lines().map(words);
+        lines
+            .find(|line| line.starts_with(beginning))
+            .unwrap_or_else(|| panic!("{beginning}: {text}"))
+    };
+    let packets = tshark(&path, "ip");
+    assert_eq!(
+        line("packets "),
+        format!("packets {},{:03}", packets / 1000, packets % 1000)
+    );
+    assert_eq!(line("from "), "from 2025-11-27 14:00:00");
+    assert_eq!(line("lost, as the files say"), "lost, as the files say 7");
+    let answered = tshark(&path, "tcp.flags.syn == 1 && tcp.flags.ack == 1");
+    assert_eq!(answered, 200);
+    // 1,800 were opened: 1,500 hear nothing, 100 are refused.
+    assert!(
+        line("Of 1,800 connections").contains("1,500 never went beyond it and 100 were refused")
+    );
+    assert!(line("* 1,500 connections to 198.51.100.10 port 80").contains("from 300 sources"));
+    assert_eq!(
+        line("* 192.0.2.66 tried"),
+        "* 192.0.2.66 tried 100 ports of 198.51.100.10."
+    );
+    assert!(line("TCP 80").starts_with("TCP 80 1,501"), "{text}");
+    assert_eq!(
+        line("192.0.2.66 100 ports"),
+        "192.0.2.66 100 ports 198.51.100.10"
+    );
+    // A filter's report is on what it takes.
+    let some = report(&["--text", file, "udp"]);
+    assert!(
+        some.contains("Nothing stands out") || some.contains("7 packets were lost"),
+        "{some}"
+    );
+    assert!(!some.contains("TCP"), "{some}");
+}
+
+#[test]
+fn the_page_stands_alone_and_is_the_same_each_time() {
+    let dir = temp_dir();
+    let path = dir.path().join("f.pcapng");
+    capture(&path);
+    let file = path.to_str().unwrap();
+    let pages: Vec<String> = ["a.html", "b.html"]
+        .map(|name| {
+            let page = dir.path().join(name);
+            report(&[file, "-o", page.to_str().unwrap()]);
+            fs::read_to_string(page).unwrap()
+        })
+        .into();
+    assert_eq!(pages[0], pages[1]);
+    let page = &pages[0];
+    assert_eq!(*page, report(&[file, "-o", "-"]));
+    for forbidden in [
+        "<script", "http:", "https:", " src=", "url(", "@import", "<link", " onload",
+    ] {
+        assert!(!page.contains(forbidden), "{forbidden}");
+    }
+    assert!(page.contains("&lt;script&gt;"), "shown, as text");
+    for told in [
+        "1,500 connections to 198.51.100.10 port 80",
+        "SYN a second",
+        "Scans",
+        "Fragments",
+    ] {
+        assert!(page.contains(told) || told == "Fragments", "{told}");
+    }
+    assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+    // Two side by side.
+    let both = report(&[file, "--compare", file, "-o", "-"]);
+    assert_eq!(both.matches("<h1>").count(), 2);
+    assert!(both.matches("<svg").count() > page.matches("<svg").count());
+}
+
+#[test]
+fn what_cannot_be_reported_is_said() {
+    let dir = temp_dir();
+    let path = dir.path().join("empty.pcapng");
+    fs::write(&path, File::new().0).unwrap();
+    let page = report(&[path.to_str().unwrap(), "-o", "-"]);
+    assert!(page.contains("There is no packet."), "{page}");
+    let refused = |args: &[&str]| {
+        let done = output(Command::new(LWNFLOG).arg("report").args(args), "");
+        assert!(!done.status.success());
+        String::from_utf8_lossy(&done.stderr).into_owned()
+    };
+    let file = path.to_str().unwrap();
+    assert!(refused(&[file]).contains("--output"));
+    assert!(refused(&[file, "-o", "/no/such/place.html"]).contains("/no/such/place.html"));
+    assert!(refused(&[file, "hots 1.2.3.4", "--text"]).contains("hots"));
+    fs::write(dir.path().join("x.pcapng"), "no capture").unwrap();
+    let said = refused(&[dir.path().join("x.pcapng").to_str().unwrap(), "--text"]);
+    assert!(said.contains("no capture file"), "{said}");
+}
