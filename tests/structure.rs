@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The rooms, from the top floor down. One may use what is below it, and its own.
-const FLOORS: [&[&str]; 14] = [
+const FLOORS: [&[&str]; 15] = [
     &["main"],
     &["cli"],
     &["doctor"],
@@ -19,9 +19,10 @@ const FLOORS: [&[&str]; 14] = [
     &["account"],
     &["nft"],
     &["source", "ring"],
+    &["index"],
     &["format"],
     &["netlink"],
-    &["packet"],
+    &["packet", "decode"],
     &["sys"],
     &["numbers"],
 ];

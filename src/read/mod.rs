@@ -9,7 +9,6 @@
 //! Files are read, not mapped: one that is cut meanwhile is an end, and no signal.
 
 pub mod chain;
-pub mod decode;
 pub mod filter;
 pub mod input;
 pub mod line;
@@ -18,6 +17,8 @@ pub mod packets;
 pub mod write;
 
 use std::path::PathBuf;
+
+pub use crate::decode;
 
 /// What is wrong with a file.
 #[derive(Debug, thiserror::Error)]

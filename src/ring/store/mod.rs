@@ -18,8 +18,10 @@ use rustix::io::Errno;
 
 use super::access::{Access, open_only_ours, open_plain, open_unwritten};
 use super::error::{StoreError, name_full};
+use super::indexing;
 use super::names::{self, Name};
 use super::recovery;
+use crate::index;
 use crate::sys::file::is_open_only_here;
 
 pub use space::check_space;
@@ -51,6 +53,8 @@ pub struct Store {
     /// Removed files that readers have open still: they take space until then.
     held: Vec<File>,
     held_bytes_max: u64,
+    /// Finished files are to have an index.
+    pub(super) is_indexed: bool,
     lock: File,
 }
 
@@ -68,10 +72,9 @@ pub struct Recovered {
 
 impl Finished {
     fn bytes(&self) -> u64 {
-        let forms = names::all_forms(&self.path);
-        let there = forms
-            .iter()
-            .filter_map(|path| fs::symlink_metadata(path).ok());
+        let forms = names::all_forms(&self.path).into_iter();
+        let forms = forms.chain([index::beside(&self.path)]);
+        let there = forms.filter_map(|path| fs::symlink_metadata(path).ok());
         there.map(|meta| meta.len()).sum()
     }
 }
@@ -105,10 +108,18 @@ impl Store {
             access,
             held: Vec::new(),
             held_bytes_max: 0,
+            is_indexed: false,
             lock,
         };
         store.unfinished = store.take_up().map_err(problem(dir))?;
         Ok(store)
+    }
+
+    /// Has finished files get an index beside them, for readers.
+    #[must_use]
+    pub fn with_index(mut self) -> Store {
+        self.is_indexed = true;
+        self
     }
 
     /// Finishes what a killed run left. One result for each file of which there is something to
@@ -165,14 +176,15 @@ impl Store {
         }
         self.sort();
         unfinished.sort();
-        Ok(unfinished)
+        let finished = self.finished.iter().map(|file| &file.path);
+        Ok(indexing::without_indexes_in_use(unfinished, finished))
     }
 
     /// Finishes a file whose writer is gone. `None` where there is nothing to say of it.
     fn recover_one(&mut self, name: Name, path: &Path) -> io::Result<Option<Recovered>> {
         let file = open_unwritten(path)?;
         let (sequence, prepared) = match name {
-            Name::New(_) | Name::Part(_) => return fs::remove_file(path).map(|()| None),
+            Name::New(_) | Name::Part(_) | Name::Index(_) => return fs::remove_file(path).map(|()| None),
             Name::Next(sequence) => (sequence, true),
             Name::Live(sequence) | Name::Finished(sequence) => (sequence, false),
         };
@@ -250,6 +262,11 @@ impl Store {
         Some(usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
+    /// The oldest finished file, as it was finished.
+    pub(super) fn oldest(&self) -> Option<&Path> {
+        self.finished.front().map(|oldest| oldest.path.as_path())
+    }
+
     pub(super) fn finished_count(&self) -> usize {
         self.finished.len()
     }
@@ -266,8 +283,11 @@ impl Store {
         if recycle && let Some(oldest) = self.finished.pop_front() {
             match open_only_ours(&oldest.path) {
                 Ok(file) => match rename(&oldest.path, &new) {
-                    Ok(()) => return Ok(file),
-                    Err(_) => remove_if_there(&oldest.path)?,
+                    Ok(()) => {
+                        let _ = fs::remove_file(index::beside(&oldest.path));
+                        return Ok(file);
+                    }
+                    Err(_) => self.remove_read(&oldest.path)?,
                 },
                 // Somebody reads it (and keeps what he has open), or has another name for it.
                 Err(_) => self.remove_read(&oldest.path)?,
@@ -295,6 +315,7 @@ impl Store {
             remove_if_there(&path)?;
             self.held.extend(plain);
         }
+        let _ = fs::remove_file(index::beside(path));
         self.let_go();
         Ok(())
     }

@@ -55,6 +55,8 @@ pub struct Output {
     pub format: FileFormat,
     /// Who may read the files.
     pub access: Access,
+    /// Finished files get an index.
+    pub index: bool,
 }
 
 /// A rule to install for as long as the capture lasts.
