@@ -103,7 +103,9 @@ impl Builder {
             return Ok(Step::Done(whole));
         }
         let mut buffer = std::mem::take(&mut self.buffer);
-        let len = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let len = buffer
+            .len()
+            .min(usize::try_from(left).unwrap_or(usize::MAX));
         let read = self.file.read_exact_at(&mut buffer[..len], self.at);
         let looked = read.map(|()| self.segment(&buffer[..len]));
         self.buffer = buffer;

@@ -28,7 +28,10 @@ impl Key {
 
     /// The network that an address is in: of IPv4 its first 24 bits, of IPv6 its first 64.
     pub fn net(version: u8, address: Address) -> Key {
-        Key::of(u64::from(version) | 0x10, address >> Key::net_shift(version))
+        Key::of(
+            u64::from(version) | 0x10,
+            address >> Key::net_shift(version),
+        )
     }
 
     /// Bits of an address behind its network.
@@ -208,7 +211,15 @@ mod tests {
 
     #[test]
     fn what_was_put_in_is_found_and_little_else() {
-        for (hosts, room) in [(0_u32, 600), (1, 600), (100, 600), (900, 600), (5000, 600), (9, 0), (9, 8)] {
+        for (hosts, room) in [
+            (0_u32, 600),
+            (1, 600),
+            (100, 600),
+            (900, 600),
+            (5000, 600),
+            (9, 0),
+            (9, 8),
+        ] {
             let mut keys = Keys::default();
             for host in 0..hosts {
                 keys.add(&Fields {
@@ -225,7 +236,10 @@ mod tests {
             assert!(bits.len() <= room.max(8));
             let filter = Filter::new(&bits, hashes, nets);
             for host in 0..hosts {
-                assert!(filter.may_hold(Key::address(4, host.into())), "{hosts} {room}");
+                assert!(
+                    filter.may_hold(Key::address(4, host.into())),
+                    "{hosts} {room}"
+                );
                 assert!(filter.may_hold_net(4, host.into()));
                 assert!(filter.may_hold(Key::port(u16::try_from(host % 60_000).unwrap())));
             }

@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 pub use build::{Builder, Step};
-pub use keys::{Filter, Key};
 use keys::checksum;
+pub use keys::{Filter, Key};
 
 /// What an index is called, behind the dot and the name of its file.
 pub const SUFFIX: &str = ".idx";
@@ -123,7 +123,8 @@ impl Index {
         let (places, segments) = (interfaces as usize, segments as usize);
         let bytes = places.checked_mul(8)? + segments.checked_mul(SEGMENT_BYTES)?;
         let filters_at = (HEADER_BYTES + bytes) as u64;
-        if filters_at > whole || u64::from(segment_bytes).checked_mul(segments as u64)? < file_bytes {
+        if filters_at > whole || u64::from(segment_bytes).checked_mul(segments as u64)? < file_bytes
+        {
             return None;
         }
         let mut table = vec![0; bytes];
@@ -164,7 +165,10 @@ impl Index {
 
     /// Bytes that it takes.
     pub fn bytes(&self) -> u64 {
-        let filters = self.segments.iter().map(|segment| u64::from(segment.filter_bytes));
+        let filters = self
+            .segments
+            .iter()
+            .map(|segment| u64::from(segment.filter_bytes));
         let table = HEADER_BYTES + 8 * self.interfaces.len() + SEGMENT_BYTES * self.segments.len();
         table as u64 + filters.sum::<u64>()
     }
@@ -256,6 +260,11 @@ impl Index {
         &self.segments
     }
 
+    /// Bytes of a segment.
+    pub fn segment_bytes(&self) -> u64 {
+        self.segment_bytes.into()
+    }
+
     /// Where interfaces are declared in the file.
     pub fn interfaces(&self) -> &[u64] {
         &self.interfaces
@@ -272,8 +281,7 @@ impl Index {
         let mut runs: Vec<Range<u64>> = Vec::new();
         let mut buffer = Vec::new();
         for (chunk, segments) in self.segments.chunks(AT_A_TIME).enumerate() {
-            let in_time =
-                |segment: &Segment| segment.from_ns <= to_ns && segment.to_ns >= from_ns;
+            let in_time = |segment: &Segment| segment.from_ns <= to_ns && segment.to_ns >= from_ns;
             let wanted = segments.iter().any(in_time);
             let filters = match may_hold {
                 Some(_) if wanted => self.filters_of(segments, &mut buffer),
@@ -307,7 +315,9 @@ impl Index {
         let end = last.filter_at.checked_add(last.filter_bytes.into())?;
         let len = usize::try_from(end.checked_sub(first.filter_at)?).ok()?;
         match &self.filters {
-            Filters::Here(all) => all.get(usize::try_from(first.filter_at).ok()?..)?.get(..len),
+            Filters::Here(all) => all
+                .get(usize::try_from(first.filter_at).ok()?..)?
+                .get(..len),
             Filters::There(file, at) => {
                 /// More than filters of so many segments ever take.
                 const MAX: usize = AT_A_TIME * (64 << 10);

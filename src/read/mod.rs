@@ -14,6 +14,8 @@ pub mod input;
 pub mod line;
 mod options;
 pub mod packets;
+pub mod plan;
+pub mod scan;
 pub mod write;
 
 use std::path::PathBuf;

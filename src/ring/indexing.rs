@@ -41,7 +41,11 @@ impl Indexing {
     /// The file is going to be removed or written anew.
     pub(super) fn let_go(&mut self, path: &Path) {
         self.waiting.retain(|waiting| waiting != path);
-        if self.current.as_ref().is_some_and(|(current, _)| current == path) {
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|(current, _)| current == path)
+        {
             self.current = None;
         }
     }

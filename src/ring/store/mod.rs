@@ -184,7 +184,9 @@ impl Store {
     fn recover_one(&mut self, name: Name, path: &Path) -> io::Result<Option<Recovered>> {
         let file = open_unwritten(path)?;
         let (sequence, prepared) = match name {
-            Name::New(_) | Name::Part(_) | Name::Index(_) => return fs::remove_file(path).map(|()| None),
+            Name::New(_) | Name::Part(_) | Name::Index(_) => {
+                return fs::remove_file(path).map(|()| None);
+            }
             Name::Next(sequence) => (sequence, true),
             Name::Live(sequence) | Name::Finished(sequence) => (sequence, false),
         };
