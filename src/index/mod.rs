@@ -33,6 +33,9 @@ const COMPRESSED: [&str; 2] = ["zst", "lz4"];
 const MAGIC: &[u8; 8] = b"lwnfidx1";
 const HEADER_BYTES: usize = 48;
 const SEGMENT_BYTES: usize = 48;
+/// Whether a segment may hold what is looked for.
+pub type MayHold<'a> = &'a dyn Fn(&Segment, &Filter<'_>) -> bool;
+
 /// Filters are read of so many segments at a time.
 const AT_A_TIME: usize = 256;
 
@@ -116,6 +119,9 @@ impl Index {
         fields.u32()?;
         let check = fields.u64()?;
         let extension = path.extension()?;
+        if segment_bytes == 0 {
+            return None;
+        }
         let is_plain = !COMPRESSED.iter().any(|other| extension == *other);
         if its_ns != modified_ns || is_plain && file_bytes != bytes {
             return None;
@@ -272,12 +278,7 @@ impl Index {
 
     /// The parts of the file that may hold packets of a time, both ends included, of which `may_hold`
     /// is true: runs of whole segments.
-    pub fn runs(
-        &self,
-        from_ns: u64,
-        to_ns: u64,
-        may_hold: Option<&dyn Fn(&Segment, &Filter<'_>) -> bool>,
-    ) -> Vec<Range<u64>> {
+    pub fn runs(&self, from_ns: u64, to_ns: u64, may_hold: Option<MayHold<'_>>) -> Vec<Range<u64>> {
         let mut runs: Vec<Range<u64>> = Vec::new();
         let mut buffer = Vec::new();
         for (chunk, segments) in self.segments.chunks(AT_A_TIME).enumerate() {

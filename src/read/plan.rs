@@ -58,10 +58,11 @@ impl Selection {
             wherever(path)
         };
         let live = ring_file(&path).is_some_and(|name| name.live);
-        if !self.no_index && !live {
-            if let Some(plan) = self.by_index(&path) {
-                return Ok(plan);
-            }
+        if !self.no_index
+            && !live
+            && let Some(plan) = self.by_index(&path)
+        {
+            return Ok(plan);
         }
         let mut packets = match Packets::open(&path) {
             Err(_) if !path.exists() && path.as_os_str() != "-" => return Ok(Plan::Gone),
