@@ -146,10 +146,25 @@ impl Hasher for Spread {
 type Set = HashSet<Key, BuildHasherDefault<Spread>>;
 
 /// The keys of a segment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Keys {
     keys: Set,
     nets: Set,
+    /// Keys that were met lately, each in a place of its own: most come again and again.
+    met: [Key; MET],
+}
+
+/// A power of two.
+const MET: usize = 256;
+
+impl Default for Keys {
+    fn default() -> Keys {
+        Keys {
+            keys: Set::default(),
+            nets: Set::default(),
+            met: [Key(0); MET],
+        }
+    }
 }
 
 impl Keys {
@@ -159,17 +174,26 @@ impl Keys {
             return;
         }
         for address in [fields.source, fields.destination] {
-            if self.keys.insert(Key::address(fields.version, address)) {
+            if self.is_new(Key::address(fields.version, address)) {
                 self.nets.insert(Key::net(fields.version, address));
             }
         }
         if let Some(protocol) = fields.protocol {
-            self.keys.insert(Key::protocol(protocol));
+            self.is_new(Key::protocol(protocol));
         }
         if let Some((source, destination)) = fields.ports {
-            self.keys.insert(Key::port(source));
-            self.keys.insert(Key::port(destination));
+            self.is_new(Key::port(source));
+            self.is_new(Key::port(destination));
         }
+    }
+
+    fn is_new(&mut self, key: Key) -> bool {
+        let place = usize::try_from(key.0 % MET as u64).unwrap_or(0);
+        let Some(met) = self.met.get_mut(place).filter(|met| **met != key) else {
+            return false;
+        };
+        *met = key;
+        self.keys.insert(key)
     }
 
     /// Appends the filter of the keys, of at most so many bytes, and forgets them. Returns how many
@@ -200,6 +224,7 @@ impl Keys {
         }
         self.keys.clear();
         self.nets.clear();
+        self.met = [Key(0); MET];
         let hashes = if nothing_known { 0 } else { hashes };
         (u8::try_from(hashes).unwrap_or(1), nets)
     }
