@@ -285,7 +285,7 @@ impl Store {
             match open_only_ours(&oldest.path) {
                 Ok(file) => match rename(&oldest.path, &new) {
                     Ok(()) => {
-                        let _ = fs::remove_file(index::beside(&oldest.path));
+                        self.remove_index(&oldest.path);
                         return Ok(file);
                     }
                     Err(_) => self.remove_read(&oldest.path)?,
@@ -316,9 +316,18 @@ impl Store {
             remove_if_there(&path)?;
             self.held.extend(plain);
         }
-        let _ = fs::remove_file(index::beside(path));
+        self.remove_index(path);
         self.let_go();
         Ok(())
+    }
+
+    /// Removes the index of a file. Where that cannot be, it is believed of no other file.
+    fn remove_index(&mut self, path: &Path) {
+        let index = index::beside(path);
+        let plain = open_plain(&index, false);
+        if remove_if_there(&index).is_ok() {
+            self.held.extend(plain);
+        }
     }
 
     /// Lets go of removed files that nobody else has open any more, and of those that have another
