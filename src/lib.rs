@@ -170,7 +170,11 @@ pub mod cli;
 #[doc(hidden)]
 pub mod control;
 #[doc(hidden)]
+pub mod decode;
+#[doc(hidden)]
 pub mod doctor;
+#[doc(hidden)]
+pub mod index;
 #[doc(hidden)]
 pub mod lab;
 #[doc(hidden)]

@@ -200,7 +200,9 @@ fn files_that_nobody_reads_are_recycled_in_place() {
     let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
     let inodes = || -> BTreeSet<u64> {
         let entries = fs::read_dir(dir.path()).unwrap();
-        let metas = entries.filter_map(|entry| fs::metadata(entry.unwrap().path()).ok());
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let captures = paths.filter(|path| path.extension().is_some_and(|end| end == "pcapng"));
+        let metas = captures.filter_map(|path| fs::metadata(path).ok());
         metas
             .filter(|meta| meta.len() > 100)
             .map(|meta| meta.ino())

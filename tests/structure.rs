@@ -9,19 +9,20 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The rooms, from the top floor down. One may use what is below it, and its own.
-const FLOORS: [&[&str]; 14] = [
+const FLOORS: [&[&str]; 15] = [
     &["main"],
     &["cli"],
-    &["doctor"],
+    &["doctor", "report"],
     &["control", "chores", "metrics", "read"],
     &["session", "lab"],
     &["capture"],
     &["account"],
     &["nft"],
     &["source", "ring"],
+    &["index"],
     &["format"],
     &["netlink"],
-    &["packet"],
+    &["packet", "decode"],
     &["sys"],
     &["numbers"],
 ];

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
 use super::read::time::Zone;
+use crate::index::Index;
 use crate::numbers::grouped;
 use crate::read::packets::Packets;
 use crate::ring::ring_file;
@@ -98,10 +99,24 @@ fn row(ring: String, number: u64, live: bool, path: &Path) -> Row {
         state: if live { "live" } else { "finished" },
         kept: meta.is_ok_and(|meta| std::os::unix::fs::MetadataExt::nlink(&meta) > 1),
     };
-    if count(path, &mut row).is_err() {
-        row.state = "damaged";
+    match Index::load(path).filter(|_| !live) {
+        Some(index) => sum(&index, &mut row),
+        None if count(path, &mut row).is_err() => row.state = "damaged",
+        None => {}
     }
     row
+}
+
+/// What the index says of each segment.
+fn sum(index: &Index, row: &mut Row) {
+    let segments = index.segments().iter();
+    for segment in segments.filter(|segment| segment.packets != 0) {
+        row.packets += u64::from(segment.packets);
+        row.lost += segment.lost;
+        let from = row.from_ns.unwrap_or(u64::MAX);
+        row.from_ns = Some(from.min(segment.from_ns));
+        row.to_ns = row.to_ns.max(Some(segment.to_ns));
+    }
 }
 
 fn count(path: &Path, row: &mut Row) -> Result<()> {

@@ -275,6 +275,7 @@ pub(crate) fn settings(args: &CaptureArgs) -> Result<Settings, ConfigError> {
         access: Access {
             gid: args.group_owner.as_deref().map(gid).transpose()?,
         },
+        index: !args.no_index,
     };
     let buffer_bytes = settings::parse_size(&args.buffer_size, 1024)?;
     let settings = Settings {

@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use super::packets::Packets;
+use super::plan::{Plan, Selection};
+use super::scan::{Make, Piece, Scanned, scan};
 use super::{Interface, ReadError, Record};
 use crate::ring::{Compression, FinishedFile, RingFile, ring_file};
 
 /// Packets of a file may be so much out of order: those of several processors.
-const INVERSION_NS: u64 = 1_000_000_000;
+pub(super) const INVERSION_NS: u64 = 1_000_000_000;
 
 /// The time that is asked for, nanoseconds since 1970, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,15 +73,17 @@ struct Ended {
 impl Chain {
     /// Goes on to the next packet of the span.
     #[inline]
-    fn advance(&mut self, span: &Span, cut: &mut Vec<PathBuf>) -> Result<(), ReadError> {
+    fn advance(&mut self, looks_for: &Selection, cut: &mut Vec<PathBuf>) -> Result<(), ReadError> {
+        let (span, filter) = (looks_for.span, &looks_for.filter);
         loop {
             if let Some(packets) = &mut self.current {
                 while packets.advance()? {
                     let time = packets.time_ns().unwrap_or_default();
                     if span.holds(time) {
-                        return Ok(());
-                    }
-                    if time > span.to_ns.saturating_add(INVERSION_NS) {
+                        if packets.record().is_some_and(|record| filter.takes(&record)) {
+                            return Ok(());
+                        }
+                    } else if time > span.to_ns.saturating_add(INVERSION_NS) {
                         self.files.clear();
                         break;
                     }
@@ -98,7 +101,20 @@ impl Chain {
             let Some(file) = self.files.pop_front() else {
                 return Ok(());
             };
-            self.current = open(&file, span)?;
+            self.current = match looks_for.plan(&file)? {
+                Plan::Gone => None,
+                Plan::Not => {
+                    let len = fs::metadata(&file).map_or(0, |meta| meta.len());
+                    self.ended = ring_file(&file).map(|name| Ended {
+                        name,
+                        position: len,
+                        interfaces: Vec::new(),
+                    });
+                    None
+                }
+                Plan::Whole(packets) => Some(*packets),
+                Plan::Parts(parts) => Some(parts.open()?),
+            };
         }
     }
 }
@@ -126,65 +142,11 @@ impl Chain {
     }
 }
 
-/// Opens a file where the span begins in it. `None` of a file of a ring that has gone meanwhile, or
-/// that is begun and holds nothing yet.
-fn open(path: &Path, span: &Span) -> Result<Option<Packets>, ReadError> {
-    let opened = Packets::open(path).or_else(|error| {
-        let now = crate::ring::wherever(path);
-        if now == path {
-            Err(error)
-        } else {
-            Packets::open(&now)
-        }
-    });
-    let mut packets = match opened {
-        Err(_) if !path.exists() => return Ok(None),
-        opened => opened?,
-    };
-    if span.from_ns == 0 {
-        return Ok(Some(packets));
-    }
-    let segment = packets.segment_bytes()?;
-    if let Some((segment, len)) = segment.zip(packets.len()) {
-        seek_segment(&mut packets, segment, len, span.from_ns)?;
-    }
-    Ok(Some(packets))
-}
-
-/// Goes to the last segment that begins before a time.
-fn seek_segment(
-    packets: &mut Packets,
-    segment: u64,
-    len: u64,
-    from_ns: u64,
-) -> Result<(), ReadError> {
-    // The first segment declares the interfaces.
-    if !packets.advance()? {
-        packets.seek(0)?;
-        return Ok(());
-    }
-    let wanted = from_ns.saturating_sub(INVERSION_NS);
-    let (mut low, mut high) = (0, len.div_ceil(segment));
-    while high - low > 1 {
-        let middle = low + (high - low) / 2;
-        packets.seek(middle * segment)?;
-        let begins_before =
-            packets.advance()? && packets.time_ns().is_some_and(|time| time < wanted);
-        if begins_before {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    packets.seek(low * segment)?;
-    Ok(())
-}
-
 /// All packets of a span, by time.
 #[derive(Debug)]
 pub struct Merged {
     chains: Vec<Chain>,
-    span: Span,
+    selection: Selection,
     /// Where the last packet came from.
     last: Option<usize>,
     begun: bool,
@@ -197,6 +159,19 @@ impl Merged {
     /// # Errors
     /// What the system says of a directory; one without captures.
     pub fn open(places: &[PathBuf], span: Span) -> Result<Merged, ReadError> {
+        let selection = Selection {
+            span,
+            ..Selection::default()
+        };
+        Merged::select(places, selection)
+    }
+
+    /// The same, and what a filter takes of it alone.
+    ///
+    /// # Errors
+    /// As [`Merged::open`].
+    pub fn select(places: &[PathBuf], selection: Selection) -> Result<Merged, ReadError> {
+        let span = selection.span;
         let mut chains = Vec::new();
         for place in places {
             if place.is_dir() {
@@ -210,62 +185,27 @@ impl Merged {
         }
         Ok(Merged {
             chains,
-            span,
+            selection,
             last: None,
             begun: false,
             cut: Vec::new(),
         })
     }
 
-    /// How many packets of the span `takes` takes, whatever their order: each processor looks through
-    /// another file. Files that ended inside a block are in [`Merged::cut`] then.
-    ///
-    /// # Errors
-    /// What the system says, and damage.
-    pub fn count(&mut self, takes: impl Fn(&Record<'_>) -> bool + Sync) -> Result<u64, ReadError> {
-        let files: Vec<PathBuf> = self
-            .chains
-            .drain(..)
-            .flat_map(|chain| chain.files)
-            .collect();
-        let (next, span) = (AtomicUsize::new(0), self.span);
-        let work = || -> Result<(u64, Vec<PathBuf>), ReadError> {
-            let (mut taken, mut cut) = (0, Vec::new());
-            while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let mut chain = Chain {
-                    files: VecDeque::from([file.clone()]),
-                    ..Chain::default()
-                };
-                loop {
-                    chain.advance(&span, &mut cut)?;
-                    match chain.current.as_ref().and_then(Packets::record) {
-                        Some(record) => taken += u64::from(takes(&record)),
-                        None => break,
-                    }
-                }
-            }
-            Ok((taken, cut))
-        };
-        let threads = thread::available_parallelism()
-            .map_or(1, usize::from)
-            .min(files.len());
-        let counted: Vec<_> = thread::scope(|scope| {
-            let threads: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-            let own = work();
-            let others = threads.into_iter().map(|thread| {
-                thread
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            });
-            others.chain([own]).collect()
-        });
-        let mut sum = 0;
-        for part in counted {
-            let (taken, cut) = part?;
-            sum += taken;
-            self.cut.extend(cut);
+    /// Looks through all of it with so many threads: see [`scan`].
+    pub fn scan<M: Make>(
+        &mut self,
+        threads: usize,
+        make: impl Fn() -> M + Sync,
+        take: impl FnMut(&mut Piece, Range<usize>) -> bool,
+    ) -> Result<Scanned, ReadError> {
+        let chains = self.chains.drain(..).map(|chain| chain.files).collect();
+        let mut scanned = scan(chains, &self.selection, threads, make, take);
+        self.cut.append(&mut scanned.cut);
+        match scanned.error.take() {
+            Some(error) => Err(error),
+            None => Ok(scanned),
         }
-        Ok(sum)
     }
 
     /// Goes on to the next packet. False at the end.
@@ -275,10 +215,10 @@ impl Merged {
     #[inline]
     pub fn advance(&mut self) -> Result<bool, ReadError> {
         if let Some(last) = self.last {
-            self.chains[last].advance(&self.span, &mut self.cut)?;
+            self.chains[last].advance(&self.selection, &mut self.cut)?;
         } else if !std::mem::replace(&mut self.begun, true) {
             for chain in &mut self.chains {
-                chain.advance(&self.span, &mut self.cut)?;
+                chain.advance(&self.selection, &mut self.cut)?;
             }
         }
         let time = |chain: &Chain| chain.current.as_ref().and_then(Packets::time_ns);
@@ -301,7 +241,7 @@ impl Merged {
     /// What the system says.
     pub fn look_for_more(&mut self, places: &[PathBuf]) -> Result<(), ReadError> {
         for place in places.iter().filter(|place| place.is_dir()) {
-            for new in rings_in(place, &self.span)? {
+            for new in rings_in(place, &self.selection.span)? {
                 let name = new.files.front().and_then(|path| ring_file(path));
                 let Some(name) = name.map(|name| name.ring) else {
                     continue;

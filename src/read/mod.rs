@@ -9,15 +9,18 @@
 //! Files are read, not mapped: one that is cut meanwhile is an end, and no signal.
 
 pub mod chain;
-pub mod decode;
 pub mod filter;
 pub mod input;
 pub mod line;
 mod options;
 pub mod packets;
+pub mod plan;
+pub mod scan;
 pub mod write;
 
 use std::path::PathBuf;
+
+pub use crate::decode;
 
 /// What is wrong with a file.
 #[derive(Debug, thiserror::Error)]

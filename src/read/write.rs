@@ -65,11 +65,31 @@ impl<W: Write> Writer<W> {
             Some(interface) => interface,
             None => self.declare(record.interface)?,
         };
-        match self.kind {
-            Kind::Pcapng => self.put_enhanced(record, interface),
-            Kind::Pcap => self.put_classic(record),
-        }
+        encode(self.kind, record, len(interface), &mut self.block);
         self.to.write_all(&self.block)
+    }
+
+    /// Writes a packet that [`encode`] has made a record of.
+    ///
+    /// # Errors
+    /// As [`Writer::write`].
+    pub fn write_encoded(&mut self, record: &mut [u8], interface: &Interface) -> io::Result<()> {
+        let known = self.interfaces.iter().position(|known| known == interface);
+        let number = match known {
+            Some(number) => number,
+            None => {
+                self.block.clear();
+                let number = self.declare(interface)?;
+                self.to.write_all(&self.block)?;
+                number
+            }
+        };
+        if self.kind == Kind::Pcapng
+            && let Some(place) = record.get_mut(8..12)
+        {
+            place.copy_from_slice(&len(number).to_le_bytes());
+        }
+        self.to.write_all(record)
     }
 
     /// Has all of it written.
@@ -124,34 +144,53 @@ impl<W: Write> Writer<W> {
         self.interfaces.push(interface.clone());
         Ok(self.interfaces.len() - 1)
     }
+}
 
-    fn put_enhanced(&mut self, record: &Record<'_>, interface: usize) {
-        let mut body = len(interface).to_le_bytes().to_vec();
-        body.extend(record.time_ns.rotate_left(32).to_le_bytes());
-        body.extend(len(record.data.len()).to_le_bytes());
-        body.extend(record.original_len.to_le_bytes());
-        body.extend(record.data);
-        body.resize(body.len().next_multiple_of(4), 0);
-        if !record.comment.is_empty() {
-            option(&mut body, 1, record.comment.as_bytes());
-        }
-        if record.lost_before != 0 {
-            option(&mut body, 4, &record.lost_before.to_le_bytes());
-        }
-        if !record.comment.is_empty() || record.lost_before != 0 {
-            option(&mut body, 0, &[]);
-        }
-        put_block(&mut self.block, ENHANCED_PACKET, &body);
+/// Appends the record of a packet that came by interface number `interface`.
+pub fn encode(kind: Kind, record: &Record<'_>, interface: u32, out: &mut Vec<u8>) {
+    match kind {
+        Kind::Pcapng => put_enhanced(record, interface, out),
+        Kind::Pcap => put_classic(record, out),
     }
+}
 
-    fn put_classic(&mut self, record: &Record<'_>) {
-        let seconds = u32::try_from(record.time_ns / 1_000_000_000).unwrap_or(u32::MAX);
-        let nanos = u32::try_from(record.time_ns % 1_000_000_000).unwrap_or(0);
-        for word in [seconds, nanos, len(record.data.len()), record.original_len] {
-            self.block.extend(word.to_le_bytes());
-        }
-        self.block.extend(record.data);
+fn put_enhanced(record: &Record<'_>, interface: u32, out: &mut Vec<u8>) {
+    let begin = out.len();
+    for word in [ENHANCED_PACKET, 0, interface] {
+        out.extend(word.to_le_bytes());
     }
+    out.extend(record.time_ns.rotate_left(32).to_le_bytes());
+    out.extend(len(record.data.len()).to_le_bytes());
+    out.extend(record.original_len.to_le_bytes());
+    out.extend(record.data);
+    // A block begins at a multiple of 4 of its own.
+    let pad = |out: &mut Vec<u8>| out.resize(begin + (out.len() - begin).next_multiple_of(4), 0);
+    pad(out);
+    if !record.comment.is_empty() {
+        out.extend([1, 0]);
+        out.extend(option_len(record.comment.as_bytes()));
+        out.extend(record.comment.as_bytes());
+        pad(out);
+    }
+    if record.lost_before != 0 {
+        out.extend([4, 0, 8, 0]);
+        out.extend(record.lost_before.to_le_bytes());
+    }
+    if !record.comment.is_empty() || record.lost_before != 0 {
+        out.extend([0; 4]);
+    }
+    let total = len(out.len() - begin + 4).to_le_bytes();
+    out.extend(total);
+    out[begin + 4..begin + 8].copy_from_slice(&total);
+}
+
+fn put_classic(record: &Record<'_>, out: &mut Vec<u8>) {
+    let seconds = u32::try_from(record.time_ns / 1_000_000_000).unwrap_or(u32::MAX);
+    let nanos = u32::try_from(record.time_ns % 1_000_000_000).unwrap_or(0);
+    for word in [seconds, nanos, len(record.data.len()), record.original_len] {
+        out.extend(word.to_le_bytes());
+    }
+    out.extend(record.data);
 }
 
 fn len(bytes: usize) -> u32 {
@@ -160,9 +199,13 @@ fn len(bytes: usize) -> u32 {
 
 fn option(body: &mut Vec<u8>, code: u16, value: &[u8]) {
     body.extend(code.to_le_bytes());
-    body.extend(u16::try_from(value.len()).unwrap_or(u16::MAX).to_le_bytes());
+    body.extend(option_len(value));
     body.extend(value);
     body.resize(body.len().next_multiple_of(4), 0);
+}
+
+fn option_len(value: &[u8]) -> [u8; 2] {
+    u16::try_from(value.len()).unwrap_or(u16::MAX).to_le_bytes()
 }
 
 fn put_block(to: &mut Vec<u8>, kind: u32, body: &[u8]) {

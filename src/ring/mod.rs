@@ -18,6 +18,7 @@ mod access;
 mod ahead;
 mod error;
 mod finished;
+mod indexing;
 mod live;
 mod names;
 mod notice;

@@ -3,12 +3,15 @@
 //! `g5-000042.live.pcapng` is being written, `g5-000042-20261121T080000Z.pcapng` is finished (the
 //! time is its first packet's), `.g5-000043.new.pcapng` is being prepared, `.g5-000043.next.pcapng`
 //! is prepared, `.g5.lock` is held by the running capture. A finished file that was compressed ends
-//! in `.zst` or `.lz4`; while it is made, it is hidden and ends in `.part`.
+//! in `.zst` or `.lz4`; while it is made, it is hidden and ends in `.part`. The index of a finished file
+//! is hidden, too, and ends in `.idx` (`index/`).
 
 use std::ffi::OsString;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::index;
 
 /// The extensions a ring's files may have: a ring that changes its format still counts the others.
 const EXTENSIONS: [&str; 2] = ["pcapng", "pcap"];
@@ -124,8 +127,10 @@ pub(super) enum Name {
     Live(u64),
     Next(u64),
     New(u64),
-    /// A finished one that was being compressed.
+    /// A finished one that was being compressed, or an index that was being made.
     Part(u64),
+    /// The index of a finished one.
+    Index(u64),
 }
 
 impl Name {
@@ -136,13 +141,22 @@ impl Name {
             | Name::Live(sequence)
             | Name::Next(sequence)
             | Name::New(sequence)
-            | Name::Part(sequence) => sequence,
+            | Name::Part(sequence)
+            | Name::Index(sequence) => sequence,
         }
     }
 
     /// Reads a name of the ring `ring`; `None` for a file that is none of its.
     pub(super) fn parse(ring: &str, path: &Path) -> Option<Name> {
-        if let Some(part) = path.file_name()?.to_str()?.strip_suffix(".part") {
+        let name = path.file_name()?.to_str()?;
+        if let Some(indexed) = name.strip_suffix(index::SUFFIX) {
+            let of = Name::parse(ring, Path::new(indexed.strip_prefix('.')?))?;
+            return matches!(of, Name::Finished(_)).then_some(Name::Index(of.sequence()));
+        }
+        if let Some(part) = name.strip_suffix(".part") {
+            if part.ends_with(index::SUFFIX) {
+                return Name::parse(ring, Path::new(part)).map(|name| Name::Part(name.sequence()));
+            }
             Compression::by_name(Path::new(part))?;
             let whole = Name::parse(ring, Path::new(part.strip_prefix('.')?))?;
             return Some(Name::Part(whole.sequence()));
@@ -267,7 +281,14 @@ mod tests {
             let part = form.part_of(Path::new(&whole));
             assert_eq!(read(part.to_str().unwrap()), Some(Name::Part(42)));
         }
+        let index = index::beside(Path::new(&whole));
+        assert_eq!(read(index.to_str().unwrap()), Some(Name::Index(42)));
+        let part = format!("{}.part", index.display());
+        assert_eq!(read(&part), Some(Name::Part(42)));
+        assert_eq!(ring_file(&index), None);
         for other in [
+            ".g5-000001.live.pcapng.idx",
+            "g5-000042-20261125T080000Z.pcapng.idx",
             &*lock("g5"),
             &*live("g50", 1, "pcapng"),
             &*live("g5", u64::MAX, "pcapng"),

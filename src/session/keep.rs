@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Session;
 use crate::capture::{Answer, Command};
+use crate::index;
 use crate::numbers::grouped;
 use crate::ring::{FinishedFile, Notice, finished_in};
 
@@ -206,7 +207,12 @@ fn link(file: &Path, dir: &Path) -> Result<(), String> {
                 _ => Err(said(error)),
             }
         }
-        linked => linked.map_err(said),
+        Ok(()) => {
+            // Where it is not made yet, readers make it.
+            let _ = fs::hard_link(index::beside(file), index::beside(&to));
+            Ok(())
+        }
+        Err(error) => Err(said(error)),
     }
 }
 

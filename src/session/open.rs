@@ -33,7 +33,11 @@ pub(super) fn open_rings(
             extension(output),
             output.access,
         )?;
-        stores.push(store);
+        stores.push(if output.index {
+            store.with_index()
+        } else {
+            store
+        });
     }
     check_space(&stores, output.limits, output.file_bytes)?;
     let rings = settings.names().into_iter().zip(stores);

@@ -220,6 +220,9 @@ pub struct CaptureArgs {
         help_heading = "Keep"
     )]
     pub keep_bytes: String,
+    /// No index beside finished files: what `lwnflog read` looks for is then found more slowly
+    #[arg(long, help_heading = "Output")]
+    pub no_index: bool,
     /// Serve the figures to Prometheus: 9753 (of the loopback), ADDR:PORT, unix:PATH
     #[arg(long, value_name = "ADDR", help_heading = "Output")]
     pub metrics: Option<Place>,

@@ -2,6 +2,7 @@
 
 mod print;
 pub mod report;
+mod threads;
 pub(super) mod time;
 
 use std::fs::File;
@@ -15,8 +16,9 @@ use clap::Args;
 use crate::read::Record;
 use crate::read::chain::{Merged, Span};
 use crate::read::filter::Filter;
+use crate::read::plan::Selection;
 use crate::read::write::{Kind, Writer};
-use print::Printer;
+use print::{Lines, Printer};
 use time::{Zone, moment};
 
 /// The place that a capture writes to if nothing else is said.
@@ -73,6 +75,12 @@ pub struct ReadArgs {
     /// Show the bytes, from the IP header on
     #[arg(short = 'x')]
     pub hex: bool,
+    /// Read with so many threads (default: as many as there are processors)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: Option<u16>,
+    /// Do not use indexes, nor make those that are missing
+    #[arg(long)]
+    pub no_index: bool,
     /// No names: there are none anyway
     #[arg(short = 'n', hide = true, action = clap::ArgAction::Count)]
     pub numeric: u8,
@@ -81,7 +89,7 @@ pub struct ReadArgs {
 /// --from, --to and --last, as they were given.
 type Asked<'a> = (&'a Option<String>, &'a Option<String>, &'a Option<String>);
 
-/// What becomes of packets.
+/// What becomes of packets that are read one by one.
 enum Sink {
     Lines(Printer),
     Count,
@@ -95,19 +103,28 @@ enum Sink {
 pub fn run(args: &ReadArgs) -> Result<()> {
     let zone = Zone::of(args.utc);
     let (places, filter) = places_and_filter(&args.read, &args.words)?;
-    let filter = Filter::parse(&filter)?;
-    let span = span((&args.from, &args.to, &args.last), &zone)?;
-    let mut merged = Merged::open(&places, span)?;
-    if args.count && args.packets.is_none() && !args.follow {
-        let counted = merged.count(|record| filter.takes(record))?;
-        tell_cut(&merged);
-        println!("{counted}");
-        return Ok(());
+    let selection = Selection {
+        filter: Filter::parse(&filter)?,
+        span: span((&args.from, &args.to, &args.last), &zone)?,
+        no_index: args.no_index,
+    };
+    let merged = Merged::select(&places, selection)?;
+    // What comes bit by bit is shown as it comes.
+    let streams = places
+        .iter()
+        .any(|place| !place.is_dir() && !place.is_file());
+    if args.follow || streams {
+        one_by_one(args, merged, &places, zone)
+    } else {
+        threads::run(args, merged, zone)
     }
+}
+
+fn one_by_one(args: &ReadArgs, mut merged: Merged, places: &[PathBuf], zone: Zone) -> Result<()> {
     let mut sink = match &args.write {
         Some(path) => Sink::File(writer(path)?),
         None if args.count => Sink::Count,
-        None => Sink::Lines(Printer::new(args, zone)),
+        None => Sink::Lines(Printer::new(args, Lines::new(args, zone))),
     };
     let mut taken = 0_u64;
     let most = args.packets.unwrap_or(u64::MAX);
@@ -120,12 +137,12 @@ pub fn run(args: &ReadArgs) -> Result<()> {
                     return Ok(());
                 }
                 std::thread::sleep(LOOK);
-                merged.look_for_more(&places)?;
+                merged.look_for_more(places)?;
                 continue;
             }
             Ok(false) => break Ok(()),
         }
-        let Some(record) = merged.record().filter(|record| filter.takes(record)) else {
+        let Some(record) = merged.record() else {
             continue;
         };
         taken += 1;
@@ -223,16 +240,20 @@ fn span((from, to, last): Asked<'_>, zone: &Zone) -> Result<Span> {
     Ok(span)
 }
 
-fn writer(path: &Path) -> Result<Writer<Box<dyn Write>>> {
+/// What a file of this name is to be.
+fn kind(path: &Path) -> Kind {
     let classic = path
         .extension()
         .is_some_and(|extension| extension == "pcap");
+    if classic { Kind::Pcap } else { Kind::Pcapng }
+}
+
+fn writer(path: &Path) -> Result<Writer<Box<dyn Write>>> {
     let to: Box<dyn Write> = if path.as_os_str() == "-" {
         Box::new(BufWriter::with_capacity(1 << 20, io::stdout()))
     } else {
         let file = File::create(path).with_context(|| path.display().to_string())?;
         Box::new(BufWriter::with_capacity(1 << 20, file))
     };
-    let kind = if classic { Kind::Pcap } else { Kind::Pcapng };
-    Writer::begin(to, kind).with_context(|| path.display().to_string())
+    Writer::begin(to, kind(path)).with_context(|| path.display().to_string())
 }

@@ -9,12 +9,12 @@ use serde::Serialize;
 use super::ReadArgs;
 use super::time::Zone;
 use crate::read::decode::Fields;
+use crate::read::scan::Make;
 use crate::read::{Record, line};
 
-/// Prints packets to standard output.
-pub(super) struct Printer {
-    to: BufWriter<io::Stdout>,
-    at_once: bool,
+/// Makes lines and objects of packets.
+#[derive(Debug, Clone)]
+pub(super) struct Lines {
     zone: Zone,
     date: bool,
     json: bool,
@@ -23,6 +23,14 @@ pub(super) struct Printer {
     /// The second that was shown last, and how.
     second: (u64, String),
     line: String,
+}
+
+/// Prints packets to standard output, one by one.
+pub(super) struct Printer {
+    to: BufWriter<io::Stdout>,
+    at_once: bool,
+    lines: Lines,
+    line: Vec<u8>,
 }
 
 /// A packet as an object; the names stay.
@@ -57,10 +65,40 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Printer {
-    pub(super) fn new(args: &ReadArgs, zone: Zone) -> Printer {
+    pub(super) fn new(args: &ReadArgs, lines: Lines) -> Printer {
         Printer {
             to: BufWriter::with_capacity(1 << 16, io::stdout()),
             at_once: args.follow || io::stdout().is_terminal(),
+            lines,
+            line: Vec::new(),
+        }
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+
+    pub(super) fn print(&mut self, record: &Record<'_>) -> io::Result<()> {
+        self.line.clear();
+        self.lines.put(record, &mut self.line);
+        self.to.write_all(&self.line)?;
+        if self.at_once {
+            self.to.flush()
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Make for Lines {
+    fn make(&mut self, record: &Record<'_>, _: u32, out: &mut Vec<u8>) {
+        self.put(record, out);
+    }
+}
+
+impl Lines {
+    pub(super) fn new(args: &ReadArgs, zone: Zone) -> Lines {
+        Lines {
             zone,
             date: args.date,
             json: args.json,
@@ -71,17 +109,14 @@ impl Printer {
         }
     }
 
-    pub(super) fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
-    }
-
-    pub(super) fn print(&mut self, record: &Record<'_>) -> io::Result<()> {
+    /// Appends the line of a packet.
+    fn put(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
         self.line.clear();
         if self.json {
             line::describe(record, &mut self.line);
             let object = object(record, &self.line);
-            serde_json::to_writer(&mut self.to, &object)?;
-            self.to.write_all(b"\n")?;
+            // Nothing in it can fail.
+            let _ = serde_json::to_writer(&mut *out, &object);
         } else {
             self.stamp(record.time_ns);
             line::describe(record, &mut self.line);
@@ -91,14 +126,9 @@ impl Printer {
             if self.hex {
                 line::hex(record, &mut self.line);
             }
-            self.line.push('\n');
-            self.to.write_all(self.line.as_bytes())?;
+            out.extend(self.line.as_bytes());
         }
-        if self.at_once {
-            self.to.flush()
-        } else {
-            Ok(())
-        }
+        out.push(b'\n');
     }
 
     /// `14:03:05.123456 `

@@ -11,8 +11,9 @@ use clap::Args;
 use super::time::Zone;
 use super::{places_and_filter, span};
 use crate::numbers::grouped;
-use crate::read::chain::Merged;
+use crate::read::chain::{Merged, Span};
 use crate::read::filter::Filter;
+use crate::read::plan::Selection;
 use crate::report::page::{Subject, page};
 use crate::report::tally::Tally;
 use crate::report::text::text;
@@ -64,13 +65,21 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     let zone = Zone::of(args.utc);
     let (places, expression) = places_and_filter(&[], &args.words)?;
     let filter = Filter::parse(&expression)?;
+    let select = |places: &[PathBuf], span| {
+        let selection = Selection {
+            filter: filter.clone(),
+            span,
+            no_index: false,
+        };
+        tally(Merged::select(places, selection)?)
+    };
     let span = span((&args.from, &args.to, &args.last), &zone)?;
     let mut titles = vec![title(&places, &expression)];
-    let mut tallies = vec![tally(Merged::open(&places, span)?, &filter)?];
+    let mut tallies = vec![select(&places, span)?];
     if let Some(other) = &args.compare {
         let others = [other.clone()];
         titles.push(title(&others, &expression));
-        tallies.push(tally(Merged::open(&others, Default::default())?, &filter)?);
+        tallies.push(select(&others, Span::default())?);
     }
     let clock = |time_ns: u64| zone.show(i64::try_from(time_ns / 1_000_000_000).unwrap_or(0), true);
     let subjects: Vec<_> = titles.iter().zip(&tallies).collect();
@@ -120,7 +129,7 @@ fn title(places: &[PathBuf], filter: &str) -> String {
     }
 }
 
-fn tally(mut merged: Merged, filter: &Filter) -> Result<Tally> {
+fn tally(mut merged: Merged) -> Result<Tally> {
     let mut tally = Tally::default();
     let mut progress = Progress::begin();
     let mut read = 0_u64;
@@ -132,9 +141,7 @@ fn tally(mut merged: Merged, filter: &Filter) -> Result<Tally> {
         if read.is_multiple_of(1 << 16) {
             progress.show(read);
         }
-        if filter.takes(&record) {
-            tally.add(&record);
-        }
+        tally.add(&record);
     }
     progress.end();
     super::tell_cut(&merged);

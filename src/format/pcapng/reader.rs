@@ -125,6 +125,36 @@ impl<'a> Block<'a> {
         Some(u64::from(high) << 32 | u64::from(low))
     }
 
+    /// Of a packet: what of it was captured.
+    pub(crate) fn data(&self) -> Option<&'a [u8]> {
+        let captured = u32_at(self.bytes, 20)? as usize;
+        let end = self.bytes.len() - 4;
+        self.bytes.get(PACKET_MIN_BYTES - 4..end)?.get(..captured)
+    }
+
+    /// Of a packet: how many were lost before it. `None` where its options are damaged.
+    pub(crate) fn lost_before(&self) -> Option<u64> {
+        let captured = u32_at(self.bytes, 20)? as usize;
+        let begin = PACKET_MIN_BYTES - 4 + captured.checked_next_multiple_of(4)?;
+        let mut options = self.bytes.get(begin..self.bytes.len() - 4)?;
+        // Most have the direction alone.
+        if options.len() <= 12 {
+            return Some(0);
+        }
+        let mut lost = 0;
+        while let Some((code, len, behind)) = option_head(options) {
+            match (code, behind.first_chunk::<8>()) {
+                (option::END, _) => break,
+                (option::EPB_DROPCOUNT, Some(count)) if len == 8 => {
+                    lost = u64::from_le_bytes(*count);
+                }
+                _ => {}
+            }
+            options = behind.get(len.next_multiple_of(4)..)?;
+        }
+        Some(lost)
+    }
+
     /// Of a section header: the bytes of a segment, as lwnflog's comment says. `None` of another
     /// program's.
     pub fn segment_bytes(&self) -> Option<usize> {

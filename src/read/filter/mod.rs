@@ -5,6 +5,7 @@
 //! before what is asked for does not have it: `not port 53` is true of it, where libpcap says no to
 //! the whole.
 
+mod needs;
 mod parse;
 mod words;
 
@@ -45,7 +46,7 @@ enum Node {
 }
 
 /// A filter.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     root: Option<Node>,
 }

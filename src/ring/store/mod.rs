@@ -3,25 +3,26 @@
 //! What is no plain file is none of the ring's, whatever its name (`ring/names.rs`): a link would
 //! be followed.
 
+mod files;
 mod space;
 
 use std::collections::VecDeque;
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::time::SystemTime;
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
-
 use super::access::{Access, open_only_ours, open_plain, open_unwritten};
-use super::error::{StoreError, name_full};
+use super::error::StoreError;
+use super::indexing;
 use super::names::{self, Name};
 use super::recovery;
+use crate::index;
 use crate::sys::file::is_open_only_here;
 
+use files::{is_at, lock, remove_if_there, rename};
 pub use space::check_space;
 
 /// A finished file.
@@ -51,6 +52,8 @@ pub struct Store {
     /// Removed files that readers have open still: they take space until then.
     held: Vec<File>,
     held_bytes_max: u64,
+    /// Finished files are to have an index.
+    pub(super) is_indexed: bool,
     lock: File,
 }
 
@@ -68,10 +71,9 @@ pub struct Recovered {
 
 impl Finished {
     fn bytes(&self) -> u64 {
-        let forms = names::all_forms(&self.path);
-        let there = forms
-            .iter()
-            .filter_map(|path| fs::symlink_metadata(path).ok());
+        let forms = names::all_forms(&self.path).into_iter();
+        let forms = forms.chain([index::beside(&self.path)]);
+        let there = forms.filter_map(|path| fs::symlink_metadata(path).ok());
         there.map(|meta| meta.len()).sum()
     }
 }
@@ -105,10 +107,18 @@ impl Store {
             access,
             held: Vec::new(),
             held_bytes_max: 0,
+            is_indexed: false,
             lock,
         };
         store.unfinished = store.take_up().map_err(problem(dir))?;
         Ok(store)
+    }
+
+    /// Has finished files get an index beside them, for readers.
+    #[must_use]
+    pub fn with_index(mut self) -> Store {
+        self.is_indexed = true;
+        self
     }
 
     /// Finishes what a killed run left. One result for each file of which there is something to
@@ -165,14 +175,17 @@ impl Store {
         }
         self.sort();
         unfinished.sort();
-        Ok(unfinished)
+        let finished = self.finished.iter().map(|file| &file.path);
+        Ok(indexing::without_indexes_in_use(unfinished, finished))
     }
 
     /// Finishes a file whose writer is gone. `None` where there is nothing to say of it.
     fn recover_one(&mut self, name: Name, path: &Path) -> io::Result<Option<Recovered>> {
         let file = open_unwritten(path)?;
         let (sequence, prepared) = match name {
-            Name::New(_) | Name::Part(_) => return fs::remove_file(path).map(|()| None),
+            Name::New(_) | Name::Part(_) | Name::Index(_) => {
+                return fs::remove_file(path).map(|()| None);
+            }
             Name::Next(sequence) => (sequence, true),
             Name::Live(sequence) | Name::Finished(sequence) => (sequence, false),
         };
@@ -250,6 +263,11 @@ impl Store {
         Some(usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
+    /// The oldest finished file, as it was finished.
+    pub(super) fn oldest(&self) -> Option<&Path> {
+        self.finished.front().map(|oldest| oldest.path.as_path())
+    }
+
     pub(super) fn finished_count(&self) -> usize {
         self.finished.len()
     }
@@ -266,8 +284,11 @@ impl Store {
         if recycle && let Some(oldest) = self.finished.pop_front() {
             match open_only_ours(&oldest.path) {
                 Ok(file) => match rename(&oldest.path, &new) {
-                    Ok(()) => return Ok(file),
-                    Err(_) => remove_if_there(&oldest.path)?,
+                    Ok(()) => {
+                        self.remove_index(&oldest.path);
+                        return Ok(file);
+                    }
+                    Err(_) => self.remove_read(&oldest.path)?,
                 },
                 // Somebody reads it (and keeps what he has open), or has another name for it.
                 Err(_) => self.remove_read(&oldest.path)?,
@@ -295,8 +316,18 @@ impl Store {
             remove_if_there(&path)?;
             self.held.extend(plain);
         }
+        self.remove_index(path);
         self.let_go();
         Ok(())
+    }
+
+    /// Removes the index of a file. Where that cannot be, it is believed of no other file.
+    fn remove_index(&mut self, path: &Path) {
+        let index = index::beside(path);
+        let plain = open_plain(&index, false);
+        if remove_if_there(&index).is_ok() {
+            self.held.extend(plain);
+        }
     }
 
     /// Lets go of removed files that nobody else has open any more, and of those that have another
@@ -420,67 +451,5 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         let _ = self.remove_next();
-    }
-}
-
-fn lock(path: &Path, access: Access) -> Result<File, StoreError> {
-    let problem = |source| StoreError::Directory {
-        source: name_full(path.parent().unwrap_or(path), source),
-        path: path.to_owned(),
-    };
-    let mut file = access.open_lock(path).map_err(problem)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            let holder = if holder.trim().is_empty() {
-                "unknown"
-            } else {
-                holder.trim()
-            }
-            .to_owned();
-            return Err(StoreError::Locked {
-                path: path.to_owned(),
-                holder,
-            });
-        }
-        Err(TryLockError::Error(error)) => return Err(problem(error)),
-    }
-    let note = |file: &mut File| -> io::Result<()> {
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", process::id())
-    };
-    // The lock holds without the note; on a full disk the note may not fit.
-    let _ = note(&mut file);
-    Ok(file)
-}
-
-/// Renames a file; what has the new name already stays, and is an error.
-fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // A file system that does not know how.
-        Err(Errno::INVAL | Errno::NOSYS) if fs::symlink_metadata(to).is_err() => {
-            fs::rename(from, to)
-        }
-        Err(Errno::INVAL | Errno::NOSYS) => Err(io::ErrorKind::AlreadyExists.into()),
-        done => Ok(done?),
-    }
-}
-
-/// Whether `path` names this file, and not another or none.
-fn is_at(file: &File, path: &Path) -> bool {
-    let id = |meta: fs::Metadata| (meta.dev(), meta.ino());
-    match (file.metadata(), fs::symlink_metadata(path)) {
-        (Ok(file), Ok(there)) => id(file) == id(there),
-        _ => false,
-    }
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }

@@ -105,6 +105,9 @@ impl Worker {
         };
         // A preparation that failed half-way must not keep the space it took.
         self.store.remove_next()?;
+        if recycle {
+            self.let_go_of_oldest();
+        }
         let prepared = self.store.make_next(recycle).and_then(|file| {
             let mapping = prepare(&file, geometry)?;
             self.store.ready()?;
@@ -130,6 +133,7 @@ impl Worker {
     /// before a file was recycled for the live one.
     pub(super) fn remove_surplus(&mut self) -> io::Result<()> {
         while self.taken_over && self.is_beyond_limits() {
+            self.let_go_of_oldest();
             if !self.store.remove_oldest()? {
                 break;
             }
@@ -149,7 +153,7 @@ impl Worker {
     }
 
     /// Whether finished files, and `more` bytes, take more than they may.
-    fn is_beyond_bytes(&self, more: u64) -> bool {
+    pub(super) fn is_beyond_bytes(&self, more: u64) -> bool {
         let capacity = self.config.capacity_bytes() as u64;
         let allowed = self.config.limits.finished_bytes(capacity);
         allowed.is_some_and(|allowed| self.store.finished_bytes() + more > allowed)

@@ -6,11 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Full, Shared, Work};
 use crate::ring::RingConfig;
 use crate::ring::ahead::{Ahead, TICK};
+use crate::ring::indexing::{self, Indexing};
 use crate::ring::notice::{Notice, Notices};
 use crate::ring::recovery::repair_own;
 use crate::ring::store::Store;
@@ -45,6 +46,7 @@ pub(super) struct Worker {
     /// The prepared file.
     pub(super) next: Option<(File, Pages)>,
     pub(super) ahead: Ahead,
+    pub(super) indexing: Indexing,
     /// What was said, and is still so.
     pub(super) shrunk: bool,
     pub(super) smaller: bool,
@@ -66,6 +68,7 @@ impl Worker {
             ending: None,
             next: None,
             ahead: Ahead::default(),
+            indexing: Indexing::default(),
             shrunk: false,
             smaller: false,
             held: false,
@@ -77,7 +80,7 @@ impl Worker {
 
     pub(super) fn run(mut self, shared: &Shared) -> Vec<PathBuf> {
         let _ = capabilities::give_up(); // files need none of these
-        let mut pause = TICK;
+        let (mut pause, mut looked) = (TICK, Instant::now());
         let mut desk = shared.desk();
         loop {
             if desk.taken_over && !self.taken_over {
@@ -135,11 +138,20 @@ impl Worker {
                     }
                 }
             } else {
-                let waited = shared.changed.wait_timeout(desk, pause);
+                let wait = match self.indexing.is_busy() {
+                    true => indexing::REST.min(pause),
+                    false => pause,
+                };
+                let waited = shared.changed.wait_timeout(desk, wait);
                 let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
                 desk = woken;
-                if timeout.timed_out() {
+                if timeout.timed_out() && looked.elapsed() < pause {
                     drop(desk);
+                    self.index_some();
+                    desk = shared.desk();
+                } else if timeout.timed_out() {
+                    drop(desk);
+                    looked = Instant::now();
                     if let Some(mut live) = self.live.take() {
                         self.look_after(&mut live);
                         self.live = Some(live);
@@ -155,6 +167,11 @@ impl Worker {
         }
         desk.ready = None;
         drop(desk);
+        let end = Instant::now() + indexing::AT_THE_END;
+        while self.indexing.is_busy() && Instant::now() < end {
+            self.index_some();
+        }
+        self.indexing = Indexing::default();
         let bytes = self.store.held_bytes_max();
         if bytes != 0 {
             self.tell(Notice::Held { bytes });
@@ -178,7 +195,11 @@ impl Worker {
         self.taken_over = true;
         for recovered in self.store.recover() {
             match recovered {
-                Ok(recovered) => self.tell(Notice::Recovered(recovered)),
+                Ok(recovered) => {
+                    let path = recovered.path.iter().filter(|_| self.store.is_indexed);
+                    path.for_each(|path| self.indexing.add(path.clone()));
+                    self.tell(Notice::Recovered(recovered));
+                }
                 Err((path, error)) => self.tell_unchanged(path, &error),
             }
         }
@@ -302,6 +323,9 @@ impl Worker {
             }
             let path = self.store.finish(ended.sequence, &ended.path, first_us)?;
             if let Some(path) = path {
+                if self.store.is_indexed {
+                    self.indexing.add(path.clone());
+                }
                 self.tell(Notice::Finished { path });
             }
             Ok(())
@@ -322,6 +346,32 @@ impl Worker {
             }
         }
         lost
+    }
+
+    /// Goes on with the index of a finished file. One that cannot be stored is not there: readers do
+    /// without.
+    fn index_some(&mut self) {
+        let Some((path, index)) = self.indexing.step() else {
+            return;
+        };
+        let more = index.bytes();
+        while self.is_beyond_bytes(more) {
+            if self.store.oldest().is_none_or(|oldest| oldest == path) {
+                return;
+            }
+            self.let_go_of_oldest();
+            if !self.store.remove_oldest().unwrap_or(false) {
+                return;
+            }
+        }
+        let _ = index.write(&path);
+    }
+
+    /// Before the oldest file is removed or written anew: nobody is to have it open.
+    pub(super) fn let_go_of_oldest(&mut self) {
+        if let Some(oldest) = self.store.oldest() {
+            self.indexing.let_go(oldest);
+        }
     }
 
     pub(super) fn tell_unchanged(&self, path: PathBuf, error: &io::Error) {

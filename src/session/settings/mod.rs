@@ -55,6 +55,8 @@ pub struct Output {
     pub format: FileFormat,
     /// Who may read the files.
     pub access: Access,
+    /// Finished files get an index.
+    pub index: bool,
 }
 
 /// A cgroup of version 2, as the kernel's sockets know it.

@@ -1,8 +1,14 @@
 //! The packets of one file: pcapng of either byte order (draft-ietf-opsawg-pcapng), classic pcap
 //! (draft-ietf-opsawg-pcap) of any.
 
+mod declared;
+mod runs;
+
+use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::input::Input;
 use super::options::{Options, half, word};
@@ -11,10 +17,14 @@ use crate::format::pcapng::block::{
     ENHANCED_PACKET, INTERFACE_DESCRIPTION, PADDING, SECTION_HEADER,
 };
 use crate::format::pcapng::reader::Block;
+pub use declared::Declared;
+pub use runs::Each;
 
 /// Simple Packet Block.
 const SIMPLE_PACKET: u32 = 3;
 const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
+/// Where an Enhanced Packet Block has the packet.
+const DATA: usize = 28;
 /// Records of a classic file.
 const PCAP_RECORD_BYTES: usize = 16;
 const PCAP_HEADER_BYTES: usize = 24;
@@ -41,6 +51,13 @@ pub struct Packets {
     format: Format,
     big_endian: bool,
     interfaces: Vec<Interface>,
+    /// Where they were declared.
+    places: Vec<u64>,
+    /// What others know of them.
+    declared: Option<Arc<Declared>>,
+    /// What is to be read still, and where what is read now ends.
+    runs: VecDeque<Range<u64>>,
+    until: u64,
     /// Bytes of what was lent last: they are passed when the next is asked for.
     lent: usize,
     /// It was read from another place than its start: interfaces may have been declared before.
@@ -90,6 +107,10 @@ impl Packets {
             format: Format::Pcapng,
             big_endian: false,
             interfaces: Vec::new(),
+            places: Vec::new(),
+            declared: None,
+            runs: VecDeque::new(),
+            until: u64::MAX,
             lent: 0,
             sought: false,
             found: None,
@@ -258,6 +279,9 @@ impl Packets {
     #[inline]
     fn next_pcapng(&mut self) -> Result<Option<Found>, ReadError> {
         loop {
+            if self.position() >= self.until && !self.next_run()? {
+                return Ok(None);
+            }
             if !self.go_on(12)? {
                 self.cut |= !self.input.rest().is_empty();
                 return Ok(None);
@@ -292,8 +316,16 @@ impl Packets {
                         return Ok(Some(found));
                     }
                 }
-                SECTION_HEADER => self.interfaces.clear(),
-                INTERFACE_DESCRIPTION => self.declare(total),
+                SECTION_HEADER => {
+                    self.interfaces.clear();
+                    self.places.clear();
+                }
+                INTERFACE_DESCRIPTION => {
+                    if self.sought {
+                        self.declare_what_was_passed()?;
+                    }
+                    self.declare(total);
+                }
                 _ => {}
             }
         }
@@ -302,10 +334,12 @@ impl Packets {
     /// Takes over all interfaces that are declared before this place.
     #[cold]
     fn declare_what_was_passed(&mut self) -> Result<(), ReadError> {
-        let mut whole = Packets::open(&self.path)?;
-        let here = self.input.position();
-        while whole.position() < here && whole.advance()? {}
-        self.interfaces = whole.interfaces;
+        let declared = match &self.declared {
+            Some(declared) => Arc::clone(declared),
+            None => Arc::new(Declared::new(&self.path)),
+        };
+        (self.interfaces, self.places) = declared.before(self.input.position())?;
+        self.declared = Some(declared);
         self.sought = false;
         Ok(())
     }
@@ -325,7 +359,6 @@ impl Packets {
 
     #[inline]
     fn enhanced(&self, total: usize) -> Option<Found> {
-        const DATA: usize = 28;
         let (block, big) = (self.input.rest().get(..total)?, self.big_endian);
         let interface = word(block, 8, big) as usize;
         let ticks = u64::from(word(block, 12, big)) << 32 | u64::from(word(block, 16, big));
@@ -344,17 +377,7 @@ impl Packets {
         };
         // Most have one, which is ours: the direction. Nothing else is read for it.
         if total - options > 16 {
-            for (code, from, to) in Options::new(block, options, total - 4, big) {
-                match code {
-                    EPB_DROPCOUNT if to - from == 8 => {
-                        let (one, two) = (word(block, from, big), word(block, from + 4, big));
-                        let (high, low) = if big { (one, two) } else { (two, one) };
-                        found.lost_before = u64::from(high) << 32 | u64::from(low);
-                    }
-                    COMMENT if found.comment == (0, 0) => found.comment = (from, to),
-                    _ => {}
-                }
-            }
+            (found.lost_before, found.comment) = noted(block, options, big);
         }
         Some(found)
     }
@@ -390,6 +413,7 @@ impl Packets {
             }
         }
         self.interfaces.push(interface);
+        self.places.push(self.input.position());
     }
 
     fn next_pcap(&mut self) -> Result<Option<Found>, ReadError> {
@@ -426,6 +450,24 @@ impl Packets {
             comment: (0, 0),
         }))
     }
+}
+
+/// What an Enhanced Packet Block says in its options, which begin at `options`: packets that were lost
+/// before it, and where its comment stands.
+fn noted(block: &[u8], options: usize, big: bool) -> (u64, (usize, usize)) {
+    let (mut lost_before, mut comment) = (0, (0, 0));
+    for (code, from, to) in Options::new(block, options, block.len() - 4, big) {
+        match code {
+            EPB_DROPCOUNT if to - from == 8 => {
+                let (one, two) = (word(block, from, big), word(block, from + 4, big));
+                let (high, low) = if big { (one, two) } else { (two, one) };
+                lost_before = u64::from(high) << 32 | u64::from(low);
+            }
+            COMMENT if comment == (0, 0) => comment = (from, to),
+            _ => {}
+        }
+    }
+    (lost_before, comment)
 }
 
 /// `if_tsresol`: a power of ten, or of two.

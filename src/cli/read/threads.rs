@@ -1,0 +1,109 @@
+//! What is not followed is read by several threads.
+
+use std::io::{self, IsTerminal, Write};
+use std::thread;
+
+use anyhow::Result;
+
+use super::print::Lines;
+use super::time::Zone;
+use super::{ReadArgs, kind, tell_cut, went, writer};
+use crate::read::Record;
+use crate::read::chain::Merged;
+use crate::read::scan::Make;
+use crate::read::write::{Kind, encode};
+
+/// Makes nothing of a packet.
+struct Counted;
+
+impl Make for Counted {
+    const MARKS: bool = false;
+
+    fn make(&mut self, _: &Record<'_>, _: u32, _: &mut Vec<u8>) {}
+}
+
+/// The same, where it matters when it is enough.
+struct Marked;
+
+impl Make for Marked {
+    fn make(&mut self, _: &Record<'_>, _: u32, _: &mut Vec<u8>) {}
+}
+
+/// Makes the record of a packet in a file.
+struct Encoded(Kind);
+
+impl Make for Encoded {
+    fn make(&mut self, record: &Record<'_>, interface: u32, out: &mut Vec<u8>) {
+        encode(self.0, record, interface, out);
+    }
+}
+
+pub(super) fn run(args: &ReadArgs, mut merged: Merged, zone: Zone) -> Result<()> {
+    let processors = || thread::available_parallelism().map_or(1, usize::from);
+    let threads = args.threads.map_or_else(processors, usize::from);
+    let mut left = args.packets.unwrap_or(u64::MAX);
+    // How many of so many are taken still.
+    let mut some = |packets: usize| {
+        let some = packets.min(usize::try_from(left).unwrap_or(usize::MAX));
+        left -= some as u64;
+        (some, left != 0)
+    };
+    let mut told = Ok(());
+    let done = if let Some(path) = &args.write {
+        let mut writer = writer(path)?;
+        let make = || Encoded(kind(path));
+        let done = merged.scan(threads, make, |piece, mut marks| {
+            let (count, goes_on) = some(marks.len());
+            marks.end = marks.start + count;
+            told = marks.into_iter().try_for_each(|mark| {
+                let (bytes, came_by) = (piece.bytes(mark), piece.marks[mark].interface);
+                let interface = &piece.interfaces[came_by as usize];
+                writer.write_encoded(&mut piece.out[bytes], interface)
+            });
+            told.is_ok() && goes_on
+        });
+        told = told.and_then(|()| writer.flush());
+        done
+    } else if args.count && args.packets.is_none() {
+        merged.scan(threads, || Counted, |_, _| true)
+    } else if args.count {
+        merged.scan(threads, || Marked, |_, marks| some(marks.len()).1)
+    } else {
+        let lines = Lines::new(args, zone);
+        let mut to = io::stdout();
+        let at_once = to.is_terminal();
+        merged.scan(
+            threads,
+            || lines.clone(),
+            |piece, mut marks| {
+                let (count, goes_on) = some(marks.len());
+                marks.end = marks.start + count;
+                told = match marks.end.checked_sub(1) {
+                    Some(last) if count != 0 => {
+                        let bytes = piece.bytes(marks.start).start..piece.bytes(last).end;
+                        to.write_all(&piece.out[bytes])
+                    }
+                    _ => Ok(()),
+                };
+                if at_once && told.is_ok() {
+                    told = to.flush();
+                }
+                told.is_ok() && goes_on
+            },
+        )
+    };
+    if !went(told)? {
+        return Ok(());
+    }
+    tell_cut(&merged);
+    if args.count {
+        let taken = match &done {
+            Ok(scanned) if args.packets.is_none() => scanned.taken,
+            _ => args.packets.unwrap_or(0) - left,
+        };
+        if done.is_ok() || args.packets.is_some() {
+            println!("{taken}");
+        }
+    }
+    done.map(drop).map_err(Into::into)
+}

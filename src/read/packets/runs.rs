@@ -1,0 +1,194 @@
+//! Parts of a file instead of all of it, and many packets at a time.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::declared::Declared;
+use super::{DATA, Format, Packets, noted};
+use crate::format::pcapng::block::{
+    ENHANCED_PACKET, INTERFACE_DESCRIPTION, INTERFACE_STATISTICS, PADDING,
+};
+use crate::read::options::word;
+use crate::read::{ReadError, Record};
+
+/// Why [`Packets::each`] has returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Each {
+    /// There are no more packets.
+    Ended,
+    /// So many bytes have been read.
+    More,
+    /// It was asked to.
+    Stopped,
+}
+
+impl Packets {
+    /// Opens parts of a pcapng file, each of which begins and ends between two blocks.
+    ///
+    /// # Errors
+    /// What the system says, and a file that is no capture.
+    pub fn open_parts(
+        path: &Path,
+        runs: VecDeque<Range<u64>>,
+        declared: Arc<Declared>,
+    ) -> Result<Packets, ReadError> {
+        let mut packets = Packets::open(path)?;
+        (packets.interfaces, packets.places) = declared.known();
+        packets.declared = Some(declared);
+        (packets.runs, packets.until) = (runs, 0);
+        packets.lent = 0;
+        Ok(packets)
+    }
+
+    /// Goes on to the next part. False where there is none.
+    #[cold]
+    pub(super) fn next_run(&mut self) -> Result<bool, ReadError> {
+        let Some(run) = self.runs.pop_front() else {
+            return Ok(false);
+        };
+        if run.start == 0 {
+            self.interfaces.clear();
+            self.places.clear();
+        }
+        if self.position() != run.start {
+            self.seek(run.start)?;
+            self.sought = run.start != 0;
+        }
+        self.until = run.end;
+        Ok(true)
+    }
+
+    /// Shares what is known of interfaces.
+    pub fn knows(&mut self, declared: &Arc<Declared>) {
+        self.declared = Some(Arc::clone(declared));
+    }
+
+    /// Goes to a place where segments border. Says what kind of block begins there; `None` where no
+    /// whole one of lwnflog's does.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn border(&mut self, place: u64) -> Result<Option<u32>, ReadError> {
+        if !self.seek(place)? || !self.has(12)? {
+            return Ok(None);
+        }
+        let (kind, total) = self.head();
+        let known = matches!(
+            kind,
+            ENHANCED_PACKET | INTERFACE_DESCRIPTION | INTERFACE_STATISTICS | PADDING
+        );
+        if !known || total < 12 || !total.is_multiple_of(4) || !self.has(total)? {
+            return Ok(None);
+        }
+        let behind = word(self.input.rest(), total - 4, self.big_endian);
+        Ok(Some(kind).filter(|_| behind as usize == total))
+    }
+
+    /// Reads the declaration that stands here. False where none does.
+    pub(super) fn declare_here(&mut self) -> bool {
+        let there = self.has(12).unwrap_or(false);
+        let (kind, total) = self.head();
+        let there = there
+            && kind == INTERFACE_DESCRIPTION
+            && total >= 20
+            && self.has(total).unwrap_or(false);
+        if there {
+            self.declare(total);
+        }
+        there
+    }
+
+    fn has(&mut self, bytes: usize) -> Result<bool, ReadError> {
+        let there = self.input.need(bytes);
+        there.map_err(|error| self.said(&error))
+    }
+
+    /// Goes through packets until `visit` says no, or so many bytes have been read.
+    ///
+    /// # Errors
+    /// What the system says, and damage: what comes behind it is not read.
+    #[inline]
+    pub fn each(
+        &mut self,
+        bytes: u64,
+        mut visit: impl FnMut(&Record<'_>) -> bool,
+    ) -> Result<Each, ReadError> {
+        let end = self.position().saturating_add(bytes);
+        loop {
+            if self.format == Format::Pcapng && !self.big_endian && !self.fly(&mut visit) {
+                return Ok(Each::Stopped);
+            }
+            if self.position() >= end {
+                return Ok(Each::More);
+            }
+            if !self.advance()? {
+                return Ok(Each::Ended);
+            }
+            if self.record().is_some_and(|record| !visit(&record)) {
+                return Ok(Each::Stopped);
+            }
+        }
+    }
+
+    /// Goes through packets that stand one behind the other, as far as they have been read and are as
+    /// most are. False where `visit` has said no.
+    #[inline]
+    fn fly(&mut self, visit: &mut impl FnMut(&Record<'_>) -> bool) -> bool {
+        let window = self.input.rest();
+        let left = self.until.saturating_sub(self.input.position());
+        let len = window
+            .len()
+            .min(usize::try_from(left).unwrap_or(usize::MAX));
+        let mut rest = window.get(self.lent..len).unwrap_or(&[]);
+        let (mut passed, mut goes_on) = (0, true);
+        while let Some(head) = rest.first_chunk::<DATA>() {
+            let field = |at: usize| {
+                u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]])
+            };
+            let (total, captured) = (field(4) as usize, field(20) as usize);
+            if field(0) != ENHANCED_PACKET || !total.is_multiple_of(4) {
+                break;
+            }
+            let options = DATA + ((captured + 3) & !3);
+            let (Some(block), Some(interface)) =
+                (rest.get(..total), self.interfaces.get(field(8) as usize))
+            else {
+                break;
+            };
+            if options + 4 > total {
+                break;
+            }
+            let (mut lost_before, mut comment) = (0, "");
+            if total - options > 16 {
+                let place;
+                (lost_before, place) = noted(block, options, false);
+                let text = block.get(place.0..place.1).unwrap_or(&[]);
+                comment = std::str::from_utf8(text).unwrap_or("");
+            }
+            let record = Record {
+                time_ns: interface
+                    .tick
+                    .nanoseconds(u64::from(field(12)) << 32 | u64::from(field(16))),
+                interface,
+                data: &block[DATA..DATA + captured],
+                original_len: field(24),
+                lost_before,
+                comment,
+            };
+            passed += total;
+            rest = &rest[total..];
+            if !visit(&record) {
+                goes_on = false;
+                break;
+            }
+        }
+        if passed != 0 {
+            self.padding_at = None;
+            self.lent += passed;
+            self.found = None;
+        }
+        goes_on
+    }
+}

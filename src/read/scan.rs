@@ -1,0 +1,466 @@
+//! Captures read by several threads, and what they made of it in order.
+//!
+//! ```text
+//!   chain of files:  [file][file]...          a step is to be done, is being done, or done
+//!                     |  planned, divided
+//!                     v
+//!                    [part][part][part][file] ──> threads: look through a part, make bytes of what
+//!                     |                           the filter takes
+//!                     v
+//!                    [done][done][part][file] ──> merged by time, in order, by who asked
+//! ```
+//!
+//! No thread waits inside a step, and each chain goes on by itself: whichever piece is wanted next is
+//! done or will be.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use super::chain::INVERSION_NS;
+use super::packets::{Each, Packets};
+use super::plan::{Parts, Plan, Selection};
+use super::{Interface, ReadError, Record};
+
+/// Bytes of a file that cannot be divided that are looked through in a step.
+const STEP_BYTES: u64 = 4 << 20;
+/// Steps of a chain that are begun before the first of them is taken, for each thread.
+const AHEAD: usize = 4;
+
+/// What a thread makes of packets.
+pub trait Make {
+    /// Whether it matters of which packet what was made.
+    const MARKS: bool = true;
+
+    /// Appends what is made of one. `interface` is its number among [`Piece::interfaces`].
+    fn make(&mut self, record: &Record<'_>, interface: u32, out: &mut Vec<u8>);
+}
+
+/// What was made of some packets that stand one behind the other.
+#[derive(Debug, Default)]
+pub struct Piece {
+    /// All that was made.
+    pub out: Vec<u8>,
+    /// Of which packets, in order.
+    pub marks: Vec<Mark>,
+    /// What they came by.
+    pub interfaces: Vec<Interface>,
+    /// How many packets were taken.
+    pub taken: u64,
+    /// A file that ended inside a block.
+    cut: Option<PathBuf>,
+    /// What ends the chain here.
+    error: Option<ReadError>,
+}
+
+/// A packet of a piece.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    /// Its time, nanoseconds since 1970.
+    pub time_ns: u64,
+    /// Where what was made of it ends.
+    pub end: usize,
+    /// What it came by, among the piece's.
+    pub interface: u32,
+}
+
+/// How it ended.
+#[derive(Debug, Default)]
+pub struct Scanned {
+    /// Packets that were taken, where no marks were wanted.
+    pub taken: u64,
+    /// Files that ended inside a block.
+    pub cut: Vec<PathBuf>,
+    /// What ended it before its end.
+    pub error: Option<ReadError>,
+}
+
+impl Piece {
+    /// Where what was made of a packet stands.
+    pub fn bytes(&self, mark: usize) -> Range<usize> {
+        let end = |mark: &Mark| mark.end;
+        let begin = mark
+            .checked_sub(1)
+            .and_then(|before| self.marks.get(before));
+        begin.map_or(0, end)..self.marks.get(mark).map_or(0, end)
+    }
+
+    #[inline]
+    fn put(&mut self, record: &Record<'_>, make: &mut impl Make) {
+        self.taken += 1;
+        self.mark(record, make);
+    }
+
+    #[inline]
+    fn mark<M: Make>(&mut self, record: &Record<'_>, make: &mut M) {
+        if !M::MARKS {
+            return;
+        }
+        let mut known = self.interfaces.iter();
+        let interface = known.position(|known| known == record.interface);
+        let interface = interface.unwrap_or_else(|| {
+            self.interfaces.push(record.interface.clone());
+            self.interfaces.len() - 1
+        });
+        let interface = u32::try_from(interface).unwrap_or(u32::MAX);
+        make.make(record, interface, &mut self.out);
+        self.marks.push(Mark {
+            time_ns: record.time_ns,
+            end: self.out.len(),
+            interface,
+        });
+    }
+}
+
+#[derive(Debug)]
+enum Job {
+    File(PathBuf),
+    Part(Parts),
+    /// A file that cannot be divided, from where it stands.
+    Rest(Box<Packets>),
+}
+
+#[derive(Debug)]
+enum State {
+    ToDo(Job),
+    Doing,
+    Done(Piece),
+}
+
+#[derive(Debug)]
+struct Step {
+    id: u64,
+    state: State,
+}
+
+#[derive(Debug, Default)]
+struct Desk {
+    chains: Vec<VecDeque<Step>>,
+    next_id: u64,
+    stop: bool,
+}
+
+/// What has come of a job.
+#[derive(Debug, Default)]
+struct Outcome {
+    piece: Option<Piece>,
+    /// What is to be done in its place.
+    then: Vec<Job>,
+    /// Nothing behind it is looked for.
+    ends: bool,
+}
+
+struct Shared<'a> {
+    selection: &'a Selection,
+    desk: Mutex<Desk>,
+    /// There is something to do, or nothing ever more.
+    to_do: Condvar,
+    /// Something is done.
+    done: Condvar,
+    window: usize,
+}
+
+/// Looks through chains of files with so many threads. Pieces go to `take` by time, as runs of their
+/// marks, until it says no.
+pub fn scan<M: Make>(
+    chains: Vec<VecDeque<PathBuf>>,
+    selection: &Selection,
+    threads: usize,
+    make: impl Fn() -> M + Sync,
+    take: impl FnMut(&mut Piece, Range<usize>) -> bool,
+) -> Scanned {
+    let mut desk = Desk::default();
+    for files in chains {
+        let steps = files.into_iter().map(|file| State::ToDo(Job::File(file)));
+        let steps = steps.map(|state| desk.step(state)).collect();
+        desk.chains.push(steps);
+    }
+    let shared = Shared {
+        selection,
+        window: (AHEAD * threads / desk.chains.len().max(1)).max(2),
+        desk: Mutex::new(desk),
+        to_do: Condvar::new(),
+        done: Condvar::new(),
+    };
+    let mut scanned = Scanned::default();
+    thread::scope(|scope| {
+        let _at_the_end = Stop {
+            shared: &shared,
+            only_by_panic: false,
+        };
+        for number in 0..threads.max(1) {
+            let work = || {
+                let _at_the_end = Stop {
+                    shared: &shared,
+                    only_by_panic: true,
+                };
+                shared.work(make());
+            };
+            let started = thread::Builder::new()
+                .name(format!("read-{number}"))
+                .spawn_scoped(scope, work);
+            if let Err(error) = started {
+                if number == 0 {
+                    scanned.error = Some(ReadError {
+                        path: PathBuf::from("-"),
+                        what: format!("cannot start a thread: {error}"),
+                    });
+                    return;
+                }
+                break;
+            }
+        }
+        if M::MARKS {
+            merge(&shared, &mut scanned, take);
+        } else {
+            count(&shared, &mut scanned);
+        }
+    });
+    scanned
+}
+
+/// Takes pieces by time.
+fn merge(
+    shared: &Shared<'_>,
+    scanned: &mut Scanned,
+    mut take: impl FnMut(&mut Piece, Range<usize>) -> bool,
+) {
+    let chains = shared.desk().chains.len();
+    let mut heads: Vec<Option<(Piece, usize)>> = (0..chains).map(|_| None).collect();
+    let mut wanted: Vec<usize> = (0..chains).collect();
+    loop {
+        for chain in wanted.drain(..) {
+            while let Some(mut piece) = shared.next(chain) {
+                scanned.cut.extend(piece.cut.take());
+                if !piece.marks.is_empty() {
+                    heads[chain] = Some((piece, 0));
+                    break;
+                }
+                scanned.error = piece.error;
+                if scanned.error.is_some() {
+                    return;
+                }
+            }
+        }
+        let key = |(chain, head): (usize, &Option<(Piece, usize)>)| {
+            let (piece, next) = head.as_ref()?;
+            Some((piece.marks.get(*next)?.time_ns, chain))
+        };
+        let mut order: Vec<_> = heads.iter().enumerate().filter_map(key).collect();
+        order.sort_unstable();
+        let Some((_, chain)) = order.first().copied() else {
+            return;
+        };
+        let before = order.get(1).copied().unwrap_or((u64::MAX, usize::MAX));
+        let Some((piece, next)) = &mut heads[chain] else {
+            return;
+        };
+        let behind = piece.marks.iter().skip(*next);
+        let run = behind
+            .take_while(|mark| (mark.time_ns, chain) < before)
+            .count();
+        let marks = *next..*next + run;
+        *next = marks.end;
+        if !take(piece, marks) {
+            return;
+        }
+        if *next == piece.marks.len() {
+            scanned.error = piece.error.take();
+            if scanned.error.is_some() {
+                return;
+            }
+            heads[chain] = None;
+            wanted.push(chain);
+        }
+    }
+}
+
+/// Sums pieces up, whatever their order.
+fn count(shared: &Shared<'_>, scanned: &mut Scanned) {
+    let chains = shared.desk().chains.len();
+    for chain in 0..chains {
+        while let Some(piece) = shared.next(chain) {
+            scanned.taken += piece.taken;
+            scanned.cut.extend(piece.cut);
+            scanned.error = piece.error;
+            if scanned.error.is_some() {
+                return;
+            }
+        }
+    }
+}
+
+/// Has all end when this ends, or panics.
+struct Stop<'a> {
+    shared: &'a Shared<'a>,
+    only_by_panic: bool,
+}
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() || !self.only_by_panic {
+            self.shared.desk().stop = true;
+        }
+        self.shared.to_do.notify_all();
+        self.shared.done.notify_all();
+    }
+}
+
+impl Desk {
+    fn step(&mut self, state: State) -> Step {
+        self.next_id += 1;
+        Step {
+            id: self.next_id,
+            state,
+        }
+    }
+
+    /// The next job: what is wanted first before others.
+    fn claim(&mut self, window: usize) -> Option<(usize, u64, Job)> {
+        for place in 0..window {
+            for (chain, steps) in self.chains.iter_mut().enumerate() {
+                let Some(step) = steps.get_mut(place) else {
+                    continue;
+                };
+                if let State::ToDo(_) = step.state
+                    && let State::ToDo(job) = std::mem::replace(&mut step.state, State::Doing)
+                {
+                    return Some((chain, step.id, job));
+                }
+            }
+        }
+        None
+    }
+
+    fn is_over(&self) -> bool {
+        let mut steps = self.chains.iter().flatten();
+        self.stop || steps.all(|step| matches!(step.state, State::Done(_)))
+    }
+
+    fn put(&mut self, chain: usize, id: u64, outcome: Outcome) {
+        let place = |steps: &VecDeque<Step>| steps.iter().position(|step| step.id == id);
+        let Some(place) = self.chains.get(chain).and_then(place) else {
+            return; // the chain was ended before it
+        };
+        let jobs = outcome.then.into_iter().map(State::ToDo);
+        let states: Vec<_> = outcome
+            .piece
+            .into_iter()
+            .map(State::Done)
+            .chain(jobs)
+            .collect();
+        let mut steps: VecDeque<_> = states.into_iter().map(|state| self.step(state)).collect();
+        let chain = &mut self.chains[chain];
+        let mut behind = chain.split_off(place + 1);
+        chain.pop_back();
+        chain.append(&mut steps);
+        if !outcome.ends {
+            chain.append(&mut behind);
+        }
+    }
+}
+
+impl Shared<'_> {
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next piece of a chain, once it is done.
+    fn next(&self, chain: usize) -> Option<Piece> {
+        let mut desk = self.desk();
+        loop {
+            let steps = desk.chains.get_mut(chain)?;
+            if let State::Done(_) = steps.front()?.state {
+                let step = steps.pop_front()?;
+                self.to_do.notify_all();
+                return match step.state {
+                    State::Done(piece) => Some(piece),
+                    State::ToDo(_) | State::Doing => None,
+                };
+            }
+            if desk.stop {
+                return None;
+            }
+            desk = self.done.wait(desk).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// A thread's life.
+    fn work(&self, mut make: impl Make) {
+        let mut desk = self.desk();
+        while !desk.is_over() {
+            let Some((chain, id, job)) = desk.claim(self.window) else {
+                desk = self
+                    .to_do
+                    .wait(desk)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            drop(desk);
+            let outcome = self.run(job, &mut make);
+            desk = self.desk();
+            desk.put(chain, id, outcome);
+            self.done.notify_all();
+            self.to_do.notify_all();
+        }
+    }
+
+    fn run(&self, job: Job, make: &mut impl Make) -> Outcome {
+        let done = match job {
+            Job::File(path) => self.file(&path),
+            Job::Part(part) => part
+                .open()
+                .map(|packets| self.look(Box::new(packets), u64::MAX, make)),
+            Job::Rest(packets) => Ok(self.look(packets, STEP_BYTES, make)),
+        };
+        done.unwrap_or_else(|error| Outcome {
+            piece: Some(Piece {
+                error: Some(error),
+                ..Piece::default()
+            }),
+            ..Outcome::default()
+        })
+    }
+
+    fn file(&self, path: &Path) -> Result<Outcome, ReadError> {
+        let then = match self.selection.plan(path)? {
+            Plan::Gone | Plan::Not => Vec::new(),
+            Plan::Whole(packets) => vec![Job::Rest(packets)],
+            Plan::Parts(parts) => parts.split()?.into_iter().map(Job::Part).collect(),
+        };
+        Ok(Outcome {
+            then,
+            ..Outcome::default()
+        })
+    }
+
+    #[inline]
+    fn look(&self, mut packets: Box<Packets>, bytes: u64, make: &mut impl Make) -> Outcome {
+        let (filter, span) = (&self.selection.filter, self.selection.span);
+        let limit_ns = span.to_ns.saturating_add(INVERSION_NS);
+        let mut piece = Piece::default();
+        let looked = packets.each(bytes, |record| {
+            if !span.holds(record.time_ns) {
+                return record.time_ns <= limit_ns;
+            }
+            if filter.takes(record) {
+                piece.put(record, make);
+            }
+            true
+        });
+        if packets.is_cut() {
+            piece.cut = Some(packets.path().to_owned());
+        }
+        let mut outcome = Outcome::default();
+        match looked {
+            Ok(Each::Ended) => {}
+            Ok(Each::More) => outcome.then.push(Job::Rest(packets)),
+            Ok(Each::Stopped) => outcome.ends = true,
+            Err(error) => piece.error = Some(error),
+        }
+        outcome.piece = Some(piece);
+        outcome
+    }
+}
