@@ -36,6 +36,7 @@ fn file_of(path: &Path, frames: &[Vec<u8>]) {
         name: "rx".to_owned(),
         link: 1,
         tick: Tick::Nanos(1),
+        ..Interface::default()
     };
     let mut writer = Writer::begin(fs::File::create(path).unwrap(), Kind::Pcapng).unwrap();
     for (number, data) in frames.iter().enumerate() {
@@ -46,6 +47,7 @@ fn file_of(path: &Path, frames: &[Vec<u8>]) {
             original_len: u32::try_from(data.len()).unwrap(),
             lost_before: 0,
             comment: "",
+            note: "",
         };
         writer.write(&record).unwrap();
     }
@@ -212,6 +214,7 @@ fn the_filter_takes_what_libpcaps_takes() {
         name: String::new(),
         link: 1,
         tick: Tick::Nanos(1),
+        ..Interface::default()
     };
     let record = |data| Record {
         time_ns: 0,
@@ -220,6 +223,7 @@ fn the_filter_takes_what_libpcaps_takes() {
         original_len: u32::try_from(<[u8]>::len(data)).unwrap(),
         lost_before: 0,
         comment: "",
+        note: "",
     };
     let mut writer = Writer::begin(fs::File::create(&file).unwrap(), Kind::Pcap).unwrap();
     for frame in &all {

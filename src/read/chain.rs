@@ -120,6 +120,15 @@ impl Chain {
 }
 
 impl Chain {
+    fn bytes_left(&self) -> u64 {
+        let len = |path: &PathBuf| fs::metadata(path).map_or(0, |meta| meta.len());
+        let current = self.current.as_ref().map_or(0, |packets| {
+            let len = packets.len().unwrap_or_default();
+            len.saturating_sub(packets.position())
+        });
+        current + self.files.iter().map(len).sum::<u64>()
+    }
+
     /// Takes up the file that was read last, where it ended, and those behind it.
     fn go_on_with(&mut self, files: VecDeque<PathBuf>) -> Result<(), ReadError> {
         let Some(ended) = &self.ended else {
@@ -260,6 +269,11 @@ impl Merged {
         }
         (self.begun, self.last) = (false, None);
         Ok(())
+    }
+
+    /// Bytes of files that are still to be read, as far as files have a length.
+    pub fn bytes_left(&self) -> u64 {
+        self.chains.iter().map(Chain::bytes_left).sum()
     }
 
     /// Files that ended inside a block.

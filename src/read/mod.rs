@@ -37,6 +37,10 @@ pub struct ReadError {
 pub struct Interface {
     /// Its name; empty where the file has none.
     pub name: String,
+    /// Where it stands, as the file says it: `NFLOG group 5`; empty where it does not.
+    pub description: String,
+    /// Bytes of a packet that were kept at the most; 0 where the file sets no limit.
+    pub snaplen_bytes: u32,
     /// What records begin with (`LINKTYPE_*`).
     pub link: u16,
     /// Nanoseconds of a tick, where that is a whole number; else ticks of a second.
@@ -85,8 +89,10 @@ pub struct Record<'a> {
     pub original_len: u32,
     /// Packets lost before it, since the one before, where the file says so.
     pub lost_before: u64,
-    /// What of it the file says in words: mark and prefix, notes.
+    /// What of it the file says in words: mark and prefix.
     pub comment: &'a str,
+    /// What was changed in the capture before it; empty where nothing was.
+    pub note: &'a str,
 }
 
 impl Record<'_> {

@@ -166,17 +166,18 @@ fn put_enhanced(record: &Record<'_>, interface: u32, out: &mut Vec<u8>) {
     // A block begins at a multiple of 4 of its own.
     let pad = |out: &mut Vec<u8>| out.resize(begin + (out.len() - begin).next_multiple_of(4), 0);
     pad(out);
-    if !record.comment.is_empty() {
+    let words = [record.comment, record.note];
+    for text in words.into_iter().filter(|text| !text.is_empty()) {
         out.extend([1, 0]);
-        out.extend(option_len(record.comment.as_bytes()));
-        out.extend(record.comment.as_bytes());
+        out.extend(option_len(text.as_bytes()));
+        out.extend(text.as_bytes());
         pad(out);
     }
     if record.lost_before != 0 {
         out.extend([4, 0, 8, 0]);
         out.extend(record.lost_before.to_le_bytes());
     }
-    if !record.comment.is_empty() || record.lost_before != 0 {
+    if words.iter().any(|text| !text.is_empty()) || record.lost_before != 0 {
         out.extend([0; 4]);
     }
     let total = len(out.len() - begin + 4).to_le_bytes();

@@ -55,6 +55,8 @@ pub(super) struct Flows {
     opened: HashMap<(Door, Door), Became>,
     beyond: u64,
     doors: HashMap<Host, HashSet<Door>>,
+    /// Tries of sources that found no room.
+    tries_beyond: u64,
 }
 
 /// A door at which connections never went on.
@@ -116,12 +118,18 @@ impl Flows {
     /// A source comes to a door.
     pub(super) fn tries(&mut self, source: Host, door: Door) {
         if self.doors.len() == TRYING_MAX && !self.doors.contains_key(&source) {
+            self.tries_beyond += 1;
             return;
         }
         let doors = self.doors.entry(source).or_default();
         if doors.len() < DOORS_MAX {
             doors.insert(door);
         }
+    }
+
+    /// Tries that no scan can be found in: the table of sources was full.
+    pub(super) fn tries_beyond(&self) -> u64 {
+        self.tries_beyond
     }
 
     pub(super) fn opened(&self) -> Opened {

@@ -12,6 +12,7 @@ mod chart;
 mod flows;
 pub mod page;
 mod series;
+mod tables;
 pub mod tally;
 pub mod text;
 

@@ -2,15 +2,15 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::chart::{Part, bars, legend, most};
+use super::chart::{Axes, Part, bars, legend, patterns, round_up, scale, share, sums};
 use super::series::Column;
+use super::tables::{Row, Table, groups};
 use super::tally::Tally;
-use super::text::{Clock, Table, about, figures, findings, tables};
+use super::text::{Clock, about, figures, findings};
 
 const STYLE: &str = include_str!("page.css");
-const LOST: &str = "Packets lost a second";
-const HIGH: f64 = 110.0;
-const LOW: f64 = 44.0;
+const HIGH: f64 = 120.0;
+const LOW: f64 = 56.0;
 
 /// What is reported on, and what it is called.
 pub struct Subject<'a> {
@@ -27,58 +27,59 @@ type Value = fn(&Column) -> u64;
 struct Chart {
     title: &'static str,
     height: f64,
-    parts: &'static [(&'static str, &'static str, Value)],
+    parts: [Option<(&'static str, &'static str, Value)>; 4],
 }
 
-const CHARTS: [Chart; 8] = [
+const TRAFFIC: [Chart; 2] = [
     Chart {
         title: "Packets a second",
         height: HIGH,
-        parts: &[
-            ("TCP", "a", |column| column.tcp),
-            ("UDP", "b", |column| column.udp),
-            ("ICMP", "c", |column| column.icmp),
-            ("others", "d", |column| {
+        parts: [
+            Some(("TCP", "a", |column| column.tcp)),
+            Some(("UDP", "b", |column| column.udp)),
+            Some(("ICMP", "c", |column| column.icmp)),
+            Some(("others", "d", |column| {
                 column.packets - column.tcp - column.udp - column.icmp
-            }),
+            })),
         ],
     },
-    Chart {
-        title: "Bytes a second",
-        height: HIGH,
-        parts: &[("bytes", "a", |column| column.bytes)],
-    },
-    Chart {
-        title: LOST,
-        height: LOW,
-        parts: &[("lost", "bad", |column| column.lost)],
-    },
-    Chart {
-        title: "SYN a second: connections that are opened",
-        height: LOW,
-        parts: &[("SYN", "a", |column| column.syn)],
-    },
-    Chart {
-        title: "SYN with ACK a second: connections that are answered",
-        height: LOW,
-        parts: &[("SYN, ACK", "a", |column| column.syn_ack)],
-    },
-    Chart {
-        title: "FIN a second: connections that end",
-        height: LOW,
-        parts: &[("FIN", "a", |column| column.fin)],
-    },
-    Chart {
-        title: "RST a second: connections that are refused or broken off",
-        height: LOW,
-        parts: &[("RST", "a", |column| column.rst)],
-    },
-    Chart {
-        title: "New sources a second",
-        height: LOW,
-        parts: &[("new sources", "a", |column| column.new_sources)],
-    },
+    one("Bytes a second", HIGH, "a", |column| column.bytes),
 ];
+
+const EVENTS: [Chart; 2] = [
+    one("Packets lost a second", LOW, "bad", |column| column.lost),
+    one("New sources a second", LOW, "a", |column| {
+        column.new_sources
+    }),
+];
+
+/// These stand on one scale: that is how a flood is seen.
+const FLAGS: [Chart; 4] = [
+    one("SYN: connections that are opened", LOW, "a", |column| {
+        column.syn
+    }),
+    one(
+        "SYN with ACK: connections that are answered",
+        LOW,
+        "a",
+        |column| column.syn_ack,
+    ),
+    one("FIN: connections that end", LOW, "a", |column| column.fin),
+    one(
+        "RST: connections that are refused or broken off",
+        LOW,
+        "a",
+        |column| column.rst,
+    ),
+];
+
+const fn one(title: &'static str, height: f64, class: &'static str, value: Value) -> Chart {
+    Chart {
+        title,
+        height,
+        parts: [Some((title, class, value)), None, None, None],
+    }
+}
 
 /// The page, of one subject or of two side by side.
 pub fn page(subjects: &[Subject<'_>], clock: Clock<'_>) -> String {
@@ -97,21 +98,18 @@ pub fn page(subjects: &[Subject<'_>], clock: Clock<'_>) -> String {
                 title { "lwnflog: " (title) }
                 style { (PreEscaped(STYLE)) }
             }
-            body { main {
+            body { (patterns()) main {
                 (each(subjects, |subject| head(subject, clock)))
                 @if subjects.iter().any(|subject| subject.tally.all.packets != 0) {
                     h2 { "Over time" }
-                    @for chart in CHARTS.iter().filter(|chart| chart.height >= HIGH) {
-                        (figure(chart, subjects, clock))
-                    }
-                    div.side {
-                        @for chart in CHARTS.iter().filter(|chart| chart.height < HIGH) {
-                            (figure(chart, subjects, clock))
-                        }
-                    }
-                    h2 { "Who and what" }
+                    @for chart in &TRAFFIC { (figure(chart, subjects, clock, None)) }
+                    div.side { @for chart in &EVENTS { (figure(chart, subjects, clock, None)) } }
+                    (flags(subjects, clock))
                     (each(subjects, |subject| html! {
-                        div.side { @for table in tables(subject.tally) { (shown(&table)) } }
+                        @for group in groups(subject.tally, clock) {
+                            h2 { (group.title) }
+                            div.side { @for table in &group.tables { (shown(table)) } }
+                        }
                     }))
                 }
                 footer.soft {
@@ -131,7 +129,7 @@ fn each(subjects: &[Subject<'_>], part: impl Fn(&Subject<'_>) -> Markup) -> Mark
     match subjects {
         [subject] => part(subject),
         subjects => html! {
-            div.side { @for subject in subjects { div { (part(subject)) } } }
+            div.side.two { @for subject in subjects { div { (part(subject)) } } }
         },
     }
 }
@@ -154,40 +152,97 @@ fn head(subject: &Subject<'_>, clock: Clock<'_>) -> Markup {
     }
 }
 
-/// A chart of each subject, on one scale. What is nowhere is not drawn, but of losses it is said.
-fn figure(chart: &Chart, subjects: &[Subject<'_>], clock: Clock<'_>) -> Markup {
+/// Flags of TCP over time, all on one scale.
+fn flags(subjects: &[Subject<'_>], clock: Clock<'_>) -> Markup {
+    let highest = |chart: &Chart| {
+        let drawn = subjects.iter().map(|subject| parts(chart, subject));
+        drawn.flat_map(|parts| sums(&parts)).fold(0.0, f64::max)
+    };
+    let most = FLAGS.iter().map(highest).fold(0.0, f64::max);
+    html! {
+        h2 { "TCP flags, packets a second" }
+        @if most <= 0.0 {
+            p.soft { "No TCP packet opens, answers, ends or refuses a connection." }
+        } @else {
+            p.soft { "All on one scale: where SYN is high and SYN with ACK is not, connections are opened that nobody answers." }
+            div.side { @for chart in &FLAGS { (figure(chart, subjects, clock, Some(most))) } }
+        }
+    }
+}
+
+/// A chart of each subject, on one scale: its own, or one that is shared with other charts.
+fn figure(chart: &Chart, subjects: &[Subject<'_>], clock: Clock<'_>, most: Option<f64>) -> Markup {
     let drawn: Vec<_> = subjects
         .iter()
         .map(|subject| parts(chart, subject))
         .collect();
-    let scale = drawn.iter().map(|parts| most(parts)).fold(0.0, f64::max);
-    if scale <= 0.0 {
-        return html! {
-            @if chart.title == LOST { div { h3 { (chart.title) } p.soft { "None." } } }
-        };
+    let highest = drawn
+        .iter()
+        .flat_map(|parts| sums(parts))
+        .fold(0.0, f64::max);
+    if highest <= 0.0 {
+        return html! { figure { h3 { (chart.title) } p.soft { "None." } } };
     }
+    let most = round_up(most.unwrap_or(highest));
     let draw = |subject: &Subject<'_>, parts: &[Part]| {
-        let (start, columns) = subject.tally.series.columns();
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::cast_precision_loss,
-            reason = "a time of day to the second"
-        )]
-        let end = start + (columns.len() as f64 * subject.tally.series.column_secs() * 1e9) as u64;
-        bars(parts, chart.height, scale, &clock(start), &clock(end))
+        let (_, columns) = subject.tally.series.columns();
+        let marked = columns.iter().map(|column| column.lost != 0);
+        let axes = Axes {
+            most,
+            times: times(subject, clock),
+            marked: marked.filter(|_| chart.height >= HIGH).collect(),
+        };
+        html! { (peak(subject, parts, clock)) (bars(parts, chart.height, &axes)) }
     };
+    let marked = chart.height >= HIGH && subjects.iter().any(|subject| subject.tally.lost != 0);
     html! {
         figure {
             h3 { (chart.title) }
             @if subjects.len() == 1 {
                 (draw(&subjects[0], &drawn[0]))
             } @else {
-                div.side { @for (subject, parts) in subjects.iter().zip(&drawn) { (draw(subject, parts)) } }
+                div.side { @for (subject, parts) in subjects.iter().zip(&drawn) { div { (draw(subject, parts)) } } }
             }
-            @if chart.parts.len() > 1 { (legend(&drawn[0])) }
+            (legend(&drawn[0], marked))
         }
     }
+}
+
+/// Its highest bar, and when that was.
+fn peak(subject: &Subject<'_>, parts: &[Part], clock: Clock<'_>) -> Markup {
+    let sums = sums(parts);
+    let highest = sums.iter().copied().fold(0.0, f64::max);
+    let Some(place) = sums.iter().position(|sum| *sum >= highest && highest > 0.0) else {
+        return html! { p.soft { "None." } };
+    };
+    html! {
+        p.soft { "Highest " (scale(highest)) ", from " (of_day(&clock(at(subject, place)))) ", over " (subject.tally.series.column_secs()) " s" }
+    }
+}
+
+/// When a column begins.
+fn at(subject: &Subject<'_>, column: usize) -> u64 {
+    let (start, _) = subject.tally.series.columns();
+    start + column as u64 * subject.tally.series.column_ns()
+}
+
+/// What stands below a chart.
+fn times(subject: &Subject<'_>, clock: Clock<'_>) -> [String; 3] {
+    let (_, columns) = subject.tally.series.columns();
+    let middle = (at(subject, 0) + at(subject, columns.len())) / 2;
+    let [left, middle, right] = [at(subject, 0), middle, at(subject, columns.len())].map(clock);
+    // On the same day the date stands once.
+    let day = |time: &str| time.split(' ').next().unwrap_or_default().to_owned();
+    if day(&left) == day(&right) {
+        [left, of_day(&middle), of_day(&right)]
+    } else {
+        [left, String::new(), right]
+    }
+}
+
+/// A time without its date.
+fn of_day(time: &str) -> String {
+    time.rsplit(' ').next().unwrap_or_default().to_owned()
 }
 
 /// A chart's values, a second.
@@ -197,18 +252,34 @@ fn parts(chart: &Chart, subject: &Subject<'_>) -> Vec<Part> {
     let part = |(name, class, value): &(&'static str, &'static str, Value)| {
         #[expect(clippy::cast_precision_loss, reason = "a bar has a few hundred steps")]
         let values = columns.iter().map(|column| value(column) as f64 / secs);
-        Part::new(name, class, values.collect())
+        Part {
+            name,
+            class,
+            values: values.collect(),
+        }
     };
-    chart.parts.iter().map(part).collect()
+    chart.parts.iter().flatten().map(part).collect()
 }
 
 fn shown(table: &Table) -> Markup {
+    let cell = |row: &Row, place: usize, cell: &String| {
+        html! {
+            td {
+                (cell)
+                @if place == 0 { @if let Some(of_all) = row.share { (share(of_all)) } }
+            }
+        }
+    };
     html! {
         section {
             h3 { (table.title) }
             div.wide { table {
                 thead { tr { @for word in &table.head { th { (word) } } } }
-                tbody { @for row in &table.rows { tr { @for cell in row { td { (cell) } } } } }
+                tbody {
+                    @for row in &table.rows {
+                        tr { @for (place, text) in row.cells.iter().enumerate() { (cell(row, place, text)) } }
+                    }
+                }
             } }
             @if !table.note.is_empty() { p.note { (table.note) } }
         }

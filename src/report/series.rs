@@ -65,7 +65,8 @@ pub(super) struct Series {
 }
 
 impl Series {
-    fn width_ns(&self) -> u64 {
+    /// How long a column is, in nanoseconds.
+    pub(super) fn column_ns(&self) -> u64 {
         WIDTHS_MS[self.width] * 1_000_000
     }
 
@@ -74,12 +75,12 @@ impl Series {
         while self.width + 1 < WIDTHS_MS.len() && self.span_with(time_ns) > COLUMNS_MAX {
             self.widen();
         }
-        self.columns.entry(time_ns / self.width_ns()).or_default()
+        self.columns.entry(time_ns / self.column_ns()).or_default()
     }
 
     /// How many columns there would be.
     fn span_with(&self, time_ns: u64) -> u64 {
-        let now = time_ns / self.width_ns();
+        let now = time_ns / self.column_ns();
         let first = self.columns.keys().next().copied().unwrap_or(now).min(now);
         let last = self
             .columns
@@ -120,7 +121,7 @@ impl Series {
         // A clock that was set by years leaves more than a chart has room for.
         let last = last.min(first + 2 * COLUMNS_MAX);
         let columns = (first..=last).map(column).collect();
-        (first * self.width_ns(), columns)
+        (first * self.column_ns(), columns)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Everything that a report says, from one pass over the packets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Amount;
@@ -17,8 +17,22 @@ const ICMP: [u8; 2] = [1, 58];
 const KEYS_MAX: usize = 1 << 18;
 /// Names of interfaces and prefixes.
 const NAMES_MAX: usize = 256;
+/// What names are summed up as that find no room.
+const OTHERS: &str = "(others)";
+/// Changes of captures that are told.
+const NOTES_MAX: usize = 64;
 /// The last class of sizes is all above.
 pub(super) const SIZES: [u32; 8] = [64, 128, 256, 512, 1024, 1518, 9018, u32::MAX];
+
+/// What was captured at a place.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct AtPlace {
+    pub(super) amount: Amount,
+    pub(super) lost: u64,
+    pub(super) gaps: u64,
+    /// The largest that was declared.
+    pub(super) snaplen_bytes: u32,
+}
 
 /// What was counted.
 #[derive(Debug)]
@@ -38,7 +52,12 @@ pub struct Tally {
     pub(super) series: Series,
     pub(super) protocols: BTreeMap<(u8, u8), Amount>,
     pub(super) sizes: [u64; SIZES.len()],
-    pub(super) interfaces: BTreeMap<String, Amount>,
+    /// What the file says of the place, and the interface's name.
+    pub(super) places: BTreeMap<String, BTreeMap<String, AtPlace>>,
+    /// What was changed in the captures, when.
+    pub(super) notes: BTreeSet<(u64, String)>,
+    /// Changes that found no room.
+    pub(super) notes_beyond: u64,
     pub(super) prefixes: BTreeMap<String, Amount>,
     pub(super) sources: Bounded<Host>,
     pub(super) destinations: Bounded<Host>,
@@ -64,7 +83,9 @@ impl Default for Tally {
             series: Series::default(),
             protocols: BTreeMap::new(),
             sizes: [0; SIZES.len()],
-            interfaces: BTreeMap::new(),
+            places: BTreeMap::new(),
+            notes: BTreeSet::new(),
+            notes_beyond: 0,
             prefixes: BTreeMap::new(),
             sources: Bounded::new(KEYS_MAX),
             destinations: Bounded::new(KEYS_MAX),
@@ -90,9 +111,14 @@ impl Tally {
         if let Some(count) = size.and_then(|size| self.sizes.get_mut(size)) {
             *count += 1;
         }
-        named(&mut self.interfaces, &record.interface.name, bytes);
+        self.place(record, bytes);
+        if !record.note.is_empty() {
+            self.note(record);
+        }
         if !record.comment.is_empty() && !record.prefix().is_empty() {
-            named(&mut self.prefixes, record.prefix(), bytes);
+            of_name(&mut self.prefixes, record.prefix(), |amount| {
+                amount.add(bytes)
+            });
         }
         let fields = Fields::of(record.interface.link, record.data);
         let new_source =
@@ -145,6 +171,28 @@ impl Tally {
         self.flows.tcp(from, to, flags);
     }
 
+    /// Counts a packet, and what was lost before it, where it was captured.
+    fn place(&mut self, record: &Record<'_>, bytes: u64) {
+        let interface = record.interface;
+        of_name(&mut self.places, &interface.description, |described| {
+            of_name(described, &interface.name, |place| {
+                place.amount.add(bytes);
+                place.lost += record.lost_before;
+                place.gaps += u64::from(record.lost_before != 0);
+                place.snaplen_bytes = place.snaplen_bytes.max(interface.snaplen_bytes);
+            });
+        });
+    }
+
+    fn note(&mut self, record: &Record<'_>) {
+        let note = (record.time_ns, record.note.to_owned());
+        if self.notes.len() < NOTES_MAX {
+            self.notes.insert(note);
+        } else {
+            self.notes_beyond += 1;
+        }
+    }
+
     /// From the first packet to the last, in seconds.
     pub(super) fn elapsed_secs(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
@@ -153,18 +201,17 @@ impl Tally {
     }
 }
 
-/// Adds to a table of names; those that find no room have none.
-fn named(table: &mut BTreeMap<String, Amount>, name: &str, bytes: u64) {
-    if let Some(amount) = table.get_mut(name) {
-        amount.add(bytes);
-        return;
+/// Does something with what a name has. Names that find no room have one together.
+fn of_name<V: Default>(table: &mut BTreeMap<String, V>, name: &str, with: impl FnOnce(&mut V)) {
+    if let Some(known) = table.get_mut(name) {
+        return with(known);
     }
     let name = if table.len() < NAMES_MAX {
         name
     } else {
-        "(others)"
+        OTHERS
     };
-    table.entry(name.to_owned()).or_default().add(bytes);
+    with(table.entry(name.to_owned()).or_default());
 }
 
 /// Whether more parts of an IPv4 packet follow (RFC 791, 3.1) and this is the first.
@@ -173,7 +220,10 @@ fn begins_fragments(packet: &[u8]) -> bool {
         [first, ..] if first >> 4 == 4 => packet
             .get(6..8)
             .is_some_and(|field| field[0] & 0x20 != 0 && field[0] & 0x1f == 0 && field[1] == 0),
-        [first, ..] if first >> 4 == 6 => packet.get(6) == Some(&44),
+        // RFC 8200, 4.5: the flag that says that more follow; a whole packet may have the header too.
+        [first, ..] if first >> 4 == 6 => {
+            packet.get(6) == Some(&44) && packet.get(43).is_some_and(|flags| flags & 1 != 0)
+        }
         _ => false,
     }
 }

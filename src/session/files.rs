@@ -6,7 +6,7 @@ use crate::format::pcapng::PcapNg;
 use crate::format::{Format, Interfaces, LinkType};
 use crate::ring::recovery::boot_id;
 use crate::ring::{RingConfig, segment_bytes_for};
-use crate::session::settings::{FileFormat, Output, Settings};
+use crate::session::settings::{FileFormat, Output, Settings, SourceSettings};
 use crate::source::{SourceName, Target, links};
 
 /// Attributes that link type NFLOG records beside the packet.
@@ -39,7 +39,7 @@ pub(super) fn pcapng(settings: &Settings, name: SourceName) -> PcapNg {
     let source = match name {
         SourceName::Number(Target::Group, number) => format!("NFLOG group {number}"),
         SourceName::Number(Target::Queue, number) => format!("NFQUEUE queue {number}"),
-        SourceName::Hook(hook) => format!("Netfilter hook {hook}"),
+        SourceName::Hook(hook) => format!("Netfilter hook {hook}{}", left_out(settings)),
     };
     let interfaces = Interfaces::new(links::name_of);
     PcapNg::new(
@@ -50,6 +50,21 @@ pub(super) fn pcapng(settings: &Settings, name: SourceName) -> PcapNg {
         interfaces,
     )
     .with_boot_id(boot_id())
+}
+
+/// What a hook leaves out from the start, for who reads its files.
+fn left_out(settings: &Settings) -> String {
+    let SourceSettings::Hook(options) = &settings.source else {
+        return String::new();
+    };
+    let mut said = String::new();
+    if options.sample > 1 {
+        said += &format!(", 1 packet of {}", options.sample);
+    }
+    if let Some(bytes) = options.cutoff_bytes {
+        said += &format!(", the first {bytes} bytes of each connection");
+    }
+    said
 }
 
 /// Who keeps files of this capture, where it writes any.

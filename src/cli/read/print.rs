@@ -151,6 +151,9 @@ impl Lines {
         if !record.comment.is_empty() {
             let _ = write!(self.line, ", {}", record.comment);
         }
+        if !record.note.is_empty() {
+            let _ = write!(self.line, ", {}", record.note);
+        }
         if record.lost_before != 0 {
             let _ = write!(self.line, ", {} lost before", record.lost_before);
         }

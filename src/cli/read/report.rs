@@ -1,5 +1,6 @@
 //! `lwnflog report`: a page, or text, on captures.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -8,10 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use super::time::Zone;
+use super::time::{Zone, moment};
 use super::{places_and_filter, span};
 use crate::numbers::grouped;
-use crate::read::chain::{Merged, Span};
+use crate::read::chain::Merged;
 use crate::read::filter::Filter;
 use crate::read::plan::Selection;
 use crate::report::page::{Subject, page};
@@ -21,7 +22,7 @@ use crate::report::text::text;
 /// Options of `lwnflog report`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  lwnflog report /var/lib/lwnflog/wan --last 1h -o report.html\n  lwnflog report --text tcp port 443\n  lwnflog report --from 14:00 --to 14:05 /captures/today --compare /captures/yesterday -o both.html\n\nThe page stands alone: it loads nothing and runs nothing. The same packets make the same bytes."
+    after_help = "Examples:\n  lwnflog report /var/lib/lwnflog/wan --last 1h -o report.html\n  lwnflog report --text tcp port 443\n  lwnflog report --last 1h /captures/fw1 --compare /captures/fw2 -o hosts.html\n  lwnflog report --from 14:00 --to 14:05 --compare-from 13:00 -o times.html\n\nThe page stands alone: it loads nothing and runs nothing. The same packets make the same bytes."
 )]
 #[allow(missing_docs, reason = "the help texts are the documentation")]
 pub struct ReportArgs {
@@ -39,9 +40,13 @@ pub struct ReportArgs {
     /// Print text, for a terminal
     #[arg(long, conflicts_with = "output")]
     pub text: bool,
-    /// Beside it another directory or file, with the same filter; --from and --to are for the first
+    /// Beside it another directory or file, with the same filter and times
     #[arg(long, value_name = "DIR|FILE")]
     pub compare: Option<PathBuf>,
+    /// Beside it another time, from this one on, as long as from --from to --to; of the same files,
+    /// or of those of --compare
+    #[arg(long, value_name = "TIME", requires = "from", requires = "to")]
+    pub compare_from: Option<String>,
     /// Only packets from this time on: 14:03, 14:03:05.5, 2026-11-27T14:03
     #[arg(long, value_name = "TIME")]
     pub from: Option<String>,
@@ -74,14 +79,25 @@ pub fn run(args: &ReportArgs) -> Result<()> {
         tally(Merged::select(places, selection)?)
     };
     let span = span((&args.from, &args.to, &args.last), &zone)?;
+    let clock = |time_ns: u64| zone.show(i64::try_from(time_ns / 1_000_000_000).unwrap_or(0), true);
     let mut titles = vec![title(&places, &expression)];
     let mut tallies = vec![select(&places, span)?];
-    if let Some(other) = &args.compare {
-        let others = [other.clone()];
+    if args.compare.is_some() || args.compare_from.is_some() {
+        let others = args
+            .compare
+            .as_ref()
+            .map_or(places, |other| vec![other.clone()]);
+        let mut other = span;
         titles.push(title(&others, &expression));
-        tallies.push(select(&others, Span::default())?);
+        if let Some(from) = &args.compare_from {
+            other.from_ns = moment(from, &zone)?;
+            other.to_ns = other.from_ns.saturating_add(span.to_ns - span.from_ns);
+            for (title, span) in titles.iter_mut().zip([span, other]) {
+                let _ = write!(title, ", {} to {}", clock(span.from_ns), clock(span.to_ns));
+            }
+        }
+        tallies.push(select(&others, other)?);
     }
-    let clock = |time_ns: u64| zone.show(i64::try_from(time_ns / 1_000_000_000).unwrap_or(0), true);
     let subjects: Vec<_> = titles.iter().zip(&tallies).collect();
     let out = if args.text {
         let texts = subjects
@@ -131,17 +147,17 @@ fn title(places: &[PathBuf], filter: &str) -> String {
 
 fn tally(mut merged: Merged) -> Result<Tally> {
     let mut tally = Tally::default();
-    let mut progress = Progress::begin();
+    let mut progress = Progress::begin(merged.bytes_left());
     let mut read = 0_u64;
     while merged.advance()? {
         let Some(record) = merged.record() else {
             break;
         };
-        read += 1;
-        if read.is_multiple_of(1 << 16) {
-            progress.show(read);
-        }
         tally.add(&record);
+        read += 1;
+        if read.is_multiple_of(1 << 14) {
+            progress.show(read, || merged.bytes_left());
+        }
     }
     progress.end();
     super::tell_cut(&merged);
@@ -150,29 +166,69 @@ fn tally(mut merged: Merged) -> Result<Tally> {
 
 /// How far it is, for who waits at a terminal.
 struct Progress {
-    begun: Instant,
+    next: Instant,
+    terminal: bool,
+    bytes: u64,
     shown: bool,
 }
 
 impl Progress {
-    fn begin() -> Progress {
+    const PAUSE: Duration = Duration::from_millis(250);
+
+    fn begin(bytes: u64) -> Progress {
         Progress {
-            begun: Instant::now(),
+            next: Instant::now() + 2 * Progress::PAUSE,
+            terminal: io::stderr().is_terminal(),
+            bytes,
             shown: false,
         }
     }
 
-    fn show(&mut self, packets: u64) {
-        const NOT_BEFORE: Duration = Duration::from_millis(500);
-        if self.begun.elapsed() > NOT_BEFORE && io::stderr().is_terminal() {
-            let _ = write!(io::stderr(), "\r{} packets read", grouped(packets));
-            self.shown = true;
+    fn show(&mut self, packets: u64, bytes_left: impl FnOnce() -> u64) {
+        if !self.terminal || Instant::now() < self.next {
+            return;
         }
+        // A live file grows meanwhile.
+        let left = bytes_left().min(self.bytes);
+        let line = bar(self.bytes - left, self.bytes);
+        let _ = write!(io::stderr(), "\r{line} {} packets\x1b[K", grouped(packets));
+        (self.shown, self.next) = (true, Instant::now() + Progress::PAUSE);
     }
 
     fn end(&self) {
         if self.shown {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }
+    }
+}
+
+/// A bar of so much of all, with what that is in per cent; nothing where all is not known.
+fn bar(done: u64, all: u64) -> String {
+    const WIDTH: usize = 30;
+    let percent = |part: u64| u128::from(part) * 100 / u128::from(all.max(1));
+    if all == 0 {
+        return String::new();
+    }
+    let percent = usize::try_from(percent(done)).unwrap_or(100).min(100);
+    let filled = percent * WIDTH / 100;
+    format!(
+        "[{}{}] {percent:3} %",
+        "#".repeat(filled),
+        " ".repeat(WIDTH - filled)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_is_as_long_as_what_was_read() {
+        assert_eq!(bar(0, 0), "");
+        assert_eq!(
+            bar(1, 2),
+            format!("[{}{}]  50 %", "#".repeat(15), " ".repeat(15))
+        );
+        assert_eq!(bar(9, 9), format!("[{}] 100 %", "#".repeat(30)));
     }
 }

@@ -33,6 +33,7 @@ const PACKET_BYTES_MAX: usize = 16 << 20;
 // Options.
 const COMMENT: u16 = 1;
 const IF_NAME: u16 = 2;
+const IF_DESCRIPTION: u16 = 3;
 const IF_TSRESOL: u16 = 9;
 const EPB_DROPCOUNT: u16 = 4;
 
@@ -78,7 +79,14 @@ struct Found {
     data: (usize, usize),
     original_len: u32,
     lost_before: u64,
+    words: Words,
+}
+
+/// Where comments stand in a block: the packet's own, and a note on the capture.
+#[derive(Debug, Clone, Copy, Default)]
+struct Words {
     comment: (usize, usize),
+    note: (usize, usize),
 }
 
 impl Packets {
@@ -136,9 +144,10 @@ impl Packets {
         };
         let link = word(packets.input.rest(), 20, packets.big_endian) & 0xffff;
         packets.interfaces.push(Interface {
-            name: String::new(),
+            snaplen_bytes: word(packets.input.rest(), 16, packets.big_endian),
             link: u16::try_from(link).unwrap_or(0),
             tick: Tick::Nanos(nanos),
+            ..Interface::default()
         });
         packets.lent = PCAP_HEADER_BYTES;
         Ok(packets)
@@ -238,7 +247,8 @@ impl Packets {
             data: part(found.data),
             original_len: found.original_len,
             lost_before: found.lost_before,
-            comment: std::str::from_utf8(part(found.comment)).unwrap_or(""),
+            comment: std::str::from_utf8(part(found.words.comment)).unwrap_or(""),
+            note: std::str::from_utf8(part(found.words.note)).unwrap_or(""),
         })
     }
 
@@ -373,11 +383,11 @@ impl Packets {
             data: (DATA, DATA + captured),
             original_len: word(block, 24, big),
             lost_before: 0,
-            comment: (0, 0),
+            words: Words::default(),
         };
         // Most have one, which is ours: the direction. Nothing else is read for it.
         if total - options > 16 {
-            (found.lost_before, found.comment) = noted(block, options, big);
+            (found.lost_before, found.words) = noted(block, options, big);
         }
         Some(found)
     }
@@ -394,7 +404,7 @@ impl Packets {
             data: (DATA, DATA + captured),
             original_len,
             lost_before: 0,
-            comment: (0, 0),
+            words: Words::default(),
         })
     }
 
@@ -402,12 +412,16 @@ impl Packets {
         let (block, big) = (self.input.rest(), self.big_endian);
         let mut interface = Interface {
             link: half(block, 8, big),
+            snaplen_bytes: word(block, 12, big),
             ..Interface::default()
         };
         for (code, from, to) in Options::new(block, 16, total - 4, big) {
             let value = block.get(from..to).unwrap_or(&[]);
             match (code, value) {
                 (IF_NAME, name) => interface.name = String::from_utf8_lossy(name).into_owned(),
+                (IF_DESCRIPTION, text) => {
+                    interface.description = String::from_utf8_lossy(text).into_owned();
+                }
                 (IF_TSRESOL, [exponent]) => interface.tick = tick(*exponent),
                 _ => {}
             }
@@ -447,15 +461,17 @@ impl Packets {
             data: (PCAP_RECORD_BYTES, total),
             original_len,
             lost_before: 0,
-            comment: (0, 0),
+            words: Words::default(),
         }))
     }
 }
 
 /// What an Enhanced Packet Block says in its options, which begin at `options`: packets that were lost
-/// before it, and where its comment stands.
-fn noted(block: &[u8], options: usize, big: bool) -> (u64, (usize, usize)) {
-    let (mut lost_before, mut comment) = (0, (0, 0));
+/// before it, and where its comments stand. lwnflog's notes are comments of their own, which it alone begins
+/// with its name.
+fn noted(block: &[u8], options: usize, big: bool) -> (u64, Words) {
+    const NOTE: &[u8] = b"lwnflog ";
+    let (mut lost_before, mut words) = (0, Words::default());
     for (code, from, to) in Options::new(block, options, block.len() - 4, big) {
         match code {
             EPB_DROPCOUNT if to - from == 8 => {
@@ -463,11 +479,12 @@ fn noted(block: &[u8], options: usize, big: bool) -> (u64, (usize, usize)) {
                 let (high, low) = if big { (one, two) } else { (two, one) };
                 lost_before = u64::from(high) << 32 | u64::from(low);
             }
-            COMMENT if comment == (0, 0) => comment = (from, to),
+            COMMENT if block[from..to].starts_with(NOTE) => words.note = (from, to),
+            COMMENT if words.comment == (0, 0) => words.comment = (from, to),
             _ => {}
         }
     }
-    (lost_before, comment)
+    (lost_before, words)
 }
 
 /// `if_tsresol`: a power of ten, or of two.

@@ -160,12 +160,13 @@ impl Packets {
             if options + 4 > total {
                 break;
             }
-            let (mut lost_before, mut comment) = (0, "");
+            let (mut lost_before, mut comment, mut note) = (0, "", "");
             if total - options > 16 {
-                let place;
-                (lost_before, place) = noted(block, options, false);
-                let text = block.get(place.0..place.1).unwrap_or(&[]);
-                comment = std::str::from_utf8(text).unwrap_or("");
+                let words;
+                (lost_before, words) = noted(block, options, false);
+                let text = |(from, to)| std::str::from_utf8(block.get(from..to).unwrap_or(&[]));
+                comment = text(words.comment).unwrap_or("");
+                note = text(words.note).unwrap_or("");
             }
             let record = Record {
                 time_ns: interface
@@ -176,6 +177,7 @@ impl Packets {
                 original_len: field(24),
                 lost_before,
                 comment,
+                note,
             };
             passed += total;
             rest = &rest[total..];
