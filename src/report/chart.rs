@@ -73,10 +73,7 @@ pub(super) fn bars(parts: &[Part], height: f64, axes: &Axes) -> Markup {
             }
             line class="axis" x1=(LEFT) x2=(WIDTH - LEFT) y1=(bottom) y2=(bottom) {}
             @if axes.marked.contains(&true) { path class="bad" d=(marks(&axes.marked, bottom, step)) {} }
-            text class="on" x=(LEFT) y=(TOP - 4.0) { (scale(axes.most)) }
-            @if height > 2.0 * TOP {
-                text class="on" x=(LEFT) y=(bottom - height / 2.0 - 4.0) { (scale(axes.most / 2.0)) }
-            }
+            text x=(LEFT) y=(TOP - 4.0) { (scale(axes.most)) }
             text x=(LEFT) y=(bottom + 21.0) { (left) }
             text x=(WIDTH / 2.0) y=(bottom + 21.0) text-anchor="middle" { (middle) }
             text x=(WIDTH - LEFT) y=(bottom + 21.0) text-anchor="end" { (right) }

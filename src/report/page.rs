@@ -10,7 +10,7 @@ use super::text::{Clock, about, figures, findings};
 
 const STYLE: &str = include_str!("page.css");
 const HIGH: f64 = 120.0;
-const LOW: f64 = 56.0;
+const LOW: f64 = 80.0;
 
 /// What is reported on, and what it is called.
 pub struct Subject<'a> {
@@ -108,7 +108,7 @@ pub fn page(subjects: &[Subject<'_>], clock: Clock<'_>) -> String {
                     (each(subjects, |subject| html! {
                         @for group in groups(subject.tally, clock) {
                             h2 { (group.title) }
-                            div.side { @for table in &group.tables { (shown(table)) } }
+                            div.cols { @for table in &group.tables { (shown(table)) } }
                         }
                     }))
                 }

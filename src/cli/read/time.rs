@@ -38,18 +38,15 @@ impl Zone {
 /// # Errors
 /// What is none.
 pub(super) fn moment(text: &str, zone: &Zone) -> Result<u64> {
+    if let Ok(stamp) = text.parse::<Timestamp>() {
+        return Ok(u64::try_from(stamp.as_nanosecond()).unwrap_or(0));
+    }
     let now = ZonedDateTime::now().with_time_zone(zone.0.clone());
-    let civil = match text.parse::<Time>() {
-        Ok(time) => now.date().to_datetime(time),
-        Err(_) => match text.parse::<DateTime>() {
-            Ok(civil) => civil,
-            Err(_) => match text.parse::<Timestamp>() {
-                Ok(stamp) => return Ok(u64::try_from(stamp.as_nanosecond()).unwrap_or(0)),
-                Err(_) => {
-                    bail!("`{text}` is no time: write 14:03, 14:03:05.5 or 2026-11-27T14:03:05")
-                }
-            },
-        },
+    // With its date first: a time of day is read from a text that has a date as well, without it.
+    let civil = match (text.parse::<DateTime>(), text.parse::<Time>()) {
+        (Ok(civil), _) => civil,
+        (_, Ok(time)) => now.date().to_datetime(time),
+        _ => bail!("`{text}` is no time: write 14:03, 14:03:05.5 or 2026-11-27T14:03:05"),
     };
     let there = civil.to_zoned_datetime(zone.0.clone())?;
     Ok(u64::try_from(there.timestamp().as_nanosecond()).unwrap_or(0))
@@ -73,6 +70,20 @@ mod tests {
         assert_eq!(
             moment("2026-11-27T14:03:00Z", &utc).unwrap(),
             1_795_788_180_000_000_000
+        );
+        // Another day than this one, and another zone.
+        assert_eq!(
+            moment("1970-01-02T00:00:01", &utc).unwrap(),
+            86_401_000_000_000
+        );
+        assert_eq!(
+            moment("1970-01-02 00:00:01", &utc).unwrap(),
+            86_401_000_000_000
+        );
+        assert_eq!(moment("1970-01-02", &utc).unwrap(), 86_400_000_000_000);
+        assert_eq!(
+            moment("1970-01-02T01:00+01:00", &utc).unwrap(),
+            86_400_000_000_000
         );
         assert!(moment("14:03", &utc).unwrap() % 86_400_000_000_000 == 50_580_000_000_000);
         assert!(moment("yesterday", &utc).is_err());
