@@ -7,7 +7,7 @@ use crate::numbers::grouped;
 const WIDTH: f64 = 720.0;
 const LEFT: f64 = 4.0;
 const TOP: f64 = 20.0;
-const BELOW: f64 = 26.0;
+const BELOW: f64 = 32.0;
 /// Half the width, and the height, of what marks a loss.
 const MARK: (f64, f64) = (3.5, 6.0);
 
@@ -74,9 +74,9 @@ pub(super) fn bars(parts: &[Part], height: f64, axes: &Axes) -> Markup {
             line class="axis" x1=(LEFT) x2=(WIDTH - LEFT) y1=(bottom) y2=(bottom) {}
             @if axes.marked.contains(&true) { path class="bad" d=(marks(&axes.marked, bottom, step)) {} }
             text x=(LEFT) y=(TOP - 4.0) { (scale(axes.most)) }
-            text x=(LEFT) y=(bottom + 21.0) { (left) }
-            text x=(WIDTH / 2.0) y=(bottom + 21.0) text-anchor="middle" { (middle) }
-            text x=(WIDTH - LEFT) y=(bottom + 21.0) text-anchor="end" { (right) }
+            text x=(LEFT) y=(bottom + 26.0) { (left) }
+            text x=(WIDTH / 2.0) y=(bottom + 26.0) text-anchor="middle" { (middle) }
+            text x=(WIDTH - LEFT) y=(bottom + 26.0) text-anchor="end" { (right) }
         }
     }
 }

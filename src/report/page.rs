@@ -4,7 +4,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::chart::{Axes, Part, bars, legend, patterns, round_up, scale, share, sums};
 use super::series::Column;
-use super::tables::{Row, Table, groups};
+use super::tables::{Group, Row, Table, groups};
 use super::tally::Tally;
 use super::text::{Clock, about, figures, findings};
 
@@ -103,14 +103,9 @@ pub fn page(subjects: &[Subject<'_>], clock: Clock<'_>) -> String {
                 @if subjects.iter().any(|subject| subject.tally.all.packets != 0) {
                     h2 { "Over time" }
                     @for chart in &TRAFFIC { (figure(chart, subjects, clock, None)) }
-                    div.side { @for chart in &EVENTS { (figure(chart, subjects, clock, None)) } }
+                    (small(subjects, EVENTS.iter().map(|chart| figure(chart, subjects, clock, None))))
                     (flags(subjects, clock))
-                    (each(subjects, |subject| html! {
-                        @for group in groups(subject.tally, clock) {
-                            h2 { (group.title) }
-                            div.cols { @for table in &group.tables { (shown(table)) } }
-                        }
-                    }))
+                    (all_tables(subjects, clock))
                 }
                 footer.soft {
                     (each(subjects, |subject| html! {
@@ -129,7 +124,7 @@ fn each(subjects: &[Subject<'_>], part: impl Fn(&Subject<'_>) -> Markup) -> Mark
     match subjects {
         [subject] => part(subject),
         subjects => html! {
-            div.side.two { @for subject in subjects { div { (part(subject)) } } }
+            div.side { @for subject in subjects { div { (part(subject)) } } }
         },
     }
 }
@@ -152,6 +147,38 @@ fn head(subject: &Subject<'_>, clock: Clock<'_>) -> Markup {
     }
 }
 
+/// Small charts: two in a row, or where there are two subjects, each with both of them.
+fn small(subjects: &[Subject<'_>], charts: impl Iterator<Item = Markup>) -> Markup {
+    html! {
+        div.side[subjects.len() == 1] { @for chart in charts { (chart) } }
+    }
+}
+
+/// Group by group, those of each subject.
+fn all_tables(subjects: &[Subject<'_>], clock: Clock<'_>) -> Markup {
+    let groups: Vec<_> = subjects
+        .iter()
+        .map(|subject| groups(subject.tally, clock))
+        .collect();
+    let titles = groups.first().into_iter().flatten();
+    let titles = titles.map(|group| group.title).enumerate();
+    let tables = |group: &Group| {
+        html! {
+            @if group.tables.is_empty() { p.soft { "None." } }
+            div.cols { @for table in &group.tables { (shown(table)) } }
+        }
+    };
+    html! {
+        @for (place, title) in titles {
+            h2 { (title) }
+            @match &groups[..] {
+                [one] => (tables(&one[place])),
+                several => div.side { @for groups in several { div { (tables(&groups[place])) } } },
+            }
+        }
+    }
+}
+
 /// Flags of TCP over time, all on one scale.
 fn flags(subjects: &[Subject<'_>], clock: Clock<'_>) -> Markup {
     let highest = |chart: &Chart| {
@@ -165,7 +192,7 @@ fn flags(subjects: &[Subject<'_>], clock: Clock<'_>) -> Markup {
             p.soft { "No TCP packet opens, answers, ends or refuses a connection." }
         } @else {
             p.soft { "All on one scale: where SYN is high and SYN with ACK is not, connections are opened that nobody answers." }
-            div.side { @for chart in &FLAGS { (figure(chart, subjects, clock, Some(most))) } }
+            (small(subjects, FLAGS.iter().map(|chart| figure(chart, subjects, clock, Some(most)))))
         }
     }
 }

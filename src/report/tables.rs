@@ -36,11 +36,11 @@ pub(super) struct Group {
     pub(super) tables: Vec<Table>,
 }
 
-/// All tables that have rows.
+/// All tables that have rows, in groups, which are always the same.
 pub(super) fn groups(tally: &Tally, clock: Clock<'_>) -> Vec<Group> {
     let mut groups = vec![
         Group {
-            title: "What stands out",
+            title: "Connections, scans, fragments",
             tables: vec![unanswered(tally), scans(tally), fragments(tally)],
         },
         Group {
@@ -62,7 +62,6 @@ pub(super) fn groups(tally: &Tally, clock: Clock<'_>) -> Vec<Group> {
     for group in &mut groups {
         group.tables.retain(|table| !table.rows.is_empty());
     }
-    groups.retain(|group| !group.tables.is_empty());
     groups
 }
 
