@@ -294,6 +294,10 @@ fn what_is_left_out_is_told_by_reason() {
     // By count, on each processor.
     assert!((4490..=4510).contains(&sampled), "{sampled}");
     assert_eq!(left_out(&ended.report), sampled + others);
+    reported(
+        dir.path(),
+        ", 1 packet of 10: figures are of what was captured there",
+    );
     let text = ended
         .said
         .lines()
@@ -365,6 +369,19 @@ fn a_cut_off_keeps_the_beginning_of_each_connection() {
     ended.assert_balanced();
     assert_eq!(ended.number("/written"), 1024);
     assert_eq!(ended.number("/left_out/cutoff"), 1536);
+    reported(
+        dir.path(),
+        ", the first 200 bytes of each connection: figures are of",
+    );
+}
+
+/// The files say what was left out, and the report on them says it again.
+fn reported(dir: &Path, what: &str) {
+    let mut report = Command::new(LWNFLOG);
+    report.args(["report", "--text"]).arg(dir);
+    let text = run(&mut report, "");
+    let told = |line: &str| line.starts_with("* Netfilter hook ") && line.contains(what);
+    assert!(text.lines().any(told), "{text}");
 }
 
 #[test]

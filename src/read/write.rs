@@ -112,9 +112,11 @@ impl<W: Write> Writer<W> {
             Kind::Pcapng => {
                 let mut body = interface.link.to_le_bytes().to_vec();
                 body.extend([0, 0]);
+                // The same for all: libpcap reads no file whose interfaces differ in it.
                 body.extend(262_144_u32.to_le_bytes());
-                if !interface.name.is_empty() {
-                    option(&mut body, 2, interface.name.as_bytes());
+                let said = [(2, &interface.name), (3, &interface.description)];
+                for (code, text) in said.into_iter().filter(|(_, text)| !text.is_empty()) {
+                    option(&mut body, code, text.as_bytes());
                 }
                 option(&mut body, 9, &[9]);
                 option(&mut body, 0, &[]);

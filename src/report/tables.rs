@@ -195,13 +195,14 @@ fn places(tally: &Tally) -> Table {
         let lost = [grouped(at.lost), grouped(at.gaps), snaplen];
         row(name, at.amount.packets, tally.all.packets, lost)
     });
-    let mut note = "Snap length: so many bytes of a packet were kept at the most.".to_owned();
+    let mut note =
+        "Snap length: bytes of a packet that were kept at the most, as the file says.".to_owned();
     if more != 0 {
         let _ = write!(note, " {more} more places with fewer packets.");
     }
     Table {
         title: "Places, and what was lost there",
-        head: vec!["at", "packets", "share", "lost", "times", "snap length"],
+        head: vec!["at", "packets", "share", "lost", "gaps", "snap length"],
         rows: rows.collect(),
         note,
     }

@@ -58,10 +58,11 @@ pub(super) fn findings(tally: &Tally) -> Vec<String> {
     let mut findings = Vec::new();
     if tally.lost != 0 {
         findings.push(format!(
-            "{} packets were lost, {} of all, at {} times: rates there are too low.",
+            "{} packets were lost, {} of all, in {} gap{}: rates there are too low.",
             grouped(tally.lost),
             percent(share(tally.lost, tally.lost + tally.all.packets)),
-            grouped(tally.gaps)
+            grouped(tally.gaps),
+            if tally.gaps == 1 { "" } else { "s" }
         ));
     }
     for place in left_out(tally) {
