@@ -65,6 +65,7 @@ fn run(args: Cli) -> Result<()> {
         Some(Command::Run(args)) => cli::run::run(&args),
         Some(Command::RunIn { cgroup, command }) => cli::run::run_in(&cgroup, &command),
         Some(Command::RunAfter { cgroup }) => cli::run::run_after(&cgroup),
+        Some(Command::Extcap(args)) => cli::extcap::run(&args),
         Some(Command::Report(args)) => cli::read::report::run(&args),
         Some(Command::Read(args)) => cli::read::run(&args),
         Some(Command::Ctl(args)) => cli::ctl::run(&args),

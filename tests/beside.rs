@@ -19,6 +19,7 @@ use lwnflog::lab::Traffic;
 const PACKETS: u64 = 1_000_000;
 const RATE: u64 = 200_000;
 const ROUNDS: usize = 5;
+const IDLE: Duration = Duration::from_secs(5);
 
 /// Processor time of a process and all its threads, in nanoseconds (`/proc/PID/schedstat` of each).
 fn cpu_ns(pid: u32) -> u64 {
@@ -30,8 +31,8 @@ fn cpu_ns(pid: u32) -> u64 {
     tasks.filter_map(of).sum()
 }
 
-/// Nanoseconds a packet of one capture.
-fn measure(args: &[&str], beside: bool) -> f64 {
+/// Nanoseconds a packet of one capture, and a second without packets.
+fn measure(args: &[&str], beside: bool) -> (f64, f64) {
     let (lab, dir) = (lab(), temp_dir());
     run_in(lab.receiver(), "ip", &["link", "set", "lo", "up"]);
     let common = [
@@ -54,7 +55,7 @@ fn measure(args: &[&str], beside: bool) -> f64 {
     let args = [args, if hook { &common[1..] } else { &common[..] }, more].concat();
     let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
     let stop = AtomicBool::new(false);
-    let ns = thread::scope(|scope| {
+    let (ns, idle) = thread::scope(|scope| {
         let mut watcher = None;
         if beside {
             let line = capture.wait_said("figures are served at http://");
@@ -90,15 +91,19 @@ fn measure(args: &[&str], beside: bool) -> f64 {
             .unwrap();
         capture.wait_written(PACKETS + PACKETS / 2);
         let ns = cpu_ns(capture.pid()) - before;
+        // Without packets there is nothing else that takes time.
+        let idle_before = cpu_ns(capture.pid());
+        thread::sleep(IDLE);
+        let idle = cpu_ns(capture.pid()) - idle_before;
         stop.store(true, Ordering::Relaxed);
         if let Some(mut watcher) = watcher {
             watcher.kill().unwrap();
             watcher.wait().unwrap();
         }
-        ns
+        (ns, idle)
     });
     capture.end().assert_balanced();
-    ns as f64 / PACKETS as f64
+    (ns as f64 / PACKETS as f64, idle as f64 / IDLE.as_secs_f64())
 }
 
 #[test]
@@ -111,16 +116,29 @@ fn control_metrics_and_watch() {
             without.push(measure(source, false));
             with.push(measure(source, true));
         }
-        let median = |rounds: &mut Vec<f64>| {
+        let idle = |rounds: &[(f64, f64)]| {
+            let mut idle: Vec<f64> = rounds.iter().map(|(_, idle)| *idle).collect();
+            idle.sort_by(f64::total_cmp);
+            idle[ROUNDS / 2]
+        };
+        let more_a_second = idle(&with) - idle(&without);
+        let median = |rounds: &[(f64, f64)]| {
+            let mut rounds: Vec<f64> = rounds.iter().map(|(packet, _)| *packet).collect();
             rounds.sort_by(f64::total_cmp);
             (rounds[ROUNDS / 2], rounds[0], rounds[ROUNDS - 1])
         };
         let ((plain, least, most), (beside, least_beside, most_beside)) =
-            (median(&mut without), median(&mut with));
+            (median(&without), median(&with));
         println!(
             "{source:?}: {plain:.1} [{least:.1}-{most:.1}] ns a packet without, {beside:.1} [{least_beside:.1}-{most_beside:.1}] with \
              control, a scrape and a watcher a second: {:+.1} %",
             (beside / plain - 1.0) * 100.0
+        );
+        println!(
+            "  without packets they take {:.0} us a second: of {RATE} packets a second {:.2} ns each, {:.1} %",
+            more_a_second / 1000.0,
+            more_a_second / RATE as f64,
+            more_a_second / RATE as f64 / plain * 100.0
         );
     }
 }

@@ -143,7 +143,11 @@ fn a_start_that_fails_leaves_the_ring_as_it_was() {
     let mut capture = Running::spawn(capture.arg(dir.path()));
     capture.wait_said("of a run that was killed: 10 packets");
     capture.end();
-    assert_eq!(state(dir.path()).len(), 2);
+    let files = state(dir.path());
+    let files = files
+        .keys()
+        .filter(|name| !name.to_string_lossy().ends_with(".idx"));
+    assert_eq!(files.count(), 2);
 }
 
 /// Whichever thread is the one too many: said as what it is, and nothing is touched.

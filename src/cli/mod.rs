@@ -9,6 +9,7 @@ pub mod demo;
 mod desk;
 pub mod doctor;
 mod every;
+pub mod extcap;
 pub mod ls;
 pub mod options;
 mod output;

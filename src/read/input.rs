@@ -54,6 +54,11 @@ impl Input {
         }))
     }
 
+    /// What stands in memory, as if it came by a pipe.
+    pub fn of_bytes(bytes: Vec<u8>) -> Input {
+        Input::of(From::Stream(Box::new(io::Cursor::new(bytes))))
+    }
+
     fn of(from: From) -> Input {
         Input {
             from,

@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 pub use capture::{CaptureArgs, CaptureSourceArgs};
 pub use values::{CompressArg, FamilyArg, FormatArg, LinkArg, SpreadArg, VerdictArg};
 
+use super::extcap::ExtcapArgs;
 use super::read::ReadArgs;
 use super::read::report::ReportArgs;
 use crate::session::settings;
@@ -192,6 +193,8 @@ pub enum Command {
         #[arg(long)]
         on_rotate_shell: bool,
     },
+    /// Be an interface of Wireshark: its extcap program
+    Extcap(ExtcapArgs),
     /// Print completions for a shell
     Completions {
         /// The shell

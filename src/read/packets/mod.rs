@@ -95,11 +95,22 @@ impl Packets {
     /// # Errors
     /// What the system says, and a file that is no capture.
     pub fn open(path: &Path) -> Result<Packets, ReadError> {
+        let input = Input::open(path).map_err(|error| ReadError {
+            path: path.to_owned(),
+            what: error.to_string(),
+        })?;
+        Packets::of(path, input)
+    }
+
+    /// Reads what is open already; `path` is for messages.
+    ///
+    /// # Errors
+    /// As of [`Packets::open`].
+    pub fn of(path: &Path, mut input: Input) -> Result<Packets, ReadError> {
         let said = |what: String| ReadError {
             path: path.to_owned(),
             what,
         };
-        let mut input = Input::open(path).map_err(|error| said(error.to_string()))?;
         let there = input
             .need(PCAP_HEADER_BYTES)
             .map_err(|error| said(error.to_string()))?;
