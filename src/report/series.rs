@@ -109,6 +109,18 @@ impl Series {
         ms / 1000.0
     }
 
+    /// A clock that was set by years leaves more than a chart has room for.
+    fn last_drawn(first: u64) -> u64 {
+        first + 2 * COLUMNS_MAX
+    }
+
+    /// Packets that are in no chart: they come years after the first.
+    pub(super) fn not_drawn(&self) -> u64 {
+        let first = self.columns.keys().next().copied().unwrap_or(0);
+        let beyond = self.columns.range(Self::last_drawn(first) + 1..);
+        beyond.map(|(_, column)| column.packets).sum()
+    }
+
     /// All columns from the first to the last, those without packets too, and when the first begins.
     pub(super) fn columns(&self) -> (u64, Vec<Column>) {
         let (Some(first), Some(last)) = (
@@ -118,8 +130,7 @@ impl Series {
             return (0, Vec::new());
         };
         let column = |place: u64| self.columns.get(&place).copied().unwrap_or_default();
-        // A clock that was set by years leaves more than a chart has room for.
-        let last = last.min(first + 2 * COLUMNS_MAX);
+        let last = last.min(Self::last_drawn(first));
         let columns = (first..=last).map(column).collect();
         (first * self.column_ns(), columns)
     }
@@ -151,9 +162,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_drawn_is_counted() {
+        let mut series = Series::default();
+        for time in [0, 1, 1_764_252_000_000_000_000] {
+            series.at(time).packets += 1;
+        }
+        let drawn: u64 = series.columns().1.iter().map(|column| column.packets).sum();
+        assert_eq!((drawn, series.not_drawn()), (2, 1));
+    }
+
+    #[test]
     fn an_earlier_packet_comes_late() {
         let mut series = Series::default();
-        for time in [1000_000_000, 50_000_000, 990_000_000] {
+        for time in [1_000_000_000, 50_000_000, 990_000_000] {
             series.at(time).lost += 1;
         }
         let lost: u64 = series.columns().1.iter().map(|column| column.lost).sum();

@@ -134,6 +134,13 @@ pub(super) fn about(tally: &Tally) -> Vec<String> {
             grouped(tries)
         ));
     }
+    let not_drawn = tally.series.not_drawn();
+    if not_drawn != 0 {
+        about.push(format!(
+            "{} packets have times that are years after the first: they are in the tables, and in no chart.",
+            grouped(not_drawn)
+        ));
+    }
     if tally.not_ip != 0 {
         about.push(format!(
             "{} packets are not IP, or cut before their addresses.",

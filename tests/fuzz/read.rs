@@ -100,6 +100,7 @@ fn seeds() -> Vec<Vec<u8>> {
                 original_len: 74,
                 lost_before: number as u64,
                 comment: "mark=0x00000001 prefix=x",
+                note: "lwnflog x",
             };
             writer.write(&record).unwrap();
         }
