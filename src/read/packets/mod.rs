@@ -2,6 +2,7 @@
 //! (draft-ietf-opsawg-pcap) of any.
 
 mod declared;
+mod noted;
 mod runs;
 
 use std::collections::VecDeque;
@@ -18,6 +19,7 @@ use crate::format::pcapng::block::{
 };
 use crate::format::pcapng::reader::Block;
 pub use declared::Declared;
+use noted::{Words, noted};
 pub use runs::Each;
 
 /// Simple Packet Block.
@@ -31,11 +33,9 @@ const PCAP_HEADER_BYTES: usize = 24;
 /// The longest packet that is believed.
 const PACKET_BYTES_MAX: usize = 16 << 20;
 // Options.
-const COMMENT: u16 = 1;
 const IF_NAME: u16 = 2;
 const IF_DESCRIPTION: u16 = 3;
 const IF_TSRESOL: u16 = 9;
-const EPB_DROPCOUNT: u16 = 4;
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,13 +80,6 @@ struct Found {
     original_len: u32,
     lost_before: u64,
     words: Words,
-}
-
-/// Where comments stand in a block: the packet's own, and a note on the capture.
-#[derive(Debug, Clone, Copy, Default)]
-struct Words {
-    comment: (usize, usize),
-    note: (usize, usize),
 }
 
 impl Packets {
@@ -475,27 +468,6 @@ impl Packets {
             words: Words::default(),
         }))
     }
-}
-
-/// What an Enhanced Packet Block says in its options, which begin at `options`: packets that were lost
-/// before it, and where its comments stand. lwnflog's notes are comments of their own, which it alone begins
-/// with its name.
-fn noted(block: &[u8], options: usize, big: bool) -> (u64, Words) {
-    const NOTE: &[u8] = b"lwnflog ";
-    let (mut lost_before, mut words) = (0, Words::default());
-    for (code, from, to) in Options::new(block, options, block.len() - 4, big) {
-        match code {
-            EPB_DROPCOUNT if to - from == 8 => {
-                let (one, two) = (word(block, from, big), word(block, from + 4, big));
-                let (high, low) = if big { (one, two) } else { (two, one) };
-                lost_before = u64::from(high) << 32 | u64::from(low);
-            }
-            COMMENT if block[from..to].starts_with(NOTE) => words.note = (from, to),
-            COMMENT if words.comment == (0, 0) => words.comment = (from, to),
-            _ => {}
-        }
-    }
-    (lost_before, words)
 }
 
 /// `if_tsresol`: a power of ten, or of two.

@@ -1,0 +1,34 @@
+//! What an Enhanced Packet Block says in its options.
+
+use crate::read::options::{Options, word};
+
+const COMMENT: u16 = 1;
+const EPB_DROPCOUNT: u16 = 4;
+
+/// Where comments stand in a block: the packet's own, and a note on the capture.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Words {
+    pub(super) comment: (usize, usize),
+    pub(super) note: (usize, usize),
+}
+
+/// What an Enhanced Packet Block says in its options, which begin at `options`: packets that were lost
+/// before it, and where its comments stand. lwnflog's notes are comments of their own, which it alone begins
+/// with its name.
+pub(super) fn noted(block: &[u8], options: usize, big: bool) -> (u64, Words) {
+    const NOTE: &[u8] = b"lwnflog ";
+    let (mut lost_before, mut words) = (0, Words::default());
+    for (code, from, to) in Options::new(block, options, block.len() - 4, big) {
+        match code {
+            EPB_DROPCOUNT if to - from == 8 => {
+                let (one, two) = (word(block, from, big), word(block, from + 4, big));
+                let (high, low) = if big { (one, two) } else { (two, one) };
+                lost_before = u64::from(high) << 32 | u64::from(low);
+            }
+            COMMENT if block[from..to].starts_with(NOTE) => words.note = (from, to),
+            COMMENT if words.comment == (0, 0) => words.comment = (from, to),
+            _ => {}
+        }
+    }
+    (lost_before, words)
+}
