@@ -8,6 +8,7 @@
 //!
 //! Files are read, not mapped: one that is cut meanwhile is an end, and no signal.
 
+pub mod anonymize;
 pub mod chain;
 pub mod filter;
 pub mod input;

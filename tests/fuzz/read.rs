@@ -9,6 +9,7 @@ mod common;
 
 use std::path::Path;
 
+use lwnflog::read::anonymize::{Anonymizer, Keep, Key};
 use lwnflog::read::filter::Filter;
 use lwnflog::read::input::Input;
 use lwnflog::read::line::{describe, hex};
@@ -22,6 +23,8 @@ common::target!(seeds, check);
 /// Tests of every kind.
 const FILTER: &str = "(host 10.0.0.1 or net 10.0.0.0/8 or ip6 host ::1 or portrange 20-100 or tcp port 80) and \
                       (less 1000 or lost or mark 0x1/0x1 or iface eth0 or prefix x or not icmp)";
+
+const KEY: &str = "2b7e151628aed2a6abf7158809cf4f3ca9f5ba40db214c3798f2e1c23456789a";
 
 fn check(input: &[u8]) {
     match input.split_first() {
@@ -48,6 +51,13 @@ fn check_capture(bytes: &[u8]) {
     let filter = Filter::parse(FILTER).unwrap();
     let kinds = [Kind::Pcapng, Kind::Pcap];
     let mut copies = kinds.map(|kind| Writer::begin(Vec::new(), kind).unwrap());
+    let mut anonymizers = [false, true].map(|all| {
+        let keep = Keep {
+            macs: all,
+            payload: all,
+        };
+        Anonymizer::new(&Key::parse(KEY).unwrap(), keep)
+    });
     let mut tally = Tally::default();
     let (mut line, mut read) = (String::new(), 0);
     while let Ok(true) = packets.advance() {
@@ -59,6 +69,9 @@ fn check_capture(bytes: &[u8]) {
         hex(&record, &mut line);
         let _ = (filter.takes(&record), record.mark(), record.prefix());
         tally.add(&record);
+        for anonymizer in &mut anonymizers {
+            assert!(anonymizer.record(&record).data.len() <= record.data.len());
+        }
         for copy in &mut copies {
             // A classic file has one link type.
             let _ = copy.write(&record);

@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::read::Record;
+use crate::read::anonymize::{Anonymizer, Keep, Key};
 use crate::read::chain::{Merged, Span};
 use crate::read::filter::Filter;
 use crate::read::plan::Selection;
@@ -60,6 +61,16 @@ pub struct ReadArgs {
     /// Write them to this file, pcap if it is called so, else pcapng; `-` is standard output
     #[arg(short = 'w', long = "write", value_name = "FILE")]
     pub write: Option<PathBuf>,
+    /// With -w: addresses become others by the key in this file, the same each time, prefixes alike; link-layer addresses
+    /// are cleared and what is behind the headers goes
+    #[arg(long, value_name = "KEYFILE", requires = "write")]
+    pub anonymize: Option<PathBuf>,
+    /// With --anonymize: keep what is behind the headers, whatever it tells
+    #[arg(long, requires = "anonymize")]
+    pub keep_payload: bool,
+    /// With --anonymize: keep link-layer addresses
+    #[arg(long, requires = "anonymize")]
+    pub keep_macs: bool,
     /// Count them
     #[arg(long, conflicts_with_all = ["write", "json"])]
     pub count: bool,
@@ -93,7 +104,7 @@ type Asked<'a> = (&'a Option<String>, &'a Option<String>, &'a Option<String>);
 enum Sink {
     Lines(Printer),
     Count,
-    File(Writer<Box<dyn Write>>),
+    File(Writer<Box<dyn Write>>, Option<Anonymizer>),
 }
 
 /// `lwnflog read …`
@@ -122,7 +133,7 @@ pub fn run(args: &ReadArgs) -> Result<()> {
 
 fn one_by_one(args: &ReadArgs, mut merged: Merged, places: &[PathBuf], zone: Zone) -> Result<()> {
     let mut sink = match &args.write {
-        Some(path) => Sink::File(writer(path)?),
+        Some(path) => Sink::File(writer(path)?, anonymizer(args)?),
         None if args.count => Sink::Count,
         None => Sink::Lines(Printer::new(args, Lines::new(args, zone))),
     };
@@ -161,6 +172,26 @@ fn one_by_one(args: &ReadArgs, mut merged: Merged, places: &[PathBuf], zone: Zon
     done
 }
 
+/// What --anonymize asks for.
+fn anonymizer(args: &ReadArgs) -> Result<Option<Anonymizer>> {
+    let Some(path) = &args.anonymize else {
+        return Ok(None);
+    };
+    let (key, others) =
+        Key::read(path).with_context(|| format!("--anonymize {}", path.display()))?;
+    if others {
+        super::complain(&format!(
+            "{}: others can read this key, and with it whose addresses are whose: `chmod 600` it",
+            path.display()
+        ));
+    }
+    let keep = Keep {
+        macs: args.keep_macs,
+        payload: args.keep_payload,
+    };
+    Ok(Some(Anonymizer::new(&key, keep)))
+}
+
 fn tell_cut(merged: &Merged) {
     for file in merged.cut() {
         super::complain(&format!(
@@ -176,7 +207,8 @@ impl Sink {
         let told = match self {
             Sink::Count => return Ok(true),
             Sink::Lines(printer) => printer.print(record),
-            Sink::File(writer) => writer.write(record),
+            Sink::File(writer, None) => writer.write(record),
+            Sink::File(writer, Some(anonymizer)) => writer.write(&anonymizer.record(record)),
         };
         went(told)
     }
@@ -185,7 +217,7 @@ impl Sink {
         went(match self {
             Sink::Count => Ok(()),
             Sink::Lines(printer) => printer.flush(),
-            Sink::File(writer) => writer.flush(),
+            Sink::File(writer, _) => writer.flush(),
         })
     }
 }

@@ -7,8 +7,9 @@ use anyhow::Result;
 
 use super::print::Lines;
 use super::time::Zone;
-use super::{ReadArgs, kind, tell_cut, went, writer};
+use super::{ReadArgs, anonymizer, kind, tell_cut, went, writer};
 use crate::read::Record;
+use crate::read::anonymize::Anonymizer;
 use crate::read::chain::Merged;
 use crate::read::scan::Make;
 use crate::read::write::{Kind, encode};
@@ -30,11 +31,17 @@ impl Make for Marked {
 }
 
 /// Makes the record of a packet in a file.
-struct Encoded(Kind);
+struct Encoded {
+    kind: Kind,
+    anonymizer: Option<Anonymizer>,
+}
 
 impl Make for Encoded {
     fn make(&mut self, record: &Record<'_>, interface: u32, out: &mut Vec<u8>) {
-        encode(self.0, record, interface, out);
+        match &mut self.anonymizer {
+            None => encode(self.kind, record, interface, out),
+            Some(anonymizer) => encode(self.kind, &anonymizer.record(record), interface, out),
+        }
     }
 }
 
@@ -51,7 +58,11 @@ pub(super) fn run(args: &ReadArgs, mut merged: Merged, zone: Zone) -> Result<()>
     let mut told = Ok(());
     let done = if let Some(path) = &args.write {
         let mut writer = writer(path)?;
-        let make = || Encoded(kind(path));
+        let anonymizer = anonymizer(args)?;
+        let make = || Encoded {
+            kind: kind(path),
+            anonymizer: anonymizer.clone(),
+        };
         let done = merged.scan(threads, make, |piece, mut marks| {
             let (count, goes_on) = some(marks.len());
             marks.end = marks.start + count;
