@@ -112,7 +112,7 @@ fn sum(index: &Index, row: &mut Row) {
     let segments = index.segments().iter();
     for segment in segments.filter(|segment| segment.packets != 0) {
         row.packets += u64::from(segment.packets);
-        row.lost += segment.lost;
+        row.lost = row.lost.saturating_add(segment.lost);
         let from = row.from_ns.unwrap_or(u64::MAX);
         row.from_ns = Some(from.min(segment.from_ns));
         row.to_ns = row.to_ns.max(Some(segment.to_ns));
@@ -126,7 +126,7 @@ fn count(path: &Path, row: &mut Row) -> Result<()> {
             break;
         };
         row.packets += 1;
-        row.lost += record.lost_before;
+        row.lost = row.lost.saturating_add(record.lost_before);
         row.from_ns = Some(
             row.from_ns
                 .map_or(record.time_ns, |from| from.min(record.time_ns)),

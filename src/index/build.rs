@@ -158,7 +158,7 @@ impl Builder {
         segment.from_ns = segment.from_ns.min(time_ns);
         segment.to_ns = segment.to_ns.max(time_ns);
         segment.packets += 1;
-        segment.lost += block.lost_before()?;
+        segment.lost = segment.lost.saturating_add(block.lost_before()?);
         self.keys.add(&Fields::of(link, block.data()?));
         Some(())
     }

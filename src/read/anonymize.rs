@@ -380,6 +380,7 @@ mod tests {
             original_len: 1500,
             lost_before: 0,
             comment: "",
+            note: "",
         };
         let mut anonymizer = anonymizer(keep);
         let done = anonymizer.record(&record);

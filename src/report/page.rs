@@ -250,13 +250,13 @@ fn peak(subject: &Subject<'_>, parts: &[Part], clock: Clock<'_>) -> Markup {
 /// When a column begins.
 fn at(subject: &Subject<'_>, column: usize) -> u64 {
     let (start, _) = subject.tally.series.columns();
-    start + column as u64 * subject.tally.series.column_ns()
+    start.saturating_add((column as u64).saturating_mul(subject.tally.series.column_ns()))
 }
 
 /// What stands below a chart.
 fn times(subject: &Subject<'_>, clock: Clock<'_>) -> [String; 3] {
     let (_, columns) = subject.tally.series.columns();
-    let middle = (at(subject, 0) + at(subject, columns.len())) / 2;
+    let middle = at(subject, 0).midpoint(at(subject, columns.len()));
     let [left, middle, right] = [at(subject, 0), middle, at(subject, columns.len())].map(clock);
     // On the same day the date stands once.
     let day = |time: &str| time.split(' ').next().unwrap_or_default().to_owned();

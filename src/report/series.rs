@@ -47,7 +47,7 @@ impl Column {
         self.tcp += other.tcp;
         self.udp += other.udp;
         self.icmp += other.icmp;
-        self.lost += other.lost;
+        self.lost = self.lost.saturating_add(other.lost);
         self.syn += other.syn;
         self.syn_ack += other.syn_ack;
         self.fin += other.fin;

@@ -103,7 +103,7 @@ impl Tally {
         self.all.add(bytes);
         self.captured_bytes += record.data.len() as u64;
         self.cut += u64::from(record.data.len() < record.original_len as usize);
-        self.lost += record.lost_before;
+        self.lost = self.lost.saturating_add(record.lost_before);
         self.gaps += u64::from(record.lost_before != 0);
         self.first_ns = self.first_ns.min(record.time_ns);
         self.last_ns = self.last_ns.max(record.time_ns);
@@ -126,7 +126,7 @@ impl Tally {
         let column = self.series.at(record.time_ns);
         column.packets += 1;
         column.bytes += bytes;
-        column.lost += record.lost_before;
+        column.lost = column.lost.saturating_add(record.lost_before);
         column.new_sources += u64::from(new_source);
         if fields.version == 0 {
             self.not_ip += 1;
@@ -177,7 +177,7 @@ impl Tally {
         of_name(&mut self.places, &interface.description, |described| {
             of_name(described, &interface.name, |place| {
                 place.amount.add(bytes);
-                place.lost += record.lost_before;
+                place.lost = place.lost.saturating_add(record.lost_before);
                 place.gaps += u64::from(record.lost_before != 0);
                 place.snaplen_bytes = place.snaplen_bytes.max(interface.snaplen_bytes);
             });
