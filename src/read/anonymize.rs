@@ -123,6 +123,7 @@ impl Anonymizer {
         self.frame = frame;
         Record {
             data: &self.frame,
+            note: "", // who gave an order
             ..*record
         }
     }
@@ -380,11 +381,11 @@ mod tests {
             original_len: 1500,
             lost_before: 0,
             comment: "",
-            note: "",
+            note: "lwnflog x by somebody",
         };
         let mut anonymizer = anonymizer(keep);
         let done = anonymizer.record(&record);
-        assert_eq!(done.original_len, 1500);
+        assert_eq!((done.original_len, done.note), (1500, ""));
         done.data.to_vec()
     }
 

@@ -114,9 +114,14 @@ impl<W: Write> Writer<W> {
                 body.extend([0, 0]);
                 // The same for all: libpcap reads no file whose interfaces differ in it.
                 body.extend(262_144_u32.to_le_bytes());
-                let said = [(2, &interface.name), (3, &interface.description)];
-                for (code, text) in said.into_iter().filter(|(_, text)| !text.is_empty()) {
-                    option(&mut body, code, text.as_bytes());
+                if !interface.name.is_empty() {
+                    option(&mut body, 2, interface.name.as_bytes());
+                }
+                // lwnflog's own: what others say there nobody has looked at.
+                const OWN: [&str; 3] = ["NFLOG group ", "NFQUEUE queue ", "Netfilter hook "];
+                let description = &interface.description;
+                if OWN.iter().any(|own| description.starts_with(own)) {
+                    option(&mut body, 3, description.as_bytes());
                 }
                 option(&mut body, 9, &[9]);
                 option(&mut body, 0, &[]);

@@ -60,7 +60,10 @@ pub(super) fn findings(tally: &Tally) -> Vec<String> {
         findings.push(format!(
             "{} packets were lost, {} of all, in {} gap{}: rates there are too low.",
             grouped(tally.lost),
-            percent(share(tally.lost, tally.lost + tally.all.packets)),
+            percent(share(
+                tally.lost,
+                tally.lost.saturating_add(tally.all.packets)
+            )),
             grouped(tally.gaps),
             if tally.gaps == 1 { "" } else { "s" }
         ));
