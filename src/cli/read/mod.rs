@@ -27,6 +27,49 @@ const PLACE: &str = "lwnflog-capture";
 /// How often it is looked for more, with --follow.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// Which time is asked for, and how times are written.
+#[derive(Debug, Args)]
+#[allow(missing_docs, reason = "the help texts are the documentation")]
+pub struct TimeArgs {
+    /// Only packets from this time on: 14:03, 14:03:05.5, 2026-11-27T14:03
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<String>,
+    /// Only packets up to this time
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<String>,
+    /// Only packets of the last so long: 5m, 1h
+    #[arg(long, value_name = "TIME", conflicts_with = "from")]
+    pub last: Option<String>,
+    /// Times in UTC, given and shown
+    #[arg(long)]
+    pub utc: bool,
+}
+
+impl TimeArgs {
+    /// The time between --from and --to, or of --last.
+    fn span(&self, zone: &Zone) -> Result<Span> {
+        let mut span = Span::default();
+        if let Some(text) = &self.from {
+            span.from_ns = moment(text, zone)?;
+        }
+        if let Some(text) = &self.to {
+            span.to_ns = moment(text, zone)?;
+        }
+        if let Some(text) = &self.last {
+            let last = crate::session::settings::parse_duration(text)?;
+            let now = std::time::SystemTime::now();
+            let since = now
+                .duration_since(std::time::UNIX_EPOCH)
+                .unwrap_or_default();
+            span.from_ns = u64::try_from(since.saturating_sub(last).as_nanos()).unwrap_or(0);
+        }
+        if span.from_ns > span.to_ns {
+            bail!("--from is later than --to: no packet is in between");
+        }
+        Ok(span)
+    }
+}
+
 /// Options of `lwnflog read`.
 #[derive(Debug, Args)]
 #[command(
@@ -40,18 +83,8 @@ pub struct ReadArgs {
     /// Read this file: as tcpdump's -r; `-` is standard input
     #[arg(short = 'r', value_name = "FILE")]
     pub read: Vec<PathBuf>,
-    /// Only packets from this time on: 14:03, 14:03:05.5, 2026-11-27T14:03
-    #[arg(long, value_name = "TIME")]
-    pub from: Option<String>,
-    /// Only packets up to this time
-    #[arg(long, value_name = "TIME")]
-    pub to: Option<String>,
-    /// Only packets of the last so long: 5m, 1h
-    #[arg(long, value_name = "TIME", conflicts_with = "from")]
-    pub last: Option<String>,
-    /// Times in UTC, given and shown
-    #[arg(long)]
-    pub utc: bool,
+    #[command(flatten)]
+    pub times: TimeArgs,
     /// Show the date as well
     #[arg(long)]
     pub date: bool,
@@ -97,9 +130,6 @@ pub struct ReadArgs {
     pub numeric: u8,
 }
 
-/// --from, --to and --last, as they were given.
-type Asked<'a> = (&'a Option<String>, &'a Option<String>, &'a Option<String>);
-
 /// What becomes of packets that are read one by one.
 enum Sink {
     Lines(Printer),
@@ -112,11 +142,11 @@ enum Sink {
 /// # Errors
 /// A filter or time that makes no sense; files that cannot be read, or are damaged.
 pub fn run(args: &ReadArgs) -> Result<()> {
-    let zone = Zone::of(args.utc);
+    let zone = Zone::of(args.times.utc);
     let (places, filter) = places_and_filter(&args.read, &args.words)?;
     let selection = Selection {
         filter: Filter::parse(&filter)?,
-        span: span((&args.from, &args.to, &args.last), &zone)?,
+        span: args.times.span(&zone)?,
         no_index: args.no_index,
     };
     let merged = Merged::select(&places, selection)?;
@@ -247,29 +277,6 @@ fn places_and_filter(files: &[PathBuf], words: &[String]) -> Result<(Vec<PathBuf
         places.push(PLACE.into());
     }
     Ok((places, filter.join(" ")))
-}
-
-/// The time between --from and --to, or of --last.
-fn span((from, to, last): Asked<'_>, zone: &Zone) -> Result<Span> {
-    let mut span = Span::default();
-    if let Some(text) = from {
-        span.from_ns = moment(text, zone)?;
-    }
-    if let Some(text) = to {
-        span.to_ns = moment(text, zone)?;
-    }
-    if let Some(text) = last {
-        let last = crate::session::settings::parse_duration(text)?;
-        let now = std::time::SystemTime::now();
-        let since = now
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
-        span.from_ns = u64::try_from(since.saturating_sub(last).as_nanos()).unwrap_or(0);
-    }
-    if span.from_ns > span.to_ns {
-        bail!("--from is later than --to: no packet is in between");
-    }
-    Ok(span)
 }
 
 /// What a file of this name is to be.

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::time::{Zone, moment};
-use super::{places_and_filter, span};
+use super::{TimeArgs, places_and_filter};
 use crate::numbers::grouped;
 use crate::read::chain::Merged;
 use crate::read::filter::Filter;
@@ -47,18 +47,8 @@ pub struct ReportArgs {
     /// or of those of --compare
     #[arg(long, value_name = "TIME", requires = "from", requires = "to")]
     pub compare_from: Option<String>,
-    /// Only packets from this time on: 14:03, 14:03:05.5, 2026-11-27T14:03
-    #[arg(long, value_name = "TIME")]
-    pub from: Option<String>,
-    /// Only packets up to this time
-    #[arg(long, value_name = "TIME")]
-    pub to: Option<String>,
-    /// Only packets of the last so long: 5m, 1h
-    #[arg(long, value_name = "TIME", conflicts_with = "from")]
-    pub last: Option<String>,
-    /// Times in UTC, given and shown
-    #[arg(long)]
-    pub utc: bool,
+    #[command(flatten)]
+    pub times: TimeArgs,
 }
 
 /// `lwnflog report …`
@@ -67,7 +57,7 @@ pub struct ReportArgs {
 /// A filter or time that makes no sense; files that cannot be read, or are damaged; an output that
 /// cannot be written.
 pub fn run(args: &ReportArgs) -> Result<()> {
-    let zone = Zone::of(args.utc);
+    let zone = Zone::of(args.times.utc);
     let (places, expression) = places_and_filter(&[], &args.words)?;
     let filter = Filter::parse(&expression)?;
     let select = |places: &[PathBuf], span| {
@@ -78,7 +68,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
         };
         tally(Merged::select(places, selection)?)
     };
-    let span = span((&args.from, &args.to, &args.last), &zone)?;
+    let span = args.times.span(&zone)?;
     let clock = |time_ns: u64| zone.show(i64::try_from(time_ns / 1_000_000_000).unwrap_or(0), true);
     let mut titles = vec![title(&places, &expression)];
     let mut tallies = vec![select(&places, span)?];
