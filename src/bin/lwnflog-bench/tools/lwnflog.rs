@@ -201,6 +201,8 @@ pub(super) fn invocation(path: &Path, source: &str, site: &Site<'_>) -> Invocati
                 "--file-size {}MB --files {}",
                 ring.megabytes_per_file, ring.files
             ))
+            // The others make none.
+            .arg("--no-index")
             .arg("-w")
             .arg(&site.dir),
     }
