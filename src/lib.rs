@@ -157,6 +157,7 @@
 
 pub mod account;
 pub mod capture;
+mod checksum;
 pub mod format;
 pub mod packet;
 pub mod ring;

@@ -24,7 +24,7 @@ const FLOORS: [&[&str]; 15] = [
     &["netlink"],
     &["packet", "decode"],
     &["sys"],
-    &["numbers"],
+    &["numbers", "checksum"],
 ];
 const LINES_MAX: usize = 400;
 /// Source, capture, format, ring: in this order.

@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use std::ops::Range;
 
 use super::{Endpoint, LabError};
+use crate::checksum::{fold, sum};
 
 const ETHERNET_LEN: usize = 14;
 const IPV4_LEN: usize = 20;
@@ -37,7 +38,7 @@ pub(super) const MAX_FRAME_LEN: usize = ETHERNET_LEN + 65_535;
 pub struct FrameTemplate {
     bytes: Vec<u8>,
     /// The one's complement sum over the pseudo header and the datagram with sequence number 0.
-    base_sum: u32,
+    base_sum: u64,
 }
 
 impl FrameTemplate {
@@ -84,7 +85,7 @@ impl FrameTemplate {
         bytes.resize(frame_len, 0);
 
         let addresses = sum(&bytes[IPV4_AT + 12..IPV4_AT + 20]);
-        let pseudo_header = addresses + u32::from(PROTOCOL_UDP) + u32::from(udp_len);
+        let pseudo_header = addresses + u64::from(PROTOCOL_UDP) + u64::from(udp_len);
         let base_sum = fold(pseudo_header + sum(&bytes[UDP_AT..])).into();
         let mut template = Self { bytes, base_sum };
         let base_sum = template.base_sum;
@@ -98,13 +99,13 @@ impl FrameTemplate {
     }
 
     /// What [`set_sequence`] needs to know of the rest of the datagram.
-    pub(super) fn base_sum(&self) -> u32 {
+    pub(super) fn base_sum(&self) -> u64 {
         self.base_sum
     }
 }
 
 /// Writes a sequence number into a copy of a template's frame, and the checksum that goes with it.
-pub(super) fn set_sequence(frame: &mut [u8], base_sum: u32, sequence: u64) {
+pub(super) fn set_sequence(frame: &mut [u8], base_sum: u64, sequence: u64) {
     let number = sequence.to_be_bytes();
     // A UDP checksum of zero would mean that there is none: its other representation is sent.
     let checksum = match complement(base_sum + sum(&number)) {
@@ -143,29 +144,7 @@ impl Marker {
     }
 }
 
-/// The sum of 16-bit words, for at most 65535 bytes: no overflow of 32 bits.
-fn sum(bytes: &[u8]) -> u32 {
-    let words = bytes.chunks_exact(2);
-    let odd = words
-        .remainder()
-        .first()
-        .map_or(0, |&byte| u32::from(byte) << 8);
-    words
-        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
-        .sum::<u32>()
-        + odd
-}
-
-fn fold(mut sum: u32) -> u16 {
-    loop {
-        match u16::try_from(sum) {
-            Ok(folded) => return folded,
-            Err(_) => sum = (sum & 0xffff) + (sum >> 16),
-        }
-    }
-}
-
-fn complement(sum: u32) -> u16 {
+fn complement(sum: u64) -> u16 {
     !fold(sum)
 }
 

@@ -18,6 +18,7 @@ use ipcrypt_rs::IpcryptPfx;
 
 use super::Record;
 use super::decode::network;
+use crate::checksum::{fold, sum};
 
 const ETHERNET: u16 = 1;
 const LINUX_SLL: u16 = 113;
@@ -161,14 +162,14 @@ impl Anonymizer {
             u16::from_be_bytes([packet[6], packet[7]]) & 0x1fff,
         );
         let (ip, transport) = packet.split_at_mut(header);
-        let before = sum(ip.get(..10)?, sum(&ip[12..], 0));
-        let addresses_before = sum(&ip[12..FIXED], 0);
+        let before = sum(ip.get(..10)?) + sum(&ip[12..]);
+        let addresses_before = sum(&ip[12..FIXED]);
         self.change_v4(&mut ip[12..16]);
         self.change_v4(&mut ip[16..FIXED]);
         // They may hold addresses: routes, and whose time stamps.
         ip[FIXED..].fill(NO_OPERATION);
-        let after = sum(&ip[..10], sum(&ip[12..], 0));
-        let addresses_after = sum(&ip[12..FIXED], 0);
+        let after = sum(&ip[..10]) + sum(&ip[12..]);
+        let addresses_after = sum(&ip[12..FIXED]);
         adjust(ip, 10, before, after);
         let stays = if part == 0 {
             self.transport(
@@ -190,10 +191,10 @@ impl Anonymizer {
             return None;
         }
         let (ip, mut behind) = packet.split_at_mut(FIXED);
-        let addresses_before = sum(&ip[8..], 0);
+        let addresses_before = sum(&ip[8..]);
         self.change_v6(&mut ip[8..24]);
         self.change_v6(&mut ip[24..]);
-        let addresses = (addresses_before, sum(&ip[8..], 0));
+        let addresses = (addresses_before, sum(&ip[8..]));
         let (mut protocol, mut header) = (ip[6], FIXED);
         if protocol == FRAGMENT {
             if behind.len() < FRAGMENT_HEADER {
@@ -293,7 +294,7 @@ impl Anonymizer {
         if bytes.len() < HEADER {
             return NEIGHBOUR_HEADER.min(bytes.len());
         }
-        let whole_before = sum(&bytes[4..], before);
+        let whole_before = sum(&bytes[4..]) + before;
         let mut stays = HEADER;
         if quoting.contains(&kind) {
             if kind == REDIRECT && quoting[0] != 1 {
@@ -309,7 +310,7 @@ impl Anonymizer {
         } else if self.keep.payload {
             stays = bytes.len();
         }
-        let whole_after = sum(&bytes[4..], after);
+        let whole_after = sum(&bytes[4..]) + after;
         adjust(bytes, 2, whole_before, whole_after);
         stays
     }
@@ -326,23 +327,6 @@ fn clear_macs(link: u16, header: &mut [u8]) {
     if let Some(bytes) = header.get_mut(addresses) {
         bytes.fill(0);
     }
-}
-
-/// The sum of 16-bit words (RFC 1071), added to another, not folded.
-fn sum(bytes: &[u8], to: u64) -> u64 {
-    let words = bytes.chunks(2).map(|word| match word {
-        [high, low] => u64::from(u16::from_be_bytes([*high, *low])),
-        [high] => u64::from(*high) << 8,
-        _ => 0,
-    });
-    to + words.sum::<u64>()
-}
-
-fn fold(mut sum: u64) -> u16 {
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    u16::try_from(sum).unwrap_or(0)
 }
 
 /// Makes the checksum at a place follow what it sums up, where it is there (RFC 1624, eqn. 3).
