@@ -34,6 +34,7 @@ use crate::session::settings::{
 use crate::session::{End, Session};
 use crate::source::Target;
 use crate::source::holder::group_holder;
+use crate::source::nflog::GroupConfig;
 
 /// Exit statuses of a command that could not be started, as a shell has them.
 const NOT_EXECUTABLE: i32 = 126;
@@ -199,6 +200,7 @@ fn begin(args: &RunArgs, place: &Place, cgroup: &Cgroup) -> Result<(Session, Rec
     let (ended, end) = mpsc::channel();
     let group = free_group()?;
     let families = family(args.family);
+    let defaults = GroupConfig::new(group, 0);
     let source = SourceSettings::Numbers(Target::Group, vec![group]);
     let settings = Settings {
         snaplen: settings::snaplen(args.snaplen, source.snaplen_max())?,
@@ -213,9 +215,9 @@ fn begin(args: &RunArgs, place: &Place, cgroup: &Cgroup) -> Result<(Session, Rec
         count: None,
         duration: None,
         rotate: None,
-        buffer_bytes: 64 << 20,
-        batch: 1024,
-        flush: Duration::from_millis(100),
+        buffer_bytes: defaults.buffer_bytes,
+        batch: defaults.batch,
+        flush: defaults.flush,
         rule: Some(RuleRequest {
             family: families.into(),
             ifaces: Vec::new(),

@@ -8,7 +8,7 @@ use super::settings::SourceSettings;
 use crate::account::Tally;
 use crate::capture::Command;
 use crate::numbers::grouped;
-use crate::source::nflog::{NLBUFSIZ_MAX_BYTES, NLBUFSIZ_SMALL_BYTES};
+use crate::source::nflog::NLBUFSIZ_SMALL_BYTES;
 use crate::source::{Change, Target};
 
 /// So many looks in a row have to show it.
@@ -129,7 +129,8 @@ impl Session {
                  each packet costs a wake-up"
             ));
         }
-        let what = format!("nlbufsiz {NLBUFSIZ_MAX_BYTES} -> {NLBUFSIZ_SMALL_BYTES}");
+        // With a small receive buffer it may have been less.
+        let what = format!("nlbufsiz at most {NLBUFSIZ_SMALL_BYTES}");
         let change = Change::BatchBytes(NLBUFSIZ_SMALL_BYTES);
         let asked = self.change_noting(Command::Source(change), &what);
         Some(match asked {
