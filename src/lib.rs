@@ -175,6 +175,8 @@ pub mod decode;
 #[doc(hidden)]
 pub mod doctor;
 #[doc(hidden)]
+pub mod export;
+#[doc(hidden)]
 pub mod index;
 #[doc(hidden)]
 pub mod lab;

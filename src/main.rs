@@ -67,6 +67,7 @@ fn run(args: Cli) -> Result<()> {
         Some(Command::RunAfter { cgroup }) => cli::run::run_after(&cgroup),
         Some(Command::Extcap(args)) => cli::extcap::run(&args),
         Some(Command::Report(args)) => cli::read::report::run(&args),
+        Some(Command::Export(args)) => cli::read::export::run(&args),
         Some(Command::Read(args)) => cli::read::run(&args),
         Some(Command::Ctl(args)) => cli::ctl::run(&args),
         Some(Command::Man { command }) => cli::pages::man(command.as_deref()),

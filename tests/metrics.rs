@@ -127,7 +127,7 @@ fn a_hook_and_a_socket() {
     let socket = dir.path().join("metrics.sock");
     let place = format!("unix:{}", socket.display());
     let args = ["--hook", "--sample", "2", "--metrics", &place];
-    let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+    let capture = Running::capture(lab.receiver(), dir.path(), &args);
     send_paced(&lab, 100);
     let left = "lwnflog_left_out_packets_total{reason=\"sample\",source=\"prerouting\"}";
     let written = "lwnflog_written_packets_total{source=\"prerouting\"}";

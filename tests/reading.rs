@@ -46,6 +46,7 @@ fn file_of(path: &Path, frames: &[Vec<u8>]) {
             data,
             original_len: u32::try_from(data.len()).unwrap(),
             lost_before: 0,
+            flags: 0,
             comment: "",
             note: "",
         };
@@ -222,6 +223,7 @@ fn the_filter_takes_what_libpcaps_takes() {
         data,
         original_len: u32::try_from(<[u8]>::len(data)).unwrap(),
         lost_before: 0,
+        flags: 0,
         comment: "",
         note: "",
     };

@@ -12,7 +12,7 @@ use std::process::Command;
 const FLOORS: [&[&str]; 15] = [
     &["main"],
     &["cli"],
-    &["doctor", "report"],
+    &["doctor", "export", "report"],
     &["control", "chores", "metrics", "read"],
     &["session", "lab"],
     &["capture"],

@@ -364,6 +364,7 @@ mod tests {
             data: frame,
             original_len: 1500,
             lost_before: 0,
+            flags: 0,
             comment: "",
             note: "lwnflog x by somebody",
         };

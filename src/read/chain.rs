@@ -282,6 +282,18 @@ impl Merged {
     }
 }
 
+/// The files of rings and other captures in a directory, without those that are still written.
+///
+/// # Errors
+/// What the system says of the directory.
+pub fn finished_in(dir: &Path) -> Result<Vec<PathBuf>, ReadError> {
+    let chains = rings_in(dir, &Span::default())?;
+    let files = chains.into_iter().flat_map(|chain| chain.files);
+    Ok(files
+        .filter(|file| ring_file(file).is_none_or(|name| !name.live))
+        .collect())
+}
+
 /// A chain for each ring in a directory; of other captures there, one each.
 fn rings_in(dir: &Path, span: &Span) -> Result<Vec<Chain>, ReadError> {
     let said = |error: std::io::Error| ReadError {

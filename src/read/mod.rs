@@ -90,6 +90,9 @@ pub struct Record<'a> {
     pub original_len: u32,
     /// Packets lost before it, since the one before, where the file says so.
     pub lost_before: u64,
+    /// `epb_flags` of pcapng (section 4.3.1 of the draft): 1 in its lowest two bits is a packet that came
+    /// in, 2 one that went out; 0 where the file does not say.
+    pub flags: u32,
     /// What of it the file says in words: mark and prefix.
     pub comment: &'a str,
     /// What was changed in the capture before it; empty where nothing was.

@@ -180,11 +180,16 @@ fn put_enhanced(record: &Record<'_>, interface: u32, out: &mut Vec<u8>) {
         out.extend(text.as_bytes());
         pad(out);
     }
+    if record.flags != 0 {
+        out.extend([2, 0, 4, 0]);
+        out.extend(record.flags.to_le_bytes());
+    }
     if record.lost_before != 0 {
         out.extend([4, 0, 8, 0]);
         out.extend(record.lost_before.to_le_bytes());
     }
-    if words.iter().any(|text| !text.is_empty()) || record.lost_before != 0 {
+    let said = words.iter().any(|text| !text.is_empty());
+    if said || record.flags != 0 || record.lost_before != 0 {
         out.extend([0; 4]);
     }
     let total = len(out.len() - begin + 4).to_le_bytes();

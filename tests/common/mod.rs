@@ -9,6 +9,7 @@
 pub mod contents;
 pub mod datagrams;
 pub mod files;
+pub mod made;
 
 use std::io::{BufRead, BufReader, IoSlice, Read, Write};
 use std::os::unix::process::ExitStatusExt;

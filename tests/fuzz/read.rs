@@ -112,6 +112,7 @@ fn seeds() -> Vec<Vec<u8>> {
                 data: &frame(protocol),
                 original_len: 74,
                 lost_before: number as u64,
+                flags: 0,
                 comment: "mark=0x00000001 prefix=x",
                 note: "lwnflog x",
             };

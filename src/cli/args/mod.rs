@@ -14,6 +14,7 @@ pub use values::{CompressArg, FamilyArg, FormatArg, LinkArg, SpreadArg, VerdictA
 use super::extcap::ExtcapArgs;
 use super::read::ReadArgs;
 use super::read::report::ReportArgs;
+use crate::cli::read::export::ExportArgs;
 use crate::session::settings;
 
 /// Captures IPv4 packets at the Netfilter prerouting hook.
@@ -142,6 +143,8 @@ pub enum Command {
     Read(ReadArgs),
     /// Report on captures: a page to look at, or text
     Report(ReportArgs),
+    /// Export captures: as CSV, JSON, or a data set in Parquet, with the losses in a table beside
+    Export(ExportArgs),
     /// Record what one command sends and receives, its children included, and nothing else
     #[command(
         after_help = "Examples:\n  lwnflog run -- curl -s https://example.org\n  lwnflog run -w - -- ./client | tshark -r -\n\nThe command runs in a cgroup of its own, whose sockets a rule selects where packets come in and go out; that takes\nroot, cgroups of version 2 and Linux 5.13. Replies to ping are not those of a socket, and are not there; nor is what\nthe kernel sends by itself once a connection is closed. What of the command is left when it ends goes on, unseen.\nSIGTERM and SIGHUP are handed on; SIGINT is the terminal's to give.\nExit status: the command's, 128+N where signal N ended it, 126 or 127 where it could not be started."

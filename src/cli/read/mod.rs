@@ -1,5 +1,6 @@
 //! `lwnflog read`: packets of captures as lines, objects, a count or a file.
 
+pub mod export;
 mod print;
 pub mod report;
 mod threads;
@@ -204,7 +205,15 @@ fn one_by_one(args: &ReadArgs, mut merged: Merged, places: &[PathBuf], zone: Zon
 
 /// What --anonymize asks for.
 fn anonymizer(args: &ReadArgs) -> Result<Option<Anonymizer>> {
-    let Some(path) = &args.anonymize else {
+    let keep = Keep {
+        macs: args.keep_macs,
+        payload: args.keep_payload,
+    };
+    anonymizer_of(args.anonymize.as_deref(), keep)
+}
+
+fn anonymizer_of(path: Option<&Path>, keep: Keep) -> Result<Option<Anonymizer>> {
+    let Some(path) = path else {
         return Ok(None);
     };
     let (key, others) =
@@ -215,10 +224,6 @@ fn anonymizer(args: &ReadArgs) -> Result<Option<Anonymizer>> {
             path.display()
         ));
     }
-    let keep = Keep {
-        macs: args.keep_macs,
-        payload: args.keep_payload,
-    };
     Ok(Some(Anonymizer::new(&key, keep)))
 }
 

@@ -19,7 +19,7 @@ use crate::format::pcapng::block::{
 };
 use crate::format::pcapng::reader::Block;
 pub use declared::Declared;
-use noted::{Words, noted};
+use noted::{Words, flags_alone, noted};
 pub use runs::Each;
 
 /// Simple Packet Block.
@@ -79,6 +79,7 @@ struct Found {
     data: (usize, usize),
     original_len: u32,
     lost_before: u64,
+    flags: u32,
     words: Words,
 }
 
@@ -251,6 +252,7 @@ impl Packets {
             data: part(found.data),
             original_len: found.original_len,
             lost_before: found.lost_before,
+            flags: found.flags,
             comment: std::str::from_utf8(part(found.words.comment)).unwrap_or(""),
             note: std::str::from_utf8(part(found.words.note)).unwrap_or(""),
         })
@@ -387,11 +389,14 @@ impl Packets {
             data: (DATA, DATA + captured),
             original_len: word(block, 24, big),
             lost_before: 0,
+            flags: 0,
             words: Words::default(),
         };
-        // Most have one, which is ours: the direction. Nothing else is read for it.
+        // Most have one, which is ours: the direction.
         if total - options > 16 {
-            (found.lost_before, found.words) = noted(block, options, big);
+            (found.lost_before, found.flags, found.words) = noted(block, options, big);
+        } else {
+            found.flags = flags_alone(block, options, big);
         }
         Some(found)
     }
@@ -408,6 +413,7 @@ impl Packets {
             data: (DATA, DATA + captured),
             original_len,
             lost_before: 0,
+            flags: 0,
             words: Words::default(),
         })
     }
@@ -465,6 +471,7 @@ impl Packets {
             data: (PCAP_RECORD_BYTES, total),
             original_len,
             lost_before: 0,
+            flags: 0,
             words: Words::default(),
         }))
     }

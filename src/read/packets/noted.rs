@@ -1,8 +1,9 @@
 //! What an Enhanced Packet Block says in its options.
 
-use crate::read::options::{Options, word};
+use crate::read::options::{Options, half, word};
 
 const COMMENT: u16 = 1;
+const EPB_FLAGS: u16 = 2;
 const EPB_DROPCOUNT: u16 = 4;
 
 /// Where comments stand in a block: the packet's own, and a note on the capture.
@@ -13,13 +14,14 @@ pub(super) struct Words {
 }
 
 /// What an Enhanced Packet Block says in its options, which begin at `options`: packets that were lost
-/// before it, and where its comments stand. lwnflog's notes are comments of their own, which it alone begins
+/// before it, its flags, and where its comments stand. lwnflog's notes are comments of their own, which it alone begins
 /// with its name.
-pub(super) fn noted(block: &[u8], options: usize, big: bool) -> (u64, Words) {
+pub(super) fn noted(block: &[u8], options: usize, big: bool) -> (u64, u32, Words) {
     const NOTE: &[u8] = b"lwnflog ";
-    let (mut lost_before, mut words) = (0, Words::default());
+    let (mut lost_before, mut flags, mut words) = (0, 0, Words::default());
     for (code, from, to) in Options::new(block, options, block.len() - 4, big) {
         match code {
+            EPB_FLAGS if to - from == 4 => flags = word(block, from, big),
             EPB_DROPCOUNT if to - from == 8 => {
                 let (one, two) = (word(block, from, big), word(block, from + 4, big));
                 let (high, low) = if big { (one, two) } else { (two, one) };
@@ -30,5 +32,16 @@ pub(super) fn noted(block: &[u8], options: usize, big: bool) -> (u64, Words) {
             _ => {}
         }
     }
-    (lost_before, words)
+    (lost_before, flags, words)
+}
+
+/// Flags of a block whose only option they are, if they are.
+#[inline]
+pub(super) fn flags_alone(block: &[u8], options: usize, big: bool) -> u32 {
+    let there = options + 12 < block.len() && half(block, options, big) == EPB_FLAGS;
+    if there {
+        word(block, options + 4, big)
+    } else {
+        0
+    }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::declared::Declared;
+use super::noted::flags_alone;
 use super::{DATA, Format, Packets, noted};
 use crate::format::pcapng::block::{
     ENHANCED_PACKET, INTERFACE_DESCRIPTION, INTERFACE_STATISTICS, PADDING,
@@ -161,12 +162,15 @@ impl Packets {
                 break;
             }
             let (mut lost_before, mut comment, mut note) = (0, "", "");
+            let flags;
             if total - options > 16 {
                 let words;
-                (lost_before, words) = noted(block, options, false);
+                (lost_before, flags, words) = noted(block, options, false);
                 let text = |(from, to)| std::str::from_utf8(block.get(from..to).unwrap_or(&[]));
                 comment = text(words.comment).unwrap_or("");
                 note = text(words.note).unwrap_or("");
+            } else {
+                flags = flags_alone(block, options, false);
             }
             let record = Record {
                 time_ns: interface
@@ -176,6 +180,7 @@ impl Packets {
                 data: &block[DATA..DATA + captured],
                 original_len: field(24),
                 lost_before,
+                flags,
                 comment,
                 note,
             };

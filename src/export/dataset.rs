@@ -1,0 +1,213 @@
+//! A data set that many hosts write: tables `packets` and `loss`, in parts by day, hour and host. Each file of
+//! a capture is in it once, however often it is exported.
+//!
+//! ```text
+//!   OUT/packets/dt=2026-11-27/hour=14/host=fw1/FILE-IDENTITY.parquet
+//!   OUT/loss/dt=2026-11-27/hour=14/host=fw1/FILE-IDENTITY.parquet
+//!   OUT/_exported/fw1/FILE-IDENTITY     when all of a file's parts are there
+//! ```
+//!
+//! A file's parts have names that follow from it, so that one that was interrupted is replaced by the next
+//! try. Engines pass over what begins with `_` or a dot.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ::parquet::errors::ParquetError;
+
+use super::loss::Losses;
+use super::parquet::Parts;
+use super::row::Table;
+use crate::read::ReadError;
+use crate::read::anonymize::Anonymizer;
+use crate::read::chain::{Merged, Span};
+use crate::read::filter::Filter;
+use crate::read::packets::Packets;
+use crate::ring::{Compression, ring_file};
+
+/// Rows of a group, at the most: some ten megabytes of memory each.
+const GROUP_ROWS: usize = 1 << 18;
+
+/// What is wrong with an export.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file of a capture cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A part of the data set cannot be written.
+    #[error("{path}: {source}", path = path.display())]
+    Write {
+        /// The part.
+        path: PathBuf,
+        /// What the library or the system says.
+        source: ParquetError,
+    },
+}
+
+/// What was exported of a file.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Exported {
+    /// Packets that are in the table.
+    pub rows: u64,
+    /// Packets that the file says were lost.
+    pub lost: u64,
+    /// Bytes that were written.
+    pub bytes: u64,
+}
+
+/// Where to, and what of each packet.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    /// The directory.
+    pub out: PathBuf,
+    /// Who captured: of letters, digits, `.`, `-` and `_`.
+    pub host: String,
+    /// Which packets become rows, and the filter's text, by which exports are told from each other.
+    pub filter: (Filter, String),
+    /// Changes addresses.
+    pub anonymizer: Option<Anonymizer>,
+    /// Bytes behind the headers that are kept.
+    pub payload_bytes: usize,
+}
+
+impl Dataset {
+    /// Exports a file; `None` where that was done before.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is damaged; parts that cannot be written.
+    pub fn export(&self, file: &Path) -> Result<Option<Exported>, Error> {
+        let Some(name) = self.name(file)? else {
+            return Ok(Some(Exported::default()));
+        };
+        let done = self.out.join("_exported").join(&self.host).join(&name);
+        // A ring's finished file stays as it is; of any other it matters whether it has grown.
+        let finished = ring_file(file).is_some_and(|name| !name.live);
+        let len = fs::metadata(file).map_or(0, |meta| meta.len()).to_string();
+        match fs::read_to_string(&done) {
+            Ok(then) if finished || then == len => return Ok(None),
+            _ => {}
+        }
+        let said = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::Write { path, source }
+        };
+        let mut hours: BTreeMap<u64, (Table, Option<Parts>)> = BTreeMap::new();
+        let (mut losses, mut exported) = (Losses::default(), Exported::default());
+        let mut anonymizer = self.anonymizer.clone();
+        let mut merged = Merged::open(&[file.to_owned()], Span::default())?;
+        while merged.advance()? {
+            let Some(record) = merged.record() else {
+                break;
+            };
+            losses.add(&record);
+            if !self.filter.0.takes(&record) {
+                continue;
+            }
+            exported.rows += 1;
+            let hour = record.time_ns / 3_600_000_000_000;
+            let (table, parts) = hours
+                .entry(hour)
+                .or_insert_with(|| (Table::new(self.payload_bytes), None));
+            match &mut anonymizer {
+                None => table.add(&record),
+                Some(anonymizer) => table.add(&anonymizer.record(&record)),
+            }
+            if table.rows.len() == GROUP_ROWS {
+                let path = self.part("packets", hour, &name);
+                flush(table, parts, &path).map_err(said(&path))?;
+            }
+        }
+        for (hour, (mut table, mut parts)) in hours {
+            let path = self.part("packets", hour, &name);
+            exported.bytes += flush(&mut table, &mut parts, &path)
+                .and_then(|()| parts.map_or(Ok(0), Parts::finish))
+                .map_err(said(&path))?;
+        }
+        let (_, lost) = losses.sums();
+        exported.lost = lost;
+        if let Some(begin) = losses.begin_ns() {
+            let path = self.part("loss", begin / 3_600_000_000_000, &name);
+            let file = file.file_name().unwrap_or_default().to_string_lossy();
+            let written = Parts::losses(path.clone()).and_then(|mut parts| {
+                parts.write_losses(&losses.all(), &file)?;
+                parts.finish()
+            });
+            exported.bytes += written.map_err(said(&path))?;
+        }
+        mark(&done, &len).map_err(|error| said(&done)(error.into()))?;
+        Ok(Some(exported))
+    }
+
+    /// A file's name in the data set: what it is called, and what tells it from others: its first packet, and
+    /// what was asked of it. `None` without a packet.
+    fn name(&self, file: &Path) -> Result<Option<String>, ReadError> {
+        let mut packets = Packets::open(file)?;
+        packets.advance()?;
+        let Some(first) = packets.record() else {
+            return Ok(None);
+        };
+        let asked = format!(
+            "\0{}\0{}\0{}\0{}\0{}\0{}",
+            first.interface.description,
+            first.interface.name,
+            first.time_ns,
+            self.filter.1,
+            self.anonymizer.is_some(),
+            self.payload_bytes
+        );
+        let bytes = first.data.iter().chain(asked.as_bytes());
+        // FNV-1a, of 64 bits.
+        let identity = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
+            (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let plain = match Compression::by_name(file) {
+            Some(_) => file.with_extension(""),
+            None => file.to_owned(),
+        };
+        let name = plain.file_stem().unwrap_or_default().to_string_lossy();
+        Ok(Some(format!("{}-{identity:016x}", word(&name))))
+    }
+
+    fn part(&self, table: &str, hour: u64, name: &str) -> PathBuf {
+        let seconds = i64::try_from(hour.saturating_mul(3600)).unwrap_or(0);
+        let time = jiff::Timestamp::from_second(seconds).unwrap_or_default();
+        let place = format!(
+            "{table}/{}/host={}/{name}.parquet",
+            time.strftime("dt=%Y-%m-%d/hour=%H"),
+            self.host
+        );
+        self.out.join(place)
+    }
+}
+
+fn flush(table: &mut Table, parts: &mut Option<Parts>, path: &Path) -> Result<(), ParquetError> {
+    if table.rows.is_empty() {
+        return Ok(());
+    }
+    let parts = match parts {
+        Some(parts) => parts,
+        None => parts.insert(Parts::packets(path.to_owned())?),
+    };
+    table.sort();
+    parts.write(table)?;
+    table.clear();
+    Ok(())
+}
+
+fn mark(path: &Path, text: &str) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(dir)?;
+    fs::write(path, text)?;
+    File::open(path)?.sync_all()?;
+    File::open(dir)?.sync_all()
+}
+
+/// What may stand in a name of a directory or file of the data set.
+pub fn word(text: &str) -> String {
+    let fits = |letter: char| letter.is_ascii_alphanumeric() || ".-_".contains(letter);
+    text.chars()
+        .map(|letter| if fits(letter) { letter } else { '_' })
+        .collect()
+}

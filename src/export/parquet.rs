@@ -1,0 +1,253 @@
+//! Files in Apache Parquet, by the crate of the Apache Arrow project.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::data_type::{ByteArray, ByteArrayType, Int32Type, Int64Type};
+use parquet::errors::{ParquetError, Result};
+use parquet::file::metadata::SortingColumn;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
+use parquet::schema::types::ColumnPath;
+
+use super::loss::Loss;
+use super::row::{COLUMNS, Get, Row, Table};
+
+/// Values of a column that are there; of each row whether one is.
+struct Column {
+    values: Values,
+    there: Vec<i16>,
+}
+
+enum Values {
+    Ints(Vec<i32>),
+    Longs(Vec<i64>),
+    Texts(Vec<ByteArray>),
+}
+
+/// A file that has its name when it is whole.
+pub(super) struct Parts {
+    path: PathBuf,
+    part: PathBuf,
+    writer: SerializedFileWriter<File>,
+}
+
+impl Parts {
+    /// A file of packets, sorted by time within each group of rows.
+    pub(super) fn packets(path: PathBuf) -> Result<Parts> {
+        let columns = COLUMNS.iter().map(|(name, get)| {
+            let kind = match get {
+                Get::Int(_) => "INT32",
+                Get::Long(_) => "INT64",
+                Get::Text(_) => "BYTE_ARRAY",
+                Get::Bytes(_) => return format!("OPTIONAL BYTE_ARRAY {name};"),
+            };
+            let utf8 = if kind == "BYTE_ARRAY" { " (UTF8)" } else { "" };
+            format!("OPTIONAL {kind} {name}{utf8};")
+        });
+        let mut properties = properties().set_sorting_columns(Some(vec![SortingColumn {
+            column_idx: 0,
+            descending: false,
+            nulls_first: false,
+        }]));
+        // The least and the greatest of texts tell little: filters tell whether an address is there.
+        for (name, _) in COLUMNS
+            .iter()
+            .filter(|(_, get)| !matches!(get, Get::Int(_) | Get::Long(_)))
+        {
+            let path = ColumnPath::from(*name);
+            properties = properties.set_column_statistics_enabled(path, EnabledStatistics::None);
+        }
+        for name in ["src", "dst"] {
+            properties = properties
+                .set_column_bloom_filter_enabled(ColumnPath::from(name), true)
+                .set_column_bloom_filter_fpp(ColumnPath::from(name), 0.01);
+        }
+        // Where hardly two are alike a dictionary is of no use.
+        for name in [
+            "time_ns", "src_port", "tcp_seq", "tcp_ack", "ip_id", "payload",
+        ] {
+            properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), false);
+        }
+        properties = properties
+            .set_column_encoding(ColumnPath::from("time_ns"), Encoding::DELTA_BINARY_PACKED);
+        Parts::create(
+            path,
+            "packets",
+            &columns.collect::<String>(),
+            properties.build(),
+        )
+    }
+
+    /// A file of losses.
+    pub(super) fn losses(path: PathBuf) -> Result<Parts> {
+        let columns = "REQUIRED BYTE_ARRAY kind (UTF8); REQUIRED BYTE_ARRAY file (UTF8);
+            OPTIONAL BYTE_ARRAY source (UTF8); OPTIONAL BYTE_ARRAY interface (UTF8);
+            OPTIONAL INT64 from_ns; REQUIRED INT64 to_ns; REQUIRED INT64 packets; REQUIRED INT64 lost;";
+        Parts::create(path, "loss", columns, properties().build())
+    }
+
+    fn create(
+        path: PathBuf,
+        name: &str,
+        columns: &str,
+        properties: WriterProperties,
+    ) -> Result<Parts> {
+        let schema = parse_message_type(&format!("message {name} {{ {columns} }}"))?;
+        let mut part = path.clone().into_os_string();
+        part.push(".part");
+        let part = hidden(Path::new(&part));
+        if let Some(dir) = part.parent() {
+            fs::create_dir_all(dir)?;
+        }
+        let writer = SerializedFileWriter::new(
+            File::create(&part)?,
+            Arc::new(schema),
+            Arc::new(properties),
+        )?;
+        Ok(Parts { path, part, writer })
+    }
+
+    /// Appends a group of rows.
+    pub(super) fn write(&mut self, table: &Table) -> Result<()> {
+        let texts: Vec<ByteArray> = table
+            .texts()
+            .iter()
+            .map(|text| ByteArray::from(text.clone()))
+            .collect();
+        let rows = table.rows.len();
+        let mut columns = COLUMNS.map(|(_, get)| Column {
+            values: match get {
+                Get::Int(_) => Values::Ints(Vec::with_capacity(rows)),
+                Get::Long(_) => Values::Longs(Vec::with_capacity(rows)),
+                Get::Text(_) | Get::Bytes(_) => Values::Texts(Vec::with_capacity(rows)),
+            },
+            there: Vec::with_capacity(rows),
+        });
+        // So few rows at a time stay in the processor's cache for all columns.
+        for rows in table.rows.chunks(256) {
+            for (column, (_, get)) in columns.iter_mut().zip(&COLUMNS) {
+                column.extend(rows, *get, &texts);
+            }
+        }
+        let columns = columns.into_iter();
+        self.group(columns)
+    }
+
+    /// Appends losses of a file.
+    pub(super) fn write_losses(&mut self, losses: &[&Loss], file: &str) -> Result<()> {
+        let text = |of: &dyn Fn(&Loss) -> String| {
+            let texts = losses
+                .iter()
+                .map(|loss| ByteArray::from(of(loss).into_bytes()));
+            Values::Texts(texts.collect())
+        };
+        let long = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let longs = |of: &dyn Fn(&Loss) -> Option<u64>| {
+            Values::Longs(
+                losses
+                    .iter()
+                    .filter_map(|loss| of(loss))
+                    .map(long)
+                    .collect(),
+            )
+        };
+        let all = || vec![1; losses.len()];
+        let begins = losses.iter().map(|loss| i16::from(loss.from_ns.is_some()));
+        let columns = [
+            (text(&|loss| loss.kind.to_owned()), all()),
+            (text(&|_| file.to_owned()), all()),
+            (text(&|loss| loss.source.clone()), all()),
+            (text(&|loss| loss.interface.clone()), all()),
+            (longs(&|loss| loss.from_ns), begins.collect()),
+            (longs(&|loss| Some(loss.to_ns)), all()),
+            (longs(&|loss| Some(loss.packets)), all()),
+            (longs(&|loss| Some(loss.lost)), all()),
+        ];
+        let columns = columns.map(|(values, there)| Column { values, there });
+        self.group(columns.into_iter())
+    }
+
+    fn group(&mut self, columns: impl Iterator<Item = Column>) -> Result<()> {
+        let mut group = self.writer.next_row_group()?;
+        for Column { values, there } in columns {
+            let mut column = group.next_column()?.ok_or_else(|| {
+                ParquetError::General("more columns than the schema has".to_owned())
+            })?;
+            // The levels of a column that must be there are not asked for.
+            match values {
+                Values::Ints(values) => {
+                    column
+                        .typed::<Int32Type>()
+                        .write_batch(&values, Some(&there), None)?
+                }
+                Values::Longs(values) => {
+                    column
+                        .typed::<Int64Type>()
+                        .write_batch(&values, Some(&there), None)?
+                }
+                Values::Texts(values) => {
+                    column
+                        .typed::<ByteArrayType>()
+                        .write_batch(&values, Some(&there), None)?
+                }
+            };
+            column.close()?;
+        }
+        group.close()?;
+        Ok(())
+    }
+
+    /// Ends it: it is on the disk, and has its name.
+    pub(super) fn finish(self) -> Result<u64> {
+        let mut file = self.writer.into_inner()?;
+        file.flush()?;
+        file.sync_all()?;
+        let bytes = file.metadata()?.len();
+        fs::rename(&self.part, &self.path)?;
+        if let Some(dir) = self.path.parent() {
+            File::open(dir)?.sync_all()?;
+        }
+        Ok(bytes)
+    }
+}
+
+/// Engines pass over files whose names begin with a dot.
+fn hidden(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}"))
+}
+
+fn properties() -> parquet::file::properties::WriterPropertiesBuilder {
+    WriterProperties::builder()
+        .set_created_by(concat!("lwnflog ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_max_row_group_row_count(None)
+}
+
+impl Column {
+    fn extend(&mut self, rows: &[Row], get: Get, texts: &[ByteArray]) {
+        let there = &mut self.there;
+        match (&mut self.values, get) {
+            (Values::Ints(values), Get::Int(get)) => extend(values, there, rows.iter().map(get)),
+            (Values::Longs(values), Get::Long(get)) => extend(values, there, rows.iter().map(get)),
+            (Values::Texts(values), Get::Text(get) | Get::Bytes(get)) => {
+                let text = |row: &Row| get(row).map(|text| texts[text.place()].clone());
+                extend(values, there, rows.iter().map(text));
+            }
+            _ => unreachable!("values are made for what is read"),
+        }
+    }
+}
+
+fn extend<T>(values: &mut Vec<T>, there: &mut Vec<i16>, of: impl Iterator<Item = Option<T>>) {
+    for value in of {
+        there.push(i16::from(value.is_some()));
+        values.extend(value);
+    }
+}
