@@ -184,6 +184,16 @@ fn a_reader_that_goes_ends_the_capture() {
 }
 
 #[test]
+fn a_reader_that_goes_ends_a_capture_of_nothing() {
+    let lab = lab();
+    load_capture_rules(lab.receiver());
+    let mut streaming = Streaming::start(&lab, &["--group", "5"]);
+    drop(streaming.child.stdout.take());
+    let status = until("it has ended", || streaming.child.try_wait().unwrap());
+    assert!(status.success(), "{}", streaming.said());
+}
+
+#[test]
 fn what_makes_no_sense_with_a_stream() {
     let lab = lab();
     for (args, says) in [

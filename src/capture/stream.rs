@@ -6,14 +6,18 @@
 //! ```
 //!
 //! While the reader sleeps the buffers fill; then packets count as dropped by the writer. The capture
-//! never waits for it. Once it has gone, the capture ends.
+//! never waits for it. Once it has gone, the capture ends, also if nothing arrives that could be written.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread::{self, JoinHandle};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{fmt, io};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Control;
 use super::sink::{Progress, Sink};
@@ -28,6 +32,8 @@ use crate::sys::capabilities;
 const BUFFER_BYTES: usize = 512 << 10;
 /// 32 MiB: what a reader that sleeps may be behind.
 const BUFFERS: usize = 64;
+/// How often it is looked whether the reader is there, while nothing is written.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Records packets in a stream.
 pub struct StreamSink<F> {
@@ -40,21 +46,18 @@ pub struct StreamSink<F> {
     empty: Receiver<Vec<u8>>,
     full: Option<SyncSender<Vec<u8>>>,
     writer: Option<JoinHandle<()>>,
-    /// The reader has gone.
-    gone: bool,
     figures: Figures,
 }
 
 impl<F> fmt::Debug for StreamSink<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StreamSink")
-            .field("gone", &self.gone)
-            .finish_non_exhaustive()
+        f.debug_struct("StreamSink").finish_non_exhaustive()
     }
 }
 
 impl<F: Format> StreamSink<F> {
-    /// Records frames of `link`, cut to `snaplen` bytes, of packets of `family`, in `stream`.
+    /// Records frames of `link`, cut to `snaplen` bytes, of packets of `family`, in `stream`. Once nobody
+    /// reads that, `control` stops the capture.
     ///
     /// # Errors
     /// When no thread can be had.
@@ -63,7 +66,8 @@ impl<F: Format> StreamSink<F> {
         link: LinkType,
         snaplen: u32,
         family: IpFamily,
-        mut stream: impl Write + Send + 'static,
+        stream: File,
+        control: Arc<Control>,
     ) -> io::Result<Self> {
         let (full, to_write) = mpsc::sync_channel::<Vec<u8>>(BUFFERS);
         let (written, empty) = mpsc::channel();
@@ -74,12 +78,20 @@ impl<F: Format> StreamSink<F> {
             .name("stream".to_owned())
             .spawn(move || {
                 let _ = capabilities::give_up();
-                for mut buffer in to_write {
-                    if stream
-                        .write_all(&buffer)
-                        .and_then(|()| stream.flush())
-                        .is_err()
-                    {
+                let next = |stream: &File| loop {
+                    match to_write.recv_timeout(LOOK) {
+                        Ok(buffer) => break Some(buffer),
+                        Err(RecvTimeoutError::Timeout) if has_reader(stream) => {}
+                        Err(RecvTimeoutError::Timeout) => {
+                            control.stop();
+                            break None;
+                        }
+                        Err(RecvTimeoutError::Disconnected) => break None,
+                    }
+                };
+                while let Some(mut buffer) = next(&stream) {
+                    if (&stream).write_all(&buffer).is_err() {
+                        control.stop();
                         return;
                     }
                     buffer.clear();
@@ -95,7 +107,6 @@ impl<F: Format> StreamSink<F> {
             empty,
             full: Some(full),
             writer: Some(writer),
-            gone: false,
             figures: Figures::default(),
         })
     }
@@ -105,11 +116,9 @@ impl<F: Format> StreamSink<F> {
         let Some(buffer) = self.buffer.take_if(|buffer| !buffer.is_empty()) else {
             return;
         };
-        // There is room for all buffers: this waits for nobody.
-        if let Some(full) = &self.full
-            && full.try_send(buffer).is_err()
-        {
-            self.gone = true;
+        // There is room for all buffers: this waits for nobody. A writer that has ended stops the capture.
+        if let Some(full) = &self.full {
+            let _ = full.try_send(buffer);
         }
         self.buffer = self.empty.try_recv().ok();
     }
@@ -209,6 +218,13 @@ impl<F: Format> StreamSink<F> {
     }
 }
 
+/// Whether somebody may still read this; of what is no pipe that is taken to be so.
+fn has_reader(stream: &File) -> bool {
+    let mut asked = [PollFd::new(stream, PollFlags::empty())];
+    let told = poll(&mut asked, Some(&Timespec::default()));
+    told.is_err() || !asked[0].revents().contains(PollFlags::ERR)
+}
+
 impl<F: Format> Sink for StreamSink<F> {
     fn begin(&mut self) {
         self.figures.files_begun = 1;
@@ -231,9 +247,6 @@ impl<F: Format> Sink for StreamSink<F> {
                 Item::Packet(packet) => self.take(packet, progress, control),
                 Item::Malformed(why) => progress.pass_over(why),
             }
-        }
-        if self.gone {
-            control.stop();
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -110,20 +111,21 @@ impl Session {
         let Some(stream) = &self.settings.stream else {
             return self.spawn_capture(&file_name, source, Discard, account, gate);
         };
-        let to: Box<dyn io::Write + Send> = match &stream.file {
-            None => Box::new(io::stdout()),
-            Some(path) => Box::new(private_file(path)?),
+        let to = match &stream.file {
+            None => File::from(io::stdout().as_fd().try_clone_to_owned()?),
+            Some(path) => private_file(path)?,
         };
+        let control = Arc::clone(&self.control);
         match stream.format {
             FileFormat::PcapNg => {
                 let format = pcapng(&self.settings, name).with_resolution(resolution);
-                let sink = StreamSink::new(format, link, snaplen, family, to)?;
+                let sink = StreamSink::new(format, link, snaplen, family, to, control)?;
                 self.spawn_capture(&file_name, source, sink, account, gate)
             }
             FileFormat::Pcap => {
                 let format =
                     Pcap::new(link, file_snaplen(&self.settings)).with_resolution(resolution);
-                let sink = StreamSink::new(format, link, snaplen, family, to)?;
+                let sink = StreamSink::new(format, link, snaplen, family, to, control)?;
                 self.spawn_capture(&file_name, source, sink, account, gate)
             }
         }
