@@ -307,6 +307,22 @@ fn a_file_is_in_it_once() {
 }
 
 #[test]
+fn files_that_a_ring_has_recycled_are_missed() {
+    let (ring, out) = (temp_dir(), temp_dir());
+    for number in [3, 4, 7] {
+        let name = format!("g5-{number:06}-20251127T140000Z.pcapng");
+        capture(&ring.path().join(name));
+    }
+    let args = [ring.path(), Path::new("--parquet"), out.path()];
+    let said = export(&args.map(|arg| arg.to_str().unwrap()));
+    assert!(
+        said.contains("2 files of rings are not there any more"),
+        "{said}"
+    );
+    assert!(said.contains("3 files exported"), "{said}");
+}
+
+#[test]
 fn losses_stand_beside() {
     let dir = temp_dir();
     let (file, out) = (dir.path().join("made.pcapng"), dir.path().join("set"));

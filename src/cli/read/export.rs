@@ -1,5 +1,7 @@
 //! `lwnflog export`: packets of captures as rows, for programs that ask questions of tables.
 
+#[cfg(feature = "parquet")]
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -164,9 +166,10 @@ fn dataset(
     filter: (Filter, String),
     anonymizer: Option<Anonymizer>,
 ) -> Result<()> {
-    use crate::export::dataset::{Dataset, word};
+    use crate::export::dataset::{Dataset, Error, word};
     use crate::numbers::grouped;
     use crate::read::chain::finished_in;
+    use std::collections::HashSet;
     use std::time::Duration;
 
     /// How often it is looked for finished files, with --follow.
@@ -178,7 +181,8 @@ fn dataset(
         anonymizer,
         payload_bytes: args.payload,
     };
-    let mut followed = std::collections::HashSet::new();
+    let (mut followed, mut told) = (HashSet::new(), HashSet::new());
+    let mut last = HashMap::new();
     loop {
         let mut files = Vec::new();
         for place in places {
@@ -189,6 +193,13 @@ fn dataset(
             }
         }
         files.retain(|file| !followed.contains(file));
+        let missing = missing(&files, &mut last);
+        if missing != 0 {
+            super::super::complain(&format!(
+                "{} files of rings are not there any more: what was in them is in no table, nor counted as lost",
+                grouped(missing)
+            ));
+        }
         let sum = work_off(&dataset, &files);
         if !args.follow || sum.files != 0 {
             super::super::complain(&format!(
@@ -201,7 +212,10 @@ fn dataset(
             ));
         }
         for (file, error) in &sum.failed {
-            super::super::complain(&format!("{}: not exported: {error}", file.display()));
+            let text = format!("{}: not exported: {error}", file.display());
+            if told.insert(text.clone()) {
+                super::super::complain(&text);
+            }
         }
         if !args.follow {
             anyhow::ensure!(
@@ -212,9 +226,36 @@ fn dataset(
             );
             return Ok(());
         }
-        followed.extend(files);
+        // What could not be written is tried again: a disk may have room by then.
+        let again: HashSet<_> = sum
+            .failed
+            .into_iter()
+            .filter(|(_, error)| matches!(error, Error::Write { .. }))
+            .map(|(file, _)| file)
+            .collect();
+        followed.extend(files.into_iter().filter(|file| !again.contains(file)));
         std::thread::sleep(LOOK);
     }
+}
+
+/// Files of rings that should be there by their numbers, between those that are, and behind the `last` ones of
+/// an earlier look.
+#[cfg(feature = "parquet")]
+fn missing(files: &[PathBuf], last: &mut HashMap<(PathBuf, String), u64>) -> u64 {
+    let mut missing = 0;
+    for file in files {
+        let Some(name) = crate::ring::ring_file(file) else {
+            continue;
+        };
+        let ring = (
+            file.parent().map(Path::to_owned).unwrap_or_default(),
+            name.ring,
+        );
+        let before = last.entry(ring).or_insert(name.sequence);
+        missing += name.sequence.saturating_sub(*before + 1);
+        *before = name.sequence.max(*before);
+    }
+    missing
 }
 
 #[cfg(feature = "parquet")]
@@ -225,7 +266,7 @@ struct Sum {
     rows: u64,
     lost: u64,
     bytes: u64,
-    failed: Vec<(PathBuf, String)>,
+    failed: Vec<(PathBuf, crate::export::dataset::Error)>,
 }
 
 /// Each file by one of as many threads as there are processors.
@@ -236,13 +277,6 @@ fn work_off(dataset: &crate::export::dataset::Dataset, files: &[PathBuf]) -> Sum
 
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let (next, sum) = (Mutex::new(files.iter()), Mutex::new(Sum::default()));
-    let lock = |sum: &Mutex<Sum>, then: &dyn Fn(&mut Sum)| {
-        then(
-            &mut sum
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        );
-    };
     std::thread::scope(|scope| {
         for _ in 0..threads.min(files.len()) {
             scope.spawn(|| {
@@ -255,7 +289,10 @@ fn work_off(dataset: &crate::export::dataset::Dataset, files: &[PathBuf]) -> Sum
                     let done = dataset.export(file);
                     // One that a ring has recycled meanwhile is gone, and no fault.
                     let gone = matches!(&done, Err(Error::Read(_)) if !file.exists());
-                    lock(&sum, &|sum| match &done {
+                    let mut sum = sum
+                        .lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner);
+                    match done {
                         _ if gone => {}
                         Ok(None) => sum.before += 1,
                         Ok(Some(exported)) => {
@@ -264,8 +301,8 @@ fn work_off(dataset: &crate::export::dataset::Dataset, files: &[PathBuf]) -> Sum
                             sum.lost = sum.lost.saturating_add(exported.lost);
                             sum.bytes += exported.bytes;
                         }
-                        Err(error) => sum.failed.push((file.clone(), error.to_string())),
-                    });
+                        Err(error) => sum.failed.push((file.clone(), error)),
+                    }
                 }
             });
         }
