@@ -11,6 +11,7 @@ use std::process::Command;
 
 use common::{Running, output, run, run_in, send_paced, temp_dir, until};
 use lwnflog::lab::{Lab, Namespace};
+use serde_json::Value;
 
 const ALERTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/prometheus");
 
@@ -170,17 +171,41 @@ fn prometheus_reads_them() {
             .arg("--web.listen-address=127.0.0.1:9999"),
     );
     let prometheus: SocketAddr = "127.0.0.1:9999".parse().unwrap();
-    let query = "/api/v1/query?query=lwnflog_written_packets_total";
-    until("it has read the figures", || {
+    let ask = |query: &str| {
         let stream = lab
             .receiver()
             .run(|| TcpStream::connect(prometheus))
             .unwrap()
             .ok()?;
-        let answer = request(stream, &format!("GET {query} HTTP/1.0\r\n\r\n"));
+        let query: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let line = format!("GET /api/v1/query?query={query} HTTP/1.0\r\n\r\n");
+        Some(request(stream, &line))
+    };
+    until("it has read the figures", || {
+        let answer = ask("lwnflog_written_packets_total")?;
         answer.contains("\"300\"").then_some(())
     });
+    // Whatever the dashboard asks has an answer, but for what only the hook leaves out.
+    let queries = dashboard_queries();
+    assert!(queries.len() > 10, "{queries:?}");
+    for query in queries.iter().filter(|query| !query.contains("left_out")) {
+        until(query, || ask(query)?.contains("\"value\":[").then_some(()));
+    }
     capture.end();
+}
+
+/// What each panel of the dashboard asks, of any instance.
+fn dashboard_queries() -> Vec<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/grafana-lwnflog.json");
+    let dashboard: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let targets = panels.filter_map(|panel| panel["targets"].as_array());
+    let queries = targets
+        .flatten()
+        .map(|target| target["expr"].as_str().unwrap());
+    queries
+        .map(|query| query.replace("$instance", ".*"))
+        .collect()
 }
 
 #[test]
