@@ -323,6 +323,38 @@ fn files_that_a_ring_has_recycled_are_missed() {
 }
 
 #[test]
+fn what_is_cut_is_said_and_what_fails_leaves_nothing() {
+    let (dir, out) = (temp_dir(), temp_dir());
+    let file = dir.path().join("made.pcapng");
+    capture(&file);
+    let whole = fs::read(&file).unwrap();
+    fs::write(&file, &whole[..whole.len() - 10]).unwrap();
+    let (place, set) = (file.to_str().unwrap(), out.path().to_str().unwrap());
+    let said = export(&[place, "--parquet", set]);
+    assert!(said.contains("ends inside a block"), "{said}");
+    assert_eq!(rows(&out.path().join("packets")).len(), 499);
+
+    // Damaged behind more rows than a group has: what was begun goes.
+    let mut long = File::new();
+    let packet = ip([192, 0, 2, 1], [192, 0, 2, 2], 6, 0, &tcp(1, 2, 16));
+    for number in 0..(1 << 18) + 1 {
+        long.packet(number / 1000, &packet, 0);
+    }
+    long.0
+        .extend([6, 0, 0, 0, 7, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    fs::write(&file, long.0).unwrap();
+    let out = temp_dir();
+    let args = ["export", place, "--parquet", out.path().to_str().unwrap()];
+    let told = output(Command::new(LWNFLOG).args(args), "");
+    let said = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(
+        !told.status.success() && said.contains("damaged at byte"),
+        "{said}"
+    );
+    assert_eq!(files(out.path()), Vec::<PathBuf>::new());
+}
+
+#[test]
 fn losses_stand_beside() {
     let dir = temp_dir();
     let (file, out) = (dir.path().join("made.pcapng"), dir.path().join("set"));

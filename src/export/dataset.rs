@@ -55,6 +55,8 @@ pub struct Exported {
     pub lost: u64,
     /// Bytes that were written.
     pub bytes: u64,
+    /// The file ended inside a block: it was cut, or is still written.
+    pub cut: bool,
 }
 
 /// Where to, and what of each packet.
@@ -125,8 +127,8 @@ impl Dataset {
                 .and_then(|()| parts.map_or(Ok(0), Parts::finish))
                 .map_err(said(&path))?;
         }
-        let (_, lost) = losses.sums();
-        exported.lost = lost;
+        exported.lost = losses.lost();
+        exported.cut = !merged.cut().is_empty();
         if let Some(begin) = losses.begin_ns() {
             let path = self.part("loss", begin / 3_600_000_000_000, &name);
             let file = file.file_name().unwrap_or_default().to_string_lossy();

@@ -74,10 +74,10 @@ impl Losses {
         self.files.iter().chain(&self.gaps).collect()
     }
 
-    /// Packets that were recorded, and that were lost.
-    pub fn sums(&self) -> (u64, u64) {
-        let sum = |of: fn(&Loss) -> u64| self.files.iter().map(of).fold(0, u64::saturating_add);
-        (sum(|file| file.packets), sum(|file| file.lost))
+    /// Packets that were lost.
+    pub fn lost(&self) -> u64 {
+        let lost = self.files.iter().map(|file| file.lost);
+        lost.fold(0, u64::saturating_add)
     }
 
     /// When its first packet was.

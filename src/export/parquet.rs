@@ -29,10 +29,19 @@ enum Values {
     Texts(Vec<ByteArray>),
 }
 
+/// A file that goes away unless it gets its name.
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
 /// A file that has its name when it is whole.
 pub(super) struct Parts {
     path: PathBuf,
-    part: PathBuf,
+    part: Unfinished,
     writer: SerializedFileWriter<File>,
 }
 
@@ -100,12 +109,12 @@ impl Parts {
         let schema = parse_message_type(&format!("message {name} {{ {columns} }}"))?;
         let mut part = path.clone().into_os_string();
         part.push(".part");
-        let part = hidden(Path::new(&part));
-        if let Some(dir) = part.parent() {
+        let part = Unfinished(hidden(Path::new(&part)));
+        if let Some(dir) = part.0.parent() {
             fs::create_dir_all(dir)?;
         }
         let writer = SerializedFileWriter::new(
-            File::create(&part)?,
+            File::create(&part.0)?,
             Arc::new(schema),
             Arc::new(properties),
         )?;
@@ -208,7 +217,7 @@ impl Parts {
         file.flush()?;
         file.sync_all()?;
         let bytes = file.metadata()?.len();
-        fs::rename(&self.part, &self.path)?;
+        fs::rename(&self.part.0, &self.path)?;
         if let Some(dir) = self.path.parent() {
             File::open(dir)?.sync_all()?;
         }

@@ -211,6 +211,7 @@ fn dataset(
                 grouped(sum.bytes)
             ));
         }
+        super::complain_cut(&sum.cut);
         for (file, error) in &sum.failed {
             let text = format!("{}: not exported: {error}", file.display());
             if told.insert(text.clone()) {
@@ -266,6 +267,7 @@ struct Sum {
     rows: u64,
     lost: u64,
     bytes: u64,
+    cut: Vec<PathBuf>,
     failed: Vec<(PathBuf, crate::export::dataset::Error)>,
 }
 
@@ -300,6 +302,7 @@ fn work_off(dataset: &crate::export::dataset::Dataset, files: &[PathBuf]) -> Sum
                             sum.rows += exported.rows;
                             sum.lost = sum.lost.saturating_add(exported.lost);
                             sum.bytes += exported.bytes;
+                            sum.cut.extend(exported.cut.then(|| file.clone()));
                         }
                         Err(error) => sum.failed.push((file.clone(), error)),
                     }

@@ -228,7 +228,11 @@ fn anonymizer_of(path: Option<&Path>, keep: Keep) -> Result<Option<Anonymizer>> 
 }
 
 fn tell_cut(merged: &Merged) {
-    for file in merged.cut() {
+    complain_cut(merged.cut());
+}
+
+fn complain_cut(files: &[PathBuf]) {
+    for file in files {
         super::complain(&format!(
             "{}: it ends inside a block: it was cut, or is still written",
             file.display()
