@@ -434,6 +434,13 @@ fn nobody_is_named() {
                 && !known.contains(&row["dst"].as_str()))
     );
     assert!(table.iter().all(|row| !row.contains_key("payload")));
+    // Nor does a part's name tell of the addresses: it follows from the key.
+    let names = || files(&out.join("loss"));
+    let before = names();
+    let other = fs::read_to_string(&key).unwrap().replacen("00", "ff", 1);
+    fs::write(&key, other).unwrap();
+    export(&args.map(|arg| arg.to_str().unwrap()));
+    assert_eq!((before.len(), names().len()), (1, 2));
 }
 
 #[test]

@@ -159,6 +159,12 @@ impl Dataset {
             self.anonymizer.is_some(),
             self.payload_bytes
         );
+        // A sum of addresses would tell them to who tries all of them: where they are changed it is of the others.
+        let mut anonymizer = self.anonymizer.clone();
+        let first = match &mut anonymizer {
+            None => first,
+            Some(anonymizer) => anonymizer.record(&first),
+        };
         let bytes = first.data.iter().chain(asked.as_bytes());
         // FNV-1a, of 64 bits.
         let identity = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
