@@ -189,6 +189,8 @@ pub mod nft;
 #[doc(hidden)]
 pub mod numbers;
 #[doc(hidden)]
+pub mod path;
+#[doc(hidden)]
 pub mod read;
 #[doc(hidden)]
 pub mod report;

@@ -33,8 +33,7 @@ pub struct Packet<'a> {
     pub ifindex_in: u32,
     /// The interface it leaves by; 0 is none (always at prerouting).
     pub ifindex_out: u32,
-    /// The port of the bridge that is [`Packet::ifindex_in`], or that leaves by
-    /// [`Packet::ifindex_out`]; 0 is none.
+    /// The port of the bridge that is [`Packet::ifindex_own`]; 0 is none.
     pub ifindex_port: u32,
     /// The VLAN tag that was taken off: its protocol and TCI, network byte order.
     pub vlan: Option<[u8; VLAN_TAG_BYTES]>,
@@ -330,25 +329,52 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// The interface a record names: the port of a bridge, else where it came in, else where it
-    /// leaves.
+    /// Whether [`Packet::ifindex_own`] is the interface it leaves by.
+    #[inline]
+    pub(crate) fn is_of_its_way_out(&self) -> bool {
+        match self.direction() {
+            Direction::Inbound => self.ifindex_in == 0,
+            Direction::Outbound => self.ifindex_out != 0,
+        }
+    }
+
+    /// The interface it came in by, or at a hook on the way out the one it leaves by; the other, where
+    /// that is not known.
+    #[inline]
+    pub fn ifindex_own(&self) -> u32 {
+        if self.is_of_its_way_out() {
+            self.ifindex_out
+        } else {
+            self.ifindex_in
+        }
+    }
+
+    /// The interface a record names: [`Packet::ifindex_own`], or its port where that is a bridge.
     #[inline]
     pub fn ifindex(&self) -> u32 {
-        match (self.ifindex_port, self.ifindex_in) {
-            (0, 0) => self.ifindex_out,
-            (0, interface) => interface,
-            (port, _) => port,
+        match self.ifindex_port {
+            0 => self.ifindex_own(),
+            port => port,
         }
     }
 
     /// The bridge whose port [`Packet::ifindex`] is; 0 is none.
     #[inline]
     pub fn ifindex_bridge(&self) -> u32 {
-        match (self.ifindex_port, self.ifindex_in) {
-            (0, _) => 0,
-            (_, 0) => self.ifindex_out,
-            (_, bridge) => bridge,
+        match self.ifindex_port {
+            0 => 0,
+            _ => self.ifindex_own(),
         }
+    }
+
+    /// Takes the port that belongs to [`Packet::ifindex_own`], of those it came in and leaves by.
+    #[inline]
+    pub(crate) fn take_port(&mut self, port_in: u32, port_out: u32) {
+        self.ifindex_port = if self.is_of_its_way_out() {
+            port_out
+        } else {
+            port_in
+        };
     }
 }
 

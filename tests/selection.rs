@@ -47,6 +47,15 @@ fn text_and_messages_are_the_same_rules() {
             "a",
         ],
         &["--group", "5", "--match", "tcp dport 443 ip ttl > 3"],
+        &["--group", "5", "--trace"],
+        &[
+            "--group",
+            "5",
+            "--at",
+            "prerouting,accepted",
+            "--match",
+            "tcp dport 443",
+        ],
         &[
             "--group",
             "5-6",

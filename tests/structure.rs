@@ -12,7 +12,7 @@ use std::process::Command;
 const FLOORS: [&[&str]; 15] = [
     &["main"],
     &["cli"],
-    &["doctor", "export", "report"],
+    &["doctor", "export", "path", "report"],
     &["control", "chores", "metrics", "read"],
     &["session", "lab"],
     &["capture"],

@@ -44,7 +44,7 @@ impl KnownTemplate {
         epoch: u64,
     ) -> Option<KnownTemplate> {
         let (record, options) = format.template(packet, link, snaplen, interface)?;
-        let own = packet.ifindex_port == 0 && packet.ifindex_in != 0;
+        let own = packet.ifindex_port == 0 && !packet.is_of_its_way_out();
         Some(KnownTemplate {
             record,
             options,

@@ -8,7 +8,7 @@ use super::args::{
 };
 use crate::chores::Chores;
 use crate::format::LinkType;
-use crate::nft::Spread;
+use crate::nft::{At, Spread};
 use crate::packet::IpFamily;
 use crate::ring::{Access, Compression, Limits};
 use crate::session::settings::{
@@ -77,7 +77,8 @@ pub struct RuleArgs<'a> {
     pub ifaces: &'a [String],
     pub matching: Option<&'a str>,
     pub prefix: Option<&'a str>,
-    pub at: Option<&'a str>,
+    pub at: &'a [String],
+    pub trace: bool,
     pub spread: Option<SpreadArg>,
     pub rate_limit: Option<u32>,
     pub drop: bool,
@@ -87,13 +88,17 @@ pub struct RuleArgs<'a> {
 impl RuleArgs<'_> {
     /// The rule asked for.
     pub(super) fn request(&self) -> Result<RuleRequest, ConfigError> {
-        let at = self.at.map(str::parse).transpose();
+        let at: Result<Vec<At>, _> = self.at.iter().map(|name| name.parse()).collect();
         Ok(RuleRequest {
             family: family(self.family).into(),
             ifaces: self.ifaces.to_vec(),
             matching: self.matching.map(ToOwned::to_owned),
             prefix: self.prefix.map(ToOwned::to_owned),
-            at: at.map_err(ConfigError::At)?.unwrap_or_default(),
+            at: if self.trace {
+                At::ALL.to_vec()
+            } else {
+                at.map_err(ConfigError::At)?
+            },
             spread: match self.spread {
                 Some(SpreadArg::Flow) => Spread::Flow,
                 Some(SpreadArg::Cpu) | None => Spread::Cpu,
@@ -112,7 +117,8 @@ fn rule(args: &CaptureArgs) -> Result<Option<RuleRequest>, ConfigError> {
         ifaces: &args.iface,
         matching: args.matching.as_deref(),
         prefix: args.prefix.as_deref(),
-        at: args.at.as_deref(),
+        at: &args.at,
+        trace: args.trace,
         spread: args.spread,
         rate_limit: args.rate_limit,
         drop: args.drop,
@@ -127,7 +133,8 @@ fn rule(args: &CaptureArgs) -> Result<Option<RuleRequest>, ConfigError> {
     let rule_only = [
         ("--match", rule.matching.is_some()),
         ("--prefix", rule.prefix.is_some()),
-        ("--at", rule.at.is_some()),
+        ("--at", !rule.at.is_empty()),
+        ("--trace", rule.trace),
         ("--spread", rule.spread.is_some()),
         ("--rate-limit", rule.rate_limit.is_some()),
     ];

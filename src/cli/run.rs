@@ -25,7 +25,7 @@ use super::options::family;
 use super::{NO_THREAD, complain};
 use crate::account::report::Report;
 use crate::format::LinkType;
-use crate::nft::{At, Spread};
+use crate::nft::Spread;
 use crate::numbers::grouped;
 use crate::session::cgroup::{self, Cgroup};
 use crate::session::settings::{
@@ -223,7 +223,7 @@ fn begin(args: &RunArgs, place: &Place, cgroup: &Cgroup) -> Result<(Session, Rec
             ifaces: Vec::new(),
             matching: None,
             prefix: None,
-            at: At::Input,
+            at: Vec::new(),
             spread: Spread::Cpu,
             rate_limit: None,
             drop: false,

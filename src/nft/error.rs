@@ -57,6 +57,14 @@ pub enum SpecError {
         /// The prefix as it was given.
         prefix: String,
     },
+    /// What has no meaning at several hooks at once.
+    #[error("rules at several hooks take no {option}: {why}")]
+    AtSeveral {
+        /// The option.
+        option: &'static str,
+        /// Why, and what does instead.
+        why: &'static str,
+    },
     /// A group's option used with a queue.
     #[error(
         "a queue's rule takes no {option}: the program that reads the queue gives the verdict \

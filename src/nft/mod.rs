@@ -80,8 +80,10 @@ pub struct RuleSpec {
     numbers: Vec<u16>,
     table: String,
     family: RuleFamily,
-    at: At,
-    also_at: Option<At>,
+    /// At least one.
+    hooks: Vec<At>,
+    /// Each rule's prefix is the name of its hook.
+    names_hooks: bool,
     ifaces: Vec<String>,
     matching: Option<Match>,
     cgroup: Option<(u64, u32)>,
@@ -130,8 +132,8 @@ impl RuleSpec {
             numbers,
             table: TABLE.to_owned(),
             family: RuleFamily::Ip,
-            at: At::Prerouting,
-            also_at: None,
+            hooks: vec![At::Prerouting],
+            names_hooks: false,
             ifaces: Vec::new(),
             matching: None,
             cgroup: None,
@@ -177,15 +179,72 @@ impl RuleSpec {
     /// At another hook.
     #[must_use]
     pub fn with_hook(mut self, at: At) -> Self {
-        self.at = at;
+        self.hooks = vec![at];
         self
     }
 
-    /// At this one, too.
+    /// At two hooks of which no packet passes both, but for those that a host sends to itself.
     #[must_use]
-    pub fn with_second_hook(mut self, at: At) -> Self {
-        self.also_at = Some(at);
+    pub(crate) fn with_hooks(mut self, one: At, other: At) -> Self {
+        self.hooks = vec![one, other];
         self
+    }
+
+    /// At several hooks, so that each packet's way can be told ([`crate::path`]): what is logged there has
+    /// the hook's name as its prefix. One hook is [`Self::with_hook`].
+    ///
+    /// # Errors
+    /// [`SpecError::AtSeveral`] where the hooks would not have the same packets, or one group could not tell
+    /// them apart.
+    pub fn with_trace(mut self, hooks: &[At]) -> Result<Self, SpecError> {
+        let mut all: Vec<At> = Vec::new();
+        for at in hooks {
+            if !all.contains(at) {
+                all.push(*at);
+            }
+        }
+        if let [_, _, ..] = all[..] {
+            let not_so = [
+                (
+                    self.target == Target::Queue,
+                    "queue",
+                    "its packets do not say their hook",
+                ),
+                (
+                    self.per_group(),
+                    "second group",
+                    "what one has would be out of order with the other's",
+                ),
+                (
+                    !self.ifaces.is_empty(),
+                    "--iface",
+                    "what comes by one leaves by another; --match takes what all hooks know",
+                ),
+                (
+                    self.rate_limit.is_some(),
+                    "--rate-limit",
+                    "each hook would pick others",
+                ),
+                (
+                    self.drop,
+                    "--drop",
+                    "what is dropped at one comes to no other",
+                ),
+                (
+                    self.prefix.is_some(),
+                    "--prefix",
+                    "it is the hook's name there",
+                ),
+            ];
+            if let Some((_, option, why)) = not_so.into_iter().find(|(given, ..)| *given) {
+                return Err(SpecError::AtSeveral { option, why });
+            }
+            self.names_hooks = true;
+        }
+        if !all.is_empty() {
+            self.hooks = all;
+        }
+        Ok(self)
     }
 
     /// In a table of another name.
@@ -261,14 +320,9 @@ impl RuleSpec {
         self.matching.as_ref()
     }
 
-    /// The hook.
-    pub fn at(&self) -> At {
-        self.at
-    }
-
-    /// The hooks.
-    fn hooks(&self) -> impl Iterator<Item = At> {
-        [self.at].into_iter().chain(self.also_at)
+    /// The hooks, at least one.
+    pub fn hooks(&self) -> &[At] {
+        &self.hooks
     }
 
     /// The table's name.
@@ -300,8 +354,11 @@ impl RuleSpec {
         self.drop
     }
 
-    /// The text sent with every packet.
-    pub fn prefix(&self) -> Option<&str> {
+    /// The text sent with every packet from this hook.
+    pub fn prefix(&self, at: At) -> Option<&str> {
+        if self.names_hooks {
+            return Some(at.chain());
+        }
         self.prefix.as_deref()
     }
 

@@ -9,13 +9,15 @@ use crate::packet::IpFamily;
 use super::constants::{NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6};
 
 /// A hook of the IP families.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum At {
     /// Everything that comes in, before it is routed.
     #[default]
     Prerouting,
     /// What is for this host.
     Input,
+    /// What is for this host, and was let through by all rules at input.
+    Accepted,
     /// What is passed on.
     Forward,
     /// What this host sends.
@@ -26,9 +28,10 @@ pub enum At {
 
 impl At {
     /// All of them, in the order a packet meets them.
-    pub const ALL: [At; 5] = [
+    pub const ALL: [At; 6] = [
         At::Prerouting,
         At::Input,
+        At::Accepted,
         At::Forward,
         At::Output,
         At::Postrouting,
@@ -38,7 +41,7 @@ impl At {
     pub fn number(self) -> u32 {
         match self {
             At::Prerouting => 0,
-            At::Input => 1,
+            At::Input | At::Accepted => 1,
             At::Forward => 2,
             At::Output => 3,
             At::Postrouting => 4,
@@ -48,8 +51,16 @@ impl At {
     /// Its name, which is its chain's, too.
     pub(super) fn chain(self) -> &'static str {
         match self {
+            At::Accepted => "accepted",
+            _ => self.hook(),
+        }
+    }
+
+    /// The name of the hook that the chain stands at.
+    pub(super) fn hook(self) -> &'static str {
+        match self {
             At::Prerouting => "prerouting",
-            At::Input => "input",
+            At::Input | At::Accepted => "input",
             At::Forward => "forward",
             At::Output => "output",
             At::Postrouting => "postrouting",
@@ -61,10 +72,11 @@ impl At {
         matches!(self, At::Output | At::Postrouting)
     }
 
-    /// Before all others; at postrouting behind them, so that packets are seen as they leave.
+    /// Before all others; at postrouting behind them, so that packets are seen as they leave, as are those
+    /// that input lets through.
     pub(super) fn priority(self) -> i32 {
         match self {
-            At::Postrouting => i32::MAX - 1,
+            At::Accepted | At::Postrouting => i32::MAX - 1,
             _ => PRIORITY,
         }
     }
@@ -82,7 +94,8 @@ impl FromStr for At {
     fn from_str(name: &str) -> Result<At, String> {
         let found = At::ALL.into_iter().find(|at| at.chain() == name);
         found.ok_or_else(|| {
-            format!("`{name}` is no hook: prerouting, input, forward, output or postrouting")
+            let all = At::ALL.map(At::chain).join(", ");
+            format!("`{name}` is no place for a rule: {all}")
         })
     }
 }

@@ -66,55 +66,65 @@ impl<'a> Plan<'a> {
             .iter()
             .map(|number| spec.counter_name(*number))
             .collect();
-        let mut chains = Vec::new();
-        if several {
-            chains.extend(counted.iter().map(|number| Chain {
-                name: RuleSpec::group_chain(*number),
-                hook: None,
-                rules: vec![statements(spec, *number)],
-            }));
-        }
-        let mut body = Vec::new();
-        if let Some(rate) = spec.rate_limit() {
+        if spec.rate_limit().is_some() {
             counters.push(BEYOND_RATE.to_owned());
-            body.push(vec![
-                Part::Over(rate),
-                Part::Count(BEYOND_RATE.to_owned()),
-                Part::Return,
-            ]);
         }
-        if several {
-            let map = spec.spread().into_iter();
-            let map = map.map(|(key, group)| (key, RuleSpec::group_chain(group)));
-            body.push(vec![match spec.spread_by() {
-                Spread::Cpu => Part::ByCpu(map.collect()),
-                Spread::Flow => Part::ByFlow(map.collect()),
-            }]);
-            body.push(vec![Part::Goto(RuleSpec::group_chain(spec.first()))]);
-        } else {
-            body.push(statements(spec, spec.first()));
+        // Where there are several hooks, none of them has a chain of another name.
+        let mut chains = Vec::new();
+        for at in spec.hooks() {
+            if several {
+                chains.extend(counted.iter().map(|number| Chain {
+                    name: RuleSpec::group_chain(*number),
+                    hook: None,
+                    rules: vec![statements(spec, *at, *number)],
+                }));
+            }
+            let base = base_rules(spec, *at, body(spec, *at), &mut chains);
+            chains.push(Chain {
+                name: at.chain().to_owned(),
+                hook: Some(*at),
+                rules: base,
+            });
         }
-        let base = base_rules(spec, several, body, &mut chains);
-        chains.extend(spec.hooks().map(|at| Chain {
-            name: at.chain().to_owned(),
-            hook: Some(at),
-            rules: base.clone(),
-        }));
         Plan { counters, chains }
     }
+}
+
+/// What is done with what is selected.
+fn body(spec: &RuleSpec, at: At) -> Vec<Vec<Part<'_>>> {
+    let mut body = Vec::new();
+    if let Some(rate) = spec.rate_limit() {
+        body.push(vec![
+            Part::Over(rate),
+            Part::Count(BEYOND_RATE.to_owned()),
+            Part::Return,
+        ]);
+    }
+    if !spec.per_group() {
+        body.push(statements(spec, at, spec.first()));
+        return body;
+    }
+    let map = spec.spread().into_iter();
+    let map = map.map(|(key, group)| (key, RuleSpec::group_chain(group)));
+    body.push(vec![match spec.spread_by() {
+        Spread::Cpu => Part::ByCpu(map.collect()),
+        Spread::Flow => Part::ByFlow(map.collect()),
+    }]);
+    body.push(vec![Part::Goto(RuleSpec::group_chain(spec.first()))]);
+    body
 }
 
 /// The rules of the chain at the hook. Where a selection stands before more than one rule, what
 /// follows has a chain of its own.
 fn base_rules<'a>(
     spec: &'a RuleSpec,
-    several: bool,
+    at: At,
     mut body: Vec<Vec<Part<'a>>>,
     chains: &mut Vec<Chain<'a>>,
 ) -> Vec<Vec<Part<'a>>> {
     let interface = |name: &'a String, not| Part::Interface {
         name,
-        out: spec.at().is_outbound(),
+        out: at.is_outbound(),
         not,
     };
     if let Some((id, level)) = spec.cgroup {
@@ -125,7 +135,7 @@ fn base_rules<'a>(
     let matching = spec.matching().map(Part::Match);
     match spec.ifaces() {
         [] if matching.is_none() => body,
-        [name] if matching.is_none() && several && spec.rate_limit().is_none() => {
+        [name] if matching.is_none() && spec.per_group() && spec.rate_limit().is_none() => {
             body.insert(0, vec![interface(name, true), Part::Return]);
             body
         }
@@ -158,12 +168,12 @@ fn base_rules<'a>(
 }
 
 /// Count, hand over, and drop if asked to.
-fn statements(spec: &RuleSpec, number: u16) -> Vec<Part<'_>> {
+fn statements(spec: &RuleSpec, at: At, number: u16) -> Vec<Part<'_>> {
     let hand_over = match spec.target() {
         Target::Queue => Part::Queue(spec.numbers()),
         Target::Group => Part::Log {
             group: number,
-            prefix: spec.prefix(),
+            prefix: spec.prefix(at),
         },
     };
     let drop = spec.drops().then_some(Part::Drop);

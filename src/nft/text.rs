@@ -39,11 +39,12 @@ pub fn table_text(spec: &RuleSpec) -> String {
     let last = plan.chains.len().saturating_sub(1);
     for (place, chain) in plan.chains.iter().enumerate() {
         let _ = writeln!(text, "\tchain {} {{", chain.name);
-        if let Some(hook) = chain.hook {
+        if let Some(at) = chain.hook {
             let _ = writeln!(
                 text,
-                "\t\ttype filter hook {hook} priority {}; policy accept;",
-                hook.priority()
+                "\t\ttype filter hook {} priority {}; policy accept;",
+                at.hook(),
+                at.priority()
             );
         }
         for rule in &chain.rules {
@@ -97,7 +98,7 @@ fn part(part: &Part<'_>) -> String {
 pub fn iptables_queue_command(spec: &RuleSpec) -> Option<String> {
     let plain =
         spec.ifaces().len() <= 1 && spec.matching().is_none() && spec.rate_limit().is_none();
-    if spec.at() != At::Prerouting || !plain || spec.family() != "ip" {
+    if spec.hooks() != [At::Prerouting] || !plain || spec.family() != "ip" {
         return None;
     }
     let (first, last) = match (spec.target(), spec.numbers()) {

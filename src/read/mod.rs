@@ -99,7 +99,7 @@ pub struct Record<'a> {
     pub note: &'a str,
 }
 
-impl Record<'_> {
+impl<'a> Record<'a> {
     /// The mark that the packet had; 0 is none.
     pub fn mark(&self) -> u32 {
         let digits = self.noted("mark=0x").unwrap_or_default();
@@ -107,14 +107,14 @@ impl Record<'_> {
     }
 
     /// The rule's prefix; empty where there is none.
-    pub fn prefix(&self) -> &str {
+    pub fn prefix(&self) -> &'a str {
         match self.comment.split_once("prefix=") {
             Some((_, prefix)) => prefix,
             None => "",
         }
     }
 
-    fn noted(&self, key: &str) -> Option<&str> {
+    fn noted(&self, key: &str) -> Option<&'a str> {
         let (_, behind) = self.comment.split_once(key)?;
         behind.split(' ').next()
     }

@@ -20,13 +20,11 @@ pub fn spec(
         return Ok(RuleSpec::new(target, numbers)?
             .with_table(&cgroup.table)
             .with_family(request.family)
-            .with_hook(At::Input)
-            .with_second_hook(At::Output)
+            .with_hooks(At::Input, At::Output)
             .with_cgroup(cgroup.id, cgroup.level));
     }
     let mut spec = RuleSpec::new(target, numbers)?
         .with_family(request.family)
-        .with_hook(request.at)
         .with_spread(request.spread);
     for iface in &request.ifaces {
         spec = spec.with_iface(&real_name(iface))?;
@@ -47,7 +45,7 @@ pub fn spec(
     if let Some(prefix) = &request.prefix {
         spec = spec.with_prefix(prefix)?;
     }
-    Ok(spec)
+    Ok(spec.with_trace(&request.at)?)
 }
 
 /// The name that rules know an interface by, of one that may be an alternative name: `iifname`

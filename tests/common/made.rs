@@ -41,6 +41,21 @@ impl File {
 
     /// The same by another interface, with a note.
     pub fn packet_at(&mut self, at: u32, after_ms: u64, packet: &[u8], lost: u64, note: &str) {
+        let prefix = format!("prefix={HOSTILE}");
+        let comments = [prefix.as_str(), note];
+        let some = 1 + usize::from(!note.is_empty());
+        self.packet_with(at, after_ms, packet, lost, &comments[..some]);
+    }
+
+    /// The same with these comments alone.
+    pub fn packet_with(
+        &mut self,
+        at: u32,
+        after_ms: u64,
+        packet: &[u8],
+        lost: u64,
+        comments: &[&str],
+    ) {
         let stamp = START_US + after_ms * 1000;
         let len = u32::try_from(packet.len()).unwrap();
         let stamp = stamp.to_le_bytes();
@@ -52,9 +67,8 @@ impl File {
         body.extend(packet);
         body.resize(body.len().next_multiple_of(4), 0);
         option(&mut body, 4, &lost.to_le_bytes());
-        option(&mut body, 1, format!("prefix={HOSTILE}").as_bytes());
-        if !note.is_empty() {
-            option(&mut body, 1, note.as_bytes());
+        for comment in comments {
+            option(&mut body, 1, comment.as_bytes());
         }
         body.extend([0; 4]);
         self.block(6, &body);

@@ -112,9 +112,18 @@ pub struct CaptureArgs {
     /// With --install-rule: text for `log prefix`, kept in each record
     #[arg(long, value_name = "TEXT", help_heading = "Rule")]
     pub prefix: Option<String>,
-    /// With --install-rule: the hook: prerouting, input, forward, output or postrouting
-    #[arg(long, value_name = "HOOK", help_heading = "Rule")]
-    pub at: Option<String>,
+    /// With --install-rule: the hook: prerouting, input, accepted (by input's rules), forward, output or
+    /// postrouting; several give each packet's way, for `lwnflog path`
+    #[arg(
+        long,
+        value_name = "HOOK",
+        value_delimiter = ',',
+        help_heading = "Rule"
+    )]
+    pub at: Vec<String>,
+    /// With --install-rule: at all of them
+    #[arg(long, conflicts_with = "at", help_heading = "Rule")]
+    pub trace: bool,
     /// With --install-rule: how several groups share packets
     #[arg(long, value_enum, value_name = "BY", help_heading = "Rule")]
     pub spread: Option<SpreadArg>,

@@ -13,6 +13,7 @@ pub use values::{CompressArg, FamilyArg, FormatArg, LinkArg, SpreadArg, VerdictA
 
 use super::extcap::ExtcapArgs;
 use super::read::ReadArgs;
+use super::read::path::PathArgs;
 use super::read::report::ReportArgs;
 use crate::cli::read::export::ExportArgs;
 use crate::session::settings;
@@ -81,9 +82,13 @@ pub enum Command {
         /// Only packets that this nftables expression matches, such as 'tcp dport 443'
         #[arg(long = "match", value_name = "EXPR")]
         matching: Option<String>,
-        /// The hook: prerouting, input, forward, output or postrouting
-        #[arg(long, value_name = "HOOK")]
-        at: Option<String>,
+        /// The hook: prerouting, input, accepted (by input's rules), forward, output or postrouting;
+        /// several give each packet's way, for `lwnflog path`
+        #[arg(long, value_name = "HOOK", value_delimiter = ',')]
+        at: Vec<String>,
+        /// At all of them
+        #[arg(long, conflicts_with = "at")]
+        trace: bool,
         /// Which packets
         #[arg(long, value_enum, value_name = "FAMILY", default_value_t)]
         family: FamilyArg,
@@ -141,6 +146,8 @@ pub enum Command {
     },
     /// Read captures: as lines, as objects, counted, or into a file
     Read(ReadArgs),
+    /// Show which hooks packets passed, with what times between, and where they were seen last
+    Path(PathArgs),
     /// Report on captures: a page to look at, or text
     Report(ReportArgs),
     /// Export captures: as CSV, JSON, or a data set in Parquet, with the losses in a table beside

@@ -1,7 +1,9 @@
 //! `lwnflog read`: packets of captures as lines, objects, a count or a file.
 
 pub mod export;
+pub mod path;
 mod print;
+mod progress;
 pub mod report;
 mod threads;
 pub(super) mod time;

@@ -180,10 +180,7 @@ fn object<'a>(record: &Record<'a>, info: &'a str) -> Object<'a> {
         source_port: fields.ports.map(|(source, _)| source),
         destination_port: fields.ports.map(|(_, destination)| destination),
         mark: record.mark().into(),
-        prefix: record
-            .comment
-            .split_once("prefix=")
-            .map_or("", |(_, prefix)| prefix),
+        prefix: record.prefix(),
         lost_before: record.lost_before,
         info,
     }

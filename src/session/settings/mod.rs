@@ -90,8 +90,8 @@ pub struct RuleRequest {
     pub matching: Option<String>,
     /// The text sent with every packet.
     pub prefix: Option<String>,
-    /// The hook.
-    pub at: At,
+    /// The hooks; none is prerouting.
+    pub at: Vec<At>,
     /// How several groups share packets.
     pub spread: Spread,
     /// Packets a second at the most.

@@ -59,7 +59,8 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Packet<'a>, Malformed> {
         ..Packet::default()
     };
     let mut hw_header_bytes = usize::MAX;
-    let (mut header_seen, mut port_out, mut l2_header) = (false, 0, &[][..]);
+    let (mut header_seen, mut l2_header) = (false, &[][..]);
+    let (mut port_in, mut port_out) = (0, 0);
     for found in Attributes::new(attributes) {
         let found = found?;
         match found.kind {
@@ -74,7 +75,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Packet<'a>, Malformed> {
             attribute::IFINDEX_INDEV => packet.ifindex_in = found.be32()?,
             attribute::IFINDEX_OUTDEV => packet.ifindex_out = found.be32()?,
             attribute::HWADDR => packet.hw_source = hw_address(found.bytes()?, found.value),
-            attribute::IFINDEX_PHYSINDEV => packet.ifindex_port = found.be32()?,
+            attribute::IFINDEX_PHYSINDEV => port_in = found.be32()?,
             attribute::IFINDEX_PHYSOUTDEV => port_out = found.be32()?,
             attribute::PAYLOAD => packet.payload = found.value,
             attribute::PREFIX => packet.prefix = without_nul(found.value),
@@ -97,9 +98,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Packet<'a>, Malformed> {
             kind: attribute::PACKET_HDR,
         });
     }
-    if packet.ifindex_port == 0 && packet.ifindex_in == 0 {
-        packet.ifindex_port = port_out;
-    }
+    packet.take_port(port_in, port_out);
     if packet.family == NFPROTO_NETDEV && packet.hook == NETDEV_EGRESS {
         take_link_header_off(&mut packet, l2_header);
     }

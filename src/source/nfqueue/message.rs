@@ -84,7 +84,8 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Packet<'a>, Malformed> {
         message: body,
         ..Packet::default()
     };
-    let (mut header_seen, mut payload_seen, mut port_out) = (false, false, 0);
+    let (mut header_seen, mut payload_seen) = (false, false);
+    let (mut port_in, mut port_out) = (0, 0);
     for found in Attributes::new(attributes) {
         let found = found?;
         match found.kind {
@@ -100,7 +101,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Packet<'a>, Malformed> {
             attribute::TIMESTAMP => packet.stamp_ticks = stamp_us(found.bytes()?),
             attribute::IFINDEX_INDEV => packet.ifindex_in = found.be32()?,
             attribute::IFINDEX_OUTDEV => packet.ifindex_out = found.be32()?,
-            attribute::IFINDEX_PHYSINDEV => packet.ifindex_port = found.be32()?,
+            attribute::IFINDEX_PHYSINDEV => port_in = found.be32()?,
             attribute::IFINDEX_PHYSOUTDEV => port_out = found.be32()?,
             attribute::VLAN => packet.vlan = vlan_tag(found.value)?,
             attribute::HWADDR => packet.hw_source = hw_address(found.bytes()?, found.value),
@@ -122,9 +123,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Packet<'a>, Malformed> {
             kind: attribute::PAYLOAD,
         });
     }
-    if packet.ifindex_port == 0 && packet.ifindex_in == 0 {
-        packet.ifindex_port = port_out;
-    }
+    packet.take_port(port_in, port_out);
     // The kernel says the length only of what it cut: the rest is here as a whole.
     if packet.network_len.is_none() {
         packet.network_len = u32::try_from(packet.payload.len()).ok();
