@@ -219,9 +219,7 @@ fn by_threads(places: &[PathBuf], selection: &Selection, threads: usize) -> Stri
             threads,
             || Said,
             |piece, marks| {
-                for mark in marks {
-                    all.extend_from_slice(&piece.out[piece.bytes(mark)]);
-                }
+                all.extend_from_slice(&piece.out[piece.bytes(marks)]);
                 true
             },
         )

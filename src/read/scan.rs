@@ -47,6 +47,8 @@ pub struct Piece {
     pub marks: Vec<Mark>,
     /// What they came by.
     pub interfaces: Vec<Interface>,
+    /// How those are numbered by who takes the piece, as far as he has looked.
+    pub numbers: Vec<Option<u32>>,
     /// How many packets were taken.
     pub taken: u64,
     /// A file that ended inside a block.
@@ -78,13 +80,22 @@ pub struct Scanned {
 }
 
 impl Piece {
-    /// Where what was made of a packet stands.
-    pub fn bytes(&self, mark: usize) -> Range<usize> {
-        let end = |mark: &Mark| mark.end;
-        let begin = mark
-            .checked_sub(1)
-            .and_then(|before| self.marks.get(before));
-        begin.map_or(0, end)..self.marks.get(mark).map_or(0, end)
+    /// Where what was made of some packets stands.
+    pub fn bytes(&self, marks: Range<usize>) -> Range<usize> {
+        let before = |mark: usize| mark.checked_sub(1).and_then(|last| self.marks.get(last));
+        let end = |mark: usize| before(mark).map_or(0, |mark| mark.end);
+        end(marks.start)..end(marks.end)
+    }
+
+    /// The same with nothing in it, and the room that it had.
+    fn emptied(mut self) -> Piece {
+        self.out.clear();
+        self.marks.clear();
+        Piece {
+            out: self.out,
+            marks: self.marks,
+            ..Piece::default()
+        }
     }
 
     #[inline]
@@ -155,6 +166,8 @@ struct Outcome {
 struct Shared<'a> {
     selection: &'a Selection,
     desk: Mutex<Desk>,
+    /// Pieces that were taken: their room is there already.
+    spare: Mutex<Vec<Piece>>,
     /// There is something to do, or nothing ever more.
     to_do: Condvar,
     /// Something is done.
@@ -181,6 +194,7 @@ pub fn scan<M: Make>(
         selection,
         window: (AHEAD * threads / desk.chains.len().max(1)).max(2),
         desk: Mutex::new(desk),
+        spare: Mutex::default(),
         to_do: Condvar::new(),
         done: Condvar::new(),
     };
@@ -221,6 +235,9 @@ pub fn scan<M: Make>(
     scanned
 }
 
+/// Later than all.
+const NONE: (u64, usize) = (u64::MAX, usize::MAX);
+
 /// Takes pieces by time.
 fn merge(
     shared: &Shared<'_>,
@@ -244,19 +261,23 @@ fn merge(
                 }
             }
         }
-        let key = |(chain, head): (usize, &Option<(Piece, usize)>)| {
-            let (piece, next) = head.as_ref()?;
-            Some((piece.marks.get(*next)?.time_ns, chain))
-        };
-        let mut order: Vec<_> = heads.iter().enumerate().filter_map(key).collect();
-        order.sort_unstable();
-        let Some((_, chain)) = order.first().copied() else {
+        // The earliest, and what is next after it.
+        let (mut first, mut before) = (NONE, NONE);
+        for (chain, head) in heads.iter().enumerate() {
+            let mark = head
+                .as_ref()
+                .and_then(|(piece, next)| piece.marks.get(*next));
+            let Some(mark) = mark else {
+                continue;
+            };
+            let key = (mark.time_ns, chain);
+            before = before.min(key.max(first));
+            first = first.min(key);
+        }
+        let Some(Some((piece, next))) = heads.get_mut(first.1) else {
             return;
         };
-        let before = order.get(1).copied().unwrap_or((u64::MAX, usize::MAX));
-        let Some((piece, next)) = &mut heads[chain] else {
-            return;
-        };
+        let chain = first.1;
         let behind = piece.marks.iter().skip(*next);
         let run = behind
             .take_while(|mark| (mark.time_ns, chain) < before)
@@ -271,7 +292,9 @@ fn merge(
             if scanned.error.is_some() {
                 return;
             }
-            heads[chain] = None;
+            if let Some((piece, _)) = heads[chain].take() {
+                shared.spare().push(piece.emptied());
+            }
             wanted.push(chain);
         }
     }
@@ -367,6 +390,10 @@ impl Shared<'_> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn spare(&self) -> MutexGuard<'_, Vec<Piece>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The next piece of a chain, once it is done.
     fn next(&self, chain: usize) -> Option<Piece> {
         let mut desk = self.desk();
@@ -440,7 +467,7 @@ impl Shared<'_> {
     fn look(&self, mut packets: Box<Packets>, bytes: u64, make: &mut impl Make) -> Outcome {
         let (filter, span) = (&self.selection.filter, self.selection.span);
         let limit_ns = span.to_ns.saturating_add(INVERSION_NS);
-        let mut piece = Piece::default();
+        let mut piece = self.spare().pop().unwrap_or_default();
         let looked = packets.each(bytes, |record| {
             if !span.holds(record.time_ns) {
                 return record.time_ns <= limit_ns;

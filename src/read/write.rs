@@ -1,7 +1,9 @@
 //! Packets that were read, written again: pcapng with all that is known of them, or classic pcap.
 
 use std::io::{self, Write};
+use std::ops::Range;
 
+use super::scan::Piece;
 use super::{Interface, Record};
 use crate::format::pcapng::block::{ENHANCED_PACKET, INTERFACE_DESCRIPTION, SECTION_HEADER};
 
@@ -56,40 +58,47 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// What the stream says; packets of several link types for a classic file.
     pub fn write(&mut self, record: &Record<'_>) -> io::Result<()> {
+        let interface = self.number(record.interface)?;
         self.block.clear();
-        let known = self
-            .interfaces
-            .iter()
-            .position(|known| known == record.interface);
-        let interface = match known {
-            Some(interface) => interface,
-            None => self.declare(record.interface)?,
-        };
         encode(self.kind, record, len(interface), &mut self.block);
         self.to.write_all(&self.block)
     }
 
-    /// Writes a packet that [`encode`] has made a record of.
+    /// Writes packets of which [`encode`] has made records.
     ///
     /// # Errors
     /// As [`Writer::write`].
-    pub fn write_encoded(&mut self, record: &mut [u8], interface: &Interface) -> io::Result<()> {
-        let known = self.interfaces.iter().position(|known| known == interface);
-        let number = match known {
-            Some(number) => number,
-            None => {
-                self.block.clear();
-                let number = self.declare(interface)?;
-                self.to.write_all(&self.block)?;
-                number
+    pub fn write_encoded(&mut self, piece: &mut Piece, marks: Range<usize>) -> io::Result<()> {
+        piece.numbers.resize(piece.interfaces.len(), None);
+        let mut begin = piece.bytes(marks.start..marks.start).start;
+        let all = piece.bytes(marks.clone());
+        for mark in &piece.marks[marks] {
+            let own = mark.interface as usize;
+            let number = match piece.numbers[own] {
+                Some(number) => number,
+                None => len(self.number(&piece.interfaces[own])?),
+            };
+            piece.numbers[own] = Some(number);
+            if number != mark.interface
+                && self.kind == Kind::Pcapng
+                && let Some(place) = piece.out.get_mut(begin + 8..begin + 12)
+            {
+                place.copy_from_slice(&number.to_le_bytes());
             }
-        };
-        if self.kind == Kind::Pcapng
-            && let Some(place) = record.get_mut(8..12)
-        {
-            place.copy_from_slice(&len(number).to_le_bytes());
+            begin = mark.end;
         }
-        self.to.write_all(record)
+        self.to.write_all(&piece.out[all])
+    }
+
+    /// The number of an interface, which is declared if it was not.
+    fn number(&mut self, interface: &Interface) -> io::Result<usize> {
+        if let Some(known) = self.interfaces.iter().position(|known| known == interface) {
+            return Ok(known);
+        }
+        self.block.clear();
+        let number = self.declare(interface)?;
+        self.to.write_all(&self.block)?;
+        Ok(number)
     }
 
     /// Has all of it written.
@@ -98,11 +107,10 @@ impl<W: Write> Writer<W> {
     /// What the stream says.
     pub fn flush(&mut self) -> io::Result<()> {
         if self.kind == Kind::Pcap && self.interfaces.is_empty() {
-            self.declare(&Interface {
+            self.number(&Interface {
                 link: 1,
                 ..Interface::default()
             })?;
-            self.to.write_all(&self.block)?;
         }
         self.to.flush()
     }
@@ -163,37 +171,45 @@ pub fn encode(kind: Kind, record: &Record<'_>, interface: u32, out: &mut Vec<u8>
 
 fn put_enhanced(record: &Record<'_>, interface: u32, out: &mut Vec<u8>) {
     let begin = out.len();
-    for word in [ENHANCED_PACKET, 0, interface] {
-        out.extend(word.to_le_bytes());
+    let mut head = [0; 28];
+    for (at, word) in [
+        (0, ENHANCED_PACKET),
+        (8, interface),
+        (20, len(record.data.len())),
+        (24, record.original_len),
+    ] {
+        head[at..at + 4].copy_from_slice(&word.to_le_bytes());
     }
-    out.extend(record.time_ns.rotate_left(32).to_le_bytes());
-    out.extend(len(record.data.len()).to_le_bytes());
-    out.extend(record.original_len.to_le_bytes());
-    out.extend(record.data);
+    head[12..20].copy_from_slice(&record.time_ns.rotate_left(32).to_le_bytes());
+    out.extend_from_slice(&head);
+    out.extend_from_slice(record.data);
     // A block begins at a multiple of 4 of its own.
-    let pad = |out: &mut Vec<u8>| out.resize(begin + (out.len() - begin).next_multiple_of(4), 0);
+    let pad = |out: &mut Vec<u8>| {
+        let left = (begin.wrapping_sub(out.len())) & 3;
+        out.extend_from_slice(&[0; 3][..left]);
+    };
     pad(out);
     let words = [record.comment, record.note];
     for text in words.into_iter().filter(|text| !text.is_empty()) {
         out.extend([1, 0]);
         out.extend(option_len(text.as_bytes()));
-        out.extend(text.as_bytes());
+        out.extend_from_slice(text.as_bytes());
         pad(out);
     }
     if record.flags != 0 {
-        out.extend([2, 0, 4, 0]);
-        out.extend(record.flags.to_le_bytes());
+        out.extend_from_slice(&[2, 0, 4, 0]);
+        out.extend_from_slice(&record.flags.to_le_bytes());
     }
     if record.lost_before != 0 {
-        out.extend([4, 0, 8, 0]);
-        out.extend(record.lost_before.to_le_bytes());
+        out.extend_from_slice(&[4, 0, 8, 0]);
+        out.extend_from_slice(&record.lost_before.to_le_bytes());
     }
     let said = words.iter().any(|text| !text.is_empty());
     if said || record.flags != 0 || record.lost_before != 0 {
-        out.extend([0; 4]);
+        out.extend_from_slice(&[0; 4]);
     }
     let total = len(out.len() - begin + 4).to_le_bytes();
-    out.extend(total);
+    out.extend_from_slice(&total);
     out[begin + 4..begin + 8].copy_from_slice(&total);
 }
 

@@ -66,11 +66,7 @@ pub(super) fn run(args: &ReadArgs, mut merged: Merged, zone: Zone) -> Result<()>
         let done = merged.scan(threads, make, |piece, mut marks| {
             let (count, goes_on) = some(marks.len());
             marks.end = marks.start + count;
-            told = marks.into_iter().try_for_each(|mark| {
-                let (bytes, came_by) = (piece.bytes(mark), piece.marks[mark].interface);
-                let interface = &piece.interfaces[came_by as usize];
-                writer.write_encoded(&mut piece.out[bytes], interface)
-            });
+            told = writer.write_encoded(piece, marks);
             told.is_ok() && goes_on
         });
         told = told.and_then(|()| writer.flush());
@@ -89,13 +85,7 @@ pub(super) fn run(args: &ReadArgs, mut merged: Merged, zone: Zone) -> Result<()>
             |piece, mut marks| {
                 let (count, goes_on) = some(marks.len());
                 marks.end = marks.start + count;
-                told = match marks.end.checked_sub(1) {
-                    Some(last) if count != 0 => {
-                        let bytes = piece.bytes(marks.start).start..piece.bytes(last).end;
-                        to.write_all(&piece.out[bytes])
-                    }
-                    _ => Ok(()),
-                };
+                told = to.write_all(&piece.out[piece.bytes(marks)]);
                 if at_once && told.is_ok() {
                     told = to.flush();
                 }
