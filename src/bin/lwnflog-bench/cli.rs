@@ -140,6 +140,16 @@ pub(crate) enum Command {
         #[arg(long, default_value = "lwnflog")]
         tool: String,
     },
+    /// Ask a ring of pcapng files questions, by `lwnflog read` and by `tcpdump -r`
+    ///
+    /// In turn, after one round to warm up; the files should fit into memory.
+    Reading {
+        /// The ring's directory
+        ring: PathBuf,
+        /// Rounds of each question
+        #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+        rounds: u64,
+    },
     /// Measure how much later a forwarded packet arrives: no capture, a group, the hook, a queue,
     /// tcpdump's queue
     ///

@@ -23,6 +23,7 @@ mod plan;
 mod plot;
 mod profile;
 mod readers;
+mod reading;
 mod ready;
 mod results;
 mod rules;
@@ -66,6 +67,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitCode> {
             frame_len,
             tool,
         }) => soak::run(&cli.common, tool, *packets, *frame_len)?,
+        Some(Command::Reading { ring, rounds }) => reading::run(&cli.common, ring, *rounds)?,
         Some(Command::Latency(options)) => latency::run(&cli.common, options)?,
         Some(Command::Profile { selection }) => profile::run(&cli.common, selection)?,
         None => plan::run(cli)?,

@@ -118,7 +118,7 @@ pub(crate) struct Claim {
 }
 
 pub(crate) use capacity::ID as CAPACITY;
-pub(crate) use lwnflog::{report as lwnflog_report, sum as lwnflog_sum};
+pub(crate) use lwnflog::{path as lwnflog_path, report as lwnflog_report, sum as lwnflog_sum};
 pub(crate) use null::{claim as null_claim, invocation as null_reader};
 
 /// A place for a tool to work in.
