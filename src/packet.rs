@@ -370,7 +370,9 @@ impl<'a> Packet<'a> {
     /// Takes the port that belongs to [`Packet::ifindex_own`], of those it came in and leaves by.
     #[inline]
     pub(crate) fn take_port(&mut self, port_in: u32, port_out: u32) {
-        self.ifindex_port = if self.is_of_its_way_out() {
+        let leaves = self.direction() == Direction::Outbound && self.ifindex_out != 0;
+        let in_is_unknown = self.ifindex_in == 0 && port_in == 0;
+        self.ifindex_port = if leaves || in_is_unknown {
             port_out
         } else {
             port_in

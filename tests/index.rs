@@ -21,8 +21,8 @@ use lwnflog::read::Record;
 use lwnflog::read::chain::{Merged, Span};
 use lwnflog::read::filter::Filter;
 use lwnflog::read::packets::Packets;
+use lwnflog::read::piece::Make;
 use lwnflog::read::plan::Selection;
-use lwnflog::read::scan::Make;
 use lwnflog::ring::{Access, Limits, NoSlot, Ring, RingConfig, SEGMENT_BYTES_SMALL, Store};
 use proptest::prelude::*;
 

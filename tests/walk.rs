@@ -166,8 +166,14 @@ fn packet_by_neli(body: &[u8]) -> Option<Said> {
     if hw_len <= said.hw_header.len() {
         said.hw_header.truncate(hw_len);
     }
-    said.port = match (ports, said.ifindex.0) {
-        ((0, port), 0) | ((port, _), _) => port,
+    // On the way out a port is of the bridge that the packet leaves by: at egress, output and postrouting.
+    let out = match said.family {
+        5 => said.hook == 1,
+        _ => said.hook == 3 || said.hook == 4,
+    };
+    said.port = match (ports, said.ifindex) {
+        ((_, port), (_, 1..)) if out => port,
+        ((0, port), (0, _)) | ((port, _), _) => port,
     };
     // Netdev egress: the payload begins at the link-layer header.
     if (said.family, said.hook) == (5, 1) && !link_header.is_empty() {

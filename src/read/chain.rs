@@ -6,8 +6,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::packets::Packets;
+use super::piece::{Make, Piece};
 use super::plan::{Plan, Selection};
-use super::scan::{Make, Piece, Scanned, scan};
+use super::scan::{Scanned, scan};
 use super::{Interface, ReadError, Record};
 use crate::ring::{Compression, FinishedFile, RingFile, ring_file};
 

@@ -15,6 +15,7 @@ pub mod input;
 pub mod line;
 mod options;
 pub mod packets;
+pub mod piece;
 pub mod plan;
 pub mod scan;
 pub mod write;

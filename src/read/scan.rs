@@ -19,54 +19,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use super::ReadError;
 use super::chain::INVERSION_NS;
 use super::packets::{Each, Packets};
+use super::piece::{Make, Piece};
 use super::plan::{Parts, Plan, Selection};
-use super::{Interface, ReadError, Record};
 
 /// Bytes of a file that cannot be divided that are looked through in a step.
 const STEP_BYTES: u64 = 4 << 20;
 /// Steps of a chain that are begun before the first of them is taken, for each thread.
 const AHEAD: usize = 4;
-
-/// What a thread makes of packets.
-pub trait Make {
-    /// Whether it matters of which packet what was made.
-    const MARKS: bool = true;
-
-    /// Appends what is made of one. `interface` is its number among [`Piece::interfaces`].
-    fn make(&mut self, record: &Record<'_>, interface: u32, out: &mut Vec<u8>);
-}
-
-/// What was made of some packets that stand one behind the other.
-#[derive(Debug, Default)]
-pub struct Piece {
-    /// All that was made.
-    pub out: Vec<u8>,
-    /// Of which packets, in order.
-    pub marks: Vec<Mark>,
-    /// What they came by.
-    pub interfaces: Vec<Interface>,
-    /// How those are numbered by who takes the piece, as far as he has looked.
-    pub numbers: Vec<Option<u32>>,
-    /// How many packets were taken.
-    pub taken: u64,
-    /// A file that ended inside a block.
-    cut: Option<PathBuf>,
-    /// What ends the chain here.
-    error: Option<ReadError>,
-}
-
-/// A packet of a piece.
-#[derive(Debug, Clone, Copy)]
-pub struct Mark {
-    /// Its time, nanoseconds since 1970.
-    pub time_ns: u64,
-    /// Where what was made of it ends.
-    pub end: usize,
-    /// What it came by, among the piece's.
-    pub interface: u32,
-}
 
 /// How it ended.
 #[derive(Debug, Default)]
@@ -77,52 +39,6 @@ pub struct Scanned {
     pub cut: Vec<PathBuf>,
     /// What ended it before its end.
     pub error: Option<ReadError>,
-}
-
-impl Piece {
-    /// Where what was made of some packets stands.
-    pub fn bytes(&self, marks: Range<usize>) -> Range<usize> {
-        let before = |mark: usize| mark.checked_sub(1).and_then(|last| self.marks.get(last));
-        let end = |mark: usize| before(mark).map_or(0, |mark| mark.end);
-        end(marks.start)..end(marks.end)
-    }
-
-    /// The same with nothing in it, and the room that it had.
-    fn emptied(mut self) -> Piece {
-        self.out.clear();
-        self.marks.clear();
-        Piece {
-            out: self.out,
-            marks: self.marks,
-            ..Piece::default()
-        }
-    }
-
-    #[inline]
-    fn put(&mut self, record: &Record<'_>, make: &mut impl Make) {
-        self.taken += 1;
-        self.mark(record, make);
-    }
-
-    #[inline]
-    fn mark<M: Make>(&mut self, record: &Record<'_>, make: &mut M) {
-        if !M::MARKS {
-            return;
-        }
-        let mut known = self.interfaces.iter();
-        let interface = known.position(|known| known == record.interface);
-        let interface = interface.unwrap_or_else(|| {
-            self.interfaces.push(record.interface.clone());
-            self.interfaces.len() - 1
-        });
-        let interface = u32::try_from(interface).unwrap_or(u32::MAX);
-        make.make(record, interface, &mut self.out);
-        self.marks.push(Mark {
-            time_ns: record.time_ns,
-            end: self.out.len(),
-            interface,
-        });
-    }
 }
 
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::ops::Range;
 
-use super::scan::Piece;
+use super::piece::Piece;
 use super::{Interface, Record};
 use crate::format::pcapng::block::{ENHANCED_PACKET, INTERFACE_DESCRIPTION, SECTION_HEADER};
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::ReadArgs;
 use super::time::Zone;
 use crate::read::decode::Fields;
-use crate::read::scan::Make;
+use crate::read::piece::Make;
 use crate::read::{Record, line};
 
 /// Makes lines and objects of packets.

@@ -11,7 +11,7 @@ use super::{ReadArgs, anonymizer, kind, tell_cut, went, writer};
 use crate::read::Record;
 use crate::read::anonymize::Anonymizer;
 use crate::read::chain::Merged;
-use crate::read::scan::Make;
+use crate::read::piece::Make;
 use crate::read::write::{Kind, encode};
 
 /// Makes nothing of a packet.
