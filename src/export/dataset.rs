@@ -11,13 +11,13 @@
 //! try. Engines pass over what begins with `_` or a dot.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use ::parquet::errors::ParquetError;
 
 use super::loss::Losses;
+use super::out::Out;
 use super::parquet::Parts;
 use super::row::Table;
 use crate::read::ReadError;
@@ -60,10 +60,10 @@ pub struct Exported {
 }
 
 /// Where to, and what of each packet.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Dataset {
-    /// The directory.
-    pub out: PathBuf,
+    /// The directory or bucket.
+    pub out: Out,
     /// Who captured: of letters, digits, `.`, `-` and `_`.
     pub host: String,
     /// Which packets become rows, and the filter's text, by which exports are told from each other.
@@ -83,18 +83,21 @@ impl Dataset {
         let Some(name) = self.name(file)? else {
             return Ok(Some(Exported::default()));
         };
-        let done = self.out.join("_exported").join(&self.host).join(&name);
+        let done = format!("_exported/{}/{name}", self.host);
         // A ring's finished file stays as it is; of any other it matters whether it has grown.
         let finished = ring_file(file).is_some_and(|name| !name.live);
         let len = fs::metadata(file).map_or(0, |meta| meta.len()).to_string();
-        match fs::read_to_string(&done) {
-            Ok(then) if finished || then == len => return Ok(None),
-            _ => {}
-        }
-        let said = |path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::Write { path, source }
+        let said = |part: &str| {
+            let path = self.out.name(part);
+            move |source: ParquetError| Error::Write { path, source }
         };
+        let then = self
+            .out
+            .text(&done)
+            .map_err(|error| said(&done)(error.into()))?;
+        if then.is_some_and(|then| finished || then == len) {
+            return Ok(None);
+        }
         let mut hours: BTreeMap<u64, (Table, Option<Parts>)> = BTreeMap::new();
         let (mut losses, mut exported) = (Losses::default(), Exported::default());
         let mut anonymizer = self.anonymizer.clone();
@@ -117,28 +120,31 @@ impl Dataset {
                 Some(anonymizer) => table.add(&anonymizer.record(&record)),
             }
             if table.rows.len() == GROUP_ROWS {
-                let path = self.part("packets", hour, &name);
-                flush(table, parts, &path).map_err(said(&path))?;
+                let part = self.part("packets", hour, &name);
+                self.flush(table, parts, &part).map_err(said(&part))?;
             }
         }
         for (hour, (mut table, mut parts)) in hours {
-            let path = self.part("packets", hour, &name);
-            exported.bytes += flush(&mut table, &mut parts, &path)
-                .and_then(|()| parts.map_or(Ok(0), Parts::finish))
-                .map_err(said(&path))?;
+            let part = self.part("packets", hour, &name);
+            exported.bytes += self
+                .flush(&mut table, &mut parts, &part)
+                .and_then(|()| parts.map_or(Ok(0), |parts| self.finish(parts, &part)))
+                .map_err(said(&part))?;
         }
         exported.lost = losses.lost();
         exported.cut = !merged.cut().is_empty();
         if let Some(begin) = losses.begin_ns() {
-            let path = self.part("loss", begin / 3_600_000_000_000, &name);
+            let part = self.part("loss", begin / 3_600_000_000_000, &name);
             let file = file.file_name().unwrap_or_default().to_string_lossy();
-            let written = Parts::losses(path.clone()).and_then(|mut parts| {
+            let begun = self.out.begin(&part).map_err(ParquetError::from);
+            let written = begun.and_then(Parts::losses).and_then(|mut parts| {
                 parts.write_losses(&losses.all(), &file)?;
-                parts.finish()
+                self.finish(parts, &part)
             });
-            exported.bytes += written.map_err(said(&path))?;
+            exported.bytes += written.map_err(said(&part))?;
         }
-        mark(&done, &len).map_err(|error| said(&done)(error.into()))?;
+        let marked = self.out.put_text(&done, &len);
+        marked.map_err(|error| said(&done)(error.into()))?;
         Ok(Some(exported))
     }
 
@@ -178,38 +184,38 @@ impl Dataset {
         Ok(Some(format!("{}-{identity:016x}", word(&name))))
     }
 
-    fn part(&self, table: &str, hour: u64, name: &str) -> PathBuf {
+    fn part(&self, table: &str, hour: u64, name: &str) -> String {
         let seconds = i64::try_from(hour.saturating_mul(3600)).unwrap_or(0);
         let time = jiff::Timestamp::from_second(seconds).unwrap_or_default();
-        let place = format!(
+        format!(
             "{table}/{}/host={}/{name}.parquet",
             time.strftime("dt=%Y-%m-%d/hour=%H"),
             self.host
-        );
-        self.out.join(place)
+        )
     }
-}
 
-fn flush(table: &mut Table, parts: &mut Option<Parts>, path: &Path) -> Result<(), ParquetError> {
-    if table.rows.is_empty() {
-        return Ok(());
+    fn flush(
+        &self,
+        table: &mut Table,
+        parts: &mut Option<Parts>,
+        part: &str,
+    ) -> Result<(), ParquetError> {
+        if table.rows.is_empty() {
+            return Ok(());
+        }
+        let parts = match parts {
+            Some(parts) => parts,
+            None => parts.insert(Parts::packets(self.out.begin(part)?)?),
+        };
+        table.sort();
+        parts.write(table)?;
+        table.clear();
+        Ok(())
     }
-    let parts = match parts {
-        Some(parts) => parts,
-        None => parts.insert(Parts::packets(path.to_owned())?),
-    };
-    table.sort();
-    parts.write(table)?;
-    table.clear();
-    Ok(())
-}
 
-fn mark(path: &Path, text: &str) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(dir)?;
-    fs::write(path, text)?;
-    File::open(path)?.sync_all()?;
-    File::open(dir)?.sync_all()
+    fn finish(&self, parts: Parts, part: &str) -> Result<u64, ParquetError> {
+        Ok(self.out.end(part, parts.finish()?)?)
+    }
 }
 
 /// What may stand in a name of a directory or file of the data set.

@@ -6,9 +6,13 @@
 //!                    └── data set: parts by day, hour and host; each file of a capture once
 //! ```
 
+#[cfg(feature = "s3")]
+mod bucket;
 #[cfg(feature = "parquet")]
 pub mod dataset;
 pub mod loss;
+#[cfg(feature = "parquet")]
+pub mod out;
 #[cfg(feature = "parquet")]
 mod parquet;
 pub mod row;

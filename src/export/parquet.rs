@@ -1,8 +1,7 @@
 //! Files in Apache Parquet, by the crate of the Apache Arrow project.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -15,6 +14,7 @@ use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::ColumnPath;
 
 use super::loss::Loss;
+use super::out::Begun;
 use super::row::{COLUMNS, Get, Row, Table};
 
 /// Values of a column that are there; of each row whether one is.
@@ -29,25 +29,15 @@ enum Values {
     Texts(Vec<ByteArray>),
 }
 
-/// A file that goes away unless it gets its name.
-struct Unfinished(PathBuf);
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
 /// A file that has its name when it is whole.
 pub(super) struct Parts {
-    path: PathBuf,
-    part: Unfinished,
+    begun: Begun,
     writer: SerializedFileWriter<File>,
 }
 
 impl Parts {
     /// A file of packets, sorted by time within each group of rows.
-    pub(super) fn packets(path: PathBuf) -> Result<Parts> {
+    pub(super) fn packets(begun: Begun) -> Result<Parts> {
         let columns = COLUMNS.iter().map(|(name, get)| {
             let kind = match get {
                 Get::Int(_) => "INT32",
@@ -85,7 +75,7 @@ impl Parts {
         properties = properties
             .set_column_encoding(ColumnPath::from("time_ns"), Encoding::DELTA_BINARY_PACKED);
         Parts::create(
-            path,
+            begun,
             "packets",
             &columns.collect::<String>(),
             properties.build(),
@@ -93,32 +83,23 @@ impl Parts {
     }
 
     /// A file of losses.
-    pub(super) fn losses(path: PathBuf) -> Result<Parts> {
+    pub(super) fn losses(begun: Begun) -> Result<Parts> {
         let columns = "REQUIRED BYTE_ARRAY kind (UTF8); REQUIRED BYTE_ARRAY file (UTF8);
             OPTIONAL BYTE_ARRAY source (UTF8); OPTIONAL BYTE_ARRAY interface (UTF8);
             OPTIONAL INT64 from_ns; REQUIRED INT64 to_ns; REQUIRED INT64 packets; REQUIRED INT64 lost;";
-        Parts::create(path, "loss", columns, properties().build())
+        Parts::create(begun, "loss", columns, properties().build())
     }
 
     fn create(
-        path: PathBuf,
+        begun: Begun,
         name: &str,
         columns: &str,
         properties: WriterProperties,
     ) -> Result<Parts> {
         let schema = parse_message_type(&format!("message {name} {{ {columns} }}"))?;
-        let mut part = path.clone().into_os_string();
-        part.push(".part");
-        let part = Unfinished(hidden(Path::new(&part)));
-        if let Some(dir) = part.0.parent() {
-            fs::create_dir_all(dir)?;
-        }
-        let writer = SerializedFileWriter::new(
-            File::create(&part.0)?,
-            Arc::new(schema),
-            Arc::new(properties),
-        )?;
-        Ok(Parts { path, part, writer })
+        let file = begun.file.try_clone()?;
+        let writer = SerializedFileWriter::new(file, Arc::new(schema), Arc::new(properties))?;
+        Ok(Parts { begun, writer })
     }
 
     /// Appends a group of rows.
@@ -211,24 +192,11 @@ impl Parts {
         Ok(())
     }
 
-    /// Ends it: it is on the disk, and has its name.
-    pub(super) fn finish(self) -> Result<u64> {
-        let mut file = self.writer.into_inner()?;
-        file.flush()?;
-        file.sync_all()?;
-        let bytes = file.metadata()?.len();
-        fs::rename(&self.part.0, &self.path)?;
-        if let Some(dir) = self.path.parent() {
-            File::open(dir)?.sync_all()?;
-        }
-        Ok(bytes)
+    /// Ends it: all of it is in its file.
+    pub(super) fn finish(self) -> Result<Begun> {
+        self.writer.into_inner()?.flush()?;
+        Ok(self.begun)
     }
-}
-
-/// Engines pass over files whose names begin with a dot.
-fn hidden(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}"))
 }
 
 fn properties() -> parquet::file::properties::WriterPropertiesBuilder {

@@ -1,5 +1,7 @@
 //! `lwnflog read`: packets of captures as lines, objects, a count or a file.
 
+#[cfg(feature = "parquet")]
+mod dataset;
 pub mod export;
 pub mod path;
 mod print;
