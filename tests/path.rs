@@ -251,3 +251,34 @@ fn captures_of_several_hooks_make_one_way() {
         assert!(text.contains(part), "{part}\n{text}");
     }
 }
+
+/// What stands before damage is shown, and nothing of a file becomes a terminal's command.
+#[test]
+fn what_is_in_a_file_cannot_harm() {
+    let dir = temp_dir();
+    let file = dir.path().join("some.pcapng");
+    let mut made = File::new();
+    made.interface("e\x1b[2Jth", "x\ry", 128);
+    let packet = ip([10, 0, 0, 1], [10, 0, 0, 2], 47, 0, &[1; 20]);
+    made.packet_with(1, 0, &packet, 0, &["prefix=a\x1b[2Jb\nc"]);
+    made.packet_with(1, 1, &packet, 0, &[]);
+    made.0.extend([0x55; 64]);
+    fs::write(&file, made.0).unwrap();
+    for command in [&["path"][..], &["path", "-v"], &["read", "-v"]] {
+        let told = output(Command::new(LWNFLOG).args(command).arg(&file), "");
+        let (shown, said) = (
+            String::from_utf8(told.stdout).unwrap(),
+            String::from_utf8(told.stderr).unwrap(),
+        );
+        assert!(!told.status.success(), "{command:?}: {shown}{said}");
+        assert!(said.contains("damaged at byte"), "{command:?}: {said}");
+        assert!(shown.contains("a?[2Jb?c"), "{command:?}: {shown}");
+        assert!(
+            !shown.contains('\x1b') && !shown.contains('\r'),
+            "{shown:?}"
+        );
+    }
+    let shown = output(Command::new(LWNFLOG).arg("path").arg(&file), "");
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("a?[2Jb?c > x?y"), "{shown}");
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::nft::At;
 use crate::read::Record;
+use crate::read::line::printable;
 
 /// What the description of a hook's interface begins with.
 const HOOK: &str = "Netfilter hook ";
@@ -65,6 +66,7 @@ impl Places {
             "" => source.strip_prefix(HOOK).unwrap_or(source),
             prefix => prefix,
         };
+        let name = &*printable(name);
         if let Ok(at) = name.parse() {
             return Place::At(at);
         }

@@ -175,7 +175,7 @@ impl Tracker {
         if let Some(known) = self.interfaces.get(name) {
             return Arc::clone(known);
         }
-        let interface: Arc<str> = name.into();
+        let interface: Arc<str> = line::printable(name).into();
         self.interfaces
             .insert(name.to_owned(), Arc::clone(&interface));
         interface

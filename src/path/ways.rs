@@ -103,9 +103,11 @@ impl Ways {
         self.table(&ways, &mut text);
         last_seen(&ways, &mut text);
         self.notes(seen, &mut text);
-        if !ways.is_empty() {
-            text.push_str("\nThe first packet of each way:\n");
-        }
+        let of = match ways.len() {
+            0..=EXAMPLES_MAX => "each way",
+            _ => "each of the ways that most have gone",
+        };
+        let _ = writeln!(text, "\nThe first packet of {of}:");
         for (_, way) in ways.iter().take(EXAMPLES_MAX) {
             let _ = write!(text, "\n{}", show(&way.first));
         }

@@ -1,12 +1,22 @@
 //! One line a packet, in tcpdump's manner. Packets that are cut are normal here: what is not there is
 //! not said.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use etherparse::{IpNumber, LaxSlicedPacket, TransportSlice};
 
 use super::{Record, decode};
+
+/// What a terminal would take for a command is not shown to it.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if text.contains(char::is_control) {
+        Cow::Owned(text.replace(char::is_control, "?"))
+    } else {
+        Cow::Borrowed(text)
+    }
+}
 
 /// Appends what tcpdump would say of a packet, behind its time: `IP 192.0.2.1.1234 > 192.0.2.2.80: ...`.
 pub fn describe(record: &Record<'_>, out: &mut String) {

@@ -7,6 +7,7 @@ use super::tables::{Table, groups, left_out, percent, share};
 use super::tally::{Tally, shown};
 use super::{Amount, series};
 use crate::numbers::grouped;
+use crate::read::line::printable;
 
 /// So many connections that never went on are told first of all.
 const UNANSWERED_MANY: u64 = 1000;
@@ -225,7 +226,7 @@ fn aligned(table: &Table) -> String {
     for line in &lines {
         out.push_str("  ");
         for (column, cell) in line.iter().enumerate() {
-            let cell: String = cell.chars().map(printable).collect();
+            let cell = printable(cell);
             let width = width(column);
             let _ = match column {
                 0 => write!(out, "{cell:<width$}"),
@@ -236,13 +237,4 @@ fn aligned(table: &Table) -> String {
         out.push('\n');
     }
     out
-}
-
-/// What a terminal would take for a command is not shown to it.
-fn printable(character: char) -> char {
-    if character.is_control() {
-        '?'
-    } else {
-        character
-    }
 }

@@ -1,5 +1,5 @@
 //! Fuzz target: reading any bytes as a capture ends, keeps to what is there, and neither a line, nor a
-//! filter, nor a report, nor a copy of it fails; any text is a filter or has a place that is wrong.
+//! filter, nor a report, nor a table, nor a way, nor a copy of it fails; any text is a filter or has a place that is wrong.
 //!
 //! The first byte of an input says whether the rest is a capture, or a filter's text.
 #![cfg_attr(fuzzing, no_main)]
@@ -9,6 +9,8 @@ mod common;
 
 use std::path::Path;
 
+use lwnflog::export::row::Table;
+use lwnflog::path::{Packet, Tracker, Ways};
 use lwnflog::read::anonymize::{Anonymizer, Keep, Key};
 use lwnflog::read::filter::Filter;
 use lwnflog::read::input::Input;
@@ -59,6 +61,7 @@ fn check_capture(bytes: &[u8]) {
         Anonymizer::new(&Key::parse(KEY).unwrap(), keep)
     });
     let mut tally = Tally::default();
+    let (mut tracker, mut ways, mut table) = (Tracker::default(), Ways::default(), Table::new(8));
     let (mut line, mut read) = (String::new(), 0);
     while let Ok(true) = packets.advance() {
         let record = packets.record().unwrap();
@@ -69,6 +72,8 @@ fn check_capture(bytes: &[u8]) {
         hex(&record, &mut line);
         let _ = (filter.takes(&record), record.mark(), record.prefix());
         tally.add(&record);
+        table.add(&record);
+        tracker.take(&record, true, &mut |packet| ways.add(packet));
         for anonymizer in &mut anonymizers {
             assert!(anonymizer.record(&record).data.len() <= record.data.len());
         }
@@ -79,6 +84,11 @@ fn check_capture(bytes: &[u8]) {
         read += 1;
         assert!(read <= bytes.len() / 12, "more packets than blocks");
     }
+    tracker.finish(&mut |packet| ways.add(packet));
+    assert_eq!(table.rows.len(), read);
+    assert!(ways.packets() <= read as u64);
+    let show = |packet: &Packet| packet.text("");
+    assert!(ways.text(tracker.seen(), &show).contains("last seen at"));
     let clock = |time_ns: u64| time_ns.to_string();
     let subject = Subject {
         title: "fuzz",

@@ -110,11 +110,12 @@ pub fn run(args: &PathArgs) -> Result<()> {
         told: Ok(()),
     };
     let mut tracker = Tracker::default();
-    progress::each(Merged::select(&places, selection)?, |record| {
+    // What was read before damage is shown, too.
+    let done = progress::each(Merged::select(&places, selection)?, |record| {
         let wanted = filter.takes(record);
         tracker.take(record, wanted, &mut |packet| shown.take(packet));
         Ok(shown.goes_on())
-    })?;
+    });
     tracker.finish(&mut |packet| shown.take(packet));
     let Shown {
         zone,
@@ -125,12 +126,14 @@ pub fn run(args: &PathArgs) -> Result<()> {
     } = shown;
     if told.is_ok() && !args.json {
         if ways.packets() == 0 {
+            done?;
             bail!("no packet: `lwnflog read --count` says how many there are");
         }
         let show = |packet: &Packet| packet.text(&clock(&zone, packet));
         told = to.write_all(ways.text(tracker.seen(), &show).as_bytes());
     }
-    went(told.and_then(|()| to.flush())).map(drop)
+    went(told.and_then(|()| to.flush()))?;
+    done
 }
 
 /// What was shown, and of which ways it was.

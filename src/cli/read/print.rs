@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::ReadArgs;
 use super::time::Zone;
 use crate::read::decode::Fields;
+use crate::read::line::printable;
 use crate::read::piece::Make;
 use crate::read::{Record, line};
 
@@ -146,13 +147,12 @@ impl Lines {
 
     fn more(&mut self, record: &Record<'_>) {
         if !record.interface.name.is_empty() {
-            let _ = write!(self.line, ", iface {}", record.interface.name);
+            let _ = write!(self.line, ", iface {}", printable(&record.interface.name));
         }
-        if !record.comment.is_empty() {
-            let _ = write!(self.line, ", {}", record.comment);
-        }
-        if !record.note.is_empty() {
-            let _ = write!(self.line, ", {}", record.note);
+        for text in [record.comment, record.note] {
+            if !text.is_empty() {
+                let _ = write!(self.line, ", {}", printable(text));
+            }
         }
         if record.lost_before != 0 {
             let _ = write!(self.line, ", {} lost before", record.lost_before);
