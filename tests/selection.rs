@@ -103,6 +103,32 @@ fn what_is_no_selection_is_refused_before_it_is_printed() {
     assert!(without_path.status.success(), "{without_path:?}");
 }
 
+/// A way would have gaps that nobody made.
+#[test]
+fn what_several_hooks_cannot_have_is_refused() {
+    for (options, says) in [
+        (&["--group", "5", "--iface", "eth0"][..], "no --iface"),
+        (&["--group", "5-6"], "no second group"),
+        (&["--group", "5", "--rate-limit", "9"], "no --rate-limit"),
+        (&["--group", "5", "--drop"], "no --drop"),
+        (&["--group", "5", "--prefix", "x"], "no --prefix"),
+        (&["--queue", "5"], "no queue"),
+    ] {
+        for hooks in [&["--trace"][..], &["--at", "prerouting,forward"]] {
+            let refused = rules(&namespace(), &[options, hooks].concat());
+            let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert!(!refused.status.success() && refused.stdout.is_empty());
+            assert!(said.contains(says), "{options:?}: {said}");
+        }
+    }
+    let unknown = rules(
+        &namespace(),
+        &["--group", "5", "--at", "prerouting,ingress"],
+    );
+    let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(said.contains("`ingress` is no place for a rule"), "{said}");
+}
+
 /// Each at its hook, to the packet.
 #[test]
 fn each_option_selects_what_it_says() {

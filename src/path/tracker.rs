@@ -89,10 +89,9 @@ pub struct Tracker {
     places: Places,
     interfaces: HashMap<String, Arc<str>>,
     /// By number, which is the order in which they were seen first.
-    open: BTreeMap<u64, Packet>,
+    open: BTreeMap<u64, (Key, Packet)>,
     /// The numbers of open ones, the latest last.
     by_key: HashMap<Key, VecDeque<u64>>,
-    keys: HashMap<u64, Key>,
     next: u64,
     seen: Seen,
 }
@@ -107,13 +106,13 @@ impl Tracker {
     /// `ended`.
     pub fn take(&mut self, record: &Record<'_>, wanted: bool, ended: &mut impl FnMut(Packet)) {
         self.seen.records += 1;
-        self.seen.lost += record.lost_before;
+        self.seen.lost = self.seen.lost.saturating_add(record.lost_before);
         self.seen.sampled |= is_sampled(record);
         let over = |packet: &Packet| packet.last_ns.saturating_add(WAIT_NS) < record.time_ns;
         while self
             .open
             .first_key_value()
-            .is_some_and(|(_, first)| over(first))
+            .is_some_and(|(_, (_, first))| over(first))
         {
             self.end_oldest(ended);
         }
@@ -131,7 +130,7 @@ impl Tracker {
         };
         let mut text = String::new();
         let (found, doubtful) = self.find(&key, &sight.place, ends);
-        if let Some(packet) = found.and_then(|number| self.open.get_mut(&number)) {
+        if let Some((_, packet)) = found.and_then(|number| self.open.get_mut(&number)) {
             if packet.ends != ends {
                 line::describe(record, &mut text);
                 sight.renamed = Some(text);
@@ -158,9 +157,8 @@ impl Tracker {
             ends,
             last_ns: record.time_ns,
         };
-        self.open.insert(self.next, packet);
+        self.open.insert(self.next, (key, packet));
         self.by_key.entry(key).or_default().push_back(self.next);
-        self.keys.insert(self.next, key);
         self.next += 1;
     }
 
@@ -187,7 +185,7 @@ impl Tracker {
         let latest = self.by_key.get(key).into_iter().flatten().rev();
         let open = latest.filter_map(|number| Some((*number, self.open.get(number)?)));
         let mut renamed = (None, false);
-        for (number, packet) in open.take(ALIKE_MAX) {
+        for (number, (_, packet)) in open.take(ALIKE_MAX) {
             if !packet.may_come_to(place) {
                 continue;
             }
@@ -203,13 +201,11 @@ impl Tracker {
     }
 
     fn end_oldest(&mut self, ended: &mut impl FnMut(Packet)) {
-        let Some((number, mut packet)) = self.open.pop_first() else {
+        let Some((_, (key, mut packet))) = self.open.pop_first() else {
             return;
         };
         // The oldest of all is the oldest of its kind.
-        if let Some(key) = self.keys.remove(&number)
-            && let Some(alike) = self.by_key.get_mut(&key)
-        {
+        if let Some(alike) = self.by_key.get_mut(&key) {
             alike.pop_front();
             if alike.is_empty() {
                 self.by_key.remove(&key);
