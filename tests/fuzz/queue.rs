@@ -150,7 +150,13 @@ fn plain(datagram: &[u8]) -> Option<Option<Packet<'_>>> {
         }
         at += length.next_multiple_of(4);
     }
-    if packet.ifindex_port == 0 && packet.ifindex_in == 0 {
+    // At egress, output and postrouting a port is of the bridge that the packet leaves by.
+    let way_out = match packet.family {
+        5 => packet.hook == 1,
+        _ => packet.hook == 3 || packet.hook == 4,
+    };
+    let in_is_unknown = packet.ifindex_port == 0 && packet.ifindex_in == 0;
+    if way_out && packet.ifindex_out != 0 || in_is_unknown {
         packet.ifindex_port = port_out;
     }
     if packet.network_len.is_none() {
