@@ -1,7 +1,12 @@
 //! The benchmark, for correctness only. Needs root, and the tools it compares.
 #![cfg(feature = "bench")]
 
+mod common;
+
+use std::fs;
 use std::process::Command;
+
+use common::made::{File, ip};
 
 fn bench(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lwnflog-bench"));
@@ -49,6 +54,35 @@ fn a_run_writes_json_that_can_be_rendered_again() {
         "{text}"
     );
     assert!(plots.join("writing-64-1.svg").is_file());
+}
+
+#[test]
+fn readers_of_a_ring_count_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    for file in 0..3_u64 {
+        let mut made = File::new();
+        for number in 0..200 {
+            let ports = [4, 0, 0, if number % 4 == 0 { 53 } else { 80 }, 0, 12, 0, 0];
+            let packet = ip([10, 0, 0, 1], [10, 0, 0, 2], 17, 0, &ports);
+            made.packet(file * 10_000 + number, &packet, 0);
+        }
+        fs::write(dir.path().join(format!("{file}.pcapng")), made.0).unwrap();
+    }
+    let output = bench(&["reading", "--rounds", "1"])
+        .arg(dir.path())
+        .output();
+    let output = output.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    // The middle file's last packet is of port 80, as three in four are.
+    assert!(
+        text.contains("| a port, counted in a full scan | 450 |"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use lwnflog::read::chain::finished_in;
 use serde_json::Value;
 
 use crate::cli::Common;
@@ -13,7 +14,7 @@ use crate::host::{Host, version};
 use crate::markdown::pipe_table;
 use crate::results::Spread;
 use crate::say::{say, tell};
-use crate::table::{Table, digits};
+use crate::table::{Table, digits, range};
 use crate::tools;
 use crate::workdir::WorkDir;
 
@@ -37,7 +38,12 @@ struct Sample {
 
 pub(crate) fn run(common: &Common, ring: &Path, rounds: u64) -> Result<()> {
     let lwnflog = tools::lwnflog_path(common.lwnflog.as_deref());
-    let files = files(ring)?;
+    let mut files = finished_in(ring)?;
+    // tcpdump reads no others.
+    files.retain(|file| {
+        file.extension()
+            .is_some_and(|extension| extension == "pcapng")
+    });
     let (Some(first), Some(middle)) = (files.first(), files.get(files.len() / 2)) else {
         bail!("{}: no pcapng files", ring.display());
     };
@@ -112,39 +118,16 @@ pub(crate) fn run(common: &Common, ring: &Path, rounds: u64) -> Result<()> {
         }
         let ratio = Spread::of(theirs.iter().zip(&ours).map(|(other, mine)| other / mine));
         let row = [Spread::of(ours), Spread::of(theirs), ratio];
-        let shown = row.map(|spread| spread.map_or_else(String::new, range));
+        let decimals = |spread: &Spread| if spread.median < 10.0 { 2 } else { 0 };
+        let shown = row.map(|spread| {
+            spread.map_or_else(String::new, |spread| range(spread, decimals(&spread)))
+        });
         table
             .rows
             .push([vec![question.name.to_owned(), packets], shown.to_vec()].concat());
     }
     say!("{}", pipe_table(&table));
     Ok(())
-}
-
-/// Median and range, with the digits that mean something.
-fn range(spread: Spread) -> String {
-    let digits = if spread.median < 10.0 { 2 } else { 0 };
-    let Spread { median, min, max } = spread;
-    format!("{median:.digits$} ({min:.digits$} to {max:.digits$})")
-}
-
-/// Finished files of pcapng, by name.
-fn files(ring: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(ring).with_context(|| ring.display().to_string())?;
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        if name.ends_with(".pcapng") && !name.starts_with('.') {
-            files.push(path.canonicalize()?);
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 fn sample(lwnflog: &Path, file: &Path) -> Result<Sample> {
@@ -179,41 +162,41 @@ fn questions(sample: &Sample) -> Vec<Question> {
     } = sample;
     let second = time_ns / 1_000_000_000;
     let (from, to) = (moment(second.saturating_sub(30)), moment(second + 30));
+    let question = |name, lwnflog: &str, tcpdump: &str| Question {
+        name,
+        lwnflog: words(lwnflog),
+        tcpdump: words(tcpdump),
+        counts: false,
+        one_file: false,
+    };
+    let (host, port) = (format!("host {host}"), format!("port {port}"));
     vec![
+        question(
+            "one host in one minute, counted (tcpdump: the host at any time)",
+            &format!("--count --from {from} --to {to} {host}"),
+            &format!("--count {host}"),
+        ),
         Question {
-            name: "one host in one minute, counted (tcpdump: the host at any time)",
-            lwnflog: words(&format!("--count --from {from} --to {to} host {host}")),
-            tcpdump: words(&format!("--count host {host}")),
-            counts: false,
-            one_file: false,
-        },
-        Question {
-            name: "a port, counted in a full scan",
-            lwnflog: words(&format!("--no-index --count port {port}")),
-            tcpdump: words(&format!("--count port {port}")),
             counts: true,
-            one_file: false,
+            ..question(
+                "a port, counted in a full scan",
+                &format!("--no-index --count {port}"),
+                &format!("--count {port}"),
+            )
         },
+        question(
+            "a port, written from a full scan",
+            &format!("--no-index -w /dev/null {port}"),
+            &format!("-w /dev/null {port}"),
+        ),
+        question(
+            "all of IPv4, written",
+            "--no-index -w /dev/null ip",
+            "-w /dev/null ip",
+        ),
         Question {
-            name: "a port, written from a full scan",
-            lwnflog: words(&format!("--no-index -w /dev/null port {port}")),
-            tcpdump: words(&format!("-w /dev/null port {port}")),
-            counts: false,
-            one_file: false,
-        },
-        Question {
-            name: "all of IPv4, written",
-            lwnflog: words("--no-index -w /dev/null ip"),
-            tcpdump: words("-w /dev/null ip"),
-            counts: false,
-            one_file: false,
-        },
-        Question {
-            name: "all of one file, printed",
-            lwnflog: words("--no-index ip"),
-            tcpdump: words("ip"),
-            counts: false,
             one_file: true,
+            ..question("all of one file, printed", "--no-index ip", "ip")
         },
     ]
 }
