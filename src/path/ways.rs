@@ -24,18 +24,25 @@ pub struct Ways {
     fragments: u64,
     renamed: u64,
     doubtful: u64,
-    /// Packets with several times: of which all are the same, and of which they are not.
+    /// Packets with several times, of which all are the same.
     stamped_once: u64,
-    timed: u64,
+    /// Where packets were seen last.
+    last: HashMap<Place, Last>,
     /// Packets of ways beyond the first thousand.
     of_other_ways: u64,
+}
+
+/// Packets that were seen last at a place.
+#[derive(Debug, Default)]
+struct Last {
+    packets: u64,
+    fragments: u64,
 }
 
 /// Packets of one way.
 #[derive(Debug)]
 struct Way {
     packets: u64,
-    fragments: u64,
     /// From each sight to the next, nanoseconds, of those whose time is known.
     legs: Vec<Histogram<u64>>,
     first: Packet,
@@ -55,13 +62,17 @@ impl Ways {
         self.doubtful += u64::from(packet.doubtful);
         self.sights += packet.sights.len() as u64;
         let at_hooks = packet.is_timed_at_hooks();
-        self.timed += u64::from(at_hooks);
         self.stamped_once += u64::from(packet.is_stamped_once());
         let places: Vec<_> = packet
             .sights
             .iter()
             .map(|sight| sight.place.clone())
             .collect();
+        if let Some(place) = places.last() {
+            let last = self.last.entry(place.clone()).or_default();
+            last.packets += 1;
+            last.fragments += u64::from(packet.fragment);
+        }
         let room = self.ways.len() < WAYS_MAX;
         if !room && !self.ways.contains_key(&places) {
             self.of_other_ways += 1;
@@ -70,12 +81,10 @@ impl Ways {
         let legs = places.len() - 1;
         let way = self.ways.entry(places).or_insert_with(|| Way {
             packets: 0,
-            fragments: 0,
             legs: vec![histogram(); legs],
             first: packet.clone(),
         });
         way.packets += 1;
-        way.fragments += u64::from(packet.fragment);
         if at_hooks {
             for (leg, pair) in way.legs.iter_mut().zip(packet.sights.windows(2)) {
                 if let [Some(from), Some(to)] = [pair[0].time_ns, pair[1].time_ns] {
@@ -101,7 +110,7 @@ impl Ways {
         let mut ways: Vec<_> = self.ways.iter().collect();
         ways.sort_by_cached_key(|(places, way)| (Reverse(way.packets), named(places)));
         self.table(&ways, &mut text);
-        last_seen(&ways, &mut text);
+        self.last_seen(&mut text);
         self.notes(seen, &mut text);
         let of = match ways.len() {
             0..=EXAMPLES_MAX => "each way",
@@ -143,6 +152,19 @@ impl Ways {
         }
     }
 
+    fn last_seen(&self, text: &mut String) {
+        let mut last: Vec<_> = self.last.iter().collect();
+        last.sort_by_cached_key(|(place, last)| (Reverse(last.packets), place.to_string()));
+        let _ = writeln!(text, "\n{:<20}  {:>12}", "last seen at", "packets");
+        for (place, Last { packets, fragments }) in last {
+            let _ = write!(text, "{:<20}  {:>12}", place.to_string(), grouped(*packets));
+            if *fragments != 0 {
+                let _ = write!(text, "  ({} fragments)", grouped(*fragments));
+            }
+            text.push('\n');
+        }
+    }
+
     /// Where packets were seen at all.
     fn places_seen(&self) -> Vec<&Place> {
         let mut seen: Vec<&Place> = Vec::new();
@@ -178,7 +200,8 @@ impl Ways {
             (
                 self.fragments,
                 "Fragments: ",
-                "Connection tracking puts them together behind prerouting, and what goes on is one packet.",
+                "Those for this host, and where connections are tracked all of them, are put together behind \
+                 prerouting: one packet goes on.",
             ),
             (self.renamed, "Addresses or ports were translated of ", ""),
             (
@@ -217,32 +240,6 @@ const EXAMPLES_MAX: usize = 10;
 
 fn histogram() -> Histogram<u64> {
     Histogram::new(DIGITS).expect("a histogram takes 0 to 5 digits")
-}
-
-/// Where packets were seen last.
-fn last_seen(ways: &[(&Vec<Place>, &Way)], text: &mut String) {
-    let mut last: Vec<(&Place, u64, u64)> = Vec::new();
-    for (places, way) in ways {
-        let Some(place) = places.last() else {
-            continue;
-        };
-        match last.iter_mut().find(|(known, ..)| *known == place) {
-            Some((_, packets, fragments)) => {
-                *packets += way.packets;
-                *fragments += way.fragments;
-            }
-            None => last.push((place, way.packets, way.fragments)),
-        }
-    }
-    last.sort_by_key(|(_, packets, _)| Reverse(*packets));
-    let _ = writeln!(text, "\n{:<20}  {:>12}", "last seen at", "packets");
-    for (place, packets, fragments) in last {
-        let _ = write!(text, "{:<20}  {:>12}", place.to_string(), grouped(packets));
-        if fragments != 0 {
-            let _ = write!(text, "  ({} fragments)", grouped(fragments));
-        }
-        text.push('\n');
-    }
 }
 
 fn named(places: &[Place]) -> String {
