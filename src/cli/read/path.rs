@@ -44,9 +44,9 @@ struct Object<'a> {
     info: &'a str,
     last: String,
     way: Vec<Station<'a>>,
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     fragment: bool,
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     doubtful: bool,
 }
 
@@ -60,11 +60,6 @@ struct Station<'a> {
     mark: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     renamed: Option<&'a str>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 impl<'a> Object<'a> {
@@ -91,7 +86,7 @@ impl<'a> Object<'a> {
 /// `lwnflog path …`
 ///
 /// # Errors
-/// A filter or time that makes no sense; files that cannot be read, or are damaged; captures of one place only.
+/// A filter or time that makes no sense; files that cannot be read, or are damaged; no packet.
 pub fn run(args: &PathArgs) -> Result<()> {
     let zone = Zone::of(args.times.utc);
     let (places, expression) = places_and_filter(&[], &args.words)?;
