@@ -47,7 +47,7 @@ pub enum Error {
 }
 
 /// What was exported of a file.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub struct Exported {
     /// Packets that are in the table.
     pub rows: u64,
@@ -55,8 +55,8 @@ pub struct Exported {
     pub lost: u64,
     /// Bytes that were written.
     pub bytes: u64,
-    /// The file ended inside a block: it was cut, or is still written.
-    pub cut: bool,
+    /// What could not be read.
+    pub faults: Vec<ReadError>,
 }
 
 /// Where to, and what of each packet.
@@ -102,7 +102,7 @@ impl Dataset {
         let (mut losses, mut exported) = (Losses::default(), Exported::default());
         let mut anonymizer = self.anonymizer.clone();
         let mut merged = Merged::open(&[file.to_owned()], Span::default())?;
-        while merged.advance()? {
+        while merged.advance() {
             let Some(record) = merged.record() else {
                 break;
             };
@@ -132,7 +132,7 @@ impl Dataset {
                 .map_err(said(&part))?;
         }
         exported.lost = losses.lost();
-        exported.cut = !merged.cut().is_empty();
+        exported.faults = merged.take_faults();
         if let Some(begin) = losses.begin_ns() {
             let part = self.part("loss", begin / 3_600_000_000_000, &name);
             let file = file.file_name().unwrap_or_default().to_string_lossy();

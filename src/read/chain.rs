@@ -74,7 +74,19 @@ struct Ended {
 impl Chain {
     /// Goes on to the next packet of the span.
     #[inline]
-    fn advance(&mut self, looks_for: &Selection, cut: &mut Vec<PathBuf>) -> Result<(), ReadError> {
+    fn advance(&mut self, looks_for: &Selection, faults: &mut Vec<ReadError>) {
+        while let Err(error) = self.try_advance(looks_for, faults) {
+            faults.push(error);
+            self.current = None;
+        }
+    }
+
+    #[inline]
+    fn try_advance(
+        &mut self,
+        looks_for: &Selection,
+        faults: &mut Vec<ReadError>,
+    ) -> Result<(), ReadError> {
         let (span, filter) = (looks_for.span, &looks_for.filter);
         loop {
             if let Some(packets) = &mut self.current {
@@ -90,7 +102,7 @@ impl Chain {
                     }
                 }
                 if packets.is_cut() {
-                    cut.push(packets.path().to_owned());
+                    faults.push(ReadError::cut(packets.path()));
                 }
                 self.ended = ring_file(packets.path()).map(|name| Ended {
                     name,
@@ -160,7 +172,8 @@ pub struct Merged {
     /// Where the last packet came from.
     last: Option<usize>,
     begun: bool,
-    cut: Vec<PathBuf>,
+    /// What could not be read, and has not been told.
+    faults: Vec<ReadError>,
 }
 
 impl Merged {
@@ -198,7 +211,7 @@ impl Merged {
             selection,
             last: None,
             begun: false,
-            cut: Vec::new(),
+            faults: Vec::new(),
         })
     }
 
@@ -208,34 +221,29 @@ impl Merged {
         threads: usize,
         make: impl Fn() -> M + Sync,
         take: impl FnMut(&mut Piece, Range<usize>) -> bool,
-    ) -> Result<Scanned, ReadError> {
+    ) -> Scanned {
         let chains = self.chains.drain(..).map(|chain| chain.files).collect();
         let mut scanned = scan(chains, &self.selection, threads, make, take);
-        self.cut.append(&mut scanned.cut);
-        match scanned.error.take() {
-            Some(error) => Err(error),
-            None => Ok(scanned),
-        }
+        self.faults.append(&mut scanned.faults);
+        scanned
     }
 
-    /// Goes on to the next packet. False at the end.
-    ///
-    /// # Errors
-    /// What the system says, and damage.
+    /// Goes on to the next packet. False at the end. What could not be read is passed, and told by
+    /// [`Merged::take_faults`].
     #[inline]
-    pub fn advance(&mut self) -> Result<bool, ReadError> {
+    pub fn advance(&mut self) -> bool {
         if let Some(last) = self.last {
-            self.chains[last].advance(&self.selection, &mut self.cut)?;
+            self.chains[last].advance(&self.selection, &mut self.faults);
         } else if !std::mem::replace(&mut self.begun, true) {
             for chain in &mut self.chains {
-                chain.advance(&self.selection, &mut self.cut)?;
+                chain.advance(&self.selection, &mut self.faults);
             }
         }
         let time = |chain: &Chain| chain.current.as_ref().and_then(Packets::time_ns);
         let heads = self.chains.iter().enumerate();
         let heads = heads.filter_map(|(place, chain)| Some((time(chain)?, place)));
         self.last = heads.min().map(|(_, place)| place);
-        Ok(self.last.is_some())
+        self.last.is_some()
     }
 
     /// The packet that was gone on to.
@@ -277,9 +285,9 @@ impl Merged {
         self.chains.iter().map(Chain::bytes_left).sum()
     }
 
-    /// Files that ended inside a block.
-    pub fn cut(&self) -> &[PathBuf] {
-        &self.cut
+    /// What could not be read since this was asked last: a line for each file or part of one.
+    pub fn take_faults(&mut self) -> Vec<ReadError> {
+        std::mem::take(&mut self.faults)
     }
 }
 

@@ -34,6 +34,15 @@ pub struct ReadError {
     pub what: String,
 }
 
+impl ReadError {
+    pub(crate) fn cut(path: &std::path::Path) -> ReadError {
+        ReadError {
+            path: path.to_owned(),
+            what: "it ends inside a block: it was cut, or is still written".to_owned(),
+        }
+    }
+}
+
 /// What a packet came by, as its file says it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Interface {

@@ -1,7 +1,6 @@
 //! What a thread has made of packets that stand one behind the other.
 
 use std::ops::Range;
-use std::path::PathBuf;
 
 use super::{Interface, ReadError, Record};
 
@@ -27,10 +26,8 @@ pub struct Piece {
     pub numbers: Vec<Option<u32>>,
     /// How many packets were taken.
     pub taken: u64,
-    /// A file that ended inside a block.
-    pub(super) cut: Option<PathBuf>,
-    /// What ends the chain here.
-    pub(super) error: Option<ReadError>,
+    /// What could not be read of it.
+    pub(super) fault: Option<ReadError>,
 }
 
 /// A packet of a piece.

@@ -35,10 +35,8 @@ const AHEAD: usize = 4;
 pub struct Scanned {
     /// Packets that were taken, where no marks were wanted.
     pub taken: u64,
-    /// Files that ended inside a block.
-    pub cut: Vec<PathBuf>,
-    /// What ended it before its end.
-    pub error: Option<ReadError>,
+    /// What could not be read.
+    pub faults: Vec<ReadError>,
 }
 
 #[derive(Debug)]
@@ -133,7 +131,7 @@ pub fn scan<M: Make>(
                 .spawn_scoped(scope, work);
             if let Err(error) = started {
                 if number == 0 {
-                    scanned.error = Some(ReadError {
+                    scanned.faults.push(ReadError {
                         path: PathBuf::from("-"),
                         what: format!("cannot start a thread: {error}"),
                     });
@@ -166,14 +164,10 @@ fn merge(
     loop {
         for chain in wanted.drain(..) {
             while let Some(mut piece) = shared.next(chain) {
-                scanned.cut.extend(piece.cut.take());
+                scanned.faults.extend(piece.fault.take());
                 if !piece.marks.is_empty() {
                     heads[chain] = Some((piece, 0));
                     break;
-                }
-                scanned.error = piece.error;
-                if scanned.error.is_some() {
-                    return;
                 }
             }
         }
@@ -204,10 +198,6 @@ fn merge(
             return;
         }
         if *next == piece.marks.len() {
-            scanned.error = piece.error.take();
-            if scanned.error.is_some() {
-                return;
-            }
             if let Some((piece, _)) = heads[chain].take() {
                 shared.spare().push(piece.emptied());
             }
@@ -222,11 +212,7 @@ fn count(shared: &Shared<'_>, scanned: &mut Scanned) {
     for chain in 0..chains {
         while let Some(piece) = shared.next(chain) {
             scanned.taken += piece.taken;
-            scanned.cut.extend(piece.cut);
-            scanned.error = piece.error;
-            if scanned.error.is_some() {
-                return;
-            }
+            scanned.faults.extend(piece.fault);
         }
     }
 }
@@ -360,7 +346,7 @@ impl Shared<'_> {
         };
         done.unwrap_or_else(|error| Outcome {
             piece: Some(Piece {
-                error: Some(error),
+                fault: Some(error),
                 ..Piece::default()
             }),
             ..Outcome::default()
@@ -394,14 +380,14 @@ impl Shared<'_> {
             true
         });
         if packets.is_cut() {
-            piece.cut = Some(packets.path().to_owned());
+            piece.fault = Some(ReadError::cut(packets.path()));
         }
         let mut outcome = Outcome::default();
         match looked {
             Ok(Each::Ended) => {}
             Ok(Each::More) => outcome.then.push(Job::Rest(packets)),
             Ok(Each::Stopped) => outcome.ends = true,
-            Err(error) => piece.error = Some(error),
+            Err(error) => piece.fault = Some(error),
         }
         outcome.piece = Some(piece);
         outcome

@@ -74,11 +74,11 @@ fn found(filter: &str, from_ns: u64, no_index: bool) -> Option<Vec<(u64, Vec<u8>
     };
     let mut merged = Merged::select(&[path()], selection).unwrap();
     let mut found = Vec::new();
-    while merged.advance().ok()? {
+    while merged.advance() {
         let record = merged.record().unwrap();
         found.push((record.time_ns, record.data.to_vec()));
     }
-    Some(found)
+    merged.take_faults().is_empty().then_some(found)
 }
 
 fn block(out: &mut Vec<u8>, kind: u32, body: &[u8]) {

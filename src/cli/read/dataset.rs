@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::complain_cut;
 use super::export::ExportArgs;
 use crate::cli::complain;
 use crate::export::dataset::{Dataset, Error, word};
 use crate::export::out::Out;
 use crate::numbers::grouped;
+use crate::read::ReadError;
 use crate::read::anonymize::Anonymizer;
 use crate::read::chain::finished_in;
 use crate::read::filter::Filter;
@@ -68,7 +68,9 @@ pub(super) fn run(
                 grouped(sum.bytes)
             ));
         }
-        complain_cut(&sum.cut);
+        for fault in &sum.faults {
+            complain(&fault.to_string());
+        }
         for (file, error) in &sum.failed {
             let text = format!("{}: not exported: {error}", file.display());
             if told.insert(text.clone()) {
@@ -77,9 +79,9 @@ pub(super) fn run(
         }
         if !args.follow {
             anyhow::ensure!(
-                sum.failed.is_empty(),
-                "{} of {} files could not be exported",
-                sum.failed.len(),
+                sum.failed.is_empty() && sum.faults.is_empty(),
+                "{} of {} files could not be exported, or not to their ends",
+                sum.failed.len() + sum.faults.len(),
                 files.len()
             );
             return Ok(());
@@ -122,7 +124,7 @@ struct Sum {
     rows: u64,
     lost: u64,
     bytes: u64,
-    cut: Vec<PathBuf>,
+    faults: Vec<ReadError>,
     failed: Vec<(PathBuf, Error)>,
 }
 
@@ -148,7 +150,7 @@ fn work_off(dataset: &Dataset, files: &[PathBuf]) -> Sum {
                             sum.rows += exported.rows;
                             sum.lost = sum.lost.saturating_add(exported.lost);
                             sum.bytes += exported.bytes;
-                            sum.cut.extend(exported.cut.then(|| file.clone()));
+                            sum.faults.extend(exported.faults);
                         }
                         Err(error) => sum.failed.push((file.clone(), error)),
                     }

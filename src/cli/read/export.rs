@@ -122,14 +122,9 @@ fn lines(
         Ok(writer) => writer,
         Err(error) => return super::went(Err(error)).map(drop),
     };
-    let done = loop {
-        match merged.advance() {
-            Err(error) => break Err(error.into()),
-            Ok(false) => break Ok(()),
-            Ok(true) => {}
-        }
+    while merged.advance() {
         let Some(record) = merged.record() else {
-            break Ok(());
+            break;
         };
         let told = match &mut anonymizer {
             None => writer.add(&record),
@@ -138,10 +133,9 @@ fn lines(
         if !super::went(told).with_context(said)? {
             return Ok(());
         }
-    };
-    super::tell_cut(&merged);
+    }
     super::went(writer.flush()).with_context(said)?;
-    done
+    super::tell_faults(&mut merged)
 }
 
 #[cfg(not(feature = "parquet"))]

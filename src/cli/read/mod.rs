@@ -174,19 +174,17 @@ fn one_by_one(args: &ReadArgs, mut merged: Merged, places: &[PathBuf], zone: Zon
     };
     let mut taken = 0_u64;
     let most = args.packets.unwrap_or(u64::MAX);
-    let done = loop {
-        match merged.advance() {
-            Err(error) => break Err(error.into()),
-            Ok(true) => {}
-            Ok(false) if args.follow => {
-                if !sink.flush()? {
-                    return Ok(());
-                }
-                std::thread::sleep(LOOK);
-                merged.look_for_more(places)?;
-                continue;
+    loop {
+        if !merged.advance() {
+            if !args.follow {
+                break;
             }
-            Ok(false) => break Ok(()),
+            if !sink.flush()? {
+                return Ok(());
+            }
+            std::thread::sleep(LOOK);
+            merged.look_for_more(places)?;
+            continue;
         }
         let Some(record) = merged.record() else {
             continue;
@@ -196,15 +194,14 @@ fn one_by_one(args: &ReadArgs, mut merged: Merged, places: &[PathBuf], zone: Zon
             return Ok(()); // whoever read it has gone
         }
         if taken == most {
-            break Ok(());
+            break;
         }
-    };
-    tell_cut(&merged);
+    }
     if args.count {
         println!("{taken}");
     }
     sink.flush()?;
-    done
+    tell_faults(&mut merged)
 }
 
 /// What --anonymize asks for.
@@ -231,17 +228,17 @@ fn anonymizer_of(path: Option<&Path>, keep: Keep) -> Result<Option<Anonymizer>> 
     Ok(Some(Anonymizer::new(&key, keep)))
 }
 
-fn tell_cut(merged: &Merged) {
-    complain_cut(merged.cut());
-}
-
-fn complain_cut(files: &[PathBuf]) {
-    for file in files {
-        super::complain(&format!(
-            "{}: it ends inside a block: it was cut, or is still written",
-            file.display()
-        ));
+/// Says what could not be read: a line each.
+///
+/// # Errors
+/// Where there was something.
+fn tell_faults(merged: &mut Merged) -> Result<()> {
+    let faults = merged.take_faults();
+    for fault in &faults {
+        super::complain(&fault.to_string());
     }
+    anyhow::ensure!(faults.is_empty(), "not all could be read: see above");
+    Ok(())
 }
 
 impl Sink {

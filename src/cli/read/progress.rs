@@ -19,7 +19,7 @@ pub(super) fn each(
 ) -> Result<()> {
     let mut progress = Progress::begin(merged.bytes_left());
     let mut read = 0_u64;
-    while merged.advance()? {
+    while merged.advance() {
         let Some(record) = merged.record() else {
             break;
         };
@@ -32,8 +32,7 @@ pub(super) fn each(
         }
     }
     progress.end();
-    super::tell_cut(&merged);
-    Ok(())
+    super::tell_faults(&mut merged)
 }
 
 /// How far it is, for who waits at a terminal.

@@ -64,12 +64,18 @@ pub fn run(args: &ReportArgs) -> Result<()> {
             span,
             no_index: false,
         };
-        tally(Merged::select(places, selection)?)
+        let mut tally = Tally::default();
+        let read = progress::each(Merged::select(places, selection)?, |record| {
+            tally.add(record);
+            Ok(true)
+        });
+        anyhow::Ok((tally, read))
     };
     let span = args.times.span(&zone)?;
     let clock = |time_ns: u64| zone.show(i64::try_from(time_ns / 1_000_000_000).unwrap_or(0), true);
     let mut titles = vec![title(&places, &expression)];
-    let mut tallies = vec![select(&places, span)?];
+    let (first, mut read) = select(&places, span)?;
+    let mut tallies = vec![first];
     if args.compare.is_some() || args.compare_from.is_some() {
         let others = args
             .compare
@@ -84,7 +90,9 @@ pub fn run(args: &ReportArgs) -> Result<()> {
                 let _ = write!(title, ", {} to {}", clock(span.from_ns), clock(span.to_ns));
             }
         }
-        tallies.push(select(&others, other)?);
+        let (second, other) = select(&others, other)?;
+        tallies.push(second);
+        read = read.and(other);
     }
     let subjects: Vec<_> = titles.iter().zip(&tallies).collect();
     let out = if args.text {
@@ -106,7 +114,9 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     {
         None => super::went(io::stdout().write_all(out.as_bytes())).map(drop),
         Some(path) => write(path, &out).with_context(|| path.display().to_string()),
-    }
+    }?;
+    // What could be read is in the report all the same.
+    read
 }
 
 /// All of it, or what was there before.
@@ -131,13 +141,4 @@ fn title(places: &[PathBuf], filter: &str) -> String {
     } else {
         format!("{places}: {filter}")
     }
-}
-
-fn tally(merged: Merged) -> Result<Tally> {
-    let mut tally = Tally::default();
-    progress::each(merged, |record| {
-        tally.add(record);
-        Ok(true)
-    })?;
-    Ok(tally)
 }

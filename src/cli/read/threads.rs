@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::print::Lines;
 use super::time::Zone;
-use super::{ReadArgs, anonymizer, kind, tell_cut, went, writer};
+use super::{ReadArgs, anonymizer, kind, tell_faults, went, writer};
 use crate::read::Record;
 use crate::read::anonymize::Anonymizer;
 use crate::read::chain::Merged;
@@ -96,15 +96,13 @@ pub(super) fn run(args: &ReadArgs, mut merged: Merged, zone: Zone) -> Result<()>
     if !went(told)? {
         return Ok(());
     }
-    tell_cut(&merged);
     if args.count {
-        let taken = match &done {
-            Ok(scanned) if args.packets.is_none() => scanned.taken,
-            _ => args.packets.unwrap_or(0) - left,
+        let taken = if args.packets.is_none() {
+            done.taken
+        } else {
+            args.packets.unwrap_or(0) - left
         };
-        if done.is_ok() || args.packets.is_some() {
-            println!("{taken}");
-        }
+        println!("{taken}");
     }
-    done.map(drop).map_err(Into::into)
+    tell_faults(&mut merged)
 }
