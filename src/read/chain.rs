@@ -13,7 +13,7 @@ use super::{Interface, ReadError, Record};
 use crate::ring::{Compression, FinishedFile, RingFile, ring_file};
 
 /// Packets of a file may be so much out of order: those of several processors.
-pub(super) const INVERSION_NS: u64 = 1_000_000_000;
+pub(crate) const INVERSION_NS: u64 = 1_000_000_000;
 
 /// The time that is asked for, nanoseconds since 1970, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -28,6 +28,7 @@ const FOREIGN: [&str; 4] = ["gz", "bz2", "xz", "Z"];
 /// Anything else is written in place. A name that ends in `.zst` or `.lz4` is compressed.
 pub(in crate::cli) struct Output {
     to: BufWriter<Coder>,
+    is_plain: bool,
     /// The plain file that has no name yet.
     unnamed: Option<Unnamed>,
 }
@@ -40,7 +41,7 @@ impl Output {
     /// An output that is one of the inputs, or that would be one the next time; a way to compress that is
     /// not built in; what the system says.
     pub(in crate::cli) fn create(path: &Path, inputs: &[PathBuf]) -> Result<Output> {
-        Output::open(path, inputs).with_context(|| path.display().to_string())
+        Output::open(path, inputs).with_context(|| named(path))
     }
 
     fn open(path: &Path, inputs: &[PathBuf]) -> Result<Output> {
@@ -99,21 +100,29 @@ impl Output {
         };
         Ok(Output {
             to: Coder::buffered(file, form)?,
+            is_plain: true,
             unnamed: Some(unnamed),
         })
     }
 
     fn in_place(file: File, form: Option<Compression>, inputs: &[PathBuf]) -> Result<Output> {
-        refuse_input(&file.metadata()?, inputs)?;
+        let meta = file.metadata()?;
+        refuse_input(&meta, inputs)?;
         Ok(Output {
             to: Coder::buffered(file, form)?,
+            is_plain: meta.is_file(),
             unnamed: None,
         })
     }
 
-    /// Whether it is a plain file that this has made, which nobody else writes to.
-    pub(in crate::cli) fn is_own_file(&self) -> bool {
+    /// Whether it is a file that has no name yet.
+    pub(in crate::cli) fn is_unnamed(&self) -> bool {
         self.unnamed.is_some()
+    }
+
+    /// Whether it is a plain file, which never keeps a writer waiting.
+    pub(in crate::cli) fn is_plain(&self) -> bool {
+        self.is_plain
     }
 
     /// Gives a plain file its name now, for who watches it grow.
@@ -160,6 +169,15 @@ impl Write for Output {
     /// What was written can be read behind this, compressed or not.
     fn flush(&mut self) -> io::Result<()> {
         self.to.flush()
+    }
+}
+
+/// What an output is called in messages.
+pub(in crate::cli) fn named(path: &Path) -> String {
+    if path.as_os_str() == "-" {
+        "standard output".to_owned()
+    } else {
+        path.display().to_string()
     }
 }
 
@@ -389,6 +407,9 @@ fn refuse_input(output: &Metadata, inputs: &[PathBuf]) -> Result<()> {
             let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
             refuse(Path::new("standard input"), stdin.metadata().ok())?;
         } else if let Ok(files) = fs::read_dir(input) {
+            if !output.is_file() {
+                continue; // which no directory is searched for
+            }
             for file in files.flatten().map(|entry| entry.path()) {
                 if is_named_as_capture(&file) {
                     refuse(&file, file.metadata().ok())?;

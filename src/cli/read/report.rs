@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use super::out::Output;
+use super::out::{Output, named};
 use super::time::{Zone, moment};
-use super::{TimeArgs, places_and_filter, progress};
+use super::{TimeArgs, places, places_and_filter, progress};
 use crate::read::chain::Merged;
 use crate::read::filter::Filter;
 use crate::read::line::printable;
@@ -58,16 +58,17 @@ pub struct ReportArgs {
 pub fn run(args: &ReportArgs) -> Result<()> {
     let zone = Zone::of(args.times.utc);
     let (places, expression) = places_and_filter(&[], &args.words)?;
+    if let Some(other) = &args.compare {
+        places::check(other)?;
+    }
     let filter = Filter::parse(&expression)?;
     let span = args.times.span(&zone)?;
     let clock = |time_ns: u64| zone.show(i64::try_from(time_ns / 1_000_000_000).unwrap_or(0), true);
     let mut titles = vec![title(&places, &expression)];
-    let mut asked = vec![(places.clone(), span)];
+    let others = args.compare.as_ref().map(|other| vec![other.clone()]);
+    let others = others.unwrap_or_else(|| places.clone());
+    let mut asked = vec![(places, span)];
     if args.compare.is_some() || args.compare_from.is_some() {
-        let others = args
-            .compare
-            .as_ref()
-            .map_or(places, |other| vec![other.clone()]);
         let mut other = span;
         titles.push(title(&others, &expression));
         if let Some(from) = &args.compare_from {
@@ -119,7 +120,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
         page(&subjects, &clock)
     };
     let told = output.write_all(out.as_bytes());
-    super::went(told.and_then(|()| output.finish())).with_context(|| to.display().to_string())?;
+    super::went(told.and_then(|()| output.finish())).with_context(|| named(to))?;
     // What could be read is in the report all the same.
     read
 }
