@@ -41,7 +41,7 @@ const LOOK: Duration = Duration::from_millis(100);
 #[derive(Debug, Args)]
 #[allow(missing_docs, reason = "the help texts are the documentation")]
 pub struct TimeArgs {
-    /// Only packets from this time on: 14:03, 14:03:05.5, 2026-11-27T14:03
+    /// Only packets from this time on: 14:03, 14:03:05.5, 'yesterday 14:03', 2026-11-27T14:03
     #[arg(long, value_name = "TIME")]
     pub from: Option<String>,
     /// Only packets up to this time
@@ -60,24 +60,34 @@ impl TimeArgs {
     fn span(&self, zone: &Zone) -> Result<Span> {
         let mut span = Span::default();
         if let Some(text) = &self.from {
-            span.from_ns = moment(text, zone)?;
+            span.from_ns = begin(text, zone)?;
         }
         if let Some(text) = &self.to {
-            span.to_ns = moment(text, zone)?;
+            span.to_ns = moment(text, zone)?.time_ns;
         }
         if let Some(text) = &self.last {
             let last = crate::session::settings::parse_duration(text)?;
-            let now = std::time::SystemTime::now();
-            let since = now
-                .duration_since(std::time::UNIX_EPOCH)
-                .unwrap_or_default();
-            span.from_ns = u64::try_from(since.saturating_sub(last).as_nanos()).unwrap_or(0);
+            let from_ns = u64::try_from(last.as_nanos())
+                .ok()
+                .and_then(|last| now_ns().checked_sub(last));
+            span.from_ns = from_ns.with_context(|| {
+                format!("--last {text}: that is before 1970: leave it out to have all")
+            })?;
         }
         if span.from_ns > span.to_ns {
             bail!("--from is later than --to: no packet is in between");
         }
         Ok(span)
     }
+}
+
+/// When a span begins. One that has not begun yet has no packets: that is told.
+fn begin(text: &str, zone: &Zone) -> Result<u64> {
+    let moment = moment(text, zone)?;
+    if let Some(ahead) = moment.ahead {
+        super::complain(&ahead);
+    }
+    Ok(moment.time_ns)
 }
 
 /// Options of `lwnflog read`.

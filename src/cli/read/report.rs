@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::out::{Output, named};
-use super::time::{Zone, moment};
-use super::{TimeArgs, places, places_and_filter, progress};
+use super::time::Zone;
+use super::{TimeArgs, begin, places, places_and_filter, progress};
 use crate::read::chain::Merged;
 use crate::read::filter::Filter;
 use crate::read::line::printable;
@@ -72,7 +72,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
         let mut other = span;
         titles.push(title(&others, &expression));
         if let Some(from) = &args.compare_from {
-            other.from_ns = moment(from, &zone)?;
+            other.from_ns = begin(from, &zone)?;
             other.to_ns = other.from_ns.saturating_add(span.to_ns - span.from_ns);
             for (title, span) in titles.iter_mut().zip([span, other]) {
                 let _ = write!(title, ", {} to {}", clock(span.from_ns), clock(span.to_ns));
