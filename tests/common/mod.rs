@@ -9,6 +9,7 @@
 pub mod contents;
 pub mod datagrams;
 pub mod files;
+pub mod follower;
 pub mod made;
 pub mod rings;
 
