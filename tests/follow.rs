@@ -435,6 +435,36 @@ fn a_follower_shows_no_packet_before_those_in_front_of_it() {
     }
 }
 
+/// In the instant between the stores of a commit, a segment's last bytes have another length than its
+/// padding block begins with: a live file that is seen so is not damaged, and goes on there.
+#[test]
+fn a_live_file_in_the_middle_of_a_commit_is_not_damaged() {
+    // In the middle of a segment, and first in one.
+    for before in [30_u32, 60] {
+        let dir = temp_dir();
+        let mut live = Live::begin(dir.path(), "g5", 1, 4);
+        let at = |number: u32| T0_NS + u64::from(number) * 1000;
+        for number in 0..before {
+            live.put(at(number), &frame(number, 1050));
+        }
+        let rest = live.put_in_part(at(before), &frame(before, 1050));
+        let mut follower = Follower::spawn(Numbers::Made, &["-f", path(dir.path())]);
+        follower.wait_shown(u64::from(before) - 1);
+        let once = Follower::spawn(Numbers::Made, &[path(dir.path())]);
+        let (status, shown, said) = once.wait_end();
+        assert!(status.success(), "{said}");
+        assert_shown(&shown, &(0..before.into()).collect::<Vec<_>>(), "once");
+        live.commit_rest(&rest);
+        for number in before + 1..before + 100 {
+            live.put(at(number), &frame(number, 1050));
+        }
+        let all: Vec<_> = (0..u64::from(before) + 100).collect();
+        follower.wait_shown(all.len() as u64 - 1);
+        assert_shown(follower.shown(), &all, "followed");
+        assert_eq!(follower.said(), "");
+    }
+}
+
 /// `read -w - | ssh`: a live file that grows behind a slow reader is shown up to one place.
 #[test]
 fn a_slow_reader_of_a_live_file_shows_all_up_to_one_place() {

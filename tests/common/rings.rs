@@ -162,14 +162,33 @@ impl Live {
     }
 
     pub fn put(&mut self, time_ns: u64, frame: &[u8]) {
+        let record = self.prepare(time_ns, frame);
+        self.commit(&record);
+    }
+
+    /// All of it but the store that ends a commit, which is what is returned.
+    pub fn put_in_part(&mut self, time_ns: u64, frame: &[u8]) -> Vec<u8> {
+        let record = self.prepare(time_ns, frame);
+        self.commit_in_part(&record);
+        record
+    }
+
+    /// The store that ends it.
+    pub fn commit_rest(&mut self, blocks: &[u8]) {
+        let at = self.at as u64;
+        self.file.write_all_at(&blocks[..8], at).unwrap();
+        self.at += blocks.len();
+    }
+
+    fn prepare(&mut self, time_ns: u64, frame: &[u8]) -> Vec<u8> {
         let record = packet(time_ns, frame);
         let left = SEGMENT_BYTES - self.at % SEGMENT_BYTES;
         if record.len() + 12 > left {
             self.at += left;
         }
-        self.commit(&record);
         self.first_ns.get_or_insert(time_ns);
         self.last_ns = time_ns;
+        record
     }
 
     /// Finished as lwnflog does it; returns the path that it has then.
@@ -192,11 +211,14 @@ impl Live {
     }
 
     fn commit(&mut self, blocks: &[u8]) {
-        let write = |bytes: &[u8], at| self.file.write_all_at(bytes, at as u64).unwrap();
-        write(&blocks[8..], self.at + 8);
+        self.commit_in_part(blocks);
+        self.commit_rest(blocks);
+    }
+
+    fn commit_in_part(&self, blocks: &[u8]) {
+        let at = self.at as u64;
+        self.file.write_all_at(&blocks[8..], at + 8).unwrap();
         self.cover(self.at + blocks.len());
-        write(&blocks[..8], self.at);
-        self.at += blocks.len();
     }
 
     /// A padding block from here to the end of the segment.
