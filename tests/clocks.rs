@@ -31,8 +31,11 @@ const IN_A_FILE: u32 = 400;
 /// When, and which number.
 type Stamped = (u64, u32);
 
+/// The time of a packet, by its number.
+type Clock = fn(u32) -> u64;
+
 /// What clocks do.
-const CLOCKS: [(&str, fn(u32) -> u64); 6] = [
+const CLOCKS: [(&str, Clock); 6] = [
     ("steady", |n| steady(n)),
     ("an hour back", |n| {
         steady(n) - if n < 250 { 0 } else { HOUR_NS }
@@ -64,7 +67,7 @@ struct Store {
 }
 
 /// Packets of a chain; the numbers of chain `chain` are its own.
-fn stamped(chain: u32, clock: fn(u32) -> u64) -> Vec<Stamped> {
+fn stamped(chain: u32, clock: Clock) -> Vec<Stamped> {
     (0..PACKETS)
         .map(|n| (clock(n), chain * 10_000 + n))
         .collect()

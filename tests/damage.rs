@@ -205,7 +205,7 @@ fn lwnflog(args: &[&str], places: &[PathBuf]) -> Command {
 
 /// Good files beside the bad one: of its ring, of another one, and another tool's.
 fn write_beside(dir: &Path, kind: Kind) {
-    let third = BESIDE.len() as u32 / 3;
+    let third = (BESIDE.end - BESIDE.start) / 3;
     let part = |n: u32| BESIDE.start + n * third..BESIDE.start + (n + 1) * third;
     let rings = [("g5", 2, part(0)), ("g6", 1, part(1))];
     for (ring, number, packets) in rings {
@@ -355,6 +355,59 @@ fn damage_in_a_pcap_is_told() {
     assert_told(Kind::Pcap);
 }
 
+/// An index says nothing of damage that came after it: what is read by it is told of as well.
+#[test]
+fn damage_behind_an_index_is_told() {
+    let dir = temp_dir();
+    let good = fs::read(Kind::Ring.write(dir.path())).unwrap();
+    let mut faults = Vec::new();
+    for damage in damages(Kind::Ring, &good) {
+        if damage.bytes.len() != good.len() || damage.place.start < 24 {
+            continue;
+        }
+        let dir = temp_dir();
+        let file = Kind::Ring.write(dir.path());
+        // Made on the way.
+        let place = [file.clone()];
+        let (out, ..) = told(lwnflog(&["read", "--count"], &place).arg("host 10.0.0.1"));
+        assert_eq!(out.trim(), "1");
+        assert!(lwnflog::index::beside(&file).exists());
+        let changed = fs::metadata(&file).unwrap().modified().unwrap();
+        fs::write(&file, &damage.bytes).unwrap();
+        let spoilt = fs::File::options().write(true).open(&file).unwrap();
+        spoilt.set_modified(changed).unwrap();
+        let read = |more: &[&str], filter: &str| {
+            let args = [&["read", "--json"], more].concat();
+            let (out, lines, status) = told(lwnflog(&args, &place).arg(filter));
+            (numbers(&out), lines, status)
+        };
+        let what = &damage.what;
+        let (by_index, lines, status) = read(&[], "udp or tcp");
+        let (all, ..) = read(&["--no-index"], "udp or tcp");
+        if by_index != all {
+            let counts = (by_index.len(), all.len());
+            faults.push(format!("{what}: by the index and without: {counts:?}"));
+        }
+        if status != Some(1) || lines.is_empty() {
+            faults.push(format!("{what}: {status:?}, {lines:?}"));
+        }
+        // A packet in front of the damage, in its segment.
+        let (packets, _) = Kind::Ring.places(&good);
+        let before = packets.iter().rposition(|packet| {
+            packet.end <= damage.place.start
+                && packet.start / SEGMENT_BYTES == damage.place.start / SEGMENT_BYTES
+        });
+        if let Some(number) = before.and_then(|number| u32::try_from(number).ok()) {
+            let host = format!("host {}", std::net::Ipv4Addr::from(0x0a00_0000 | number));
+            let (one, lines, _) = read(&[], &host);
+            if one != [number] {
+                faults.push(format!("{what}: {host} is not found: {lines:?}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
 /// Space that is not written yet is no damage: of a live pcap file of lwnflog's alone.
 #[test]
 fn zeros_of_a_live_pcap_are_no_damage() {
@@ -440,10 +493,10 @@ fn what_may_not_be_read_is_told() {
     for file in fs::read_dir(&dir).unwrap().flatten() {
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).unwrap();
     }
-    fs::set_permissions(&bad, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&bad, fs::Permissions::from_mode(0o0)).unwrap();
     let inside = closed.join("a.pcap");
     fs::write(&inside, pcap(&stamped(0..3))).unwrap();
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o0)).unwrap();
     let as_nobody = |args: &[&str], places: &[&Path]| {
         let mut command = Command::new("setpriv");
         let user = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];

@@ -15,7 +15,7 @@ use common::follower::{Follower, Numbers, Slow, numbered, runs};
 use common::rings::{Live, SEGMENT_BYTES, frame, interface, packet, pcap, section};
 use common::{Running, lab, load_capture_rules, temp_dir, under_traffic, until};
 use lwnflog::lab::{Lab, RX, Traffic};
-use lwnflog::ring::ring_file;
+use lwnflog::ring::{Compression, ring_file};
 use rustix::process::Signal;
 
 /// The smallest files: some 2,400 packets of [`send`] each.
@@ -57,52 +57,67 @@ fn number_of(file: &Path) -> u64 {
     ring_file(file).unwrap().sequence
 }
 
+/// What a ring's files are, beside pcapng.
+const KINDS: [&[&str]; 5] = [
+    &[],
+    &["--compress", "zstd"],
+    &["--compress", "lz4"],
+    &["--format", "pcap"],
+    &["--format", "pcap", "--compress", "zstd"],
+];
+
 /// A follower that stands still while files rotate and are compressed has all of them afterwards.
 #[test]
 fn a_follower_goes_through_rotation_and_compression() {
-    for how in [None, Some("zstd"), Some("lz4")] {
+    // Every eighth packet of a laboratory goes there.
+    const EIGHTH: &str = "udp port 53";
+    for kind in KINDS {
         let (lab, dir) = (lab(), temp_dir());
         load_capture_rules(lab.receiver());
-        let mut args = [&SMALL[..], &["--files", "0"]].concat();
-        args.extend(how.iter().flat_map(|how| ["--compress", how]));
+        let args = [&SMALL[..], &["--files", "0"], kind].concat();
         let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
         send(&lab, &mut capture, 0, 1000, 1000);
         let place = path(dir.path());
         let mut stopped = Follower::spawn(Numbers::Lab, &["-f", place]);
         let mut running = Follower::spawn(Numbers::Lab, &["-f", "--no-index", place]);
-        for follower in [&mut stopped, &mut running] {
-            follower.wait_shown(numbered(0, 999));
-        }
+        let mut eighth = Follower::spawn(Numbers::Lab, &["-f", place, EIGHTH]);
+        stopped.wait_shown(numbered(0, 999));
+        running.wait_shown(numbered(0, 999));
+        eighth.wait_shown(numbered(0, 992));
         stopped.stop();
+        eighth.stop();
         send(&lab, &mut capture, 1, 12_000, 13_000);
         capture.signal(Signal::HUP);
         send(&lab, &mut capture, 2, 100, 13_100);
-        if how.is_some() {
+        if kind.contains(&"--compress") {
             until("all that can be is compressed", || {
                 let files = files_in(dir.path());
-                let plain = files
-                    .iter()
-                    .filter(|file| file.extension().unwrap() == "pcapng");
-                (files.len() > 4 && plain.count() == 1).then_some(())
+                let plain = |file: &&PathBuf| Compression::by_name(file).is_none();
+                let plain = files.iter().filter(plain).count();
+                (files.len() > 4 && plain == 1).then_some(())
             });
         }
         stopped.signal(Signal::CONT);
+        eighth.signal(Signal::CONT);
         send(&lab, &mut capture, 3, 100, 13_200);
         let wanted = [
             all_of(0, 1000),
             all_of(1, 12_000),
             all_of(2, 100),
             all_of(3, 100),
-        ];
+        ]
+        .concat();
         for (mut follower, what) in [(running, "running"), (stopped, "stopped")] {
             follower.wait_shown(numbered(3, 99));
-            assert_shown(
-                follower.shown(),
-                &wanted.concat(),
-                &format!("{how:?}, {what}"),
-            );
-            assert_eq!(follower.said(), "", "{how:?}, {what}");
+            assert_shown(follower.shown(), &wanted, &format!("{kind:?}, {what}"));
+            assert_eq!(follower.said(), "", "{kind:?}, {what}");
         }
+        eighth.wait_shown(numbered(3, 96));
+        let wanted = wanted.iter().filter(|number| *number % 8 == 0);
+        let eighths: Vec<_> = wanted.map(|number| number / 8).collect();
+        let shown: Vec<_> = eighth.shown().iter().map(|number| number / 8).collect();
+        assert_shown(&shown, &eighths, &format!("{kind:?}, with a filter"));
+        assert_eq!(eighth.said(), "", "{kind:?}, with a filter");
         capture.end();
     }
 }
@@ -118,11 +133,10 @@ fn gone(said: &str) -> Vec<u64> {
 /// The ring has gone round under a follower that stood still: it says which files it has not shown.
 #[test]
 fn a_follower_says_which_files_are_not_there_any_more() {
-    for how in [None, Some("zstd")] {
+    for kind in [KINDS[0], KINDS[1], KINDS[3]] {
         let (lab, dir) = (lab(), temp_dir());
         load_capture_rules(lab.receiver());
-        let mut args = [&SMALL[..], &["--files", "3"]].concat();
-        args.extend(how.iter().flat_map(|how| ["--compress", how]));
+        let args = [&SMALL[..], &["--files", "3"], kind].concat();
         let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
         send(&lab, &mut capture, 0, 1000, 1000);
         let mut follower = Follower::spawn(Numbers::Lab, &["-f", path(dir.path())]);
@@ -140,16 +154,16 @@ fn a_follower_says_which_files_are_not_there_any_more() {
         let [head @ .., (begin, last)] = &shown[..] else {
             panic!("{shown:?}");
         };
-        assert_eq!(head[0], (0, 999), "{how:?}: {shown:?}");
-        assert_eq!(*last, numbered(1, 29_999), "{how:?}: {shown:?}");
+        assert_eq!(head[0], (0, 999), "{kind:?}: {shown:?}");
+        assert_eq!(*last, numbered(1, 29_999), "{kind:?}: {shown:?}");
         // What it has missed is between the file that it had, and the first of those that are there.
         assert!(head.len() <= 2, "one hole: {shown:?}");
         let said = follower.said();
         let gone = gone(&said);
-        assert_eq!(gone.iter().max(), Some(&(first - 1)), "{how:?}: {said}");
-        assert!(gone.iter().min() <= Some(&2), "{how:?}: {said}");
+        assert_eq!(gone.iter().max(), Some(&(first - 1)), "{kind:?}: {said}");
+        assert!(gone.iter().min() <= Some(&2), "{kind:?}: {said}");
         capture.end();
-        if how.is_none() {
+        if kind.is_empty() {
             let oldest = files_in(dir.path());
             let oldest = oldest.iter().find(|file| number_of(file) == first);
             let numbers = files::read(oldest.unwrap()).sequence_numbers();
@@ -192,28 +206,31 @@ fn a_follower_goes_on_with_a_ring_that_begins_anew() {
 /// A capture that is killed leaves a live file, and the next one makes it a finished one.
 #[test]
 fn a_follower_goes_on_after_a_kill_and_a_restart() {
-    let (lab, dir) = (lab(), temp_dir());
-    load_capture_rules(lab.receiver());
-    let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
-    send(&lab, &mut capture, 0, 3000, 3000);
-    let mut follower = Follower::spawn(Numbers::Lab, &["-f", path(dir.path())]);
-    let mut stopped = Follower::spawn(Numbers::Lab, &["-f", path(dir.path())]);
-    for follower in [&mut follower, &mut stopped] {
-        follower.wait_shown(numbered(0, 2999));
+    for kind in [KINDS[0], KINDS[1], KINDS[3]] {
+        let (lab, dir) = (lab(), temp_dir());
+        load_capture_rules(lab.receiver());
+        let args = [&SMALL[..], kind].concat();
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+        send(&lab, &mut capture, 0, 3000, 3000);
+        let mut follower = Follower::spawn(Numbers::Lab, &["-f", path(dir.path())]);
+        let mut stopped = Follower::spawn(Numbers::Lab, &["-f", path(dir.path())]);
+        for follower in [&mut follower, &mut stopped] {
+            follower.wait_shown(numbered(0, 2999));
+        }
+        stopped.stop();
+        send(&lab, &mut capture, 1, 500, 3500);
+        capture.kill();
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+        send(&lab, &mut capture, 2, 500, 500);
+        stopped.signal(Signal::CONT);
+        let wanted = [all_of(0, 3000), all_of(1, 500), all_of(2, 500)].concat();
+        for mut follower in [follower, stopped] {
+            follower.wait_shown(numbered(2, 499));
+            assert_shown(follower.shown(), &wanted, &format!("{kind:?}"));
+            assert_eq!(follower.said(), "", "{kind:?}");
+        }
+        capture.end();
     }
-    stopped.stop();
-    send(&lab, &mut capture, 1, 500, 3500);
-    capture.kill();
-    let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
-    send(&lab, &mut capture, 2, 500, 500);
-    stopped.signal(Signal::CONT);
-    let wanted = [all_of(0, 3000), all_of(1, 500), all_of(2, 500)].concat();
-    for mut follower in [follower, stopped] {
-        follower.wait_shown(numbered(2, 499));
-        assert_shown(follower.shown(), &wanted, "");
-        assert_eq!(follower.said(), "");
-    }
-    capture.end();
 }
 
 /// Two hosts' rings are both called g5.

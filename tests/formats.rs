@@ -240,8 +240,7 @@ fn packets_in_other_blocks_are_packets() {
     );
     assert_eq!(numbers(&udp), [1]);
 
-    // A simple one says its original length alone: what was captured is that, the snap length, or what
-    // there is room for.
+    // A simple one says its original length alone: what was captured is that, or the snap length.
     let simple =
         |original: u32, data: &[u8]| block(3, &[&original.to_le_bytes()[..], data].concat());
     let data = frame(1, 90);
@@ -438,7 +437,7 @@ fn sections_of_other_versions_are_refused_by_name() {
 fn modified_pcap_is_read_or_refused_by_name() {
     let file_of = |magic: u32, version: (u16, u16), more: usize, big: bool| {
         let mut bytes = Vec::new();
-        let mut word = |bytes: &mut Vec<u8>, word: u32| {
+        let word = |bytes: &mut Vec<u8>, word: u32| {
             bytes.extend(if big {
                 word.to_be_bytes()
             } else {
