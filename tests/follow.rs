@@ -443,10 +443,10 @@ fn a_follower_shows_no_packet_before_those_in_front_of_it() {
             }
         };
         put(0..packets);
-        let follower = Slow::spawn(Numbers::Made, &["-f", path(dir.path())]);
+        let mut follower = Slow::spawn(&["-f", path(dir.path())]);
         put(packets..packets + 2000);
         let all: Vec<_> = (0..u64::from(packets) + 2000).collect();
-        let (_, shown, said) = follower.read_on(all.last().copied());
+        let (shown, said) = follower.read_to(Numbers::Made, all.len() as u64 - 1);
         assert_shown(&shown, &all, &format!("{packets} packets at first"));
         assert_eq!(said, "");
     }
@@ -509,13 +509,10 @@ fn a_slow_reader_of_a_live_file_shows_all_up_to_one_place() {
             _ => [more, &[]],
         };
         let args = [options, &[path(dir.path())], filter].concat();
-        let reader = Slow::spawn(Numbers::Made, &args);
+        let reader = Slow::spawn(&args);
         let all = put(&mut live, 90 << 20);
-        let (status, shown, said) = reader.read_on(None);
-        assert!(
-            status.unwrap().success() && said.is_empty(),
-            "{more:?}: {said}"
-        );
+        let (status, shown, said) = reader.read_on(Numbers::Made);
+        assert!(status.success() && said.is_empty(), "{more:?}: {said}");
         let shown = runs(&shown);
         assert_eq!(
             shown.len(),
@@ -568,21 +565,42 @@ fn who_has_begun_to_read_keeps_what_he_has() {
             });
         }
         let place = path(dir.path());
-        let plain = Slow::spawn(Numbers::Lab, &["--threads", "1", place]);
-        let filtered = Slow::spawn(Numbers::Lab, &["--threads", "1", place, "udp"]);
+        let files = files_in(dir.path());
+        let names: Vec<_> = files.iter().map(|file| path(file)).collect();
+        let readers = [
+            ("all", Slow::spawn(&["--threads", "1", place])),
+            (
+                "filtered",
+                Slow::spawn(&["--threads", "1", place, "udp or tcp"]),
+            ),
+            (
+                "without an index",
+                Slow::spawn(&["--no-index", "--threads", "1", place]),
+            ),
+            (
+                "by names",
+                Slow::spawn(&[&["--threads", "1"], &names[..]].concat()),
+            ),
+        ];
+        let export = Slow::of(&["export", "--csv", "-", place]);
         capture.signal(Signal::HUP);
         send(&mut capture, 1, 30_000);
         until("none of the files is there", || {
             files.iter().all(|file| !file.exists()).then_some(())
         });
-        for (reader, what) in [(plain, "all"), (filtered, "filtered")] {
-            let (status, shown, said) = reader.read_on(None);
+        for (what, reader) in readers {
+            let (status, shown, said) = reader.read_on(Numbers::Lab);
             let shown = runs(&shown);
             assert_eq!(said, "", "{how:?}, {what}: {shown:?}");
-            assert!(status.unwrap().success(), "{how:?}, {what}");
+            assert!(status.success(), "{how:?}, {what}");
             assert_eq!(shown[0], (0, 23_999), "{how:?}, {what}: {shown:?}");
             assert!(shown.len() <= 2, "{how:?}, {what}: {shown:?}");
         }
+        let (status, rows, said) = export.read_to_end();
+        let rows = rows.iter().filter(|byte| **byte == b'\n').count();
+        assert_eq!(said, "", "{how:?}, export: {rows} rows");
+        assert!(status.success(), "{how:?}, export");
+        assert!(rows > 24_000, "{how:?}, export: {rows} rows");
         capture.end();
     }
 }

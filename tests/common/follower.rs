@@ -171,29 +171,28 @@ impl Drop for Follower {
     }
 }
 
-/// `lwnflog read -w -` into a pipe that nobody reads for now.
+/// lwnflog writing into a pipe that nobody reads for now.
 pub struct Slow {
     child: Child,
     out: ChildStdout,
     err: tempfile::NamedTempFile,
-    numbers: Numbers,
 }
 
 impl Slow {
-    /// With these arguments beside `-w -`; returns once it can go no further.
-    pub fn spawn(numbers: Numbers, args: &[&str]) -> Slow {
+    /// `lwnflog read -w -` with these arguments; returns once it can go no further.
+    pub fn spawn(args: &[&str]) -> Slow {
+        Slow::of(&[&["read", "-w", "-"], args].concat())
+    }
+
+    /// The same of any command.
+    pub fn of(args: &[&str]) -> Slow {
         let err = tempfile::NamedTempFile::new().unwrap();
         let mut command = Command::new(LWNFLOG);
-        let command = command.args(["read", "-w", "-"]).args(args);
-        let command = command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let command = command.args(args).stdin(Stdio::null());
+        let command = command.stdout(Stdio::piped());
         let mut child = command.stderr(err.reopen().unwrap()).spawn().unwrap();
         let out = child.stdout.take().unwrap();
-        let slow = Slow {
-            child,
-            out,
-            err,
-            numbers,
-        };
+        let slow = Slow { child, out, err };
         // It may be slower than this looks: then the test finds less, and nothing that is wrong.
         let (mut before, mut same) = (0, 0);
         until("the pipe is full", || {
@@ -210,26 +209,37 @@ impl Slow {
         slow
     }
 
-    /// Reads on to the end, or until this packet was shown.
-    pub fn read_on(mut self, until: Option<u64>) -> (Option<ExitStatus>, Vec<u64>, String) {
+    /// Reads packets until this one was shown.
+    pub fn read_to(&mut self, numbers: Numbers, last: u64) -> (Vec<u64>, String) {
         let (mut bytes, mut shown) = (Vec::new(), Vec::new());
         let mut piece = vec![0; 1 << 16];
-        loop {
+        while shown.last() < Some(&last) {
             let read = self.out.read(&mut piece).unwrap();
+            assert!(read != 0, "it ended before packet {last}: {}", self.said());
             bytes.extend(&piece[..read]);
             let (frames, taken) = frames(&bytes);
-            shown.extend(self.numbers.of(&frames));
+            shown.extend(numbers.of(&frames));
             bytes.drain(..taken);
-            if read == 0 || until.is_some_and(|last| shown.last() >= Some(&last)) {
-                break;
-            }
         }
-        let status = match until {
-            Some(_) => None,
-            None => Some(self.child.wait().unwrap()),
-        };
-        let said = fs::read_to_string(self.err.path()).unwrap();
-        (status, shown, said)
+        (shown, self.said())
+    }
+
+    /// Reads on to the end: what it has written, and said.
+    pub fn read_to_end(mut self) -> (ExitStatus, Vec<u8>, String) {
+        let mut bytes = Vec::new();
+        self.out.read_to_end(&mut bytes).unwrap();
+        let status = self.child.wait().unwrap();
+        (status, bytes, self.said())
+    }
+
+    /// The same of packets.
+    pub fn read_on(self, numbers: Numbers) -> (ExitStatus, Vec<u64>, String) {
+        let (status, bytes, said) = self.read_to_end();
+        (status, numbers.of(&frames(&bytes).0), said)
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(self.err.path()).unwrap()
     }
 }
 
