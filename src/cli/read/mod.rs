@@ -154,7 +154,11 @@ pub fn run(args: &ReadArgs) -> Result<()> {
         span: args.times.span(&zone)?,
         no_index: args.no_index,
     };
-    let merged = Merged::select(&places, selection)?;
+    let merged = if args.follow {
+        Merged::follow(&places, selection)
+    } else {
+        Merged::select(&places, selection)?
+    };
     // What comes bit by bit is shown as it comes.
     let streams = places
         .iter()
@@ -183,7 +187,7 @@ fn one_by_one(args: &ReadArgs, mut merged: Merged, places: &[PathBuf], zone: Zon
                 return Ok(());
             }
             std::thread::sleep(LOOK);
-            merged.look_for_more(places)?;
+            merged.look_for_more(places);
             continue;
         }
         let Some(record) = merged.record() else {
