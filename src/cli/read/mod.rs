@@ -150,7 +150,7 @@ pub fn run(args: &ReadArgs) -> Result<()> {
     let zone = Zone::of(args.times.utc);
     let (places, filter) = places_and_filter(&args.read, &args.words)?;
     let selection = Selection {
-        filter: Filter::parse(&filter)?,
+        filter: Filter::of_arguments(&filter)?,
         span: args.times.span(&zone)?,
         no_index: args.no_index,
     };
@@ -182,6 +182,7 @@ fn one_by_one(args: &ReadArgs, mut merged: Merged, places: &[PathBuf], zone: Zon
             if !sink.flush()? {
                 return Ok(());
             }
+            tell_unseen(&merged);
             std::thread::sleep(LOOK);
             merged.look_for_more(places)?;
             continue;
@@ -233,12 +234,23 @@ fn anonymizer_of(path: Option<&Path>, keep: Keep) -> Result<Option<Anonymizer>> 
 /// # Errors
 /// Where there was something.
 fn tell_faults(merged: &mut Merged) -> Result<()> {
+    tell_unseen(merged);
     let faults = merged.take_faults();
     for fault in &faults {
         super::complain(&fault.to_string());
     }
     anyhow::ensure!(faults.is_empty(), "not all could be read: see above");
     Ok(())
+}
+
+/// Says which link types a filter could not look into, each once.
+fn tell_unseen(merged: &Merged) {
+    for link in merged.take_unseen() {
+        super::complain(&format!(
+            "packets of link type {} are not looked into: the filter takes none by what is in them; `tcpdump -r` may know it",
+            crate::decode::link_name(link)
+        ));
+    }
 }
 
 impl Sink {
@@ -271,7 +283,7 @@ fn went(told: io::Result<()>) -> Result<bool> {
 }
 
 /// Words that name what is there are places; the rest is the filter.
-fn places_and_filter(files: &[PathBuf], words: &[String]) -> Result<(Vec<PathBuf>, String)> {
+fn places_and_filter(files: &[PathBuf], words: &[String]) -> Result<(Vec<PathBuf>, Vec<String>)> {
     let mut places = files.to_vec();
     let named = words
         .iter()
@@ -286,7 +298,7 @@ fn places_and_filter(files: &[PathBuf], words: &[String]) -> Result<(Vec<PathBuf
         }
         places.push(PLACE.into());
     }
-    Ok((places, filter.join(" ")))
+    Ok((places, filter.to_vec()))
 }
 
 /// What a file of this name is to be.

@@ -56,8 +56,9 @@ pub struct ReportArgs {
 /// cannot be written.
 pub fn run(args: &ReportArgs) -> Result<()> {
     let zone = Zone::of(args.times.utc);
-    let (places, expression) = places_and_filter(&[], &args.words)?;
-    let filter = Filter::parse(&expression)?;
+    let (places, words) = places_and_filter(&[], &args.words)?;
+    let filter = Filter::of_arguments(&words)?;
+    let expression = words.join(" ");
     let select = |places: &[PathBuf], span| {
         let selection = Selection {
             filter: filter.clone(),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::input::Input;
 use super::options::{Options, half, word};
-use super::{Interface, ReadError, Record, Tick};
+use super::{Interface, ReadError, Record, Tick, decode};
 use crate::format::pcapng::block::{
     ENHANCED_PACKET, INTERFACE_DESCRIPTION, PADDING, SECTION_HEADER,
 };
@@ -65,6 +65,8 @@ pub struct Packets {
     sought: bool,
     /// The packet that was found last.
     found: Option<Found>,
+    /// Its bytes, where they are not as they stand in the file.
+    turned: Option<Vec<u8>>,
     /// The file ended inside a block or record.
     cut: bool,
     /// A live file: its end is what has been written so far.
@@ -127,6 +129,7 @@ impl Packets {
             lent: 0,
             sought: false,
             found: None,
+            turned: None,
             cut: false,
             padding_at: None,
         };
@@ -231,7 +234,27 @@ impl Packets {
             Format::Pcapng => self.next_pcapng()?,
             Format::Pcap => self.next_pcap()?,
         };
+        if self.big_endian {
+            self.turn();
+        }
         Ok(self.found.is_some())
+    }
+
+    /// Records of NFLOG are as the host had them that captured: of one whose byte order is not ours they
+    /// are turned around, as libpcap does it.
+    #[cold]
+    fn turn(&mut self) {
+        self.turned = None;
+        let Some(found) = &self.found else {
+            return;
+        };
+        let link = self.interfaces.get(found.interface).map(|at| at.link);
+        let data = self.input.rest().get(found.data.0..found.data.1);
+        if let Some(data) = data.filter(|_| link == Some(decode::NFLOG)) {
+            let mut data = data.to_vec();
+            decode::turn_nflog(&mut data);
+            self.turned = Some(data);
+        }
     }
 
     /// The time of the packet that was gone on to.
@@ -249,7 +272,7 @@ impl Packets {
         Some(Record {
             time_ns: found.time_ns,
             interface: self.interfaces.get(found.interface)?,
-            data: part(found.data),
+            data: self.turned.as_deref().unwrap_or_else(|| part(found.data)),
             original_len: found.original_len,
             lost_before: found.lost_before,
             flags: found.flags,
