@@ -301,4 +301,63 @@ mod tests {
         assert!(everything.may_hold(Key::port(1)) && everything.may_hold_net(4, 1));
         assert!(!Filter::nothing().may_hold(Key::port(1)));
     }
+
+    /// The address of this version whose key is that number.
+    fn with_key_0(version: u64) -> Address {
+        // `fold` of this and 2^32 is `kind * ODD[1]`: 2^32 moves one half to the other's place.
+        let other = version.wrapping_mul(ODD[1]).rotate_left(32);
+        Address::from((1_u64 << 32) ^ ODD[1]) << 64 | Address::from(other ^ ODD[0])
+    }
+
+    #[test]
+    fn no_key_is_passed_over_whatever_it_is() {
+        let zero = with_key_0(6);
+        assert_eq!(Key::address(6, zero), Key(0));
+        // These have the same key: of their halves' product one factor is 0.
+        let alike = [1_u128, 2, 3].map(|net| net << 64 | Address::from(ODD[0]));
+        assert_eq!(Key::address(6, alike[0]), Key::address(6, alike[2]));
+        let mut keys = Keys::default();
+        for round in 0..3 {
+            for source in alike.into_iter().chain([zero]) {
+                keys.add(&Fields {
+                    version: 6,
+                    source,
+                    destination: 7 + round,
+                    ..Fields::default()
+                });
+            }
+            let mut bits = Vec::new();
+            let (hashes, nets) = keys.put(600, &mut bits);
+            let filter = Filter::new(&bits, hashes, nets);
+            for address in alike.into_iter().chain([zero]) {
+                assert!(filter.may_hold(Key::address(6, address)), "{address:x}");
+                assert!(nets && filter.may_hold_net(6, address), "{address:x}");
+            }
+        }
+        for key in (0..3 * MET as u64).chain([u64::MAX]) {
+            let mut once = Once::default();
+            once.add(Key(key));
+            once.add(Key(key));
+            assert!(once.all.contains(&Key(key)) && once.all.len() == 1, "{key}");
+        }
+    }
+
+    #[test]
+    fn fragments_are_found_by_their_headers_too() {
+        let mut keys = Keys::default();
+        keys.add(&Fields {
+            version: 6,
+            protocol: Some(17),
+            fragment_header: true,
+            ..Fields::default()
+        });
+        let mut bits = Vec::new();
+        let (hashes, nets) = keys.put(600, &mut bits);
+        let filter = Filter::new(&bits, hashes, nets);
+        assert!(
+            [17, FRAGMENT]
+                .into_iter()
+                .all(|number| filter.may_hold(Key::protocol(number)))
+        );
+    }
 }
