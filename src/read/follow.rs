@@ -55,6 +55,7 @@ impl Known {
 
     /// The files that have come, of all that are there; and how many have gone unseen before the first.
     fn new(&mut self, all: Vec<Listed>) -> (Vec<Listed>, u64) {
+        let oldest = all.iter().map(Listed::sequence).min();
         let newest = all.iter().map(Listed::sequence).max().unwrap_or(0);
         let live = all
             .iter()
@@ -68,8 +69,9 @@ impl Known {
             .filter(|file| !self.holds(file) && (begun_anew || file.sequence() > last))
             .collect();
         new.sort_by_key(Listed::sequence);
-        let missing = match new.first() {
-            Some(first) if !begun_anew => first.sequence() - last - 1,
+        // The oldest go first. Other numbers that are missing are of files that never had a packet.
+        let missing = match oldest {
+            Some(oldest) if !begun_anew => oldest.saturating_sub(last + 1),
             _ => 0,
         };
         for file in &new {
@@ -117,7 +119,7 @@ impl Merged {
                         self.faults.push(Fault::Error(ReadError {
                             path: first.path.clone(),
                             what: format!(
-                                "before it {} files have gone before they were read: numbers {} to {}",
+                                "what came before it is not there any more, and is not shown: {} files, numbers {} to {}",
                                 grouped(missing),
                                 before + 1,
                                 before + missing

@@ -265,17 +265,18 @@ fn opened(
 
 /// The files of a directory with one ring's name as chains: one, if their times go with their numbers.
 fn by_boot(files: Vec<Listed>) -> Vec<(Option<String>, Vec<Listed>)> {
-    let pairs = files.windows(2);
-    let one = pairs.into_iter().all(|pair| {
-        let [before, after] = pair else { return true };
-        let times = (begun(&before.path), begun(&after.path));
-        before.sequence() < after.sequence() && times.1.is_none_or(|after| times.0 <= Some(after))
+    let in_order = files.windows(2).all(|pair| match pair {
+        [before, after] => {
+            let times = (begun(&before.path), begun(&after.path));
+            before.sequence() < after.sequence()
+                && times.1.is_none_or(|after| times.0 <= Some(after))
+        }
+        _ => true,
     });
-    if one {
+    if in_order {
         return vec![(None, files)];
     }
-    let mut chains: BTreeMap<Option<String>, Vec<Listed>> = BTreeMap::new();
-    let mut alone = Vec::new();
+    let mut boots: BTreeMap<Option<String>, Vec<Listed>> = BTreeMap::new();
     for mut file in files {
         if file.handle.is_none() {
             let _ = file.open();
@@ -284,12 +285,21 @@ fn by_boot(files: Vec<Listed>) -> Vec<(Option<String>, Vec<Listed>)> {
             let packets = Packets::of_handle(handle).ok()?;
             packets.boot()
         });
-        match boot {
-            Some(_) => chains.entry(boot).or_default().push(file),
-            None => alone.push((None, vec![file])),
+        boots.entry(boot).or_default().push(file);
+    }
+    let mut chains = Vec::new();
+    for (boot, files) in boots {
+        let numbered = files
+            .windows(2)
+            .all(|pair| pair.first().map(Listed::sequence) < pair.last().map(Listed::sequence));
+        if boot.is_some() && numbered {
+            chains.push((boot, files));
+        } else {
+            // Nothing tells which of them belong together.
+            chains.extend(files.into_iter().map(|file| (None, vec![file])));
         }
     }
-    chains.into_iter().chain(alone).collect()
+    chains
 }
 
 /// The files of rings and other captures in a directory, without those that are still written.
