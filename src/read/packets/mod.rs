@@ -265,11 +265,12 @@ impl Packets {
     /// What the system says.
     pub fn segment_bytes(&mut self) -> Result<Option<u64>, ReadError> {
         const BEGINNING_BYTES: usize = 512;
-        let there = self.input.need(BEGINNING_BYTES);
-        there.map_err(|error| self.said(&error))?;
+        // A stream is not waited for.
         if self.format != Format::Pcapng || self.input.len().is_none() {
             return Ok(None);
         }
+        let there = self.input.need(BEGINNING_BYTES);
+        there.map_err(|error| self.said(&error))?;
         let header = Block::read(self.input.rest());
         Ok(header.and_then(|header| Some(header.segment_bytes()? as u64)))
     }
