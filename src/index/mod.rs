@@ -101,10 +101,15 @@ fn state(meta: &fs::Metadata) -> (u64, u64) {
 }
 
 impl Index {
-    /// The index of a capture file, if there is one that was made of this very file. A compressed
-    /// file's has the time that the file had before.
+    /// The index of a capture file, if there is one.
     pub fn load(path: &Path) -> Option<Index> {
-        let (bytes, modified_ns) = state(&fs::metadata(path).ok()?);
+        Index::load_of(path, &fs::metadata(path).ok()?)
+    }
+
+    /// The index of the capture file of which the system says `meta`, if there is one that was made of
+    /// this very file. A compressed file's has the time that the file had before.
+    pub fn load_of(path: &Path, meta: &fs::Metadata) -> Option<Index> {
+        let (bytes, modified_ns) = state(meta);
         let beside = beside(path);
         let file = File::open(&beside).ok()?;
         let whole = file.metadata().ok().filter(fs::Metadata::is_file)?.len();

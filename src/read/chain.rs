@@ -1,83 +1,63 @@
 //! Files one behind the other, and several such chains merged by time.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::fs;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::packets::Packets;
+use super::follow::Known;
+use super::packets::{self, Packets};
 use super::piece::{Make, Piece};
+use super::places::{Files, Listed, Places, RingKey, look};
 use super::plan::{Plan, Selection};
 use super::scan::{Scanned, scan};
-use super::{Interface, ReadError, Record};
-use crate::ring::{Compression, FinishedFile, RingFile, ring_file};
+use super::{Fault, ReadError, Record};
 
-/// Packets of a file may be so much out of order: those of several processors.
-pub(crate) const INVERSION_NS: u64 = 1_000_000_000;
+pub use super::places::finished_in;
+pub(crate) use super::places::is_named_as_capture;
+pub use super::span::Span;
 
-/// The time that is asked for, nanoseconds since 1970, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
-    /// From here on.
-    pub from_ns: u64,
-    /// Up to here.
-    pub to_ns: u64,
-}
-
-impl Default for Span {
-    fn default() -> Span {
-        Span {
-            from_ns: 0,
-            to_ns: u64::MAX,
-        }
-    }
-}
-
-impl Span {
-    /// Whether this time is in it.
-    #[inline]
-    pub fn holds(&self, time_ns: u64) -> bool {
-        (self.from_ns..=self.to_ns).contains(&time_ns)
-    }
-
-    /// Whether a finished file may hold packets of it.
-    fn may_hold(&self, file: &FinishedFile) -> bool {
-        let nanos = |time: std::time::SystemTime| {
-            let since = time
-                .duration_since(std::time::UNIX_EPOCH)
-                .unwrap_or_default();
-            u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-        };
-        let begun = nanos(file.begun).saturating_sub(INVERSION_NS);
-        let ended = nanos(file.ended).saturating_add(INVERSION_NS);
-        begun <= self.to_ns && ended >= self.from_ns
-    }
-}
+/// Windows of all files that are read at once, together.
+const WINDOWS_BYTES: usize = 64 << 20;
+const WINDOW_BYTES_MIN: usize = 4 << 10;
 
 /// Files one behind the other.
-#[derive(Debug, Default)]
-struct Chain {
-    files: VecDeque<PathBuf>,
-    current: Option<Packets>,
-    /// Where the last file ended, so far.
-    ended: Option<Ended>,
-}
-
-/// A ring's file that was read to its end, which may not be its last.
 #[derive(Debug)]
-struct Ended {
-    name: RingFile,
-    position: u64,
-    interfaces: Vec<Interface>,
+pub(super) struct Chain {
+    pub(super) key: Option<RingKey>,
+    pub(super) files: VecDeque<Listed>,
+    pub(super) current: Option<Packets>,
+    /// The number of a ring's file that is read now, and what is known of others.
+    pub(super) known: Known,
+    /// Its first packet's time, as far as it was looked for.
+    pub(super) begins_ns: u64,
+    /// More may come behind its last file.
+    pub(super) follows: bool,
+    /// What is read now is complete: others stand behind it, and it was looked at since.
+    pub(super) complete: bool,
 }
 
 impl Chain {
+    pub(super) fn of(found: Files) -> Chain {
+        Chain {
+            key: found.key,
+            known: Known::of(&found.files),
+            files: found.files.into(),
+            current: None,
+            begins_ns: 0,
+            follows: false,
+            complete: false,
+        }
+    }
+
     /// Goes on to the next packet of the span.
     #[inline]
-    fn advance(&mut self, looks_for: &Selection, faults: &mut Vec<ReadError>) {
-        while let Err(error) = self.try_advance(looks_for, faults) {
-            faults.push(error);
-            self.current = None;
+    fn advance(&mut self, looks_for: &Selection, window: usize, faults: &mut Vec<Fault>) {
+        while let Err(error) = self.try_advance(looks_for, window, faults) {
+            if let Some(mut packets) = self.current.take() {
+                faults.append(&mut packets.take_faults());
+            }
+            faults.push(Fault::Error(error));
         }
     }
 
@@ -85,56 +65,63 @@ impl Chain {
     fn try_advance(
         &mut self,
         looks_for: &Selection,
-        faults: &mut Vec<ReadError>,
+        window: usize,
+        faults: &mut Vec<Fault>,
     ) -> Result<(), ReadError> {
         let (span, filter) = (looks_for.span, &looks_for.filter);
         loop {
             if let Some(packets) = &mut self.current {
                 while packets.advance()? {
-                    let time = packets.time_ns().unwrap_or_default();
-                    if span.holds(time) {
-                        if packets.record().is_some_and(|record| filter.takes(&record)) {
-                            return Ok(());
-                        }
-                    } else if time > span.to_ns.saturating_add(INVERSION_NS) {
-                        self.files.clear();
-                        break;
+                    if span.holds(packets.time_ns().unwrap_or_default())
+                        && packets.record().is_some_and(|record| filter.takes(&record))
+                    {
+                        return Ok(());
                     }
                 }
-                if packets.is_cut() {
-                    faults.push(ReadError::cut(packets.path()));
+                faults.append(&mut packets.take_faults());
+                if packets.has_crossed() {
+                    packets.go_on_by_blocks();
+                    continue;
                 }
-                self.ended = ring_file(packets.path()).map(|name| Ended {
-                    name,
-                    position: packets.padding_at().unwrap_or(packets.position()),
-                    interfaces: packets.interfaces().to_vec(),
-                });
+                if self.follows && !self.complete {
+                    return Ok(());
+                }
             }
             self.current = None;
             let Some(file) = self.files.pop_front() else {
                 return Ok(());
             };
-            self.current = match looks_for.plan(&file)? {
-                Plan::Gone => None,
-                Plan::Not => {
-                    let len = fs::metadata(&file).map_or(0, |meta| meta.len());
-                    self.ended = ring_file(&file).map(|name| Ended {
-                        name,
-                        position: len,
-                        interfaces: Vec::new(),
-                    });
-                    None
+            self.complete = self.follows && !self.files.is_empty();
+            let newest = self.follows && !self.complete;
+            self.current = if newest {
+                let mut packets = match &file.handle {
+                    Some(handle) => Packets::of_handle(handle)?,
+                    None => Packets::open(&file.path)?,
+                };
+                packets.set_grows();
+                Some(packets)
+            } else {
+                match looks_for.plan(&file)? {
+                    Plan::Not => None,
+                    Plan::Whole(packets) => Some(*packets),
+                    Plan::Parts(parts) => Some(parts.open()?),
                 }
-                Plan::Whole(packets) => Some(*packets),
-                Plan::Parts(parts) => Some(parts.open()?),
             };
+            self.known.reads(&file);
+            if let Some(packets) = &mut self.current {
+                packets.set_window(window);
+            }
         }
     }
-}
 
-impl Chain {
     fn bytes_left(&self) -> u64 {
-        let len = |path: &PathBuf| fs::metadata(path).map_or(0, |meta| meta.len());
+        let len = |file: &Listed| {
+            let meta = file
+                .handle
+                .as_ref()
+                .and_then(|handle| handle.metadata().ok());
+            meta.map_or(0, |meta| meta.len())
+        };
         let current = self.current.as_ref().map_or(0, |packets| {
             let len = packets.len().unwrap_or_default();
             len.saturating_sub(packets.position())
@@ -142,45 +129,40 @@ impl Chain {
         current + self.files.iter().map(len).sum::<u64>()
     }
 
-    /// Takes up the file that was read last, where it ended, and those behind it.
-    fn go_on_with(&mut self, files: VecDeque<PathBuf>) -> Result<(), ReadError> {
-        let Some(ended) = &self.ended else {
-            return Ok(());
+    /// Looks for the time of the first packet.
+    fn look_for_begin(&mut self) {
+        let first = self.files.front().and_then(|file| file.handle.as_ref());
+        let Some(handle) = first.filter(|handle| handle.is_plain()) else {
+            return;
         };
-        let sequence = |path: &PathBuf| ring_file(path).map_or(0, |name| name.sequence);
-        let last = ended.name.sequence;
-        self.files = files
-            .iter()
-            .filter(|path| sequence(path) > last)
-            .cloned()
-            .collect();
-        if let Some(path) = files.iter().find(|path| sequence(path) == last) {
-            let mut packets = Packets::open(path)?;
-            if packets.go_on_at(ended.position, &ended.interfaces)? {
-                self.current = Some(packets);
+        if let Ok(mut packets) = Packets::of_handle(handle) {
+            packets.set_window(WINDOW_BYTES_MIN);
+            if let Ok(true) = packets.advance() {
+                self.begins_ns = packets.time_ns().unwrap_or_default();
             }
         }
-        Ok(())
     }
 }
 
 /// All packets of a span, by time.
 #[derive(Debug)]
 pub struct Merged {
-    chains: Vec<Chain>,
-    selection: Selection,
-    /// Where the last packet came from.
+    pub(super) chains: Vec<Chain>,
+    pub(super) selection: Selection,
+    /// Chains that have a packet, the earliest first.
+    heads: BinaryHeap<Reverse<(u64, usize)>>,
+    /// Chains that begin later than all that was asked for, the latest first.
+    later: Vec<usize>,
+    /// The chain whose packet was gone on to.
     last: Option<usize>,
-    begun: bool,
-    /// What could not be read, and has not been told.
-    faults: Vec<ReadError>,
+    pub(super) faults: Vec<Fault>,
 }
 
 impl Merged {
     /// Files, and directories of rings.
     ///
     /// # Errors
-    /// What the system says of a directory; one without captures.
+    /// Where nothing of it can be read: why. What is missing beside others is among the faults.
     pub fn open(places: &[PathBuf], span: Span) -> Result<Merged, ReadError> {
         let selection = Selection {
             span,
@@ -194,25 +176,32 @@ impl Merged {
     /// # Errors
     /// As [`Merged::open`].
     pub fn select(places: &[PathBuf], selection: Selection) -> Result<Merged, ReadError> {
-        let span = selection.span;
-        let mut chains = Vec::new();
-        for place in places {
-            if place.is_dir() {
-                chains.extend(rings_in(place, &span)?);
-            } else {
-                chains.push(Chain {
-                    files: VecDeque::from([place.clone()]),
-                    ..Chain::default()
-                });
-            }
+        let mut merged = Merged::of(look(places), selection);
+        if merged.chains.is_empty() && merged.faults.len() == 1 {
+            let fault = merged.take_faults().pop();
+            return fault.map_or(Ok(merged), Err);
         }
-        Ok(Merged {
+        Ok(merged)
+    }
+
+    pub(super) fn of(found: Places, selection: Selection) -> Merged {
+        /// So many may be begun without knowing which is the first.
+        const AT_ONCE: usize = 16;
+        let mut chains: Vec<_> = found.chains.into_iter().map(Chain::of).collect();
+        if chains.len() > AT_ONCE {
+            for chain in chains.iter_mut().filter(|chain| chain.key.is_none()) {
+                chain.look_for_begin();
+            }
+            chains.sort_by_key(|chain| chain.begins_ns);
+        }
+        Merged {
+            later: (0..chains.len()).rev().collect(),
             chains,
             selection,
+            heads: BinaryHeap::new(),
             last: None,
-            begun: false,
-            faults: Vec::new(),
-        })
+            faults: found.faults,
+        }
     }
 
     /// Looks through all of it with so many threads: see [`scan`].
@@ -222,8 +211,12 @@ impl Merged {
         make: impl Fn() -> M + Sync,
         take: impl FnMut(&mut Piece, Range<usize>) -> bool,
     ) -> Scanned {
-        let chains = self.chains.drain(..).map(|chain| chain.files).collect();
-        let mut scanned = scan(chains, &self.selection, threads, make, take);
+        let chains = self
+            .chains
+            .drain(..)
+            .map(|chain| (chain.begins_ns, chain.files));
+        let mut scanned = scan(chains.collect(), &self.selection, threads, make, take);
+        self.later.clear();
         self.faults.append(&mut scanned.faults);
         scanned
     }
@@ -232,18 +225,38 @@ impl Merged {
     /// [`Merged::take_faults`].
     #[inline]
     pub fn advance(&mut self) -> bool {
-        if let Some(last) = self.last {
-            self.chains[last].advance(&self.selection, &mut self.faults);
-        } else if !std::mem::replace(&mut self.begun, true) {
-            for chain in &mut self.chains {
-                chain.advance(&self.selection, &mut self.faults);
+        if let Some(last) = self.last.take() {
+            self.advance_chain(last);
+        }
+        loop {
+            let first = self.heads.peek().map(|Reverse((time, _))| *time);
+            match self.later.last() {
+                Some(next) if first.is_none_or(|first| self.chains[*next].begins_ns <= first) => {
+                    let next = *next;
+                    self.later.pop();
+                    self.advance_chain(next);
+                }
+                _ => break,
             }
         }
-        let time = |chain: &Chain| chain.current.as_ref().and_then(Packets::time_ns);
-        let heads = self.chains.iter().enumerate();
-        let heads = heads.filter_map(|(place, chain)| Some((time(chain)?, place)));
-        self.last = heads.min().map(|(_, place)| place);
+        self.last = self.heads.pop().map(|Reverse((_, chain))| chain);
         self.last.is_some()
+    }
+
+    #[inline]
+    fn advance_chain(&mut self, number: usize) {
+        let window = (WINDOWS_BYTES / self.chains.len().max(1)).max(WINDOW_BYTES_MIN);
+        let chain = &mut self.chains[number];
+        chain.advance(&self.selection, window, &mut self.faults);
+        if let Some(time_ns) = chain.current.as_ref().and_then(Packets::time_ns) {
+            self.heads.push(Reverse((time_ns, number)));
+        }
+    }
+
+    /// Has all chains looked at again.
+    pub(super) fn begin_again(&mut self) {
+        (self.last, self.later) = (None, (0..self.chains.len()).rev().collect());
+        self.heads.clear();
     }
 
     /// The packet that was gone on to.
@@ -252,112 +265,13 @@ impl Merged {
         self.chains.get(self.last?)?.current.as_ref()?.record()
     }
 
-    /// Looks for what was written since all was read: behind the end of each ring's last file, in
-    /// its next ones, and in new rings.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn look_for_more(&mut self, places: &[PathBuf]) -> Result<(), ReadError> {
-        for place in places.iter().filter(|place| place.is_dir()) {
-            for new in rings_in(place, &self.selection.span)? {
-                let name = new.files.front().and_then(|path| ring_file(path));
-                let Some(name) = name.map(|name| name.ring) else {
-                    continue;
-                };
-                let known = self.chains.iter_mut().find(|chain| {
-                    chain
-                        .ended
-                        .as_ref()
-                        .is_some_and(|ended| ended.name.ring == name)
-                });
-                match known {
-                    Some(chain) => chain.go_on_with(new.files)?,
-                    None => self.chains.push(new),
-                }
-            }
-        }
-        (self.begun, self.last) = (false, None);
-        Ok(())
-    }
-
     /// Bytes of files that are still to be read, as far as files have a length.
     pub fn bytes_left(&self) -> u64 {
         self.chains.iter().map(Chain::bytes_left).sum()
     }
 
-    /// What could not be read since this was asked last: a line for each file or part of one.
+    /// What could not be read since this was asked last: few lines for a file.
     pub fn take_faults(&mut self) -> Vec<ReadError> {
-        std::mem::take(&mut self.faults)
+        packets::told(std::mem::take(&mut self.faults))
     }
-}
-
-/// The files of rings and other captures in a directory, without those that are still written.
-///
-/// # Errors
-/// What the system says of the directory.
-pub fn finished_in(dir: &Path) -> Result<Vec<PathBuf>, ReadError> {
-    let chains = rings_in(dir, &Span::default())?;
-    let files = chains.into_iter().flat_map(|chain| chain.files);
-    Ok(files
-        .filter(|file| ring_file(file).is_none_or(|name| !name.live))
-        .collect())
-}
-
-/// A chain for each ring in a directory; of other captures there, one each.
-fn rings_in(dir: &Path, span: &Span) -> Result<Vec<Chain>, ReadError> {
-    let said = |error: std::io::Error| ReadError {
-        path: dir.to_owned(),
-        what: error.to_string(),
-    };
-    let mut rings: BTreeMap<String, BTreeMap<(u64, PathBuf), PathBuf>> = BTreeMap::new();
-    let mut others = Vec::new();
-    for entry in fs::read_dir(dir).map_err(said)? {
-        let path = entry.map_err(said)?.path();
-        match ring_file(&path) {
-            Some(RingFile {
-                ring,
-                sequence,
-                live,
-            }) => {
-                let file = FinishedFile::at(&path).filter(|_| !live);
-                if file.is_none_or(|file| span.may_hold(&file)) {
-                    rings
-                        .entry(ring)
-                        .or_default()
-                        .insert((sequence, path.clone()), path);
-                }
-            }
-            None if is_capture(&path) => others.push(path),
-            None => {}
-        }
-    }
-    let chain = |files: VecDeque<PathBuf>| Chain {
-        files,
-        ..Chain::default()
-    };
-    let mut chains: Vec<_> = rings
-        .into_values()
-        .map(|files| chain(files.into_values().collect()))
-        .collect();
-    chains.extend(others.into_iter().map(|path| chain(VecDeque::from([path]))));
-    Ok(chains)
-}
-
-fn is_capture(path: &Path) -> bool {
-    is_named_as_capture(path) && path.is_file()
-}
-
-/// Whether a file of this name is read where its directory is.
-pub(crate) fn is_named_as_capture(path: &Path) -> bool {
-    let plain = match Compression::by_name(path) {
-        Some(_) => path.with_extension(""),
-        None => path.to_owned(),
-    };
-    let hidden = path
-        .file_name()
-        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-    let named = plain
-        .extension()
-        .is_some_and(|extension| extension == "pcap" || extension == "pcapng");
-    named && !hidden
 }

@@ -1,9 +1,12 @@
 //! Bytes of a file, a window at a time; compressed ones as they were.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
+use super::handle::Handle;
 use crate::ring::Compression;
 
 /// Read at a time.
@@ -12,7 +15,8 @@ const WINDOW_BYTES: usize = 256 << 10;
 const PIECE_BYTES_MAX: usize = 64 << 20;
 
 enum From {
-    File(File),
+    /// And where in it the window ends.
+    File(Arc<Handle>, u64),
     Stream(Box<dyn Read + Send>),
 }
 
@@ -20,6 +24,8 @@ enum From {
 pub struct Input {
     from: From,
     window: Vec<u8>,
+    /// How long the window is to be.
+    window_bytes: usize,
     at: usize,
     filled: usize,
     /// Where in the file the window begins, of what is not compressed.
@@ -43,15 +49,24 @@ impl Input {
         if path.as_os_str() == "-" {
             return Ok(Input::of(From::Stream(Box::new(io::stdin()))));
         }
-        let file = File::open(path)?;
-        Ok(Input::of(match Compression::by_name(path) {
-            None if file.metadata()?.is_file() => From::File(file),
-            None => From::Stream(Box::new(file)),
-            Some(Compression::Lz4) => {
-                From::Stream(Box::new(lz4_flex::frame::FrameDecoder::new(file)))
-            }
-            Some(Compression::Zstd) => From::Stream(zstd(file)?),
-        }))
+        Input::of_handle(Arc::new(Handle::open(path)?))
+    }
+
+    /// Reads what was opened, from its start on.
+    ///
+    /// # Errors
+    /// As [`Input::open`].
+    pub fn of_handle(handle: Arc<Handle>) -> io::Result<Input> {
+        let form = Compression::by_name(handle.path());
+        if form.is_none() && handle.is_plain() {
+            return Ok(Input::of(From::File(handle, 0)));
+        }
+        let file = io::BufReader::with_capacity(64 << 10, FromStart::of(&handle)?);
+        Ok(Input::of(From::Stream(match form {
+            None => Box::new(file),
+            Some(Compression::Lz4) => Box::new(Frames(lz4_flex::frame::FrameDecoder::new(file))),
+            Some(Compression::Zstd) => zstd(file)?,
+        })))
     }
 
     /// What stands in memory, as if it came by a pipe.
@@ -62,11 +77,17 @@ impl Input {
     fn of(from: From) -> Input {
         Input {
             from,
-            window: vec![0; WINDOW_BYTES],
+            window: Vec::new(),
+            window_bytes: WINDOW_BYTES,
             at: 0,
             filled: 0,
             window_start: 0,
         }
+    }
+
+    /// Has smaller windows, for who reads many files at once.
+    pub fn set_window(&mut self, bytes: usize) {
+        self.window_bytes = bytes.min(WINDOW_BYTES);
     }
 
     /// Where the next byte stands in the file.
@@ -101,18 +122,24 @@ impl Input {
         self.window_start += self.at as u64;
         self.filled -= self.at;
         self.at = 0;
-        if self.window.len() < bytes {
-            self.window.resize(bytes.next_power_of_two(), 0);
+        let room = bytes.next_power_of_two().max(self.window_bytes);
+        if self.window.len() < bytes || self.window.is_empty() {
+            self.window.resize(room, 0);
         }
         while self.filled < bytes {
             let space = &mut self.window[self.filled..];
             let read = match &mut self.from {
-                From::File(file) => file.read(space),
+                From::File(handle, at) => handle.file()?.read_at(space, *at),
                 From::Stream(stream) => stream.read(space),
             };
             match read {
                 Ok(0) => return Ok(false),
-                Ok(read) => self.filled += read,
+                Ok(read) => {
+                    self.filled += read;
+                    if let From::File(_, at) = &mut self.from {
+                        *at += read as u64;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -120,53 +147,71 @@ impl Input {
         Ok(true)
     }
 
-    /// Goes on behind so many bytes, which need not have been read.
+    /// Goes on behind so many bytes, which need not have been read. False where the file ends before.
     ///
     /// # Errors
     /// What the system says.
     #[inline]
-    pub fn pass(&mut self, bytes: usize) -> io::Result<()> {
+    pub fn pass(&mut self, bytes: usize) -> io::Result<bool> {
         if bytes <= self.filled - self.at {
             self.at += bytes;
-            return Ok(());
+            return Ok(true);
         }
         self.skip(bytes)
     }
 
     #[cold]
-    fn skip(&mut self, bytes: usize) -> io::Result<()> {
+    fn skip(&mut self, bytes: usize) -> io::Result<bool> {
         let beyond = (bytes - (self.filled - self.at)) as u64;
-        self.window_start += self.filled as u64 + beyond;
+        self.window_start += self.filled as u64;
         (self.at, self.filled) = (0, 0);
-        match &mut self.from {
-            From::File(file) => {
-                file.seek(SeekFrom::Current(i64::try_from(beyond).unwrap_or(i64::MAX)))?;
+        let passed = match &mut self.from {
+            From::File(handle, at) => {
+                let left = handle.metadata()?.len().saturating_sub(*at);
+                *at += beyond.min(left);
+                beyond.min(left)
             }
-            From::Stream(stream) => {
-                io::copy(&mut stream.take(beyond), &mut io::sink())?;
-            }
-        }
-        Ok(())
+            From::Stream(stream) => io::copy(&mut stream.take(beyond), &mut io::sink())?,
+        };
+        self.window_start += passed;
+        Ok(passed == beyond)
     }
 
-    /// Goes to a place in the file. False where that cannot be.
+    /// Goes to a place in the file, and forgets what was read. False where that cannot be.
     ///
     /// # Errors
     /// What the system says.
     pub fn seek(&mut self, position: u64) -> io::Result<bool> {
-        let From::File(file) = &mut self.from else {
+        let From::File(_, at) = &mut self.from else {
             return Ok(false);
         };
-        file.seek(SeekFrom::Start(position))?;
+        *at = position;
         self.window_start = position;
         (self.at, self.filled) = (0, 0);
         Ok(true)
     }
 
+    /// What stands at a place of the file now, whatever was read before. `None` of a stream, and where
+    /// the file ends before.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn now_at<const N: usize>(&self, position: u64) -> io::Result<Option<[u8; N]>> {
+        let From::File(handle, _) = &self.from else {
+            return Ok(None);
+        };
+        let mut bytes = [0; N];
+        match handle.file()?.read_exact_at(&mut bytes, position) {
+            Ok(()) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Bytes of the file; `None` of a stream.
     pub fn len(&self) -> Option<u64> {
         match &self.from {
-            From::File(file) => Some(file.metadata().ok()?.len()),
+            From::File(handle, _) => Some(handle.metadata().ok()?.len()),
             From::Stream(_) => None,
         }
     }
@@ -177,12 +222,54 @@ impl Input {
     }
 }
 
+/// A file from its start on, whoever else reads it: by place, where it has places.
+struct FromStart {
+    file: Arc<File>,
+    at: Option<u64>,
+}
+
+impl FromStart {
+    fn of(handle: &Handle) -> io::Result<FromStart> {
+        Ok(FromStart {
+            file: handle.file()?,
+            at: handle.is_plain().then_some(0),
+        })
+    }
+}
+
+impl Read for FromStart {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        match &mut self.at {
+            Some(at) => {
+                let read = self.file.read_at(to, *at)?;
+                *at += read as u64;
+                Ok(read)
+            }
+            None => (&*self.file).read(to),
+        }
+    }
+}
+
+/// LZ4 frames one behind the other: the decoder says that there is no more at the end of each.
+struct Frames<R: Read>(lz4_flex::frame::FrameDecoder<R>);
+
+impl<R: io::BufRead> Read for Frames<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = self.0.read(to)?;
+            if read != 0 || to.is_empty() || self.0.get_mut().fill_buf()?.is_empty() {
+                return Ok(read);
+            }
+        }
+    }
+}
+
 #[cfg(feature = "zstd")]
-fn zstd(file: File) -> io::Result<Box<dyn Read + Send>> {
-    Ok(Box::new(zstd::Decoder::new(file)?))
+fn zstd(file: impl io::BufRead + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
+    Ok(Box::new(zstd::Decoder::with_buffer(file)?))
 }
 
 #[cfg(not(feature = "zstd"))]
-fn zstd(_: File) -> io::Result<Box<dyn Read + Send>> {
+fn zstd(_: impl io::BufRead + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
     Err(io::Error::other("this lwnflog was built without zstd"))
 }

@@ -11,16 +11,20 @@
 pub mod anonymize;
 pub mod chain;
 pub mod filter;
+mod follow;
+pub mod handle;
 pub mod input;
 pub mod line;
 mod options;
 pub mod packets;
 pub mod piece;
+mod places;
 pub mod plan;
 pub mod scan;
+mod span;
 pub mod write;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use crate::decode;
 
@@ -35,16 +39,28 @@ pub struct ReadError {
 }
 
 impl ReadError {
-    pub(crate) fn cut(path: &std::path::Path) -> ReadError {
+    fn of(path: &Path, error: &std::io::Error) -> ReadError {
         ReadError {
             path: path.to_owned(),
-            what: "it ends inside a block: it was cut, or is still written".to_owned(),
+            what: error.to_string(),
         }
     }
 }
 
+/// What could not be read: a whole file, or bytes of it.
+#[derive(Debug)]
+enum Fault {
+    Error(ReadError),
+    /// A directory without captures.
+    Empty(PathBuf),
+    Damage {
+        path: PathBuf,
+        damage: packets::Damage,
+    },
+}
+
 /// What a packet came by, as its file says it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Interface {
     /// Its name; empty where the file has none.
     pub name: String,
@@ -56,10 +72,29 @@ pub struct Interface {
     pub link: u16,
     /// Nanoseconds of a tick, where that is a whole number; else ticks of a second.
     pub tick: Tick,
+    /// Seconds to be added to its times.
+    pub offset_secs: i64,
+    /// Whether its file was written by a machine whose numbers are so.
+    pub big_endian: bool,
+}
+
+impl Interface {
+    /// Nanoseconds since 1970 of a time stamp of its packets.
+    #[inline]
+    pub fn time_ns(&self, ticks: u64) -> u64 {
+        let nanos = self.tick.nanoseconds(ticks);
+        match self.offset_secs {
+            0 => nanos,
+            offset => {
+                let nanos = i128::from(nanos) + i128::from(offset) * 1_000_000_000;
+                u64::try_from(nanos.max(0)).unwrap_or(u64::MAX)
+            }
+        }
+    }
 }
 
 /// What a tick of a time stamp is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tick {
     /// So many nanoseconds.
     Nanos(u64),

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Interface, ReadError, Record};
+use super::{Fault, Interface, Record};
 
 /// What a thread makes of packets.
 pub trait Make {
@@ -27,7 +27,7 @@ pub struct Piece {
     /// How many packets were taken.
     pub taken: u64,
     /// What could not be read of it.
-    pub(super) fault: Option<ReadError>,
+    pub(super) faults: Vec<Fault>,
 }
 
 /// A packet of a piece.

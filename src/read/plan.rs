@@ -1,18 +1,22 @@
-//! Which parts of a file are read, for what is looked for: by its index, if there is one; by time
-//! alone otherwise.
+//! Which parts of a file are read, for what is looked for: by its index, if there is one; all of it
+//! otherwise. Only an index knows which times a segment holds: clocks are set back, and names and
+//! times of files are what somebody has made them.
 
 use std::collections::VecDeque;
+use std::fs;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::ReadError;
-use super::chain::{INVERSION_NS, Span};
 use super::filter::Filter;
+use super::handle::Handle;
 use super::packets::{Declared, Packets};
-use crate::format::pcapng::block::PADDING;
+use super::places::Listed;
+use super::span::Span;
 use crate::index::{self, Index, Segment};
-use crate::ring::{Compression, ring_file, wherever};
+use crate::ring::{Compression, ring_file};
 
 /// What is looked for, and how.
 #[derive(Debug, Clone, Default)]
@@ -28,8 +32,6 @@ pub struct Selection {
 /// How a file is read.
 #[derive(Debug)]
 pub(super) enum Plan {
-    /// It has gone.
-    Gone,
     /// Not at all: it holds nothing of what is looked for.
     Not,
     /// From where it stands to its end, without a halt.
@@ -41,7 +43,7 @@ pub(super) enum Plan {
 /// Parts of a file.
 #[derive(Debug)]
 pub(super) struct Parts {
-    path: PathBuf,
+    handle: Arc<Handle>,
     runs: VecDeque<Range<u64>>,
     declared: Arc<Declared>,
     /// Where segments border, and what says so: its index, or blocks that have to be looked at.
@@ -50,46 +52,49 @@ pub(super) struct Parts {
 }
 
 impl Selection {
-    /// How a file is read. A file of a ring may be gone by now, or compressed.
-    pub(super) fn plan(&self, path: &Path) -> Result<Plan, ReadError> {
-        let path = if path.exists() {
-            path.to_owned()
-        } else {
-            wherever(path)
+    /// How a file is read.
+    pub(super) fn plan(&self, file: &Listed) -> Result<Plan, ReadError> {
+        let Some(handle) = &file.handle else {
+            return Ok(Plan::Whole(Box::new(Packets::open(&file.path)?)));
         };
-        let live = ring_file(&path).is_some_and(|name| name.live);
+        let live = file.name.as_ref().is_some_and(|name| name.live);
         if !self.no_index
             && !live
-            && let Some(plan) = self.by_index(&path)
+            && let Some(plan) = self.by_index(handle)
         {
             return Ok(plan);
         }
-        let mut packets = match Packets::open(&path) {
-            Err(_) if !path.exists() && path.as_os_str() != "-" => return Ok(Plan::Gone),
-            opened => opened?,
-        };
-        let segment = packets.segment_bytes()?.zip(packets.len());
-        let Some((segment_bytes, len)) = segment.filter(|(segment, len)| len > segment) else {
+        let mut packets = Packets::of_handle(handle)?;
+        let mut end = u64::MAX;
+        if live {
+            match packets.committed()? {
+                Some(committed) => end = committed,
+                None => packets.set_grows(),
+            }
+        }
+        let segment = packets.segment_bytes().zip(packets.len());
+        let Some((segment_bytes, _)) = segment.filter(|(segment, len)| len > segment) else {
             return Ok(Plan::Whole(Box::new(packets)));
         };
         packets.advance()?; // past the interfaces that the file begins with
-        let declared = Arc::new(Declared::so_far(&packets));
-        packets.knows(&declared);
-        let run = self.by_time(&mut packets, segment_bytes, len, live)?;
+        let Some(declared) = Declared::so_far(&packets) else {
+            return Ok(Plan::Whole(Box::new(Packets::of_handle(handle)?)));
+        };
         Ok(Plan::Parts(Parts {
-            path,
-            runs: VecDeque::from([run]),
-            declared,
+            handle: Arc::clone(handle),
+            runs: VecDeque::from([0..end]),
+            declared: Arc::new(declared),
             segment_bytes,
             by_index: false,
         }))
     }
 
-    fn by_index(&self, path: &Path) -> Option<Plan> {
+    fn by_index(&self, handle: &Arc<Handle>) -> Option<Plan> {
         let is_selective = self.filter.is_selective();
-        let index = match Index::load(path) {
+        let path = handle.path();
+        let index = match Index::load_of(path, &handle.metadata().ok()?) {
             Some(index) => index,
-            None if is_selective => build(path)?,
+            None if is_selective => build(handle)?,
             None => return None,
         };
         let may_hold =
@@ -103,65 +108,25 @@ impl Selection {
             return None;
         }
         Some(Plan::Parts(Parts {
-            declared: Arc::new(Declared::at(path, index.interfaces())?),
-            path: path.to_owned(),
+            declared: Arc::new(Declared::at(handle, index.interfaces())?),
+            handle: Arc::clone(handle),
             runs: runs.into(),
             segment_bytes: index.segment_bytes(),
             by_index: true,
         }))
     }
-
-    /// From the last segment that begins before the time up to the first that begins behind it; of a
-    /// live file up to where it ends by then. All of it where segments do not border as they should.
-    fn by_time(
-        &self,
-        packets: &mut Packets,
-        segment_bytes: u64,
-        len: u64,
-        live: bool,
-    ) -> Result<Range<u64>, ReadError> {
-        let segments = len.div_ceil(segment_bytes);
-        // The first segment of which `is` is true, or the number of them; `None` where none begins.
-        let mut first = |is: &dyn Fn(Option<u64>) -> bool| -> Result<Option<u64>, ReadError> {
-            let (mut low, mut high) = (0, segments);
-            while high - low > 1 {
-                let middle = low + (high - low) / 2;
-                let Some(kind) = packets.border(middle * segment_bytes)? else {
-                    return Ok(None);
-                };
-                // One that is not written yet begins with padding.
-                let time = if kind != PADDING && packets.advance()? {
-                    packets.time_ns()
-                } else {
-                    None
-                };
-                match is(time) {
-                    true => high = middle,
-                    false => low = middle,
-                }
-            }
-            Ok(Some(high))
-        };
-        let mut run = 0..u64::MAX;
-        if self.span.from_ns != 0 {
-            let wanted = self.span.from_ns.saturating_sub(INVERSION_NS);
-            let begin = first(&|time| time.is_none_or(|time| time >= wanted))?;
-            run.start = begin.map_or(0, |begin| (begin - 1) * segment_bytes);
-        }
-        if self.span.to_ns != u64::MAX && !live {
-            let beyond = self.span.to_ns.saturating_add(INVERSION_NS);
-            let end = first(&|time| time.is_none_or(|time| time > beyond))?;
-            run.end = end.map_or(u64::MAX, |end| end * segment_bytes);
-        }
-        Ok(run)
-    }
 }
 
 /// Makes the index of a ring's finished file, and leaves it there for the next who looks. Where it could
 /// not be left, it is not made.
-fn build(path: &Path) -> Option<Index> {
+fn build(handle: &Handle) -> Option<Index> {
+    let path = handle.path();
     let finished = ring_file(path).is_some_and(|name| !name.live);
     if !finished || Compression::by_name(path).is_some() {
+        return None;
+    }
+    let now = fs::metadata(path).ok()?;
+    if (now.dev(), now.ino()) != handle.identity() {
         return None;
     }
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
@@ -175,15 +140,16 @@ fn build(path: &Path) -> Option<Index> {
 impl Parts {
     /// All of them, one behind the other.
     pub(super) fn open(self) -> Result<Packets, ReadError> {
-        Packets::open_parts(&self.path, self.runs, self.declared)
+        Packets::open_parts(&self.handle, self.runs, self.declared)
     }
 
-    /// Parts of some megabytes each, for several threads.
+    /// Parts of some megabytes each, for several threads. Where segments do not border as the file says,
+    /// whoever reads the part before comes to know it.
     pub(super) fn split(self) -> Result<Vec<Parts>, ReadError> {
         /// A gap in a part costs less than a part.
         const PART_BYTES: u64 = 4 << 20;
         let step = PART_BYTES.next_multiple_of(self.segment_bytes);
-        let mut borders = Packets::open(&self.path)?;
+        let mut borders = Packets::of_handle(&self.handle)?;
         let len = borders.len().unwrap_or(u64::MAX);
         let mut parts = Vec::new();
         let (mut runs, mut bytes) = (VecDeque::new(), 0);
@@ -208,7 +174,7 @@ impl Parts {
         parts.push(runs);
         let parts = parts.into_iter().filter(|runs| !runs.is_empty());
         let part = |runs| Parts {
-            path: self.path.clone(),
+            handle: Arc::clone(&self.handle),
             runs,
             declared: Arc::clone(&self.declared),
             segment_bytes: self.segment_bytes,

@@ -13,20 +13,24 @@
 //! No thread waits inside a step, and each chain goes on by itself: whichever piece is wanted next is
 //! done or will be.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use super::ReadError;
-use super::chain::INVERSION_NS;
 use super::packets::{Each, Packets};
 use super::piece::{Make, Piece};
+use super::places::Listed;
 use super::plan::{Parts, Plan, Selection};
+use super::{Fault, ReadError};
 
 /// Bytes of a file that cannot be divided that are looked through in a step.
 const STEP_BYTES: u64 = 4 << 20;
+/// The same of all chains together.
+const STEPS_BYTES: u64 = 256 << 20;
+const STEP_BYTES_MIN: u64 = 64 << 10;
 /// Steps of a chain that are begun before the first of them is taken, for each thread.
 const AHEAD: usize = 4;
 
@@ -36,12 +40,12 @@ pub struct Scanned {
     /// Packets that were taken, where no marks were wanted.
     pub taken: u64,
     /// What could not be read.
-    pub faults: Vec<ReadError>,
+    pub(super) faults: Vec<Fault>,
 }
 
 #[derive(Debug)]
 enum Job {
-    File(PathBuf),
+    File(Listed),
     Part(Parts),
     /// A file that cannot be divided, from where it stands.
     Rest(Box<Packets>),
@@ -49,32 +53,54 @@ enum Job {
 
 #[derive(Debug)]
 enum State {
-    ToDo(Job),
     Doing,
     Done(Piece),
 }
 
+/// A step of a chain that was begun.
 #[derive(Debug)]
 struct Step {
     id: u64,
+    /// Which of the files it is of.
+    file: u64,
     state: State,
+    /// What stands behind it, and before the next step.
+    then: VecDeque<Job>,
+}
+
+#[derive(Debug, Default)]
+struct Chain {
+    files: VecDeque<Listed>,
+    steps: VecDeque<Step>,
+}
+
+/// A job for whichever thread comes first.
+#[derive(Debug)]
+struct Ready {
+    chain: usize,
+    id: u64,
+    job: Job,
 }
 
 #[derive(Debug, Default)]
 struct Desk {
-    chains: Vec<VecDeque<Step>>,
+    chains: Vec<Chain>,
+    ready: VecDeque<Ready>,
     next_id: u64,
+    next_file: u64,
+    /// Steps of a chain that are begun.
+    window: usize,
     stop: bool,
 }
 
 /// What has come of a job.
 #[derive(Debug, Default)]
 struct Outcome {
-    piece: Option<Piece>,
-    /// What is to be done in its place.
-    then: Vec<Job>,
-    /// Nothing behind it is looked for.
-    ends: bool,
+    piece: Piece,
+    /// What is to be done behind it.
+    then: VecDeque<Job>,
+    /// What is known of the file's other parts is wrong.
+    in_place_of_parts: bool,
 }
 
 struct Shared<'a> {
@@ -86,31 +112,36 @@ struct Shared<'a> {
     to_do: Condvar,
     /// Something is done.
     done: Condvar,
-    window: usize,
+    step_bytes: u64,
 }
 
-/// Looks through chains of files with so many threads. Pieces go to `take` by time, as runs of their
-/// marks, until it says no.
-pub fn scan<M: Make>(
-    chains: Vec<VecDeque<PathBuf>>,
+/// Looks through chains of files, each with the time at which it may begin, the earliest first, with so many
+/// threads. Pieces go to `take` by time, as runs of their marks, until it says no.
+pub(super) fn scan<M: Make>(
+    chains: Vec<(u64, VecDeque<Listed>)>,
     selection: &Selection,
     threads: usize,
     make: impl Fn() -> M + Sync,
     take: impl FnMut(&mut Piece, Range<usize>) -> bool,
 ) -> Scanned {
-    let mut desk = Desk::default();
-    for files in chains {
-        let steps = files.into_iter().map(|file| State::ToDo(Job::File(file)));
-        let steps = steps.map(|state| desk.step(state)).collect();
-        desk.chains.push(steps);
-    }
+    let count = chains.len().max(1);
+    let (begins, chains): (Vec<_>, Vec<_>) = chains.into_iter().unzip();
+    let chain = |files| Chain {
+        files,
+        ..Chain::default()
+    };
+    let desk = Desk {
+        chains: chains.into_iter().map(chain).collect(),
+        window: (AHEAD * threads / count).max(2),
+        ..Desk::default()
+    };
     let shared = Shared {
         selection,
-        window: (AHEAD * threads / desk.chains.len().max(1)).max(2),
         desk: Mutex::new(desk),
         spare: Mutex::default(),
         to_do: Condvar::new(),
         done: Condvar::new(),
+        step_bytes: (STEPS_BYTES / count as u64).clamp(STEP_BYTES_MIN, STEP_BYTES),
     };
     let mut scanned = Scanned::default();
     thread::scope(|scope| {
@@ -131,88 +162,125 @@ pub fn scan<M: Make>(
                 .spawn_scoped(scope, work);
             if let Err(error) = started {
                 if number == 0 {
-                    scanned.faults.push(ReadError {
+                    scanned.faults.push(Fault::Error(ReadError {
                         path: PathBuf::from("-"),
                         what: format!("cannot start a thread: {error}"),
-                    });
+                    }));
                     return;
                 }
                 break;
             }
         }
+        let mut taker = Taker {
+            shared: &shared,
+            begins: &begins,
+            begun: 0,
+            ahead: AHEAD * threads.max(1),
+        };
         if M::MARKS {
-            merge(&shared, &mut scanned, take);
+            taker.merge(&mut scanned, take);
         } else {
-            count(&shared, &mut scanned);
+            taker.count(&mut scanned);
         }
     });
     scanned
 }
 
-/// Later than all.
-const NONE: (u64, usize) = (u64::MAX, usize::MAX);
+/// Who takes the pieces, and has chains begun when their time comes.
+struct Taker<'a> {
+    shared: &'a Shared<'a>,
+    begins: &'a [u64],
+    /// So many chains were begun.
+    begun: usize,
+    ahead: usize,
+}
 
-/// Takes pieces by time.
-fn merge(
-    shared: &Shared<'_>,
-    scanned: &mut Scanned,
-    mut take: impl FnMut(&mut Piece, Range<usize>) -> bool,
-) {
-    let chains = shared.desk().chains.len();
-    let mut heads: Vec<Option<(Piece, usize)>> = (0..chains).map(|_| None).collect();
-    let mut wanted: Vec<usize> = (0..chains).collect();
-    loop {
-        for chain in wanted.drain(..) {
-            while let Some(mut piece) = shared.next(chain) {
-                scanned.faults.extend(piece.fault.take());
-                if !piece.marks.is_empty() {
-                    heads[chain] = Some((piece, 0));
-                    break;
+impl Taker<'_> {
+    /// Has chains begun up to this one, and some more.
+    fn begin(&mut self, chain: usize) {
+        let upto = (chain + 1 + self.ahead).min(self.begins.len());
+        if upto <= self.begun {
+            return;
+        }
+        let mut desk = self.shared.desk();
+        for chain in self.begun..upto {
+            desk.begin_steps(chain);
+        }
+        drop(desk);
+        self.shared.to_do.notify_all();
+        self.begun = upto;
+    }
+
+    /// Takes pieces by time.
+    fn merge(
+        &mut self,
+        scanned: &mut Scanned,
+        mut take: impl FnMut(&mut Piece, Range<usize>) -> bool,
+    ) {
+        let mut heads: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::new();
+        let mut pieces: Vec<Option<(Piece, usize)>> =
+            (0..self.begins.len()).map(|_| None).collect();
+        let mut next_chain = 0;
+        let mut wanted = None;
+        loop {
+            if let Some(chain) = wanted.take() {
+                while let Some(mut piece) = self.shared.next(chain) {
+                    scanned.faults.append(&mut piece.faults);
+                    if let Some(mark) = piece.marks.first() {
+                        heads.push(Reverse((mark.time_ns, chain)));
+                        pieces[chain] = Some((piece, 0));
+                        break;
+                    }
+                }
+            }
+            let first = heads.peek().map(|Reverse((time, _))| *time);
+            let begins = self.begins.get(next_chain);
+            if begins.is_some_and(|begins| first.is_none_or(|first| *begins <= first)) {
+                self.begin(next_chain);
+                wanted = Some(next_chain);
+                next_chain += 1;
+                continue;
+            }
+            // The earliest, and what is next after it.
+            let Some(Reverse((_, chain))) = heads.pop() else {
+                return;
+            };
+            let others = heads.peek().map(|Reverse(key)| *key);
+            let not_begun = self.begins.get(next_chain).map(|begins| (*begins, 0));
+            let before = [others, not_begun].into_iter().flatten().min();
+            let Some((piece, next)) = &mut pieces[chain] else {
+                continue;
+            };
+            let behind = piece.marks.iter().skip(*next);
+            let run = behind
+                .take_while(|mark| before.is_none_or(|before| (mark.time_ns, chain) < before))
+                .count();
+            // The first one at least: a chain that is begun may begin at the very same time.
+            let marks = *next..*next + run.max(1);
+            *next = marks.end;
+            if !take(piece, marks) {
+                return;
+            }
+            match piece.marks.get(*next) {
+                Some(mark) => heads.push(Reverse((mark.time_ns, chain))),
+                None => {
+                    if let Some((piece, _)) = pieces[chain].take() {
+                        self.shared.spare().push(piece.emptied());
+                    }
+                    wanted = Some(chain);
                 }
             }
         }
-        // The earliest, and what is next after it.
-        let (mut first, mut before) = (NONE, NONE);
-        for (chain, head) in heads.iter().enumerate() {
-            let mark = head
-                .as_ref()
-                .and_then(|(piece, next)| piece.marks.get(*next));
-            let Some(mark) = mark else {
-                continue;
-            };
-            let key = (mark.time_ns, chain);
-            before = before.min(key.max(first));
-            first = first.min(key);
-        }
-        let Some(Some((piece, next))) = heads.get_mut(first.1) else {
-            return;
-        };
-        let chain = first.1;
-        let behind = piece.marks.iter().skip(*next);
-        let run = behind
-            .take_while(|mark| (mark.time_ns, chain) < before)
-            .count();
-        let marks = *next..*next + run;
-        *next = marks.end;
-        if !take(piece, marks) {
-            return;
-        }
-        if *next == piece.marks.len() {
-            if let Some((piece, _)) = heads[chain].take() {
-                shared.spare().push(piece.emptied());
-            }
-            wanted.push(chain);
-        }
     }
-}
 
-/// Sums pieces up, whatever their order.
-fn count(shared: &Shared<'_>, scanned: &mut Scanned) {
-    let chains = shared.desk().chains.len();
-    for chain in 0..chains {
-        while let Some(piece) = shared.next(chain) {
-            scanned.taken += piece.taken;
-            scanned.faults.extend(piece.fault);
+    /// Sums pieces up.
+    fn count(&mut self, scanned: &mut Scanned) {
+        for chain in 0..self.begins.len() {
+            self.begin(chain);
+            while let Some(mut piece) = self.shared.next(chain) {
+                scanned.taken += piece.taken;
+                scanned.faults.append(&mut piece.faults);
+            }
         }
     }
 }
@@ -234,56 +302,95 @@ impl Drop for Stop<'_> {
 }
 
 impl Desk {
-    fn step(&mut self, state: State) -> Step {
-        self.next_id += 1;
-        Step {
-            id: self.next_id,
-            state,
-        }
-    }
-
-    /// The next job: what is wanted first before others.
-    fn claim(&mut self, window: usize) -> Option<(usize, u64, Job)> {
-        for place in 0..window {
-            for (chain, steps) in self.chains.iter_mut().enumerate() {
-                let Some(step) = steps.get_mut(place) else {
-                    continue;
-                };
-                if let State::ToDo(_) = step.state
-                    && let State::ToDo(job) = std::mem::replace(&mut step.state, State::Doing)
-                {
-                    return Some((chain, step.id, job));
-                }
+    /// Begins steps of a chain, as many as may be: what stands behind one that is done first.
+    fn begin_steps(&mut self, number: usize) {
+        while let Some(chain) = self.chains.get(number)
+            && chain.steps.len() < self.window
+        {
+            if !self.begin_step(number) {
+                return;
             }
         }
-        None
     }
 
-    fn is_over(&self) -> bool {
-        let mut steps = self.chains.iter().flatten();
-        self.stop || steps.all(|step| matches!(step.state, State::Done(_)))
-    }
-
-    fn put(&mut self, chain: usize, id: u64, outcome: Outcome) {
-        let place = |steps: &VecDeque<Step>| steps.iter().position(|step| step.id == id);
-        let Some(place) = self.chains.get(chain).and_then(place) else {
-            return; // the chain was ended before it
-        };
-        let jobs = outcome.then.into_iter().map(State::ToDo);
-        let states: Vec<_> = outcome
-            .piece
-            .into_iter()
-            .map(State::Done)
-            .chain(jobs)
-            .collect();
-        let mut steps: VecDeque<_> = states.into_iter().map(|state| self.step(state)).collect();
-        let chain = &mut self.chains[chain];
-        let mut behind = chain.split_off(place + 1);
-        chain.pop_back();
-        chain.append(&mut steps);
-        if !outcome.ends {
-            chain.append(&mut behind);
+    fn begin_step(&mut self, number: usize) -> bool {
+        let chain = &mut self.chains[number];
+        let waiting = chain.steps.iter().position(|step| !step.then.is_empty());
+        if let Some(place) = waiting {
+            let before = &mut chain.steps[place];
+            let (mut then, file) = (std::mem::take(&mut before.then), before.file);
+            if let Some(job) = then.pop_front() {
+                self.begin_at(number, place + 1, file, job, then);
+            }
+            return true;
         }
+        let (Some(file), place) = (chain.files.pop_front(), chain.steps.len()) else {
+            return false;
+        };
+        self.next_file += 1;
+        self.begin_at(
+            number,
+            place,
+            self.next_file,
+            Job::File(file),
+            VecDeque::new(),
+        );
+        true
+    }
+
+    fn begin_at(&mut self, chain: usize, place: usize, file: u64, job: Job, then: VecDeque<Job>) {
+        self.next_id += 1;
+        let id = self.next_id;
+        let step = Step {
+            id,
+            file,
+            state: State::Doing,
+            then,
+        };
+        self.chains[chain].steps.insert(place, step);
+        self.ready.push_back(Ready { chain, id, job });
+    }
+
+    /// Takes the first step of a chain that is done; whether there is one at all.
+    fn take(&mut self, number: usize) -> Result<Option<Piece>, ()> {
+        let chain = &mut self.chains[number];
+        match chain.steps.front() {
+            None => return Err(()),
+            Some(step) if matches!(step.state, State::Doing) => return Ok(None),
+            Some(_) => {}
+        }
+        let Some(mut step) = chain.steps.pop_front() else {
+            return Err(());
+        };
+        if let Some(job) = step.then.pop_front() {
+            self.begin_at(number, 0, step.file, job, step.then);
+        }
+        self.begin_steps(number);
+        match step.state {
+            State::Done(piece) => Ok(Some(piece)),
+            State::Doing => Ok(None),
+        }
+    }
+
+    fn put(&mut self, number: usize, id: u64, outcome: Outcome) {
+        let steps = &mut self.chains[number].steps;
+        let Some(place) = steps.iter().position(|step| step.id == id) else {
+            return; // it was of a part that is none
+        };
+        let file = steps[place].file;
+        if outcome.in_place_of_parts {
+            steps[place].then.clear();
+            let mut at = 0;
+            steps.retain(|step| {
+                at += 1;
+                at <= place + 1 || step.file != file
+            });
+        }
+        let step = &mut steps[place];
+        step.state = State::Done(outcome.piece);
+        let behind = std::mem::replace(&mut step.then, outcome.then);
+        step.then.extend(behind);
+        self.begin_steps(number);
     }
 }
 
@@ -300,27 +407,25 @@ impl Shared<'_> {
     fn next(&self, chain: usize) -> Option<Piece> {
         let mut desk = self.desk();
         loop {
-            let steps = desk.chains.get_mut(chain)?;
-            if let State::Done(_) = steps.front()?.state {
-                let step = steps.pop_front()?;
-                self.to_do.notify_all();
-                return match step.state {
-                    State::Done(piece) => Some(piece),
-                    State::ToDo(_) | State::Doing => None,
-                };
+            match desk.take(chain) {
+                Err(()) => return None,
+                Ok(Some(piece)) => {
+                    self.to_do.notify_all();
+                    return Some(piece);
+                }
+                Ok(None) if desk.stop => return None,
+                Ok(None) => {
+                    desk = self.done.wait(desk).unwrap_or_else(PoisonError::into_inner);
+                }
             }
-            if desk.stop {
-                return None;
-            }
-            desk = self.done.wait(desk).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     /// A thread's life.
     fn work(&self, mut make: impl Make) {
         let mut desk = self.desk();
-        while !desk.is_over() {
-            let Some((chain, id, job)) = desk.claim(self.window) else {
+        while !desk.stop {
+            let Some(Ready { chain, id, job }) = desk.ready.pop_front() else {
                 desk = self
                     .to_do
                     .wait(desk)
@@ -338,25 +443,25 @@ impl Shared<'_> {
 
     fn run(&self, job: Job, make: &mut impl Make) -> Outcome {
         let done = match job {
-            Job::File(path) => self.file(&path),
+            Job::File(file) => self.file(&file),
             Job::Part(part) => part
                 .open()
                 .map(|packets| self.look(Box::new(packets), u64::MAX, make)),
-            Job::Rest(packets) => Ok(self.look(packets, STEP_BYTES, make)),
+            Job::Rest(packets) => Ok(self.look(packets, self.step_bytes, make)),
         };
         done.unwrap_or_else(|error| Outcome {
-            piece: Some(Piece {
-                fault: Some(error),
+            piece: Piece {
+                faults: vec![Fault::Error(error)],
                 ..Piece::default()
-            }),
+            },
             ..Outcome::default()
         })
     }
 
-    fn file(&self, path: &Path) -> Result<Outcome, ReadError> {
-        let then = match self.selection.plan(path)? {
-            Plan::Gone | Plan::Not => Vec::new(),
-            Plan::Whole(packets) => vec![Job::Rest(packets)],
+    fn file(&self, file: &Listed) -> Result<Outcome, ReadError> {
+        let then = match self.selection.plan(file)? {
+            Plan::Not => VecDeque::new(),
+            Plan::Whole(packets) => VecDeque::from([Job::Rest(packets)]),
             Plan::Parts(parts) => parts.split()?.into_iter().map(Job::Part).collect(),
         };
         Ok(Outcome {
@@ -368,28 +473,26 @@ impl Shared<'_> {
     #[inline]
     fn look(&self, mut packets: Box<Packets>, bytes: u64, make: &mut impl Make) -> Outcome {
         let (filter, span) = (&self.selection.filter, self.selection.span);
-        let limit_ns = span.to_ns.saturating_add(INVERSION_NS);
         let mut piece = self.spare().pop().unwrap_or_default();
         let looked = packets.each(bytes, |record| {
-            if !span.holds(record.time_ns) {
-                return record.time_ns <= limit_ns;
-            }
-            if filter.takes(record) {
+            if span.holds(record.time_ns) && filter.takes(record) {
                 piece.put(record, make);
             }
             true
         });
-        if packets.is_cut() {
-            piece.fault = Some(ReadError::cut(packets.path()));
-        }
+        piece.faults.append(&mut packets.take_faults());
         let mut outcome = Outcome::default();
         match looked {
-            Ok(Each::Ended) => {}
-            Ok(Each::More) => outcome.then.push(Job::Rest(packets)),
-            Ok(Each::Stopped) => outcome.ends = true,
-            Err(error) => piece.fault = Some(error),
+            Ok(_) if packets.has_crossed() => {
+                packets.go_on_by_blocks();
+                outcome.in_place_of_parts = true;
+                outcome.then.push_back(Job::Rest(packets));
+            }
+            Ok(Each::More) => outcome.then.push_back(Job::Rest(packets)),
+            Ok(Each::Ended | Each::Stopped) => {}
+            Err(error) => piece.faults.push(Fault::Error(error)),
         }
-        outcome.piece = Some(piece);
+        outcome.piece = piece;
         outcome
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::names::{self, Name};
+use super::names::{self, Name, RingFile};
 
 /// A finished file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,4 +48,16 @@ pub fn finished_in(dir: &Path, ring: &str) -> io::Result<Vec<Finished>> {
     }
     numbered.sort_by_key(|(sequence, _)| *sequence);
     Ok(numbered.into_iter().map(|(_, file)| file).collect())
+}
+
+/// The file of the ring's, in the directory that `path` is in, which has the number of `file`: under the name
+/// that it has by now.
+pub fn by_number(path: &Path, file: &RingFile) -> Option<PathBuf> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let entries = fs::read_dir(dir.unwrap_or(Path::new("."))).ok()?;
+    let mut paths = entries.flatten().map(|entry| entry.path());
+    paths.find(|path| {
+        let name = names::ring_file(path);
+        name.is_some_and(|name| name.ring == file.ring && name.sequence == file.sequence)
+    })
 }

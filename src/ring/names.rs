@@ -225,7 +225,7 @@ pub(super) fn finished(ring: &str, sequence: u64, first_us: u64, extension: &str
 }
 
 /// When the first packet of a finished file came, as its name says.
-pub(super) fn begun(path: &Path) -> Option<SystemTime> {
+pub fn begun(path: &Path) -> Option<SystemTime> {
     let plain = uncompressed(path);
     let stamp = plain.file_stem()?.to_str()?.rsplit('-').next()?;
     let (date, time) = stamp.split_once('T')?;

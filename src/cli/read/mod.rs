@@ -22,7 +22,7 @@ use clap::Args;
 
 use crate::read::Record;
 use crate::read::anonymize::{Anonymizer, Keep, Key};
-use crate::read::chain::{INVERSION_NS, Merged, Span};
+use crate::read::chain::{Merged, Span};
 use crate::read::filter::Filter;
 use crate::read::piece::Make as _;
 use crate::read::plan::Selection;
@@ -34,6 +34,8 @@ use places::{places_and_filter, places_to_follow};
 use print::Lines;
 use time::{Zone, moment};
 
+/// Packets may come into a file so long after their time.
+const LATE_NS: u64 = 1_000_000_000;
 /// How often it is looked for more, with --follow.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -199,7 +201,11 @@ fn one_by_one(args: &ReadArgs, selection: Selection, places: &[PathBuf], zone: Z
     let at_once = args.write.is_none() && (args.follow || io::stdout().is_terminal());
     // A file of one link type begins with the first packet, which says which.
     let begins_empty = args.follow && kind(to) == Kind::Pcapng;
-    let mut merged = Merged::select(places, selection)?;
+    let mut merged = if args.follow {
+        Merged::follow(places, selection)
+    } else {
+        Merged::select(places, selection)?
+    };
     let (mut taken, mut faulty, mut over) = (0_u64, false, false);
     let most = args.packets.unwrap_or(u64::MAX);
     loop {
@@ -215,9 +221,9 @@ fn one_by_one(args: &ReadArgs, selection: Selection, places: &[PathBuf], zone: Z
                 live.set_faulty();
             }
             // Once more behind the end of what is asked for: what was still in the kernel then.
-            over = until_ns.saturating_add(INVERSION_NS) < now_ns();
+            over = until_ns.saturating_add(LATE_NS) < now_ns();
             std::thread::sleep(LOOK);
-            merged.look_for_more(places)?;
+            merged.look_for_more(places);
             continue;
         }
         let Some(record) = merged.record() else {

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::declared::Declared;
@@ -11,6 +10,7 @@ use super::{DATA, Format, Packets, noted};
 use crate::format::pcapng::block::{
     ENHANCED_PACKET, INTERFACE_DESCRIPTION, INTERFACE_STATISTICS, PADDING,
 };
+use crate::read::handle::Handle;
 use crate::read::options::word;
 use crate::read::{ReadError, Record};
 
@@ -26,44 +26,59 @@ pub enum Each {
 }
 
 impl Packets {
-    /// Opens parts of a pcapng file, each of which begins and ends between two blocks.
+    /// Opens parts of a pcapng file, each of which should begin and end between two blocks.
     ///
     /// # Errors
     /// What the system says, and a file that is no capture.
     pub fn open_parts(
-        path: &Path,
+        handle: &Arc<Handle>,
         runs: VecDeque<Range<u64>>,
         declared: Arc<Declared>,
     ) -> Result<Packets, ReadError> {
-        let mut packets = Packets::open(path)?;
+        let mut packets = Packets::of_handle(handle)?;
         (packets.interfaces, packets.places) = declared.known();
         packets.declared = Some(declared);
-        (packets.runs, packets.until) = (runs, 0);
+        (packets.runs, packets.until, packets.one_section) = (runs, 0, true);
         packets.lent = 0;
         Ok(packets)
     }
 
-    /// Goes on to the next part. False where there is none.
+    /// Goes on to the next part. False where there is none, and where the last one did not end where it
+    /// should have.
     #[cold]
     pub(super) fn next_run(&mut self) -> Result<bool, ReadError> {
+        self.crossed |= self.until != 0 && self.position() > self.until;
+        if self.crossed {
+            return Ok(false);
+        }
         let Some(run) = self.runs.pop_front() else {
             return Ok(false);
         };
         if run.start == 0 {
             self.interfaces.clear();
             self.places.clear();
+            self.interface_bytes = 0;
         }
         if self.position() != run.start {
             self.seek(run.start)?;
             self.sought = run.start != 0;
         }
-        self.until = run.end;
+        (self.proven, self.until) = (run.start, run.end);
         Ok(true)
     }
 
-    /// Shares what is known of interfaces.
-    pub fn knows(&mut self, declared: &Arc<Declared>) {
-        self.declared = Some(Arc::clone(declared));
+    /// Whether parts did not end where they should have: blocks do not know of segments, whatever the file
+    /// says of itself. It has been read up to where it stands.
+    pub(in crate::read) fn has_crossed(&self) -> bool {
+        self.crossed
+    }
+
+    /// Goes on from where it stands, block by block, to the file's end.
+    pub(in crate::read) fn go_on_by_blocks(&mut self) {
+        (self.crossed, self.one_section) = (false, false);
+        self.segment_bytes = None;
+        self.runs.clear();
+        self.until = u64::MAX;
     }
 
     /// Goes to a place where segments border. Says what kind of block begins there; `None` where no
@@ -80,7 +95,9 @@ impl Packets {
             kind,
             ENHANCED_PACKET | INTERFACE_DESCRIPTION | INTERFACE_STATISTICS | PADDING
         );
-        if !known || total < 12 || !total.is_multiple_of(4) || !self.has(total)? {
+        let segment = self.segment_bytes().unwrap_or(0);
+        let fits = total >= 12 && total.is_multiple_of(4) && total as u64 <= segment;
+        if !known || !fits || !self.has(total)? {
             return Ok(None);
         }
         let behind = word(self.input.rest(), total - 4, self.big_endian);
@@ -101,15 +118,10 @@ impl Packets {
         there
     }
 
-    fn has(&mut self, bytes: usize) -> Result<bool, ReadError> {
-        let there = self.input.need(bytes);
-        there.map_err(|error| self.said(&error))
-    }
-
     /// Goes through packets until `visit` says no, or so many bytes have been read.
     ///
     /// # Errors
-    /// What the system says, and damage: what comes behind it is not read.
+    /// What the system says.
     #[inline]
     pub fn each(
         &mut self,
@@ -158,7 +170,9 @@ impl Packets {
             else {
                 break;
             };
-            if options + 4 > total {
+            // What is not whole is looked at more closely, not here.
+            let behind = options + 4 <= total && word(block, total - 4, false) as usize == total;
+            if !behind {
                 break;
             }
             let (mut lost_before, mut comment, mut note) = (0, "", "");
@@ -173,9 +187,7 @@ impl Packets {
                 flags = flags_alone(block, options, false);
             }
             let record = Record {
-                time_ns: interface
-                    .tick
-                    .nanoseconds(u64::from(field(12)) << 32 | u64::from(field(16))),
+                time_ns: interface.time_ns(u64::from(field(12)) << 32 | u64::from(field(16))),
                 interface,
                 data: &block[DATA..DATA + captured],
                 original_len: field(24),
@@ -192,7 +204,6 @@ impl Packets {
             }
         }
         if passed != 0 {
-            self.padding_at = None;
             self.lent += passed;
             self.found = None;
         }

@@ -1,0 +1,170 @@
+//! Following: what is written behind the end of what was read, in the same files, in the next ones, and
+//! in new rings.
+//!
+//! A ring's file is read to its end once more after the next one has been seen: it was complete before
+//! the next one got its name. Its descriptor is kept from the first look on, so that it may be renamed,
+//! compressed and removed meanwhile.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use super::chain::{Chain, Merged};
+use super::places::{Listed, RingKey, look_for};
+use super::plan::Selection;
+use super::{Fault, ReadError};
+use crate::numbers::grouped;
+
+/// What is known of a ring's files.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// The highest number that was seen.
+    last: u64,
+    stems: HashSet<String>,
+    identities: HashSet<(u64, u64)>,
+}
+
+impl Known {
+    pub(super) fn of(files: &[Listed]) -> Known {
+        let mut known = Known::default();
+        for file in files {
+            known.put(file);
+        }
+        known
+    }
+
+    /// A file that was there under another name when it was found.
+    pub(super) fn reads(&mut self, file: &Listed) {
+        let handle = file.handle.as_ref();
+        self.identities
+            .extend(handle.map(|handle| handle.identity()));
+    }
+
+    fn put(&mut self, file: &Listed) {
+        self.last = file.sequence();
+        self.stems.extend(file.stem());
+        let handle = file.handle.as_ref();
+        self.identities
+            .extend(handle.map(|handle| handle.identity()));
+    }
+
+    fn holds(&self, file: &Listed) -> bool {
+        let stem = file.stem().is_some_and(|stem| self.stems.contains(&stem));
+        let handle = file.handle.as_ref();
+        stem || handle.is_some_and(|handle| self.identities.contains(&handle.identity()))
+    }
+
+    /// The files that have come, of all that are there; and how many have gone unseen before the first.
+    fn new(&mut self, all: Vec<Listed>) -> (Vec<Listed>, u64) {
+        let newest = all.iter().map(Listed::sequence).max().unwrap_or(0);
+        let live = all
+            .iter()
+            .find(|file| file.name.as_ref().is_some_and(|name| name.live));
+        let begun_anew = newest < self.last
+            || live.is_some_and(|live| live.sequence() <= self.last && !self.holds(live));
+        let last = self.last;
+        // What is there by the names of before is read, or will be. Who begins a ring anew begins with 1.
+        let mut new: Vec<_> = all
+            .into_iter()
+            .filter(|file| !self.holds(file) && (begun_anew || file.sequence() > last))
+            .collect();
+        new.sort_by_key(Listed::sequence);
+        let missing = match new.first() {
+            Some(first) if !begun_anew => first.sequence() - last - 1,
+            _ => 0,
+        };
+        for file in &new {
+            self.put(file);
+        }
+        (new, missing)
+    }
+}
+
+impl Merged {
+    /// As [`Merged::select`], and then what comes: [`Merged::advance`] says no where there is nothing more
+    /// for now.
+    pub fn follow(places: &[PathBuf], selection: Selection) -> Merged {
+        // A directory in which nothing is yet is one to wait for.
+        let mut found = look_for(places, &|_| true);
+        found
+            .faults
+            .retain(|fault| !matches!(fault, Fault::Empty(_)));
+        let mut merged = Merged::of(found, selection);
+        for chain in &mut merged.chains {
+            chain.follows = true;
+        }
+        merged
+    }
+
+    /// Looks for what was written since all was read.
+    pub fn look_for_more(&mut self, places: &[PathBuf]) {
+        let dirs: Vec<_> = places
+            .iter()
+            .filter(|place| place.is_dir())
+            .cloned()
+            .collect();
+        let is_known = |file: &Listed| {
+            let mut chains = self.chains.iter();
+            file.stem().is_some() && chains.any(|chain| chain.known.holds(file))
+        };
+        for found in look_for(&dirs, &|file| !is_known(file)).chains {
+            let place = self.chain_of(found.key.as_ref());
+            match place {
+                Some(place) => {
+                    let chain = &mut self.chains[place];
+                    let before = chain.known.last;
+                    let (new, missing) = chain.known.new(found.files);
+                    if let Some(first) = new.first().filter(|_| missing != 0) {
+                        self.faults.push(Fault::Error(ReadError {
+                            path: first.path.clone(),
+                            what: format!(
+                                "before it {} files have gone before they were read: numbers {} to {}",
+                                grouped(missing),
+                                before + 1,
+                                before + missing
+                            ),
+                        }));
+                    }
+                    chain.files.extend(new);
+                }
+                None if found.key.is_some() || self.is_new(&found.files) => {
+                    let mut chain = Chain::of(found);
+                    chain.follows = true;
+                    self.chains.push(chain);
+                }
+                None => {}
+            }
+        }
+        for chain in &mut self.chains {
+            let Some(current) = &mut chain.current else {
+                continue;
+            };
+            if !chain.files.is_empty() {
+                current.set_ended();
+                chain.complete = true;
+            }
+            if let Err(error) = current.look_again() {
+                self.faults.push(Fault::Error(error));
+            }
+        }
+        self.begin_again();
+    }
+
+    /// The chain of a ring: that of the same start of the machine, if these are told from each other.
+    fn chain_of(&self, key: Option<&RingKey>) -> Option<usize> {
+        let key = key?;
+        let one = |chain: &Chain| chain.key.as_ref() == Some(key);
+        let all = |chain: &Chain| {
+            let own = chain.key.as_ref().filter(|own| own.boot.is_none());
+            own.is_some_and(|own| (&own.dir, &own.ring) == (&key.dir, &key.ring))
+        };
+        let mut chains = self.chains.iter();
+        chains
+            .position(one)
+            .or_else(|| self.chains.iter().position(all))
+    }
+
+    fn is_new(&self, files: &[Listed]) -> bool {
+        let known = |file: &Listed| self.chains.iter().any(|chain| chain.known.holds(file));
+        !files.iter().any(known)
+    }
+}
