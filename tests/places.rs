@@ -5,7 +5,7 @@
 mod common;
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -366,23 +366,26 @@ fn what_comes_by_a_pipe_is_there_soon() {
 
 #[test]
 fn who_waits_for_lines_has_them_as_they_come() {
-    let mut child = Command::new(LWNFLOG)
-        .args(["read", "-r", "-", "--json"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
+    let tmp = temp_dir();
+    let dir = tmp.path();
+    run(Command::new("mkfifo").arg(dir.join("fifo")), "");
+    let mut reader = Running::spawn(
+        Command::new(LWNFLOG)
+            .current_dir(dir)
+            .args(["read", "fifo", "--json"]),
+    );
+    let mut pipe = fs::File::options()
+        .write(true)
+        .open(dir.join("fifo"))
         .unwrap();
-    let (mut pipe, mut lines) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    // So few bytes that none would be waited for to come along.
     pipe.write_all(&capture(3)).unwrap();
-    let mut read = Vec::<u8>::new();
-    while read.iter().filter(|byte| **byte == b'\n').count() < 3 {
-        let mut some = [0; 4096];
-        let bytes = lines.read(&mut some).unwrap();
-        assert_ne!(bytes, 0, "it ended before");
-        read.extend(&some[..bytes]);
-    }
+    until("three lines are there", || {
+        (reader.shown().len() == 3).then_some(())
+    });
+    assert!(!reader.has_ended());
     drop(pipe);
-    assert!(child.wait().unwrap().success());
+    assert_eq!(reader.wait_end().status.code(), Some(0));
 }
 
 #[test]

@@ -365,11 +365,8 @@ fn resolve(path: &Path) -> Result<Target> {
         if !meta.is_symlink() {
             break;
         }
-        const PROC: i64 = 0x9fa0;
-        let system = rustix::fs::statfs(directory(&path))?;
-        if i64::try_from(system.f_type).is_ok_and(|kind| kind == PROC)
-            && path.parent().is_some_and(|parent| parent.ends_with("fd"))
-        {
+        let parent = fs::canonicalize(directory(&path))?;
+        if parent.starts_with("/proc") && parent.ends_with("fd") {
             return Ok(Target::Open(path));
         }
         let to = fs::read_link(&path)?;
