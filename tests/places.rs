@@ -128,6 +128,16 @@ fn an_output_is_never_an_input() {
     for path in ["a.pcapng", "ring/b.pcapng"] {
         assert!(fs::read(dir.join(path)).unwrap() == capture(5), "{path}");
     }
+    // Nor another ring's file, nor the key.
+    let ring_file = "ring/g5-000001-20251127T140000Z.pcapng";
+    fs::rename(dir.join("ring/b.pcapng"), dir.join(ring_file)).unwrap();
+    let line = format!("read a.pcapng -w {ring_file}");
+    lwnflog(dir, &line).is(1, &["is a file of a ring"]);
+    fs::rename(dir.join(ring_file), dir.join("ring/b.pcapng")).unwrap();
+    let key = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+    fs::write(dir.join("key"), key).unwrap();
+    lwnflog(dir, "read a.pcapng --anonymize key -w key").is(1, &["is read as key"]);
+    assert_eq!(fs::read_to_string(dir.join("key")).unwrap(), key);
     // What only lies beside them may be written, again and again.
     for _ in 0..2 {
         lwnflog(dir, "report ring -o ring/page.html").is(0, &[]);
@@ -250,6 +260,26 @@ fn what_was_there_stays_until_the_new_one_is_whole() {
     assert!(tried.err.contains("No space left"), "{}", tried.err);
 }
 
+/// Without `/proc` a file has a hidden name until it is whole, as on file systems whose files all have names.
+#[test]
+fn a_hidden_name_goes_with_what_went_wrong() {
+    let tmp = temp_dir();
+    let dir = tmp.path();
+    fs::write(dir.join("a.pcapng"), capture(5)).unwrap();
+    fs::write(dir.join("broken.pcapng"), "").unwrap();
+    let script = r#"
+        mount -t tmpfs none /proc
+        $LWNFLOG read a.pcapng -w new.pcapng && $LWNFLOG report a.pcapng -o new.html || echo bad
+        $LWNFLOG read broken.pcapng -w other.pcapng && echo bad
+        $LWNFLOG read a.pcapng -w new.pcapng && ls -A"#;
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script]).current_dir(dir);
+    let tried = tried(command.env("LWNFLOG", LWNFLOG));
+    assert_eq!(tried.out, "a.pcapng\nbroken.pcapng\nnew.html\nnew.pcapng\n");
+    assert_eq!(count(dir, "new.pcapng"), 5);
+    assert_eq!(mode(&dir.join("new.pcapng")), 0o600);
+}
+
 #[test]
 fn one_that_is_killed_leaves_nothing() {
     let tmp = temp_dir();
@@ -291,6 +321,18 @@ fn outputs_are_their_owners_alone() {
     run(Command::new("chown").arg("nobody").arg(&page), "");
     lwnflog(dir, "report a.pcapng -o new.html").is(0, &[]);
     assert_eq!((mode(&page), page.metadata().unwrap().uid()), (0o600, 0));
+    // A directory's right is none to overwrite what may not be written.
+    let program = copy_for_anybody(dir);
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o777)).unwrap();
+    fs::write(dir.join("kept.pcapng"), "kept").unwrap();
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid", "nobody", "--clear-groups"])
+        .arg(program)
+        .args(["read", "a.pcapng", "-w", "kept.pcapng"]);
+    let refused = tried(command.current_dir(dir));
+    refused.is(1, &["kept.pcapng: Permission denied"]);
+    assert_eq!(fs::read(dir.join("kept.pcapng")).unwrap(), b"kept");
 }
 
 #[test]

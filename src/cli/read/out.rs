@@ -10,11 +10,11 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
 
 use crate::chores::is_built_in;
 use crate::read::chain::is_named_as_capture;
-use crate::ring::{Compression, wherever};
+use crate::ring::{Compression, ring_file, wherever};
 
 /// Written at a time.
 const STEP_BYTES: usize = 1 << 20;
@@ -89,6 +89,11 @@ impl Output {
             if same(meta, &stdout.metadata()?) {
                 return Output::in_place(stdout, form, inputs);
             }
+            if ring_file(&path).is_some() {
+                bail!("is a file of a ring, whose packets would be lost: write to another file");
+            }
+            // To take its name needs no right to the file itself, but to overwrite it does.
+            rustix::fs::access(&path, Access::WRITE_OK)?;
         }
         refuse_among_inputs(&path, inputs)?;
         let (file, hidden) = begin(directory(&path))?;
