@@ -9,7 +9,9 @@
 pub mod contents;
 pub mod datagrams;
 pub mod files;
+pub mod follower;
 pub mod made;
+pub mod rings;
 
 use std::io::{BufRead, BufReader, IoSlice, Read, Write};
 use std::os::unix::process::ExitStatusExt;

@@ -34,8 +34,8 @@ use places::{places_and_filter, places_to_follow};
 use print::Lines;
 use time::{Zone, moment};
 
-/// Packets may come into a file so long after their time.
-const LATE_NS: u64 = 1_000_000_000;
+/// How long after a time nothing of it is in the kernel any more.
+const SETTLED_NS: u64 = 1_000_000_000;
 /// How often it is looked for more, with --follow.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -222,7 +222,7 @@ fn one_by_one(args: &ReadArgs, selection: Selection, places: &[PathBuf], zone: Z
                 live.set_faulty();
             }
             // Once more behind the end of what is asked for: what was still in the kernel then.
-            over = until_ns.saturating_add(LATE_NS) < now_ns();
+            over = until_ns.saturating_add(SETTLED_NS) < now_ns();
             std::thread::sleep(LOOK);
             merged.look_for_more(places);
             continue;

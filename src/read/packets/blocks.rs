@@ -125,6 +125,7 @@ impl Packets {
             }
             SIMPLE_PACKET => self.simple(total).map_or(Seen::Damage, Seen::Packet),
             SECTION_HEADER => self.section(total),
+            _ if total < 20 => Seen::Damage,
             _ => {
                 if self.sought {
                     self.declare_what_was_passed()?;
