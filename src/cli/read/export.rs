@@ -68,8 +68,9 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     } else {
         places_and_filter
     };
-    let (places, expression) = named(&[], &args.words)?;
-    let filter = Filter::parse(&expression)?;
+    let (places, words) = named(&[], &args.words)?;
+    let filter = Filter::of_arguments(&words)?;
+    let expression = words.join(" ");
     let keep = Keep {
         macs: args.keep_macs,
         payload: args.payload != 0,

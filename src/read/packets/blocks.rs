@@ -323,7 +323,6 @@ impl Packets {
         let mut interface = Interface {
             link: half(block, 8, big),
             snaplen_bytes: word(block, 12, big),
-            big_endian: big,
             ..Interface::default()
         };
         let text = |value: &[u8], most: usize| {

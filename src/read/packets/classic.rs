@@ -103,7 +103,6 @@ impl Packets {
             snaplen_bytes: word(header, 16, big),
             link: u16::try_from(link).unwrap_or(0),
             tick: Tick::Nanos(variant.tick_ns),
-            big_endian: big,
             ..Interface::default()
         }));
         self.big_endian = big;
