@@ -10,7 +10,7 @@ use clap::Args;
 #[cfg(feature = "parquet")]
 use super::dataset;
 use super::time::Zone;
-use super::{TimeArgs, anonymizer_of, places_and_filter};
+use super::{TimeArgs, anonymizer_of, places_and_filter, places_to_follow};
 use crate::export::text::{Format, Writer};
 use crate::read::anonymize::{Anonymizer, Keep};
 use crate::read::chain::Merged;
@@ -63,7 +63,12 @@ pub struct ExportArgs {
 /// A filter or time that makes no sense; files that cannot be read, or are damaged; an output that
 /// cannot be written.
 pub fn run(args: &ExportArgs) -> Result<()> {
-    let (places, words) = places_and_filter(&[], &args.words)?;
+    let named = if args.follow {
+        places_to_follow
+    } else {
+        places_and_filter
+    };
+    let (places, words) = named(&[], &args.words)?;
     let filter = Filter::of_arguments(&words)?;
     let expression = words.join(" ");
     let keep = Keep {

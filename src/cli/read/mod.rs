@@ -191,7 +191,8 @@ fn one_by_one(args: &ReadArgs, selection: Selection, places: &[PathBuf], zone: Z
     let until_ns = selection.span.to_ns;
     let to = args.write.as_deref().unwrap_or(Path::new("-"));
     let said = || named(to);
-    let mut live = Live::begin(Output::create(to, places)?, args.write.is_some())?;
+    let output = Output::create(to, &inputs(args, places))?;
+    let mut live = Live::begin(output, args.write.is_some())?;
     let mut sink = match &args.write {
         Some(path) => Sink::File(Writer::begin(live.clone(), kind(path))?, anonymizer(args)?),
         None if args.count => Sink::Count,
@@ -254,6 +255,11 @@ fn one_by_one(args: &ReadArgs, selection: Selection, places: &[PathBuf], zone: Z
     let give_up = faulty && taken == 0 && args.write.is_some();
     went(told.and_then(|()| live.finish(give_up))).with_context(said)?;
     all_read(faulty)
+}
+
+/// All that is read.
+fn inputs(args: &ReadArgs, places: &[PathBuf]) -> Vec<PathBuf> {
+    places.iter().chain(&args.anonymize).cloned().collect()
 }
 
 fn now_ns() -> u64 {

@@ -10,11 +10,11 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
 
 use crate::chores::is_built_in;
 use crate::read::chain::is_named_as_capture;
-use crate::ring::{Compression, wherever};
+use crate::ring::{Compression, ring_file, wherever};
 
 /// Written at a time.
 const STEP_BYTES: usize = 1 << 20;
@@ -89,6 +89,11 @@ impl Output {
             if same(meta, &stdout.metadata()?) {
                 return Output::in_place(stdout, form, inputs);
             }
+            if ring_file(&path).is_some() {
+                bail!("is a file of a ring, whose packets would be lost: write to another file");
+            }
+            // To take its name needs no right to the file itself, but to overwrite it does.
+            rustix::fs::access(&path, Access::WRITE_OK)?;
         }
         refuse_among_inputs(&path, inputs)?;
         let (file, hidden) = begin(directory(&path))?;
@@ -365,11 +370,8 @@ fn resolve(path: &Path) -> Result<Target> {
         if !meta.is_symlink() {
             break;
         }
-        const PROC: i64 = 0x9fa0;
-        let system = rustix::fs::statfs(directory(&path))?;
-        if i64::try_from(system.f_type).is_ok_and(|kind| kind == PROC)
-            && path.parent().is_some_and(|parent| parent.ends_with("fd"))
-        {
+        let parent = fs::canonicalize(directory(&path))?;
+        if parent.starts_with("/proc") && parent.ends_with("fd") {
             return Ok(Target::Open(path));
         }
         let to = fs::read_link(&path)?;

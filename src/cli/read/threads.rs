@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use super::out::{Output, named};
 use super::print::Lines;
 use super::time::Zone;
-use super::{ReadArgs, all_read, anonymizer, kind, tell, went};
+use super::{ReadArgs, all_read, anonymizer, inputs, kind, tell, went};
 use crate::read::Record;
 use crate::read::anonymize::Anonymizer;
 use crate::read::chain::Merged;
@@ -56,7 +56,7 @@ pub(super) fn run(
 ) -> Result<()> {
     let to = args.write.as_deref().unwrap_or(Path::new("-"));
     let said = || named(to);
-    let mut output = Output::create(to, places)?;
+    let mut output = Output::create(to, &inputs(args, places))?;
     let mut merged = Merged::select(places, selection)?;
     let processors = || thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.map_or_else(processors, usize::from);

@@ -299,7 +299,13 @@ impl Packets {
         /// A segment is at most so long.
         const SEGMENT_BYTES_MAX: u64 = 1 << 30;
         const HEADER_BYTES: usize = 512;
-        let there = self.input.need(HEADER_BYTES);
+        // No more than the header itself: what is behind it may take its time in a stream.
+        let header = self
+            .input
+            .need(12)
+            .map(|_| word(self.input.rest(), 4, false));
+        let bytes = header.map_err(|error| self.said(&error))? as usize;
+        let there = self.input.need(bytes.min(HEADER_BYTES));
         there.map_err(|error| self.said(&error))?;
         let header = Block::read(self.input.rest());
         let said = header.and_then(|header| Some(header.segment_bytes()? as u64));
