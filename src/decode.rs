@@ -218,9 +218,9 @@ fn nflog_payload(data: &[u8]) -> Option<&[u8]> {
     const PAYLOAD: u16 = 9;
     const AF_INET: u8 = 2;
     const AF_INET6: u8 = 10;
-    let mut kind = match data.first()? {
-        &AF_INET => IPV4,
-        &AF_INET6 => IPV6,
+    let mut kind = match *data.first()? {
+        AF_INET => IPV4,
+        AF_INET6 => IPV6,
         _ => [0, 0],
     };
     let mut rest = data.get(4..)?;

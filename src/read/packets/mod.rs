@@ -15,6 +15,7 @@ mod declared;
 mod growing;
 mod noted;
 mod runs;
+mod turned;
 
 use std::collections::VecDeque;
 use std::io;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use super::handle::Handle;
 use super::input::Input;
 use super::options::{Options, half, word};
-use super::{Interface, ReadError, Record, decode};
+use super::{Interface, ReadError, Record};
 use crate::format::pcapng::block::SECTION_HEADER;
 use crate::format::pcapng::reader::Block;
 pub use damage::Damage;
@@ -233,22 +234,6 @@ impl Packets {
             self.turn();
         }
         Ok(self.found.is_some())
-    }
-
-    /// Records of NFLOG are as the host had them that captured: of one whose byte order is not ours they
-    /// are turned around, as libpcap does it.
-    #[cold]
-    fn turn(&mut self) {
-        let Some(found) = &self.found else {
-            return;
-        };
-        let link = self.interfaces.get(found.interface).map(|at| at.link);
-        let data = self.input.rest().get(found.data.0..found.data.1);
-        if let Some(data) = data.filter(|_| link == Some(decode::NFLOG)) {
-            let mut data = data.to_vec();
-            decode::turn_nflog(&mut data);
-            self.turned = Some(data);
-        }
     }
 
     /// The time of the packet that was gone on to.
