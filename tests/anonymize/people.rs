@@ -1,5 +1,7 @@
 //! Packets that tell who: in their headers, in what these quote, in options and extensions, in what
 //! is inside of them. Checksums are right where they are known.
+#![allow(missing_docs, unreachable_pub, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 /// Addresses, each of which is in some packet.
 pub const V4: [[u8; 4]; 8] = [

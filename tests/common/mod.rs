@@ -10,6 +10,7 @@ pub mod contents;
 pub mod datagrams;
 pub mod files;
 pub mod made;
+pub mod spent;
 
 use std::io::{BufRead, BufReader, IoSlice, Read, Write};
 use std::os::unix::process::ExitStatusExt;
