@@ -284,7 +284,7 @@ proptest! {
 /// However large a file is, repair takes as much memory.
 #[test]
 fn memory_does_not_grow_with_the_file() {
-    const FILE_BYTES: u64 = 160 << 20;
+    const FILE_BYTES: u64 = 96 << 20;
     let dir = temp_dir();
     let (damaged, classic) = (dir.path().join("damaged"), dir.path().join("classic"));
     // Sparse files: all behind the records is a hole.
