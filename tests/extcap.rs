@@ -231,3 +231,85 @@ fn what_cannot_be_is_said() {
     let wrong = [&group[..], &["--fifo", "f", "--number", "x"]].concat();
     assert!(said(&wrong).contains('x'));
 }
+
+/// Wireshark may end before it opens the pipe, take the pipe away, or stop what it has started.
+#[test]
+fn who_waits_for_a_reader_can_be_stopped() {
+    let lab = lab();
+    for way in ["signal", "removed", "orphaned"] {
+        let dir = temp_dir();
+        let fifo = dir.path().join("fifo");
+        run(Command::new("mkfifo").arg(&fifo), "");
+        let mut capture = lab.receiver().command("sh").unwrap();
+        with_runtime(&mut capture, dir.path());
+        // What starts it stays or goes.
+        let script = match way {
+            "orphaned" => "\"$@\" & echo $! >\"$0\"; read x",
+            _ => "echo $$ >\"$0\"; exec \"$@\"",
+        };
+        let pid_file = dir.path().join("pid");
+        capture.args(["-c", script]).arg(&pid_file).arg(LWNFLOG);
+        capture.args(["extcap", "--capture", "--extcap-interface"]);
+        capture.args(["lwnflog-group", "--number", "5", "--fifo"]);
+        capture.arg(&fifo).stdin(Stdio::piped());
+        let mut capture = capture.stderr(Stdio::piped()).spawn().unwrap();
+        let pid: i32 = until("it has begun", || {
+            fs::read_to_string(&pid_file).ok()?.trim().parse().ok()
+        });
+        let runs = || {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            name.trim() == "lwnflog" && !state.contains(") Z ")
+        };
+        until("it runs", || runs().then_some(()));
+        thread::sleep(Duration::from_millis(300));
+        assert!(runs(), "{way}: nobody has opened the pipe yet");
+        let process = rustix::process::Pid::from_raw(pid).unwrap();
+        match way {
+            "signal" => {
+                rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+            }
+            "removed" => fs::remove_file(&fifo).unwrap(),
+            _ => drop(capture.stdin.take()),
+        }
+        until("it has ended", || (!runs()).then_some(()));
+        capture.wait().unwrap();
+    }
+}
+
+#[test]
+fn an_answer_that_nobody_reads_is_no_panic() {
+    for question in [
+        &["--extcap-interfaces"][..],
+        &["--extcap-interface", "lwnflog-group", "--extcap-dlts"],
+        &["--extcap-interface", "lwnflog-group", "--extcap-config"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut ask = Command::new(LWNFLOG);
+        let done = ask
+            .arg("extcap")
+            .args(question)
+            .stdout(writer)
+            .stderr(Stdio::piped());
+        let done = done.spawn().unwrap().wait_with_output().unwrap();
+        assert!(done.status.success() && done.stderr.is_empty(), "{done:?}");
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut ask = Command::new(LWNFLOG);
+        let done = ask
+            .arg("extcap")
+            .args(question)
+            .stdout(full)
+            .stderr(Stdio::piped());
+        let done = done.spawn().unwrap().wait_with_output().unwrap();
+        assert_eq!(done.status.code(), Some(1), "{done:?}");
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(said.contains("standard output"), "{said}");
+    }
+    let mut ask = Command::new(LWNFLOG);
+    let done = ask
+        .args(["extcap", "--extcap-interface", "\u{1b}[31m"])
+        .output()
+        .unwrap();
+    assert!(!done.stderr.contains(&0x1b), "{done:?}");
+}

@@ -282,3 +282,30 @@ fn what_is_in_a_file_cannot_harm() {
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.contains("a?[2Jb?c > x?y"), "{shown}");
 }
+
+/// What was read before damage is shown, and that it was not all.
+#[test]
+fn damage_ends_neither_the_summary_nor_in_silence() {
+    let dir = temp_dir();
+    let mut file = File::new();
+    for number in 0..20_u16 {
+        let packet = ip(
+            [10, 0, 0, 1],
+            [10, 0, 0, 2],
+            6,
+            0,
+            &tcp(1000 + number, 80, 2),
+        );
+        file.packet(number.into(), &packet, 0);
+    }
+    let middle = file.0.len() / 2;
+    file.0[middle..middle + 300].fill(0xff);
+    let path = dir.path().join("damaged.pcapng");
+    fs::write(&path, file.0).unwrap();
+    let done = output(Command::new(LWNFLOG).arg("path").arg(&path), "");
+    let told = String::from_utf8_lossy(&done.stdout);
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{told}{said}");
+    assert!(told.contains("last seen at"), "{told}");
+    assert!(said.contains("damaged at byte"), "{said}");
+}

@@ -4,13 +4,15 @@
 
 mod common;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use common::made::{File, option};
+use common::spent::spent;
 use common::{LWNFLOG, output, run, temp_dir};
-use lwnflog::ring::recovery::repair_bytes;
+use lwnflog::ring::recovery::{boot_id, repair_bytes, repair_unowned};
 use proptest::prelude::*;
 
 /// One record of a classic file: its time, how many bytes there are, and how many it says there
@@ -163,7 +165,7 @@ fn closed_output_leaves_no_file_out() {
             .arg("repair")
             .args(&paths)
             .stdout(if full {
-                Stdio::from(File::create("/dev/full").unwrap())
+                Stdio::from(fs::File::create("/dev/full").unwrap())
             } else {
                 Stdio::piped()
             })
@@ -209,5 +211,113 @@ proptest! {
         prop_assert_eq!(found.loss, None);
         prop_assert_eq!(end, before.len());
         prop_assert!(after == before);
+    }
+}
+
+/// A file as lwnflog writes it: segments of 4096 bytes, each with some packets, and padding.
+fn segments(packets: &[u8]) -> Vec<u8> {
+    let mut file = File(Vec::new());
+    let mut header = [0x1a2b_3c4d_u32, 1, u32::MAX, u32::MAX]
+        .map(u32::to_le_bytes)
+        .concat();
+    option(&mut header, 1, b"lwnflog segment=4096");
+    header.extend([0; 4]);
+    file.block(0x0a0d_0d0a, &header);
+    file.interface("eth0", "NFLOG group 5", 0);
+    let mut after_ms = 0;
+    for (segment, packets) in packets.iter().enumerate() {
+        for _ in 0..*packets {
+            after_ms += 1;
+            file.packet_with(0, after_ms, &[0x45; 60], 0, &[]);
+        }
+        let end = 4096 * (segment + 1);
+        let body = end - file.0.len() - 12;
+        file.block(0x8000_6c77, &vec![0; body]);
+    }
+    file.0
+}
+
+proptest! {
+    /// A file is repaired part by part, with the same bytes as if all of it were in memory at once.
+    #[test]
+    fn parts_are_repaired_as_the_whole(
+        packets in proptest::collection::vec(0_u8..20, 1..500),
+        harm in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 1_usize..6000), 0..4),
+        cut in any::<prop::sample::Index>(),
+        is_cut in any::<bool>(),
+    ) {
+        let mut before = segments(&packets);
+        for (at, byte, len) in harm {
+            let at = at.index(before.len());
+            let end = before.len().min(at + len);
+            before[at..end].fill(byte);
+        }
+        if is_cut {
+            before.truncate(cut.index(before.len()));
+        }
+        let dir = temp_dir();
+        let path = dir.path().join("file");
+        fs::write(&path, &before).unwrap();
+        let mut expected = before.clone();
+        let boot = boot_id();
+        let in_memory = repair_bytes(&mut expected, boot.as_deref());
+        match repair_unowned(&path, false) {
+            Ok((found, copy)) => {
+                let (mut whole, end) = in_memory.unwrap();
+                (whole.bytes_before, whole.bytes_after) = (before.len() as u64, end as u64);
+                prop_assert_eq!(found, whole);
+                prop_assert!(fs::read(&path).unwrap() == expected[..end]);
+                prop_assert_eq!(copy.is_some(), found.loss.is_some());
+                if let Some(copy) = copy {
+                    prop_assert!(fs::read(copy).unwrap() == before);
+                }
+            }
+            Err(error) => {
+                // What another program wrote anew is refused besides.
+                prop_assert!(in_memory.is_err() || error.to_string().contains("anew"), "{}", error);
+                prop_assert!(fs::read(&path).unwrap() == before);
+            }
+        }
+    }
+}
+
+/// However large a file is, repair takes as much memory.
+#[test]
+fn memory_does_not_grow_with_the_file() {
+    const FILE_BYTES: u64 = 96 << 20;
+    let dir = temp_dir();
+    let (damaged, classic) = (dir.path().join("damaged"), dir.path().join("classic"));
+    // Sparse files: all behind the records is a hole.
+    let mut bytes = segments(&[10; 20]);
+    bytes[5000..5100].fill(6);
+    for (path, bytes) in [(&damaged, bytes), (&classic, foreign())] {
+        fs::write(path, bytes).unwrap();
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_len(FILE_BYTES).unwrap();
+    }
+    for path in [damaged, classic] {
+        let path = path.to_str().unwrap();
+        let spent = spent(LWNFLOG, &["repair", path]);
+        assert!(spent.output.status.success(), "{spent:?}");
+        assert!(fs::metadata(path).unwrap().len() < 100_000, "{spent:?}");
+        assert!(spent.peak_bytes < 64 << 20, "{spent:?}");
+    }
+}
+
+/// Where a file was cut, less is there than was written: also where only space was cut.
+#[test]
+fn a_file_that_is_cut_inside_a_padding_block_is_told() {
+    let dir = temp_dir();
+    let path = dir.path().join("cut");
+    let whole = segments(&[10, 2, 5]);
+    fs::write(&path, &whole[..2 * 4096 - 500]).unwrap();
+    let told = run(Command::new(LWNFLOG).arg("repair").arg(&path), "");
+    for part in ["12 packets", "a padding block that is cut"] {
+        assert!(told.contains(part), "{told}");
+    }
+    for end in [2 * 4096, 3 * 4096] {
+        fs::write(&path, &whole[..end]).unwrap();
+        let told = run(Command::new(LWNFLOG).arg("repair").arg(&path), "");
+        assert!(!told.contains("that is cut"), "{told}");
     }
 }

@@ -1,7 +1,6 @@
 //! `lwnflog --group 5` and its like: a capture from its options to its report.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
@@ -41,22 +40,7 @@ const WITHOUT_RULE_EVERY: Duration = Duration::from_secs(5);
 /// # Errors
 /// Options that make no sense, and whatever keeps the capture from beginning or going on.
 pub fn run(args: &CaptureArgs) -> Result<()> {
-    run_with(args, settings(args)?)
-}
-
-/// The same into a file or pipe that is there.
-///
-/// # Errors
-/// As of [`run`].
-pub(super) fn run_into(args: &CaptureArgs, path: &Path) -> Result<()> {
-    let mut settings = settings(args)?;
-    if let Some(stream) = &mut settings.stream {
-        stream.file = Some(path.to_owned());
-    }
-    run_with(args, settings)
-}
-
-fn run_with(args: &CaptureArgs, settings: Settings) -> Result<()> {
+    let settings = settings(args)?;
     let control = if args.no_control {
         None
     } else {

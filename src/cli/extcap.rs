@@ -7,10 +7,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser as _};
@@ -18,6 +19,7 @@ use clap::{Args, Parser as _};
 use super::args::Cli;
 use super::complain;
 use crate::control::{Request, VERSION, client, place};
+use crate::read::line::printable;
 
 /// Options of `lwnflog extcap`, as Wireshark gives them.
 #[derive(Debug, Args)]
@@ -111,8 +113,9 @@ pub fn run(args: &ExtcapArgs) -> Result<()> {
     let name = args.extcap_interface.as_deref().unwrap_or_default();
     let Some(interface) = INTERFACES.iter().find(|known| known.name == name) else {
         bail!(
-            "extcap is for Wireshark, which calls it: `lwnflog extcap --install` has Wireshark know it (`{name}` is no \
-             interface of lwnflog's)"
+            "extcap is for Wireshark, which calls it: `lwnflog extcap --install` has Wireshark know it (`{}` is no \
+             interface of lwnflog's)",
+            printable(name)
         );
     };
     if args.extcap_dlts {
@@ -228,8 +231,9 @@ fn capture(args: &ExtcapArgs, interface: &Interface) -> Result<()> {
         .filter(|filter| !filter.is_empty())
     {
         bail!(
-            "capture filter `{filter}`: lwnflog's rules select packets; use the fields Interface and Match, or a display \
-             filter"
+            "capture filter `{}`: lwnflog's rules select packets; use the fields Interface and Match, or a display \
+             filter",
+            printable(filter)
         );
     }
     let Some(fifo) = &args.fifo else {
@@ -238,6 +242,8 @@ fn capture(args: &ExtcapArgs, interface: &Interface) -> Result<()> {
     let name = format!("extcap-{}", process::id());
     let line = command_line(args, interface, &name);
     let cli = Cli::try_parse_from(&line).map_err(|error| anyhow::anyhow!("{}", error.render()))?;
+    // What makes no sense is said at once.
+    super::options::settings(&cli.capture)?;
     if let Some(pipe) = args.extcap_control_in.clone() {
         let listen = move || {
             if let Err(error) = obey_toolbar(&pipe, &name) {
@@ -251,11 +257,42 @@ fn capture(args: &ExtcapArgs, interface: &Interface) -> Result<()> {
     // Wireshark waits for the other end of this one, too.
     let _out = args
         .extcap_control_out
-        .as_ref()
-        .map(|pipe| File::options().write(true).open(pipe))
-        .transpose()
-        .context("the toolbar's pipe")?;
-    super::capture::run_into(&cli.capture, fifo)
+        .as_deref()
+        .map(|pipe| open_pipe(pipe).context("the toolbar's pipe"))
+        .transpose()?;
+    let pipe = open_pipe(fifo)?;
+    // What goes to standard output goes to whoever has opened the pipe.
+    rustix::stdio::dup2_stdout(&pipe).context("standard output")?;
+    drop(pipe);
+    super::capture::run(&cli.capture)
+}
+
+/// Opens a pipe for writing once somebody reads it. Until then nothing is captured, and a signal that ends a process
+/// ends this one, as it does where the pipe or who has started it goes.
+fn open_pipe(path: &Path) -> Result<File> {
+    const LOOK: Duration = Duration::from_millis(50);
+    let said = || printable(&path.display().to_string()).into_owned();
+    let begun_by = rustix::process::getppid();
+    loop {
+        let meta = fs::metadata(path).with_context(said)?;
+        anyhow::ensure!(meta.file_type().is_fifo(), "{}: this is no pipe", said());
+        let mut open = File::options();
+        match open.write(true).custom_flags(libc::O_NONBLOCK).open(path) {
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {} // nobody reads it
+            Err(error) => return Err(error).with_context(said),
+            Ok(pipe) => {
+                rustix::io::ioctl_fionbio(&pipe, false).with_context(said)?;
+                return Ok(pipe);
+            }
+        }
+        if rustix::process::getppid() != begun_by {
+            bail!(
+                "{}: nobody has opened it, and who has started this has gone",
+                said()
+            );
+        }
+        thread::sleep(LOOK);
+    }
 }
 
 /// One message of the toolbar: its number, what is done, and a value.
@@ -325,7 +362,7 @@ fn obey_toolbar(pipe: &Path, name: &str) -> io::Result<()> {
         let directory = place::directory().ok_or(io::ErrorKind::NotFound)?;
         let answer = client::ask(&place::socket(&directory, name), &request)?;
         if let Some(why) = answer["error"].as_str() {
-            complain(&format!("toolbar: {why}"));
+            complain(&printable(&format!("toolbar: {why}")));
         }
     }
     Ok(())

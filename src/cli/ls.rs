@@ -1,22 +1,29 @@
 //! `lwnflog ls`: the files of rings as a table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde::Serialize;
 
+use super::complain;
 use super::read::time::Zone;
 use crate::index::Index;
 use crate::numbers::grouped;
-use crate::read::packets::Packets;
-use crate::ring::ring_file;
+use crate::read::chain::{Merged, Span};
+use crate::read::line::printable;
+use crate::ring::{Compression, ring_file};
+
+/// How often it is looked where files are that were renamed meanwhile.
+const LOOKS_MAX: u32 = 10;
 
 /// A file, as it is shown.
 #[derive(Debug, Serialize)]
 struct Row {
+    dir: String,
     file: String,
     ring: String,
     number: u64,
@@ -31,12 +38,15 @@ struct Row {
     state: &'static str,
     /// It has another name: `ctl keep`.
     kept: bool,
+    /// What could not be read, and where.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    faults: Vec<String>,
 }
 
 /// `lwnflog ls [DIR...]`
 ///
 /// # Errors
-/// Directories that cannot be read, or hold no ring.
+/// Directories that cannot be read, or hold no ring; damaged files. All others are shown.
 pub fn run(places: &[PathBuf], utc: bool, json: bool) -> Result<()> {
     let by_default = [PathBuf::from("lwnflog-capture")];
     let places = if places.is_empty() {
@@ -44,67 +54,133 @@ pub fn run(places: &[PathBuf], utc: bool, json: bool) -> Result<()> {
     } else {
         places
     };
-    let mut text = String::new();
+    let (mut text, mut all) = (String::new(), true);
     for place in places {
-        let rows = rows(place)?;
-        if rows.is_empty() {
-            bail!("{}: no file of a ring is there", place.display());
-        }
+        let rows = match rows(place) {
+            Ok(rows) if !rows.is_empty() => rows,
+            other => {
+                let why = match other {
+                    Err(error) => error.to_string(),
+                    Ok(_) => "no file of a ring is there".to_owned(),
+                };
+                complain(&printable(&format!("{}: {why}", place.display())));
+                all = false;
+                continue;
+            }
+        };
+        all &= rows.iter().all(|row| row.faults.is_empty());
         if json {
             for row in &rows {
                 text += &serde_json::to_string(row)?;
                 text.push('\n');
             }
         } else {
+            if places.len() > 1 {
+                let between = if text.is_empty() { "" } else { "\n" };
+                text += &format!("{between}{}:\n", printable(&place.display().to_string()));
+            }
             text += &table(&rows, &Zone::of(utc));
         }
     }
     match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        told => told.context("standard output"),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        told => told.context("standard output")?,
     }
+    anyhow::ensure!(all, "not all could be read: see above");
+    Ok(())
 }
 
-/// The files of a directory, ring by ring, oldest first.
-fn rows(dir: &Path) -> Result<Vec<Row>> {
-    let said = || dir.display().to_string();
+/// A file of a ring: ring, number, whether it is live, and its name before it was compressed, which tells those of
+/// two hosts in one directory apart.
+type Key = (String, u64, bool, PathBuf);
+
+/// The files of a directory, ring by ring, oldest first. One that lies there twice, because it has just been
+/// compressed, is one.
+fn list(dir: &Path) -> io::Result<BTreeMap<Key, PathBuf>> {
     let mut files = BTreeMap::new();
-    for entry in fs::read_dir(dir).with_context(said)? {
-        let path = entry.with_context(said)?.path();
-        if let Some(name) = ring_file(&path) {
-            files.insert((name.ring, name.sequence, name.live), path);
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let Some(name) = ring_file(&path) else {
+            continue;
+        };
+        let is_compressed = Compression::by_name(&path).is_some();
+        let plain = match is_compressed {
+            true => path.with_extension(""),
+            false => path.clone(),
+        };
+        let key = (name.ring, name.sequence, name.live, plain);
+        if is_compressed {
+            files.entry(key).or_insert(path);
+        } else {
+            files.insert(key, path);
         }
     }
-    let rows = files
-        .into_iter()
-        .map(|((ring, number, live), path)| row(ring, number, live, &path));
-    Ok(rows.collect())
+    Ok(files)
 }
 
-fn row(ring: String, number: u64, live: bool, path: &Path) -> Row {
+/// A row for each file. One that is renamed meanwhile, because it is finished or compressed, is looked for under
+/// its new name; one that is recycled has gone.
+fn rows(dir: &Path) -> io::Result<Vec<Row>> {
+    let mut files = list(dir)?;
+    let mut seen: BTreeSet<_> = files.values().cloned().collect();
+    let mut rows = BTreeMap::new();
+    for _ in 0..LOOKS_MAX {
+        let mut lost = BTreeSet::new();
+        for (key, path) in files {
+            match row(dir, &key, &path) {
+                Some(row) => drop(rows.insert(key, row)),
+                None => drop(lost.insert((key.0, key.1))),
+            }
+        }
+        if lost.is_empty() {
+            break;
+        }
+        files = list(dir)?;
+        files.retain(|(ring, number, ..), path| {
+            lost.contains(&(ring.clone(), *number)) && !seen.contains(path)
+        });
+        seen.extend(files.values().cloned());
+    }
+    Ok(rows.into_values().collect())
+}
+
+/// `None` where the file is not there under this name any more.
+fn row(dir: &Path, (ring, number, live, _): &Key, path: &Path) -> Option<Row> {
     let meta = fs::metadata(path);
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    if meta.as_ref().is_err_and(gone) {
+        return None;
+    }
+    let name = path.file_name().unwrap_or_default();
     let mut row = Row {
-        file: path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned(),
-        ring,
-        number,
+        dir: dir.display().to_string(),
+        file: name.to_string_lossy().into_owned(),
+        ring: ring.clone(),
+        number: *number,
         from_ns: None,
         to_ns: None,
         packets: 0,
         lost: 0,
         bytes: meta.as_ref().map_or(0, fs::Metadata::len),
-        state: if live { "live" } else { "finished" },
-        kept: meta.is_ok_and(|meta| std::os::unix::fs::MetadataExt::nlink(&meta) > 1),
+        state: if *live { "live" } else { "finished" },
+        kept: meta.as_ref().is_ok_and(|meta| meta.nlink() > 1),
+        faults: Vec::new(),
     };
-    match Index::load(path).filter(|_| !live) {
-        Some(index) => sum(&index, &mut row),
-        None if count(path, &mut row).is_err() => row.state = "damaged",
-        None => {}
+    // A pipe is not waited for.
+    if meta.as_ref().is_ok_and(|meta| !meta.is_file()) {
+        row.faults.push("not a plain file".to_owned());
+    } else if let Some(index) = Index::load(path).filter(|_| !live) {
+        sum(&index, &mut row);
+    } else {
+        count(path, &mut row);
     }
-    row
+    if !row.faults.is_empty() {
+        row.state = "damaged";
+    }
+    // What was read of a file that has another name now may be another file's.
+    let id = |meta: &fs::Metadata| (meta.dev(), meta.ino());
+    let now = fs::metadata(path);
+    (now.as_ref().ok().map(id) == meta.as_ref().ok().map(id)).then_some(row)
 }
 
 /// What the index says of each segment.
@@ -119,25 +195,30 @@ fn sum(index: &Index, row: &mut Row) {
     }
 }
 
-fn count(path: &Path, row: &mut Row) -> Result<()> {
-    let mut packets = Packets::open(path)?;
-    while packets.advance()? {
-        let Some(record) = packets.record() else {
+/// What there is to be read, and what there is not.
+fn count(path: &Path, row: &mut Row) {
+    let mut merged = match Merged::open(&[path.to_owned()], Span::default()) {
+        Ok(merged) => merged,
+        Err(error) => return row.faults.push(error.what),
+    };
+    while merged.advance() {
+        let Some(record) = merged.record() else {
             break;
         };
         row.packets += 1;
         row.lost = row.lost.saturating_add(record.lost_before);
-        row.from_ns = Some(
-            row.from_ns
-                .map_or(record.time_ns, |from| from.min(record.time_ns)),
-        );
+        let from = row.from_ns.unwrap_or(u64::MAX);
+        row.from_ns = Some(from.min(record.time_ns));
         row.to_ns = row.to_ns.max(Some(record.time_ns));
     }
-    Ok(())
+    let faults = merged.take_faults().into_iter();
+    row.faults.extend(faults.map(|fault| fault.what));
 }
 
 fn table(rows: &[Row], zone: &Zone) -> String {
-    let width = rows.iter().map(|row| row.file.len()).max().unwrap_or(4);
+    let names: Vec<_> = rows.iter().map(|row| printable(&row.file)).collect();
+    let width = names.iter().map(|name| name.chars().count()).max();
+    let width = width.unwrap_or(4);
     let mut text = format!(
         "{:<width$}  {:<19}  {:<19}  {:>14}  {:>12}  {:>15}  state\n",
         "file", "from", "to", "packets", "lost", "bytes"
@@ -147,7 +228,7 @@ fn table(rows: &[Row], zone: &Zone) -> String {
         None => "-".to_owned(),
     };
     let mut before: Option<&Row> = None;
-    for row in rows {
+    for (row, name) in rows.iter().zip(names) {
         if let Some(before) =
             before.filter(|before| before.ring == row.ring && before.number + 1 < row.number)
         {
@@ -159,8 +240,7 @@ fn table(rows: &[Row], zone: &Zone) -> String {
             );
         }
         text += &format!(
-            "{:<width$}  {:<19}  {:<19}  {:>14}  {:>12}  {:>15}  {}{}\n",
-            row.file,
+            "{name:<width$}  {:<19}  {:<19}  {:>14}  {:>12}  {:>15}  {}{}",
             time(row.from_ns),
             time(row.to_ns),
             grouped(row.packets),
@@ -169,6 +249,13 @@ fn table(rows: &[Row], zone: &Zone) -> String {
             row.state,
             if row.kept { ", kept" } else { "" }
         );
+        if let Some(fault) = row.faults.first() {
+            text += &format!(": {}", printable(fault.trim_start_matches("damaged ")));
+        }
+        if row.faults.len() > 1 {
+            text += &format!(", and at {} more places", row.faults.len() - 1);
+        }
+        text.push('\n');
         before = Some(row);
     }
     text

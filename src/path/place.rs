@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use super::tracker::shown_name;
 use crate::nft::At;
 use crate::read::Record;
-use crate::read::line::printable;
 
 /// What the description of a hook's interface begins with.
 const HOOK: &str = "Netfilter hook ";
@@ -66,7 +66,7 @@ impl Places {
             "" => source.strip_prefix(HOOK).unwrap_or(source),
             prefix => prefix,
         };
-        let name = &*printable(name);
+        let name = &*shown_name(name);
         if let Ok(at) = name.parse() {
             return Place::At(at);
         }

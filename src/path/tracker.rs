@@ -1,6 +1,6 @@
 //! Puts the sights of each packet together.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::key::{Key, key};
@@ -11,8 +11,16 @@ use crate::read::{Record, line};
 
 /// After so long no more of a packet is waited for.
 const WAIT_NS: u64 = 1_000_000_000;
-/// Packets whose ways are open at a time; then that of the oldest ends.
-const OPEN_MAX: usize = 1 << 20;
+/// What packets whose ways are open may take at a time; then that of the oldest ends.
+const OPEN_BYTES_MAX: usize = 128 << 20;
+/// What an open packet takes beside its sights and texts, and a sight, with what the allocator and tables need.
+const PACKET_BYTES: usize = 384;
+const SIGHT_BYTES: usize = 144;
+/// Places that a packet is seen at; then it is another one that looks alike.
+const SIGHTS_MAX: usize = 64;
+/// Interfaces whose names are kept, so that all sights share one, and how long a name is shown.
+const INTERFACES_MAX: usize = 4096;
+const NAME_CHARS_MAX: usize = 128;
 /// Of packets that look alike so many are looked at, the latest first: a processor takes one through all hooks
 /// before it takes the next.
 const ALIKE_MAX: usize = 64;
@@ -23,7 +31,7 @@ pub struct Packet {
     /// Nanoseconds since 1970 of its first sight.
     pub time_ns: u64,
     /// What it was then, in tcpdump's manner.
-    pub line: String,
+    pub line: Box<str>,
     /// In the order in which it came there; at least one.
     pub sights: Vec<Sight>,
     /// It is a part of a packet: where connections are tracked, it goes on from prerouting as a part of the
@@ -49,7 +57,7 @@ pub struct Sight {
     /// The packet's mark there.
     pub mark: u32,
     /// What it was, where its addresses or ports had changed.
-    pub renamed: Option<String>,
+    pub renamed: Option<Box<str>>,
 }
 
 /// Addresses and ports.
@@ -83,20 +91,51 @@ pub struct Seen {
     pub sampled: bool,
 }
 
+/// A packet whose way has not ended.
+#[derive(Debug)]
+struct Open {
+    key: Key,
+    /// The number of the one before that looks alike.
+    alike: Option<u64>,
+    packet: Packet,
+}
+
 /// Takes records in the order of their files, and gives packets once their way has ended.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tracker {
     places: Places,
     interfaces: HashMap<String, Arc<str>>,
-    /// By number, which is the order in which they were seen first.
-    open: BTreeMap<u64, (Key, Packet)>,
-    /// The numbers of open ones, the latest last.
-    by_key: HashMap<Key, VecDeque<u64>>,
-    next: u64,
+    /// In the order in which they were seen first, the oldest with number `oldest`.
+    open: VecDeque<Box<Open>>,
+    oldest: u64,
+    /// What they take, and may take.
+    open_bytes: usize,
+    open_bytes_max: usize,
+    /// The number of the latest one.
+    by_key: HashMap<Key, u64>,
     seen: Seen,
 }
 
+impl Default for Tracker {
+    fn default() -> Tracker {
+        Tracker::with_room(OPEN_BYTES_MAX)
+    }
+}
+
 impl Tracker {
+    fn with_room(open_bytes_max: usize) -> Tracker {
+        Tracker {
+            places: Places::default(),
+            interfaces: HashMap::new(),
+            open: VecDeque::new(),
+            oldest: 0,
+            open_bytes: 0,
+            open_bytes_max,
+            by_key: HashMap::new(),
+            seen: Seen::default(),
+        }
+    }
+
     /// What was read so far.
     pub fn seen(&self) -> Seen {
         self.seen
@@ -109,11 +148,7 @@ impl Tracker {
         self.seen.lost = self.seen.lost.saturating_add(record.lost_before);
         self.seen.sampled |= is_sampled(record);
         let over = |packet: &Packet| packet.last_ns.saturating_add(WAIT_NS) < record.time_ns;
-        while self
-            .open
-            .first_key_value()
-            .is_some_and(|(_, (_, first))| over(first))
-        {
+        while self.open.front().is_some_and(|open| over(&open.packet)) {
             self.end_oldest(ended);
         }
         let Some((key, fields, fragment)) = key(record) else {
@@ -130,36 +165,39 @@ impl Tracker {
         };
         let mut text = String::new();
         let (found, doubtful) = self.find(&key, &sight.place, ends);
-        if let Some((_, packet)) = found.and_then(|number| self.open.get_mut(&number)) {
+        if let Some(packet) = found.and_then(|number| self.packet_mut(number)) {
             if packet.ends != ends {
                 line::describe(record, &mut text);
-                sight.renamed = Some(text);
+                sight.renamed = Some(text.into());
             }
+            let bytes = sight.bytes();
             packet.sights.push(sight);
             packet.ends = ends;
             packet.last_ns = packet.last_ns.max(record.time_ns);
             packet.wanted |= wanted;
             packet.doubtful |= doubtful;
-            return;
+            self.open_bytes += bytes;
+        } else {
+            line::describe(record, &mut text);
+            let packet = Packet {
+                time_ns: record.time_ns,
+                line: text.into(),
+                sights: vec![sight],
+                fragment,
+                doubtful: false,
+                wanted,
+                ends,
+                last_ns: record.time_ns,
+            };
+            self.open_bytes += packet.bytes();
+            let number = self.oldest + self.open.len() as u64;
+            let alike = self.by_key.insert(key, number);
+            self.open.push_back(Box::new(Open { key, alike, packet }));
         }
-        if self.open.len() >= OPEN_MAX {
+        while self.open_bytes > self.open_bytes_max && self.open.len() > 1 {
             self.end_oldest(ended);
             self.seen.given_up += 1;
         }
-        line::describe(record, &mut text);
-        let packet = Packet {
-            time_ns: record.time_ns,
-            line: text,
-            sights: vec![sight],
-            fragment,
-            doubtful: false,
-            wanted,
-            ends,
-            last_ns: record.time_ns,
-        };
-        self.open.insert(self.next, (key, packet));
-        self.by_key.entry(key).or_default().push_back(self.next);
-        self.next += 1;
     }
 
     /// Ends all ways.
@@ -173,19 +211,38 @@ impl Tracker {
         if let Some(known) = self.interfaces.get(name) {
             return Arc::clone(known);
         }
-        let interface: Arc<str> = line::printable(name).into();
+        let interface = shown_name(name);
+        if self.interfaces.len() >= INTERFACES_MAX {
+            self.interfaces.clear();
+        }
         self.interfaces
             .insert(name.to_owned(), Arc::clone(&interface));
         interface
     }
 
+    fn open(&self, number: u64) -> Option<&Open> {
+        let place = number.checked_sub(self.oldest)?;
+        let open = self.open.get(usize::try_from(place).ok()?)?;
+        Some(open)
+    }
+
+    fn packet_mut(&mut self, number: u64) -> Option<&mut Packet> {
+        let place = number.checked_sub(self.oldest)?;
+        let open = self.open.get_mut(usize::try_from(place).ok()?)?;
+        Some(&mut open.packet)
+    }
+
     /// The open packet that is seen here: the latest with the same ends; else one whose ends were translated,
     /// and whether another one might be it as well.
     fn find(&self, key: &Key, place: &Place, ends: Ends) -> (Option<u64>, bool) {
-        let latest = self.by_key.get(key).into_iter().flatten().rev();
-        let open = latest.filter_map(|number| Some((*number, self.open.get(number)?)));
+        let latest = self.by_key.get(key).copied();
+        let alike = |number: &u64| self.open(*number)?.alike;
+        let numbers = std::iter::successors(latest, alike).take(ALIKE_MAX);
         let mut renamed = (None, false);
-        for (number, (_, packet)) in open.take(ALIKE_MAX) {
+        for number in numbers {
+            let Some(Open { packet, .. }) = self.open(number) else {
+                break;
+            };
             if !packet.may_come_to(place) {
                 continue;
             }
@@ -201,22 +258,41 @@ impl Tracker {
     }
 
     fn end_oldest(&mut self, ended: &mut impl FnMut(Packet)) {
-        let Some((_, (key, mut packet))) = self.open.pop_first() else {
+        let Some(open) = self.open.pop_front() else {
             return;
         };
-        // The oldest of all is the oldest of its kind.
-        if let Some(alike) = self.by_key.get_mut(&key) {
-            alike.pop_front();
-            if alike.is_empty() {
-                self.by_key.remove(&key);
-            }
+        let Open {
+            key, mut packet, ..
+        } = *open;
+        if self.by_key.get(&key) == Some(&self.oldest) {
+            self.by_key.remove(&key);
         }
+        self.oldest += 1;
+        self.open_bytes -= packet.bytes();
         packet.order();
         ended(packet);
     }
 }
 
+/// A name as it is shown, of a length that it may have.
+pub(super) fn shown_name(name: &str) -> Arc<str> {
+    let end = name.char_indices().nth(NAME_CHARS_MAX);
+    let short = end.map_or(name, |(end, _)| &name[..end]);
+    line::printable(short).into()
+}
+
+impl Sight {
+    fn bytes(&self) -> usize {
+        SIGHT_BYTES + self.renamed.as_ref().map_or(0, |text| text.len())
+    }
+}
+
 impl Packet {
+    fn bytes(&self) -> usize {
+        let sights = self.sights.iter().map(Sight::bytes);
+        PACKET_BYTES + self.line.len() + sights.sum::<usize>()
+    }
+
     /// Whether this host sent it.
     fn is_sent(&self) -> bool {
         let output = Place::At(At::Output);
@@ -227,7 +303,8 @@ impl Packet {
     /// in before it leaves.
     fn may_come_to(&self, place: &Place) -> bool {
         let been = |at| self.sights.iter().any(|sight| sight.place == Place::At(at));
-        if self.sights.iter().any(|sight| sight.place == *place) {
+        let full = self.sights.len() >= SIGHTS_MAX;
+        if full || self.sights.iter().any(|sight| sight.place == *place) {
             return false;
         }
         match place {
@@ -251,5 +328,51 @@ impl Packet {
             .collect();
         ranked.sort_by_key(|(rank, _)| *rank);
         self.sights = ranked.into_iter().map(|(_, sight)| sight).collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read::Interface;
+
+    /// The oldest ways end where there is no room, each packet once, and those are counted.
+    #[test]
+    fn what_finds_no_room_ends_and_is_counted() {
+        const PACKETS: u32 = 1000;
+        let interface = Interface {
+            link: 101,
+            ..Interface::default()
+        };
+        let mut tracker = Tracker::with_room(100 * (PACKET_BYTES + SIGHT_BYTES));
+        let (mut ended, mut most) = (Vec::new(), 0);
+        for number in (0..PACKETS).chain(0..PACKETS) {
+            let mut data = vec![0x45, 0, 0, 32, 0, 1, 0, 0, 64, 17, 0, 0];
+            data.extend([10, 0, 0, 1, 10, 0, 0, 2, 0, 1, 0, 2, 0, 12, 0, 0]);
+            data.extend(number.to_be_bytes());
+            let record = Record {
+                time_ns: 1,
+                interface: &interface,
+                data: &data,
+                original_len: 32,
+                lost_before: 0,
+                flags: 0,
+                comment: "prefix=input",
+                note: "",
+            };
+            tracker.take(&record, true, &mut |packet| ended.push(packet.sights.len()));
+            most = most.max(tracker.open_bytes);
+            let counted: usize = tracker.open.iter().map(|open| open.packet.bytes()).sum();
+            assert_eq!(counted, tracker.open_bytes);
+        }
+        let given_up = tracker.seen().given_up;
+        assert_eq!(given_up, ended.len() as u64);
+        assert!(
+            given_up > 1800 && most < tracker.open_bytes_max + 1000,
+            "{given_up}, {most}"
+        );
+        tracker.finish(&mut |packet| ended.push(packet.sights.len()));
+        assert_eq!(ended.len() as u32, 2 * PACKETS);
+        assert!(tracker.by_key.is_empty() && tracker.open_bytes == 0);
     }
 }

@@ -12,6 +12,10 @@ use crate::numbers::grouped;
 
 /// Ways that are told apart; packets of others are summed up.
 const WAYS_MAX: usize = 1000;
+/// Times from a place to the next are kept of so many in all.
+const LEGS_MAX: usize = 2048;
+/// A longer time is shown as this one: no packet is so long on its way.
+const LEG_NS_MAX: u64 = 2_000_000_000;
 /// Decimal digits of times that are kept.
 const DIGITS: u8 = 2;
 
@@ -30,6 +34,10 @@ pub struct Ways {
     last: HashMap<Place, Last>,
     /// Packets of ways beyond the first thousand.
     of_other_ways: u64,
+    /// Of so many places in all times are kept.
+    legs: usize,
+    /// Ways whose times found no room.
+    without_times: u64,
 }
 
 /// Packets that were seen last at a place.
@@ -44,7 +52,7 @@ struct Last {
 struct Way {
     packets: u64,
     /// From each sight to the next, nanoseconds, of those whose time is known.
-    legs: Vec<Histogram<u64>>,
+    legs: Vec<Histogram<u32>>,
     first: Packet,
 }
 
@@ -78,18 +86,25 @@ impl Ways {
             self.of_other_ways += 1;
             return;
         }
-        let legs = places.len() - 1;
-        let way = self.ways.entry(places).or_insert_with(|| Way {
-            packets: 0,
-            legs: vec![histogram(); legs],
-            first: packet.clone(),
+        let mut legs = places.len() - 1;
+        let way = self.ways.entry(places).or_insert_with(|| {
+            if self.legs + legs > LEGS_MAX {
+                legs = 0;
+                self.without_times += 1;
+            }
+            self.legs += legs;
+            Way {
+                packets: 0,
+                legs: vec![histogram(); legs],
+                first: packet.clone(),
+            }
         });
         way.packets += 1;
         if at_hooks {
             for (leg, pair) in way.legs.iter_mut().zip(packet.sights.windows(2)) {
                 if let [Some(from), Some(to)] = [pair[0].time_ns, pair[1].time_ns] {
                     // It grows as it must.
-                    let _ = leg.record(to.saturating_sub(from));
+                    let _ = leg.record(to.saturating_sub(from).min(LEG_NS_MAX));
                 }
             }
         }
@@ -222,6 +237,12 @@ impl Ways {
                 "More packets than there is room for were on their way at once.",
             ),
         ];
+        if self.without_times != 0 {
+            notes.push(format!(
+                "Times are not shown of {} ways: they found no room.",
+                grouped(self.without_times)
+            ));
+        }
         for (count, what, why) in counted {
             if count != 0 {
                 let packets = if count == 1 { "packet" } else { "packets" };
@@ -238,7 +259,7 @@ impl Ways {
 /// Ways of which an example is shown.
 const EXAMPLES_MAX: usize = 10;
 
-fn histogram() -> Histogram<u64> {
+fn histogram() -> Histogram<u32> {
     Histogram::new(DIGITS).expect("a histogram takes 0 to 5 digits")
 }
 
@@ -248,7 +269,7 @@ fn named(places: &[Place]) -> String {
 }
 
 /// Median and 99th percentile of a leg, or that nothing is known of it.
-fn leg(times: &Histogram<u64>) -> String {
+fn leg(times: &Histogram<u32>) -> String {
     if times.is_empty() {
         return "-".to_owned();
     }

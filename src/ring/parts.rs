@@ -45,6 +45,8 @@ impl Parts for &mut [u8] {
 pub(super) struct FileParts<'a> {
     file: &'a File,
     len: usize,
+    /// What is kept of parts behind this place is not written.
+    written_to: usize,
     /// Where `window` begins.
     start: usize,
     window: Vec<u8>,
@@ -59,8 +61,17 @@ impl<'a> FileParts<'a> {
         FileParts {
             file,
             len,
+            written_to: len,
             start: 0,
             window: Vec::new(),
+        }
+    }
+
+    /// The same, of which nothing behind `end` is written: what was kept there is lost.
+    pub(super) fn written_to(self, end: usize) -> FileParts<'a> {
+        FileParts {
+            written_to: end,
+            ..self
         }
     }
 
@@ -97,12 +108,12 @@ impl Parts for FileParts<'_> {
     }
 
     fn keep(&mut self, range: Range<usize>) -> io::Result<()> {
-        match self.inside(&range) {
-            Some(place) => self
-                .file
-                .write_all_at(&self.window[place], range.start as u64),
-            None => Err(io::ErrorKind::InvalidInput.into()),
-        }
+        let Some(place) = self.inside(&range) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let bytes = range.end.min(self.written_to).saturating_sub(range.start);
+        let bytes = &self.window[place][..bytes];
+        self.file.write_all_at(bytes, range.start as u64)
     }
 }
 
@@ -134,6 +145,13 @@ mod tests {
         expected[9] = 2;
         expected[across].fill(4);
         let mut bytes = vec![0; len];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert!(bytes == expected);
+        let mut parts = FileParts::new(&file, len).written_to(50);
+        parts.part(40..60).unwrap().fill(5);
+        parts.keep(40..60).unwrap();
+        parts.keep(55..60).unwrap();
+        expected[40..50].fill(5);
         file.read_exact_at(&mut bytes, 0).unwrap();
         assert!(bytes == expected);
     }

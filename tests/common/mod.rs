@@ -12,6 +12,7 @@ pub mod files;
 pub mod follower;
 pub mod made;
 pub mod rings;
+pub mod spent;
 
 use std::io::{BufRead, BufReader, IoSlice, Read, Write};
 use std::os::unix::process::ExitStatusExt;

@@ -228,6 +228,7 @@ mod tests {
     #[test]
     fn a_file_that_was_written_anew_is_told_from_a_damaged_one() {
         let whole = file();
+        let is_rewritten = |bytes: &[u8]| is_rewritten(&mut bytes.to_vec().as_mut_slice()).unwrap();
         assert!(!is_rewritten(&whole));
         let mut torn = whole.clone();
         torn.extend([6; 5000]);

@@ -28,7 +28,9 @@ fn clear_padding(mut bytes: &mut [u8]) -> bool {
 }
 
 /// A section header is not larger.
-const HEADER_MAX_BYTES: usize = 1 << 20;
+pub(super) const HEADER_MAX_BYTES: usize = 1 << 20;
+/// No ring's segments are larger; one is in memory at a time.
+const SEGMENT_MAX_BYTES: usize = 16 << 20;
 
 pub(super) fn repair(
     parts: &mut impl Parts,
@@ -50,7 +52,13 @@ pub(super) fn repair(
     if header.bytes().len() + BLOCK_MIN_BYTES > segment_bytes {
         return Err(invalid("its section header is larger than its segments"));
     }
+    if segment_bytes > SEGMENT_MAX_BYTES {
+        return Err(invalid(
+            "its section header is damaged: no segment of lwnflog's is as large as it says",
+        ));
+    }
     let mut walk = Walk {
+        segment_bytes,
         same_boot: boot_id
             .is_some_and(|boot_id| header.noted("boot=").starts_with(boot_id.as_bytes())),
         interfaces: 0,
@@ -79,6 +87,7 @@ pub(super) fn repair(
 
 /// The walk over a pcapng file's segments.
 struct Walk {
+    segment_bytes: usize,
     /// The machine has not been started anew since the file was begun.
     same_boot: bool,
     /// Interfaces declared so far.
@@ -93,6 +102,13 @@ struct Walk {
 impl Walk {
     fn stamp_us(&self, block: &Block<'_>) -> Option<u64> {
         Some(block.stamp_ticks()? / self.ticks_per_us)
+    }
+
+    /// Whether the padding block at `at` in its segment goes on behind the end of the file.
+    fn is_cut(&self, at: usize, bytes: &[u8]) -> bool {
+        let len = u32_at(bytes, 4).map_or(0, |len| len as usize);
+        let in_segment = len.is_multiple_of(4) && len <= self.segment_bytes - at;
+        in_segment && len > bytes.len()
     }
 
     /// Puts a padding block over what is unreadable of the segment that begins at `start`. Returns
@@ -110,9 +126,14 @@ impl Walk {
                     (found, self.stamp_us(&block), block.ticks_per_us())
                 });
             let Some(((kind, len, interface), stamp_us, ticks_per_us)) = readable else {
-                if bytes[at..].iter().any(|byte| *byte != 0)
-                    && u32_at(bytes, at) != Some(block::PADDING)
-                {
+                if u32_at(bytes, at) == Some(block::PADDING) {
+                    if last && self.is_cut(at, &bytes[at..]) {
+                        self.found.lose(
+                            start + at,
+                            "a padding block that is cut: the file went on behind it",
+                        );
+                    }
+                } else if bytes[at..].iter().any(|byte| *byte != 0) {
                     self.found.damaged_segments += 1;
                     self.found.lose(start + at, "bytes that are no block");
                 }

@@ -1,14 +1,17 @@
 //! A file named on the command line: it may be any program's.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io::{self, Seek as _};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{Repaired, boot_id, invalid, repair_bytes};
+use super::pcapng::HEADER_MAX_BYTES;
+use super::{Repaired, boot_id, invalid, repair_parts};
+use crate::format::HEAD_BYTES;
 use crate::format::pcap::FILE_HEADER_BYTES;
-use crate::format::pcapng::block;
-use crate::format::pcapng::reader::Block;
+use crate::format::pcapng::block::{self, BLOCK_MIN_BYTES};
+use crate::format::pcapng::reader::{Block, u32_at};
+use crate::ring::parts::{FileParts, Parts};
 use crate::sys::file::is_open_only_here;
 
 /// Makes any file readable that is named, and cuts it behind its last block. What libpcap
@@ -34,31 +37,33 @@ pub fn repair_unowned(path: &Path, dry_run: bool) -> io::Result<(Repaired, Optio
             "another process has it open: a running lwnflog's live file needs no repair; close other readers",
         ));
     }
-    let mut before = Vec::new();
-    (&file).read_to_end(&mut before)?;
-    if before.len() < FILE_HEADER_BYTES {
+    let bytes_before = file.metadata()?.len();
+    let len = usize::try_from(bytes_before)
+        .map_err(|_| invalid("larger than this machine can address"))?;
+    if len < FILE_HEADER_BYTES {
         return Err(invalid("too short for a capture file"));
     }
-    if is_rewritten(&before) {
+    if is_rewritten(&mut FileParts::new(&file, len))? {
         return Err(invalid(
             "another program has written this file anew: it is left as it is",
         ));
     }
-    let mut after = before.clone();
-    let (mut repaired, end) = repair_bytes(&mut after, boot_id().as_deref())?;
-    repaired.bytes_before = before.len() as u64;
+    // What would be lost is known before anything is written.
+    let boot_id = boot_id();
+    let mut tried = FileParts::new(&file, len).written_to(0);
+    let (mut repaired, end) = repair_parts(&mut tried, boot_id.as_deref(), false)?;
+    repaired.bytes_before = bytes_before;
     repaired.bytes_after = end as u64;
     if dry_run {
         return Ok((repaired, None));
     }
     let copy = match repaired.loss {
-        Some(_) => Some(keep_copy(&file, path, &before)?),
+        Some(_) => Some(keep_copy(&file, path, bytes_before)?),
         None => None,
     };
-    if before[..end] != after[..end] {
-        file.write_all_at(&after[..end], 0)?;
-    }
-    if end < before.len() {
+    let mut parts = FileParts::new(&file, len).written_to(end);
+    repair_parts(&mut parts, boot_id.as_deref(), false)?;
+    if end < len {
         file.set_len(end as u64)?;
     }
     file.sync_all()?;
@@ -66,7 +71,7 @@ pub fn repair_unowned(path: &Path, dry_run: bool) -> io::Result<(Repaired, Optio
 }
 
 /// Copies a file's bytes to `FILE.orig`, or `FILE.orig.2` and so on: nothing is overwritten.
-fn keep_copy(file: &File, path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
+fn keep_copy(file: &File, path: &Path, bytes: u64) -> io::Result<PathBuf> {
     for number in 1u32.. {
         let mut name = path.as_os_str().to_owned();
         name.push(".orig");
@@ -79,7 +84,7 @@ fn keep_copy(file: &File, path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
         };
         let written = copy
             .set_permissions(file.metadata()?.permissions())
-            .and_then(|()| (&copy).write_all(bytes))
+            .and_then(|()| copy_all(file, &copy, bytes))
             .and_then(|()| copy.sync_all());
         if let Err(error) = written {
             let _ = fs::remove_file(&name);
@@ -91,28 +96,53 @@ fn keep_copy(file: &File, path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
+fn copy_all(mut from: &File, mut to: &File, bytes: u64) -> io::Result<()> {
+    from.rewind()?;
+    match io::copy(&mut from, &mut to)? {
+        copied if copied == bytes => Ok(()),
+        _ => Err(io::Error::other("its length has changed meanwhile")),
+    }
+}
+
 /// Whether a pcapng file has whole blocks, up to the first damage, that lwnflog would not have
 /// written. Editors (`editcap`, `mergecap`, `tshark -w`) keep its comment, but not its padding
 /// blocks and segments.
-pub(super) fn is_rewritten(bytes: &[u8]) -> bool {
-    let Some(segment_bytes) = Block::read(bytes).and_then(|header| header.segment_bytes()) else {
-        return false;
+pub(super) fn is_rewritten(parts: &mut impl Parts) -> io::Result<bool> {
+    let len = parts.len();
+    let start = parts.part(0..len.min(HEADER_MAX_BYTES))?;
+    let Some(segment_bytes) = Block::read(start).and_then(|header| header.segment_bytes()) else {
+        return Ok(false);
     };
     let mut at = 0;
-    while let Some(block) = bytes.get(at..).and_then(Block::read) {
-        let len = block.bytes().len();
+    while let Some((kind, block_len)) = whole_block(parts, at)? {
         let ours = matches!(
-            block.kind(),
+            kind,
             block::SECTION_HEADER
                 | block::INTERFACE_DESCRIPTION
                 | block::INTERFACE_STATISTICS
                 | block::ENHANCED_PACKET
                 | block::PADDING
         );
-        if !ours || at / segment_bytes != (at + len - 1) / segment_bytes {
-            return true;
+        if !ours || at / segment_bytes != (at + block_len - 1) / segment_bytes {
+            return Ok(true);
         }
-        at += len;
+        at += block_len;
     }
-    false
+    Ok(false)
+}
+
+/// Type and length of the block at a place, if it is whole: its two lengths agree.
+fn whole_block(parts: &mut impl Parts, at: usize) -> io::Result<Option<(u32, usize)>> {
+    let left = parts.len() - at;
+    if left < BLOCK_MIN_BYTES {
+        return Ok(None);
+    }
+    let head = parts.part(at..at + HEAD_BYTES)?;
+    let (kind, len) = (u32_at(head, 0).unwrap_or(0), u32_at(head, 4).unwrap_or(0));
+    let bytes = len as usize;
+    if bytes < BLOCK_MIN_BYTES || !bytes.is_multiple_of(4) || bytes > left {
+        return Ok(None);
+    }
+    let behind = parts.part(at + bytes - 4..at + bytes)?;
+    Ok((u32_at(behind, 0) == Some(len)).then_some((kind, bytes)))
 }
