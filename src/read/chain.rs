@@ -344,6 +344,11 @@ fn rings_in(dir: &Path, span: &Span) -> Result<Vec<Chain>, ReadError> {
 }
 
 fn is_capture(path: &Path) -> bool {
+    is_named_as_capture(path) && path.is_file()
+}
+
+/// Whether a file of this name is read where its directory is.
+pub(crate) fn is_named_as_capture(path: &Path) -> bool {
     let plain = match Compression::by_name(path) {
         Some(_) => path.with_extension(""),
         None => path.to_owned(),
@@ -354,5 +359,5 @@ fn is_capture(path: &Path) -> bool {
     let named = plain
         .extension()
         .is_some_and(|extension| extension == "pcap" || extension == "pcapng");
-    named && !hidden && path.is_file()
+    named && !hidden
 }

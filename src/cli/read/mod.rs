@@ -3,6 +3,7 @@
 #[cfg(feature = "parquet")]
 mod dataset;
 pub mod export;
+pub(in crate::cli) mod out;
 pub mod path;
 mod print;
 mod progress;
