@@ -19,3 +19,16 @@ pub mod out;
 #[cfg(feature = "parquet")]
 mod parquet;
 pub mod row;
+
+use std::path::Path;
+
+/// The scheme of stores that parts are put to.
+pub const S3: &str = "s3";
+
+/// What a URL begins with, in small letters: `gs` of `GS://bucket`. `None` of what is none, a path.
+pub fn scheme(name: &Path) -> Option<String> {
+    let (scheme, _) = name.to_str()?.split_once("://")?;
+    let letter = |letter: char| letter.is_ascii_alphanumeric() || "+-.".contains(letter);
+    let fits = scheme.starts_with(|first: char| first.is_ascii_alphabetic());
+    (fits && scheme.chars().all(letter)).then(|| scheme.to_ascii_lowercase())
+}

@@ -1,7 +1,6 @@
 //! `lwnflog export`: packets of captures as rows, for programs that ask questions of tables.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -10,9 +9,11 @@ use clap::Args;
 
 #[cfg(feature = "parquet")]
 use super::dataset;
+use super::out::Output;
 use super::time::Zone;
 use super::{TimeArgs, anonymizer_of, places_and_filter};
 use crate::export::lines::{Format, Lines};
+use crate::export::{S3, scheme};
 #[cfg(not(feature = "parquet"))]
 use crate::read::anonymize::Anonymizer;
 use crate::read::anonymize::Keep;
@@ -82,6 +83,14 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         system.nodename().to_string_lossy().into_owned()
     });
     let span = args.times.span(&Zone::of(args.times.utc))?;
+    for path in [&args.parquet, &args.csv, &args.json].into_iter().flatten() {
+        if let Some(scheme) = scheme(path).filter(|scheme| args.parquet.is_none() || scheme != S3) {
+            anyhow::bail!(
+                "{}: lwnflog does not write to {scheme}://…: --parquet takes a directory or s3://BUCKET/PREFIX, --csv and --json a file",
+                path.display()
+            );
+        }
+    }
     let (path, format) = match (&args.parquet, &args.csv, &args.json) {
         (Some(out), ..) => {
             anyhow::ensure!(
@@ -112,12 +121,7 @@ fn lines(
     mut merged: Merged,
 ) -> Result<()> {
     let said = || path.display().to_string();
-    let to: Box<dyn Write> = if path.as_os_str() == "-" {
-        Box::new(io::stdout())
-    } else {
-        Box::new(File::create(path).with_context(said)?)
-    };
-    let mut to = BufWriter::with_capacity(1 << 20, to);
+    let mut to = Output::create(path, places)?;
     let mut told = to.write_all(lines.head().as_bytes());
     // What comes bit by bit is read from its start to its end.
     let streams = places
@@ -137,7 +141,7 @@ fn lines(
             },
         );
     }
-    if !super::went(told.and_then(|()| to.flush())).with_context(said)? {
+    if !super::went(told.and_then(|()| to.finish())).with_context(said)? {
         return Ok(());
     }
     super::tell_faults(&mut merged)
