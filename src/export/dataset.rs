@@ -106,8 +106,13 @@ impl Dataset {
             let Some(record) = merged.record() else {
                 break;
             };
+            let takes = self.filter.0.takes(&record);
+            let record = match &mut anonymizer {
+                None => record,
+                Some(anonymizer) => anonymizer.record(&record),
+            };
             losses.add(&record);
-            if !self.filter.0.takes(&record) {
+            if !takes {
                 continue;
             }
             exported.rows += 1;
@@ -115,10 +120,7 @@ impl Dataset {
             let (table, parts) = hours
                 .entry(hour)
                 .or_insert_with(|| (Table::new(self.payload_bytes), None));
-            match &mut anonymizer {
-                None => table.add(&record),
-                Some(anonymizer) => table.add(&anonymizer.record(&record)),
-            }
+            table.add(&record);
             if table.rows.len() == GROUP_ROWS {
                 let part = self.part("packets", hour, &name);
                 self.flush(table, parts, &part).map_err(said(&part))?;
@@ -135,7 +137,10 @@ impl Dataset {
         exported.faults = merged.take_faults();
         if let Some(begin) = losses.begin_ns() {
             let part = self.part("loss", begin / 3_600_000_000_000, &name);
-            let file = file.file_name().unwrap_or_default().to_string_lossy();
+            let file = match self.hides_name(file) {
+                true => "".into(),
+                false => file.file_name().unwrap_or_default().to_string_lossy(),
+            };
             let begun = self.out.begin(&part).map_err(ParquetError::from);
             let written = begun.and_then(Parts::losses).and_then(|mut parts| {
                 parts.write_losses(&losses.all(), &file)?;
@@ -156,6 +161,13 @@ impl Dataset {
         let Some(first) = packets.record() else {
             return Ok(None);
         };
+        // A sum of addresses and names would tell them to who tries all of them: where they are changed it is of
+        // the others.
+        let mut anonymizer = self.anonymizer.clone();
+        let first = match &mut anonymizer {
+            None => first,
+            Some(anonymizer) => anonymizer.record(&first),
+        };
         let asked = format!(
             "\0{}\0{}\0{}\0{}\0{}\0{}",
             first.interface.description,
@@ -165,12 +177,6 @@ impl Dataset {
             self.anonymizer.is_some(),
             self.payload_bytes
         );
-        // A sum of addresses would tell them to who tries all of them: where they are changed it is of the others.
-        let mut anonymizer = self.anonymizer.clone();
-        let first = match &mut anonymizer {
-            None => first,
-            Some(anonymizer) => anonymizer.record(&first),
-        };
         let bytes = first.data.iter().chain(asked.as_bytes());
         // FNV-1a, of 64 bits.
         let identity = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
@@ -180,8 +186,16 @@ impl Dataset {
             Some(_) => file.with_extension(""),
             None => file.to_owned(),
         };
-        let name = plain.file_stem().unwrap_or_default().to_string_lossy();
+        let name = match self.hides_name(file) {
+            true => "capture".into(),
+            false => plain.file_stem().unwrap_or_default().to_string_lossy(),
+        };
         Ok(Some(format!("{}-{identity:016x}", word(&name))))
+    }
+
+    /// Whether a file's name may tell whose it is.
+    fn hides_name(&self, file: &Path) -> bool {
+        self.anonymizer.is_some() && !Anonymizer::is_own_name(file)
     }
 
     fn part(&self, table: &str, hour: u64, name: &str) -> String {

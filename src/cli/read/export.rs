@@ -43,7 +43,7 @@ pub struct ExportArgs {
     /// Write a JSON object a packet; `-` is standard output
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Who captured [default: this host's name]
+    /// Who captured [default: this host's name; with --anonymize `anonymous`]
     #[arg(long, value_name = "NAME")]
     pub host: Option<String>,
     /// Keep so many bytes of what is behind the headers
@@ -79,6 +79,9 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     };
     let anonymizer = anonymizer_of(args.anonymize.as_deref(), keep)?;
     let host = args.host.clone().unwrap_or_else(|| {
+        if anonymizer.is_some() {
+            return "anonymous".to_owned();
+        }
         let system = rustix::system::uname();
         system.nodename().to_string_lossy().into_owned()
     });

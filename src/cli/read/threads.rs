@@ -66,6 +66,11 @@ pub(super) fn run(args: &ReadArgs, mut merged: Merged, zone: Zone) -> Result<()>
         let done = merged.scan(threads, make, |piece, mut marks| {
             let (count, goes_on) = some(marks.len());
             marks.end = marks.start + count;
+            if anonymizer.is_some() {
+                for interface in &mut piece.interfaces {
+                    *interface = Anonymizer::interface(interface);
+                }
+            }
             told = writer.write_encoded(piece, marks);
             told.is_ok() && goes_on
         });

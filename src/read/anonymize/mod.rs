@@ -6,30 +6,29 @@
 //! what it became is added (RFC 1624), so that one that was right is right, however much of the packet
 //! is there.
 
+mod options;
+mod own;
+mod packet;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use ipcrypt_rs::IpcryptPfx;
 
-use super::Record;
 use super::decode::network;
-use crate::checksum::{fold, sum};
+use super::{Interface, Record};
+use crate::ring::ring_file;
+use own::{is_own, is_own_comment};
 
 const ETHERNET: u16 = 1;
 const LINUX_SLL: u16 = 113;
 const NFLOG: u16 = 239;
 const LINUX_SLL2: u16 = 276;
-const ICMP: u8 = 1;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const FRAGMENT: u8 = 44;
-const ICMPV6: u8 = 58;
-const SCTP: u8 = 132;
 /// Addresses whose other is remembered.
 const KNOWN_MAX: usize = 1 << 16;
 
@@ -49,6 +48,8 @@ pub struct Anonymizer {
     keep: Keep,
     known: HashMap<IpAddr, IpAddr>,
     frame: Vec<u8>,
+    /// The last interface, and what stands for it where another program has described it.
+    last: (Interface, Option<Interface>),
 }
 
 impl std::fmt::Debug for Anonymizer {
@@ -99,10 +100,36 @@ impl Anonymizer {
             keep,
             known: HashMap::new(),
             frame: Vec::new(),
+            last: (Interface::default(), Some(Interface::default())),
         }
     }
 
-    /// The record without who. Its length as it was stays.
+    /// An interface without who: what lwnflog says of it stays, what another program says goes.
+    pub fn interface(interface: &Interface) -> Interface {
+        if is_own(interface) {
+            return interface.clone();
+        }
+        Interface {
+            name: String::new(),
+            description: String::new(),
+            ..*interface
+        }
+    }
+
+    /// Whether a file of this name is one that lwnflog has named, and so tells nobody.
+    pub fn is_own_name(path: &Path) -> bool {
+        let stamp = |part: &str| part.bytes().all(|byte| b"0123456789TZ".contains(&byte));
+        let stem = path
+            .file_name()
+            .and_then(|name| name.to_str()?.split('.').next());
+        let stamped = stem
+            .and_then(|stem| stem.rsplit('-').next())
+            .is_some_and(stamp);
+        stamped && ring_file(path).is_some_and(|name| own::is_own_ring(&name.ring))
+    }
+
+    /// The record without who. Its length as it was stays. What is written of it is all from the
+    /// record that is returned, the interface, too.
     pub fn record<'a>(&'a mut self, record: &Record<'a>) -> Record<'a> {
         let mut frame = std::mem::take(&mut self.frame);
         frame.clear();
@@ -122,8 +149,18 @@ impl Anonymizer {
         };
         frame.truncate(stays);
         self.frame = frame;
+        if self.last.0 != *record.interface {
+            let other = !is_own(record.interface);
+            let nameless = other.then(|| Anonymizer::interface(record.interface));
+            self.last = (record.interface.clone(), nameless);
+        }
+        let nameless = self.last.1.as_ref();
+        let comment = record.comment;
+        let stays = nameless.is_none() && is_own_comment(comment);
         Record {
             data: &self.frame,
+            interface: nameless.unwrap_or(record.interface),
+            comment: if stays { comment } else { "" },
             note: "", // who gave an order
             ..*record
         }
@@ -138,181 +175,6 @@ impl Anonymizer {
             .known
             .entry(address)
             .or_insert_with(|| cipher.encrypt_ipaddr(address))
-    }
-
-    /// Changes the addresses of a packet, and returns how many of its bytes stay. `None` where its
-    /// addresses are not there.
-    fn packet(&mut self, packet: &mut [u8], quoted: bool) -> Option<usize> {
-        match packet.first()? >> 4 {
-            4 => self.ipv4(packet, quoted),
-            6 => self.ipv6(packet, quoted),
-            _ => None,
-        }
-    }
-
-    fn ipv4(&mut self, packet: &mut [u8], quoted: bool) -> Option<usize> {
-        const NO_OPERATION: u8 = 1;
-        const FIXED: usize = 20;
-        let header = usize::from(packet.first()? & 15) * 4;
-        if header < FIXED || packet.len() < header {
-            return None;
-        }
-        let (protocol, part) = (
-            packet[9],
-            u16::from_be_bytes([packet[6], packet[7]]) & 0x1fff,
-        );
-        let (ip, transport) = packet.split_at_mut(header);
-        let before = sum(ip.get(..10)?) + sum(&ip[12..]);
-        let addresses_before = sum(&ip[12..FIXED]);
-        self.change_v4(&mut ip[12..16]);
-        self.change_v4(&mut ip[16..FIXED]);
-        // They may hold addresses: routes, and whose time stamps.
-        ip[FIXED..].fill(NO_OPERATION);
-        let after = sum(&ip[..10]) + sum(&ip[12..]);
-        let addresses_after = sum(&ip[12..FIXED]);
-        adjust(ip, 10, before, after);
-        let stays = if part == 0 {
-            self.transport(
-                protocol,
-                transport,
-                (addresses_before, addresses_after),
-                quoted,
-            )
-        } else {
-            self.later_part(protocol, transport)
-        };
-        Some(header + stays)
-    }
-
-    fn ipv6(&mut self, packet: &mut [u8], quoted: bool) -> Option<usize> {
-        const FIXED: usize = 40;
-        const FRAGMENT_HEADER: usize = 8;
-        if packet.len() < FIXED {
-            return None;
-        }
-        let (ip, mut behind) = packet.split_at_mut(FIXED);
-        let addresses_before = sum(&ip[8..]);
-        self.change_v6(&mut ip[8..24]);
-        self.change_v6(&mut ip[24..]);
-        let addresses = (addresses_before, sum(&ip[8..]));
-        let (mut protocol, mut header) = (ip[6], FIXED);
-        if protocol == FRAGMENT {
-            if behind.len() < FRAGMENT_HEADER {
-                return Some(FIXED);
-            }
-            let (fragment, rest) = behind.split_at_mut(FRAGMENT_HEADER);
-            (protocol, header, behind) = (fragment[0], FIXED + FRAGMENT_HEADER, rest);
-            if u16::from_be_bytes([fragment[2], fragment[3]]) & 0xfff8 != 0 {
-                return Some(header + self.later_part(protocol, behind));
-            }
-        }
-        Some(header + self.transport(protocol, behind, addresses, quoted))
-    }
-
-    fn change_v4(&mut self, bytes: &mut [u8]) {
-        if let Ok(old) = <[u8; 4]>::try_from(&*bytes)
-            && let IpAddr::V4(new) = self.other(Ipv4Addr::from(old).into())
-        {
-            bytes.copy_from_slice(&new.octets());
-        }
-    }
-
-    fn change_v6(&mut self, bytes: &mut [u8]) {
-        if let Ok(old) = <[u8; 16]>::try_from(&*bytes) {
-            let new = match self.other(Ipv6Addr::from(old).into()) {
-                IpAddr::V6(new) => new,
-                IpAddr::V4(new) => new.to_ipv6_mapped(), // as the cipher's crate gives such a one
-            };
-            bytes.copy_from_slice(&new.octets());
-        }
-    }
-
-    /// A later part of a packet is payload, but of what could be anything nothing stays.
-    fn later_part(&self, protocol: u8, bytes: &[u8]) -> usize {
-        let known = matches!(protocol, TCP | UDP | SCTP | ICMP | ICMPV6);
-        if self.keep.payload && known {
-            bytes.len()
-        } else {
-            0
-        }
-    }
-
-    /// What is behind the IP header; `addresses` are its sums before and after.
-    fn transport(
-        &mut self,
-        protocol: u8,
-        bytes: &mut [u8],
-        (before, after): (u64, u64),
-        quoted: bool,
-    ) -> usize {
-        let header = match protocol {
-            TCP => {
-                let options = bytes
-                    .get(12)
-                    .map_or(20, |offset| usize::from(offset >> 4) * 4);
-                adjust(bytes, 16, before, after);
-                options
-            }
-            UDP => {
-                // None was sent where it is zero.
-                if bytes.get(6..8).is_some_and(|sum| sum != [0, 0]) {
-                    adjust(bytes, 6, before, after);
-                }
-                8
-            }
-            SCTP => 12, // its checksum is of itself alone
-            ICMP => return self.icmp(bytes, &[3, 4, 5, 11, 12], (0, 0), quoted),
-            ICMPV6 => return self.icmp(bytes, &[1, 2, 3, 4], (before, after), quoted),
-            _ => return 0,
-        };
-        if self.keep.payload {
-            bytes.len()
-        } else {
-            header.min(bytes.len())
-        }
-    }
-
-    /// An ICMP message; of those kinds it quotes a packet.
-    fn icmp(
-        &mut self,
-        bytes: &mut [u8],
-        quoting: &[u8],
-        (before, after): (u64, u64),
-        quoted: bool,
-    ) -> usize {
-        const HEADER: usize = 8;
-        const REDIRECT: u8 = 5;
-        /// Neighbours, by their addresses.
-        const NEIGHBOUR: std::ops::RangeInclusive<u8> = 130..=143;
-        const NEIGHBOUR_HEADER: usize = 4;
-        let Some(kind) = bytes.first().copied() else {
-            return 0;
-        };
-        if quoting == [1, 2, 3, 4] && NEIGHBOUR.contains(&kind) {
-            return NEIGHBOUR_HEADER.min(bytes.len());
-        }
-        if bytes.len() < HEADER {
-            return NEIGHBOUR_HEADER.min(bytes.len());
-        }
-        let whole_before = sum(&bytes[4..]) + before;
-        let mut stays = HEADER;
-        if quoting.contains(&kind) {
-            if kind == REDIRECT && quoting[0] != 1 {
-                self.change_v4(&mut bytes[4..HEADER]);
-            }
-            // A quotation in a quotation is none that anybody sends.
-            let inner = if quoted {
-                None
-            } else {
-                self.packet(&mut bytes[HEADER..], true)
-            };
-            stays += inner.unwrap_or(0);
-        } else if self.keep.payload {
-            stays = bytes.len();
-        }
-        let whole_after = sum(&bytes[4..]) + after;
-        adjust(bytes, 2, whole_before, whole_after);
-        stays
     }
 }
 
@@ -329,23 +191,12 @@ fn clear_macs(link: u16, header: &mut [u8]) {
     }
 }
 
-/// Makes the checksum at a place follow what it sums up, where it is there (RFC 1624, eqn. 3).
-fn adjust(bytes: &mut [u8], at: usize, before: u64, after: u64) {
-    let Some(place) = bytes.get_mut(at..at + 2) else {
-        return;
-    };
-    let old = u16::from_be_bytes([place[0], place[1]]);
-    let new = !fold(u64::from(!old) + u64::from(!fold(before)) + u64::from(fold(after)));
-    place.copy_from_slice(&new.to_be_bytes());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use etherparse::{PacketBuilder, PacketHeaders, TransportHeader};
     use proptest::prelude::*;
-
-    use crate::read::Interface;
+    use std::net::Ipv4Addr;
 
     const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
@@ -432,6 +283,49 @@ mod tests {
                 }
                 other => panic!("{other:?}"),
             }
+        }
+    }
+
+    /// RFC 768, RFC 8200: zero says that there is no checksum. What was wrong stays so.
+    #[test]
+    fn no_checksum_of_udp_becomes_none() {
+        let mut anonymizer = anonymizer(ALL);
+        for version in [4, 6] {
+            let (mut ones, mut zeros) = (0, 0);
+            for number in 0..=u16::MAX {
+                let mut frame = Vec::new();
+                let payload = number.to_be_bytes();
+                let written = match version {
+                    4 => PacketBuilder::ipv4([192, 0, 2, 1], [198, 51, 100, 7], 64)
+                        .udp(53, 4000)
+                        .write(&mut frame, &payload),
+                    _ => PacketBuilder::ipv6([0xfd; 16], [0x20; 16], 64)
+                        .udp(53, 4000)
+                        .write(&mut frame, &payload),
+                };
+                written.unwrap();
+                let wrong = number == 7;
+                let at = frame.len() - 4;
+                frame[at] ^= u8::from(wrong);
+                anonymizer.packet(&mut frame, false).unwrap();
+                let headers = PacketHeaders::from_ip_slice(&frame).unwrap();
+                let Some(TransportHeader::Udp(udp)) = headers.transport else {
+                    panic!("{headers:?}");
+                };
+                let right = match headers.net.unwrap() {
+                    etherparse::NetHeaders::Ipv4(ip, _) => {
+                        udp.calc_checksum_ipv4(&ip, &payload).unwrap()
+                    }
+                    etherparse::NetHeaders::Ipv6(ip, _) => {
+                        udp.calc_checksum_ipv6(&ip, &payload).unwrap()
+                    }
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(udp.checksum != right, wrong, "{version}, {number}");
+                zeros += u32::from(udp.checksum == 0);
+                ones += u32::from(udp.checksum == 0xffff);
+            }
+            assert!(ones != 0 && zeros == 0, "{version}");
         }
     }
 
