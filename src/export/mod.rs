@@ -6,14 +6,21 @@
 //!                        └── rows ──> data set: parts by day, hour and host; each file of a capture once
 //! ```
 
+#[cfg(feature = "parquet")]
+mod behind;
 #[cfg(feature = "s3")]
 mod bucket;
 #[cfg(feature = "parquet")]
 pub mod dataset;
 mod digits;
 mod headers;
+#[cfg(feature = "parquet")]
+mod hours;
 pub mod lines;
+#[cfg(feature = "parquet")]
 pub mod loss;
+#[cfg(feature = "parquet")]
+mod mark;
 #[cfg(feature = "parquet")]
 pub mod out;
 #[cfg(feature = "parquet")]

@@ -98,6 +98,8 @@ pub struct Table {
     /// The rows.
     pub rows: Vec<Row>,
     texts: Vec<Vec<u8>>,
+    /// All of them together.
+    texts_bytes: usize,
     addresses: HashMap<(u8, Address), Text>,
     macs: HashMap<[u8; 6], Text>,
     /// Those of the last packet, which the next often has, too.
@@ -184,14 +186,15 @@ impl Table {
         &self.texts
     }
 
-    /// Empties it.
-    pub fn clear(&mut self) {
-        self.rows.clear();
-        self.texts.clear();
-        self.addresses.clear();
-        self.macs.clear();
-        self.last_macs = None;
-        self.words.clear();
+    /// What one without rows counts for in [`Table::bytes`].
+    pub const EMPTY_BYTES: usize = 1 << 10;
+
+    /// Bytes of memory that it takes, about.
+    pub fn bytes(&self) -> usize {
+        /// Beside its bytes: its place, and that it is known.
+        const TEXT_BYTES: usize = 96;
+        let rows = self.rows.len() * size_of::<Row>();
+        Table::EMPTY_BYTES + rows + self.texts.len() * TEXT_BYTES + self.texts_bytes
     }
 
     /// By time, packets of the same time as they came.
@@ -202,6 +205,7 @@ impl Table {
     }
 
     fn push(&mut self, bytes: &[u8]) -> Text {
+        self.texts_bytes += bytes.len();
         self.texts.push(bytes.to_vec());
         Text(u32::try_from(self.texts.len() - 1).unwrap_or(u32::MAX))
     }
