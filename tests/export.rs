@@ -233,22 +233,7 @@ fn rows_are_what_tshark_says() {
 
     // As text the same, in the order of the file, host first.
     let json = export_lines(&[place, "--json", "-", "--payload", "4"]);
-    let mut objects: Vec<Row> = json
-        .lines()
-        .map(|line| {
-            let object: BTreeMap<String, serde_json::Value> = serde_json::from_str(line).unwrap();
-            let plain = |value: serde_json::Value| {
-                value
-                    .as_str()
-                    .map_or_else(|| value.to_string(), str::to_owned)
-            };
-            object
-                .into_iter()
-                .filter(|(name, _)| name != "host")
-                .map(|(name, value)| (name, plain(value)))
-                .collect()
-        })
-        .collect();
+    let mut objects = objects(&json);
     let mut sorted = table.clone();
     for rows in [&mut objects, &mut sorted] {
         rows.sort();
@@ -261,6 +246,112 @@ fn rows_are_what_tshark_says() {
         csv.contains("\"\"\"><script>alert(1)</script>\""),
         "quotation marks are doubled"
     );
+}
+
+/// Rows of JSON, without their host.
+fn objects(json: &str) -> Vec<Row> {
+    let plain = |value: serde_json::Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
+    let row = |line: &str| {
+        let object: BTreeMap<String, serde_json::Value> = serde_json::from_str(line).unwrap();
+        object
+            .into_iter()
+            .filter(|(name, _)| name != "host")
+            .map(|(name, value)| (name, plain(value)))
+            .collect()
+    };
+    json.lines().map(row).collect()
+}
+
+/// Frames of many neighbours, of both families and of neither, whole and cut anywhere.
+#[test]
+fn lines_say_what_rows_say() {
+    let (dir, set) = (temp_dir(), temp_dir());
+    let file = dir.path().join("frames.pcap");
+    let mut bytes = [0xa1b2_3c4d_u32, 4 << 16 | 2, 0, 0, 65_535, 1]
+        .map(u32::to_le_bytes)
+        .concat();
+    let mut random = 7_u64;
+    for number in 0..2_000_u32 {
+        let mut noise = || {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random.to_le_bytes()
+        };
+        let mut frame = noise().to_vec();
+        frame.extend(&noise()[..4]);
+        if number % 3 == 0 {
+            frame = vec![2; 12];
+        }
+        let kind = [[0x08, 0x00], [0x86, 0xdd], [0x81, 0x00], [0x08, 0x06]][number as usize % 4];
+        frame.extend(kind);
+        if kind == [0x81, 0x00] {
+            frame.extend([0, 7, 0x08, 0x00]);
+        }
+        let begin = frame.len();
+        for _ in 0..12 {
+            frame.extend(noise());
+        }
+        frame[begin] = if kind == [0x86, 0xdd] { 0x60 } else { 0x45 };
+        let protocol = [6, 17, 1, 58, 132, 44][noise()[0] as usize % 6];
+        frame[begin + if kind == [0x86, 0xdd] { 6 } else { 9 }] = protocol;
+        if noise()[0] % 2 == 0 {
+            frame[begin + 6..begin + 8].fill(0);
+        }
+        let len = if number % 5 == 0 {
+            noise()[0] as usize % frame.len()
+        } else {
+            frame.len()
+        };
+        let head = [
+            1_764_252_000 + number,
+            number,
+            u32::try_from(len).unwrap(),
+            1500,
+        ];
+        bytes.extend(head.map(u32::to_le_bytes).concat());
+        bytes.extend(&frame[..len]);
+    }
+    fs::write(&file, bytes).unwrap();
+    let place = file.to_str().unwrap();
+    for payload in ["0", "9"] {
+        let out = set.path().join(payload);
+        export(&[
+            place,
+            "--payload",
+            payload,
+            "--parquet",
+            out.to_str().unwrap(),
+        ]);
+        let mut table = rows(&out.join("packets"));
+        let mut lines = objects(&export_lines(&[place, "--payload", payload, "--json", "-"]));
+        assert_eq!((table.len(), lines.len()), (2_000, 2_000));
+        table.sort();
+        lines.sort();
+        assert!(table == lines);
+        // CSV has the same, each in its column.
+        let csv = export_lines(&[place, "--payload", payload, "--csv", "-"]);
+        let names: Vec<_> = csv.lines().next().unwrap().split(',').collect();
+        let mut cells: Vec<Row> = csv
+            .lines()
+            .skip(1)
+            .map(|line| {
+                let cells: Vec<_> = line.split(',').collect();
+                assert_eq!(cells.len(), names.len());
+                let named = names.iter().zip(cells).skip(1);
+                let there = named.filter(|(_, cell)| !cell.is_empty());
+                there
+                    .map(|(name, cell)| ((*name).to_owned(), cell.to_owned()))
+                    .collect()
+            })
+            .collect();
+        cells.sort();
+        assert!(cells == table);
+    }
 }
 
 fn export_lines(args: &[&str]) -> String {

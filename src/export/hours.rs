@@ -161,3 +161,49 @@ impl<'a> Hours<'a> {
 pub(super) fn hour_of(time_ns: u64) -> u64 {
     time_ns / HOUR_NS
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use super::*;
+    use crate::read::Interface;
+
+    #[test]
+    fn what_is_held_does_not_grow_with_the_hours() {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let name = format!("lwnflog-hours-{}", since.unwrap_or_default().as_nanos());
+        let dir = std::env::temp_dir().join(name);
+        let out = Out::Directory(dir.clone());
+        let place = |hour: u64, several: u32| format!("hour={hour}/{several}");
+        let mut hours = Hours::new(&out, usize::MAX, &place);
+        let interface = Interface {
+            link: 101,
+            ..Interface::default()
+        };
+        let mut data = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0];
+        data.resize(1 << 20, 1);
+        // In turn through more hours than are open, then on.
+        for number in 0..80_u64 {
+            let record = Record {
+                time_ns: (number % 3 + number / 3) * HOUR_NS,
+                interface: &interface,
+                data: &data,
+                original_len: 0,
+                lost_before: 0,
+                flags: 0,
+                comment: "",
+                note: "",
+            };
+            hours.add(&record).unwrap();
+            let held: usize = hours.open.values().map(|hour| hour.table.bytes()).sum();
+            assert_eq!(held, hours.held_bytes);
+            assert!(held <= HELD_BYTES);
+        }
+        assert!(hours.bytes == 0 && hours.open.values().any(|hour| hour.parts.is_some()));
+        let (batch, bytes) = hours.finish().unwrap();
+        assert!(bytes != 0);
+        batch.commit().unwrap();
+        let _ = std::fs::remove_dir_all(dir);
+    }
+}

@@ -11,6 +11,10 @@ use crate::read::line::printable;
 use crate::read::piece::Make;
 use crate::read::{Interface, Record};
 
+/// What is remembered of interfaces and of link-layer addresses.
+const INTERFACES: usize = 16;
+const MACS: usize = 64;
+
 /// How a packet is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -28,10 +32,11 @@ pub struct Lines {
     begin: Vec<u8>,
     payload_bytes: usize,
     anonymizer: Option<Anonymizer>,
-    /// The interface of the last packet, and its columns.
-    interface: (Interface, Vec<u8>),
-    /// The beginning of the last frame, and its columns.
-    macs: ([u8; 12], Vec<u8>),
+    /// Interfaces that were seen last, and their columns; which the last packet's is.
+    interfaces: Vec<(Interface, Vec<u8>)>,
+    interface: usize,
+    /// Beginnings of frames, each in the place that follows from it, and their columns.
+    macs: Vec<([u8; 12], Vec<u8>)>,
     line: Line,
 }
 
@@ -60,12 +65,13 @@ impl Lines {
             begin,
             payload_bytes,
             anonymizer,
-            interface: Default::default(),
-            macs: Default::default(),
+            interfaces: Vec::new(),
+            interface: 0,
+            macs: Vec::new(),
             line: Line::default(),
         };
-        lines.know_interface(&Interface::default());
-        lines.know_macs([0; 12]);
+        let (nobody, columns) = ([0; 12], lines.columns_of_macs([0; 12]));
+        lines.macs = vec![(nobody, columns); MACS];
         lines
     }
 
@@ -79,16 +85,27 @@ impl Lines {
         }
     }
 
+    /// The place of an interface that is not the last packet's.
     #[cold]
-    fn know_interface(&mut self, interface: &Interface) {
-        let mut columns = Vec::new();
-        self.text("source", &interface.description, &mut columns);
-        self.text("interface", &interface.name, &mut columns);
-        self.interface = (interface.clone(), columns);
+    fn other_interface(&mut self, interface: &Interface) -> usize {
+        let known = self
+            .interfaces
+            .iter()
+            .position(|(known, _)| known == interface);
+        known.unwrap_or_else(|| {
+            let mut columns = Vec::new();
+            self.text("source", &interface.description, &mut columns);
+            self.text("interface", &interface.name, &mut columns);
+            if self.interfaces.len() == INTERFACES {
+                self.interfaces.clear();
+            }
+            self.interfaces.push((interface.clone(), columns));
+            self.interfaces.len() - 1
+        })
     }
 
     #[cold]
-    fn know_macs(&mut self, macs: [u8; 12]) {
+    fn columns_of_macs(&self, macs: [u8; 12]) -> Vec<u8> {
         let text = |mac: &[u8]| {
             let bytes: Vec<_> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
             bytes.join(":")
@@ -96,7 +113,7 @@ impl Lines {
         let mut columns = Vec::new();
         self.text("src_mac", &text(&macs[6..]), &mut columns);
         self.text("dst_mac", &text(&macs[..6]), &mut columns);
-        self.macs = (macs, columns);
+        columns
     }
 
     fn text(&self, name: &str, text: &str, to: &mut Vec<u8>) {
@@ -121,10 +138,11 @@ impl Lines {
         to.extend_from_slice(&self.begin);
         self.line.number(record.time_ns);
         self.line.end_to(to);
-        if self.interface.0 != *record.interface {
-            self.know_interface(record.interface);
+        match self.interfaces.get(self.interface) {
+            Some((last, _)) if last == record.interface => {}
+            _ => self.interface = self.other_interface(record.interface),
         }
-        to.extend_from_slice(&self.interface.1);
+        to.extend_from_slice(&self.interfaces[self.interface].1);
         match (record.flags & 3, JSON) {
             (1, true) => self.line.put(b",\"direction\":\"in\""),
             (2, true) => self.line.put(b",\"direction\":\"out\""),
@@ -135,11 +153,12 @@ impl Lines {
         }
         match headers.macs {
             Some(macs) => {
-                if self.macs.0 != macs {
-                    self.know_macs(macs);
+                let place = usize::from(macs[5] ^ macs[11]) % MACS;
+                if self.macs[place].0 != macs {
+                    self.macs[place] = (macs, self.columns_of_macs(macs));
                 }
                 self.line.end_to(to);
-                to.extend_from_slice(&self.macs.1);
+                to.extend_from_slice(&self.macs[place].1);
             }
             None if JSON => {}
             None => self.line.put(b",,"),
