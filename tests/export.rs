@@ -47,6 +47,13 @@ fn export(args: &[&str]) -> String {
     said
 }
 
+fn refused(args: &[&str]) -> String {
+    let told = output(Command::new(LWNFLOG).arg("export").args(args), "");
+    let said = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert_eq!(told.status.code(), Some(1), "{args:?}: {said}");
+    said
+}
+
 /// All files below a directory, but for marks.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(dir) else {
@@ -68,7 +75,8 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 /// The rows of a table, part by part.
 fn rows(dir: &Path) -> Vec<Row> {
     let mut all = Vec::new();
-    for file in files(dir) {
+    let hidden = |file: &PathBuf| file.file_name().unwrap().as_encoded_bytes()[0] == b'.';
+    for file in files(dir).into_iter().filter(|file| !hidden(file)) {
         let reader = SerializedFileReader::new(fs::File::open(&file).unwrap()).unwrap();
         for row in reader.get_row_iter(None).unwrap() {
             let columns = row.unwrap().into_columns();
@@ -225,22 +233,7 @@ fn rows_are_what_tshark_says() {
 
     // As text the same, in the order of the file, host first.
     let json = export_lines(&[place, "--json", "-", "--payload", "4"]);
-    let mut objects: Vec<Row> = json
-        .lines()
-        .map(|line| {
-            let object: BTreeMap<String, serde_json::Value> = serde_json::from_str(line).unwrap();
-            let plain = |value: serde_json::Value| {
-                value
-                    .as_str()
-                    .map_or_else(|| value.to_string(), str::to_owned)
-            };
-            object
-                .into_iter()
-                .filter(|(name, _)| name != "host")
-                .map(|(name, value)| (name, plain(value)))
-                .collect()
-        })
-        .collect();
+    let mut objects = objects(&json);
     let mut sorted = table.clone();
     for rows in [&mut objects, &mut sorted] {
         rows.sort();
@@ -253,6 +246,112 @@ fn rows_are_what_tshark_says() {
         csv.contains("\"\"\"><script>alert(1)</script>\""),
         "quotation marks are doubled"
     );
+}
+
+/// Rows of JSON, without their host.
+fn objects(json: &str) -> Vec<Row> {
+    let plain = |value: serde_json::Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
+    let row = |line: &str| {
+        let object: BTreeMap<String, serde_json::Value> = serde_json::from_str(line).unwrap();
+        object
+            .into_iter()
+            .filter(|(name, _)| name != "host")
+            .map(|(name, value)| (name, plain(value)))
+            .collect()
+    };
+    json.lines().map(row).collect()
+}
+
+/// Frames of many neighbours, of both families and of neither, whole and cut anywhere.
+#[test]
+fn lines_say_what_rows_say() {
+    let (dir, set) = (temp_dir(), temp_dir());
+    let file = dir.path().join("frames.pcap");
+    let mut bytes = [0xa1b2_3c4d_u32, 4 << 16 | 2, 0, 0, 65_535, 1]
+        .map(u32::to_le_bytes)
+        .concat();
+    let mut random = 7_u64;
+    for number in 0..2_000_u32 {
+        let mut noise = || {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random.to_le_bytes()
+        };
+        let mut frame = noise().to_vec();
+        frame.extend(&noise()[..4]);
+        if number % 3 == 0 {
+            frame = vec![2; 12];
+        }
+        let kind = [[0x08, 0x00], [0x86, 0xdd], [0x81, 0x00], [0x08, 0x06]][number as usize % 4];
+        frame.extend(kind);
+        if kind == [0x81, 0x00] {
+            frame.extend([0, 7, 0x08, 0x00]);
+        }
+        let begin = frame.len();
+        for _ in 0..12 {
+            frame.extend(noise());
+        }
+        frame[begin] = if kind == [0x86, 0xdd] { 0x60 } else { 0x45 };
+        let protocol = [6, 17, 1, 58, 132, 44][noise()[0] as usize % 6];
+        frame[begin + if kind == [0x86, 0xdd] { 6 } else { 9 }] = protocol;
+        if noise()[0] % 2 == 0 {
+            frame[begin + 6..begin + 8].fill(0);
+        }
+        let len = if number % 5 == 0 {
+            noise()[0] as usize % frame.len()
+        } else {
+            frame.len()
+        };
+        let head = [
+            1_764_252_000 + number,
+            number,
+            u32::try_from(len).unwrap(),
+            1500,
+        ];
+        bytes.extend(head.map(u32::to_le_bytes).concat());
+        bytes.extend(&frame[..len]);
+    }
+    fs::write(&file, bytes).unwrap();
+    let place = file.to_str().unwrap();
+    for payload in ["0", "9"] {
+        let out = set.path().join(payload);
+        export(&[
+            place,
+            "--payload",
+            payload,
+            "--parquet",
+            out.to_str().unwrap(),
+        ]);
+        let mut table = rows(&out.join("packets"));
+        let mut lines = objects(&export_lines(&[place, "--payload", payload, "--json", "-"]));
+        assert_eq!((table.len(), lines.len()), (2_000, 2_000));
+        table.sort();
+        lines.sort();
+        assert!(table == lines);
+        // CSV has the same, each in its column.
+        let csv = export_lines(&[place, "--payload", payload, "--csv", "-"]);
+        let names: Vec<_> = csv.lines().next().unwrap().split(',').collect();
+        let mut cells: Vec<Row> = csv
+            .lines()
+            .skip(1)
+            .map(|line| {
+                let cells: Vec<_> = line.split(',').collect();
+                assert_eq!(cells.len(), names.len());
+                let named = names.iter().zip(cells).skip(1);
+                let there = named.filter(|(_, cell)| !cell.is_empty());
+                there
+                    .map(|(name, cell)| ((*name).to_owned(), cell.to_owned()))
+                    .collect()
+            })
+            .collect();
+        cells.sort();
+        assert!(cells == table);
+    }
 }
 
 fn export_lines(args: &[&str]) -> String {
@@ -330,28 +429,55 @@ fn what_is_cut_is_said_and_what_fails_leaves_nothing() {
     let whole = fs::read(&file).unwrap();
     fs::write(&file, &whole[..whole.len() - 10]).unwrap();
     let (place, set) = (file.to_str().unwrap(), out.path().to_str().unwrap());
-    let said = export(&[place, "--parquet", set]);
+    let said = refused(&[place, "--parquet", set]);
     assert!(said.contains("ends inside a block"), "{said}");
     assert_eq!(rows(&out.path().join("packets")).len(), 499);
 
-    // Damaged behind more rows than a group has: what was begun goes.
-    let mut long = File::new();
-    let packet = ip([192, 0, 2, 1], [192, 0, 2, 2], 6, 0, &tcp(1, 2, 16));
-    for number in 0..(1 << 18) + 1 {
-        long.packet(number / 1000, &packet, 0);
-    }
-    long.0
-        .extend([6, 0, 0, 0, 7, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
-    fs::write(&file, long.0).unwrap();
-    let out = temp_dir();
-    let args = ["export", place, "--parquet", out.path().to_str().unwrap()];
-    let told = output(Command::new(LWNFLOG).args(args), "");
-    let said = String::from_utf8_lossy(&told.stderr).into_owned();
+    // Whole again it holds more, under the same names. What is damaged is said each time.
+    let parts = files(out.path());
+    let said = refused(&[place, "--parquet", set]);
     assert!(
-        !told.status.success() && said.contains("damaged at byte"),
+        said.contains("0 files exported, 1 before") && said.contains("ends inside a block"),
         "{said}"
     );
-    assert_eq!(files(out.path()), Vec::<PathBuf>::new());
+    fs::write(&file, &whole).unwrap();
+    export(&[place, "--parquet", set]);
+    assert_eq!(rows(&out.path().join("packets")).len(), 500);
+    assert_eq!(files(out.path()), parts);
+
+    // The same of a ring's file, which otherwise stays as it is: repaired it is as long as before.
+    let ring = dir.path().join("g5-000001-20251127T140000Z.pcapng");
+    let mut made = File(whole.clone());
+    let good = made.0.len();
+    let packet = ip([192, 0, 2, 1], [192, 0, 2, 2], 6, 0, &tcp(1, 2, 16));
+    made.packet(9_000_000, &packet, 0);
+    let mut damaged = made.0.clone();
+    damaged[good + 4] = 7;
+    fs::write(&ring, damaged).unwrap();
+    let out = temp_dir();
+    let args = [
+        ring.to_str().unwrap(),
+        "--parquet",
+        out.path().to_str().unwrap(),
+    ];
+    let said = refused(&args);
+    assert!(
+        said.contains("damaged at byte") && said.contains("500 packets"),
+        "{said}"
+    );
+    assert_eq!(rows(&out.path().join("packets")).len(), 500);
+    assert!(refused(&args).contains("damaged at byte"));
+    fs::write(&ring, made.0).unwrap();
+    assert!(export(&args).contains("501 packets"));
+    assert_eq!(rows(&out.path().join("packets")).len(), 501);
+    assert!(export(&args).contains("1 before"));
+
+    // What cannot be written leaves nothing: neither parts nor halves of them.
+    let out = temp_dir();
+    fs::write(out.path().join("loss"), "in the way").unwrap();
+    let said = refused(&[place, "--parquet", out.path().to_str().unwrap()]);
+    assert!(said.contains("not exported"), "{said}");
+    assert_eq!(files(out.path()), [out.path().join("loss")]);
 }
 
 #[test]
@@ -450,12 +576,9 @@ fn what_makes_no_sense_is_refused() {
     capture(&file);
     fs::write(&foreign, "no capture, and long enough to be one").unwrap();
     let place = file.to_str().unwrap();
-    let refused = |args: &[&str]| {
-        let told = output(Command::new(LWNFLOG).arg("export").args(args), "");
-        assert!(!told.status.success(), "{args:?}");
-        String::from_utf8(told.stderr).unwrap()
-    };
-    assert!(refused(&[place]).contains("--parquet"));
+    let told = output(Command::new(LWNFLOG).args(["export", place]), "");
+    assert!(!told.status.success());
+    assert!(String::from_utf8_lossy(&told.stderr).contains("--parquet"));
     assert!(refused(&[place, "--parquet", "/nowhere", "--last", "5m"]).contains("whole files"));
     assert!(refused(&[place, "--csv", "-", "prot tcp"]).contains("prot"));
     let set = dir.path().join("set");
@@ -468,5 +591,446 @@ fn what_makes_no_sense_is_refused() {
     );
     fs::write(dir.path().join("file"), "").unwrap();
     let taken = dir.path().join("file");
-    assert!(refused(&[place, "--parquet", taken.to_str().unwrap()]).contains("not exported"));
+    let said = refused(&[place, "--parquet", taken.to_str().unwrap()]);
+    assert!(said.contains(taken.to_str().unwrap()), "{said}");
+}
+
+#[test]
+fn urls_of_other_stores_are_no_directories() {
+    let dir = temp_dir();
+    capture(&dir.path().join("made.pcapng"));
+    let urls = [
+        "gs://bucket/p",
+        "s3a://bucket/p",
+        "az://c/p",
+        "file:///srv/p",
+        "HTTPS://host/p",
+    ];
+    for url in urls {
+        for option in ["--parquet", "--csv", "--json"] {
+            let mut command = Command::new(LWNFLOG);
+            command.current_dir(dir.path());
+            let told = output(command.args(["export", "made.pcapng", option, url]), "");
+            let said = String::from_utf8_lossy(&told.stderr).into_owned();
+            let scheme = url.split_once(':').unwrap().0.to_ascii_lowercase();
+            assert_eq!(told.status.code(), Some(1), "{option} {url}");
+            assert!(
+                said.contains(&format!("does not write to {scheme}://")),
+                "{said}"
+            );
+        }
+    }
+    let told = refused(&[
+        dir.path().join("made.pcapng").to_str().unwrap(),
+        "--csv",
+        "s3://bucket/p",
+    ]);
+    assert!(told.contains("s3://"), "{told}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn several_threads_make_the_same_lines() {
+    let dir = temp_dir();
+    for (number, name) in ["g5-000001", "g5-000002", "g6-000001"].iter().enumerate() {
+        let mut file = File::new();
+        // Some pieces of a file.
+        let mut long = tcp(20_000, 443, 2);
+        long.resize(1_000, 1);
+        for packet in 0..6_000_u32 {
+            let [_, a, b, c] = packet.to_be_bytes();
+            let at = u64::from(packet) / 4 + number as u64 % 2 * 1_500;
+            let (from, to) = ([10, a, b, c], [192, 0, 2, 1]);
+            file.packet(at, &ip(from, to, 6, 0, &long), 0);
+        }
+        let name = format!("{name}-20251127T140000Z.pcapng");
+        fs::write(dir.path().join(name), file.0).unwrap();
+    }
+    let key = dir.path().join("key");
+    fs::write(
+        &key,
+        "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n",
+    )
+    .unwrap();
+    run(Command::new("chmod").arg("600").arg(&key), "");
+    let key = key.to_str().unwrap();
+    for form in ["--csv", "--json"] {
+        for more in [&["--payload", "4"][..], &["--anonymize", key]] {
+            let lines = |threads: &str| {
+                let mut args = vec![dir.path().to_str().unwrap(), form, "-"];
+                args.extend(["--threads", threads, "--host", "h"]);
+                args.extend(more);
+                export_lines(&args)
+            };
+            let one = lines("1");
+            assert_eq!(
+                one.lines().count(),
+                18_000 + usize::from(form == "--csv"),
+                "{form}"
+            );
+            assert!(lines("5") == one, "{form} {more:?}");
+        }
+    }
+}
+
+#[test]
+fn cells_are_no_formulas() {
+    let dir = temp_dir();
+    let file = dir.path().join("made.pcapng");
+    let mut made = File::new();
+    made.interface("=HYPERLINK(\"http://x\",1)", "+1", 128);
+    let packet = ip([192, 0, 2, 1], [192, 0, 2, 2], 17, 0, b"12345678");
+    made.packet_with(1, 0, &packet, 0, &["prefix=@SUM(1)\x1b[2J"]);
+    fs::write(&file, made.0).unwrap();
+    let csv = export_lines(&[file.to_str().unwrap(), "--csv", "-", "--host=-h"]);
+    let line = csv.lines().nth(1).unwrap();
+    assert!(
+        line.starts_with("'-h,1764252000000000000,'+1,\"'=HYPERLINK(\"\"http://x\"\",1)\",,,,4,"),
+        "{line}"
+    );
+    assert!(line.contains(",'@SUM(1)?[2J,0,"), "{line}");
+    let json = export_lines(&[file.to_str().unwrap(), "--json", "-", "--host=-h"]);
+    let object: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(object["prefix"], "@SUM(1)\x1b[2J");
+    assert_eq!(object["host"], "-h");
+    assert!(!json.contains('\x1b'));
+}
+
+#[test]
+fn a_file_that_lies_twice_or_still_grows_counts_once() {
+    let (ring, set) = (temp_dir(), temp_dir());
+    let (live, finished) = (
+        ring.path().join("g5-000002.live.pcapng"),
+        ring.path().join("g5-000001-20251127T140000Z.pcapng"),
+    );
+    capture(&finished);
+    fs::copy(&finished, &live).unwrap();
+    run(Command::new("zstd").arg("-qk").arg(&finished), "");
+    let zst = finished.with_extension("pcapng.zst");
+    let foreign = ring.path().join("other.pcap.lz4");
+    fs::write(&foreign, "").unwrap();
+    fs::remove_file(foreign).unwrap();
+    let link = ring.path().join("other.pcapng");
+    std::os::unix::fs::symlink(&live, &link).unwrap();
+    let args: Vec<_> = [&live, &finished, &zst, &link, &finished]
+        .iter()
+        .map(|path| path.to_str().unwrap())
+        .chain(["--parquet", set.path().to_str().unwrap()])
+        .collect();
+    let said = refused(&args);
+    assert!(said.contains("1 files exported, 0 before"), "{said}");
+    assert_eq!(said.matches("not exported: it is being written").count(), 2);
+    assert_eq!(rows(&set.path().join("packets")).len(), 500);
+    fs::remove_file(link).unwrap();
+    // Of a directory it is the same file by another way, and the live one is passed over.
+    let args = [
+        ring.path().to_str().unwrap(),
+        zst.to_str().unwrap(),
+        "--parquet",
+        set.path().to_str().unwrap(),
+    ];
+    assert!(export(&args).contains("0 files exported, 1 before"));
+    fs::remove_file(&finished).unwrap();
+    assert!(export(&args).contains("0 files exported, 1 before"));
+    assert_eq!(rows(&set.path().join("packets")).len(), 500);
+
+    // Two hosts' rings of one name are two.
+    let other = temp_dir();
+    let mut made = File::new();
+    let packet = ip([192, 0, 2, 7], [192, 0, 2, 8], 6, 0, &tcp(1, 2, 16));
+    made.packet(15_000, &packet, 0);
+    fs::write(other.path().join(finished.file_name().unwrap()), made.0).unwrap();
+    let args = [
+        args[0],
+        other.path().to_str().unwrap(),
+        "--parquet",
+        args[3],
+    ];
+    assert!(export(&args).contains("1 files exported, 1 before"));
+    assert_eq!(rows(&set.path().join("packets")).len(), 501);
+}
+
+#[test]
+fn many_hours_are_parts_that_are_bounded() {
+    let (dir, set) = (temp_dir(), temp_dir());
+    let file = dir.path().join("made.pcapng");
+    let packet = ip([192, 0, 2, 1], [192, 0, 2, 2], 6, 0, &tcp(1, 2, 16));
+    let mut made = File::new();
+    // Each hour comes three times: far more than are held open.
+    for number in 0..240_u64 {
+        made.packet(number % 80 * 3_600_000 + number, &packet, 1);
+    }
+    fs::write(&file, made.0).unwrap();
+    let args = [
+        file.to_str().unwrap(),
+        "--parquet",
+        set.path().to_str().unwrap(),
+    ];
+    assert!(export(&args).contains("240 packets, 240 lost"));
+    let table = rows(&set.path().join("packets"));
+    assert_eq!(files(&set.path().join("packets")).len(), 80);
+    assert!(table.is_sorted_by_key(|row| row["time_ns"].parse::<u64>().unwrap()));
+    let times: std::collections::BTreeSet<_> = table.iter().map(|row| &row["time_ns"]).collect();
+    assert_eq!((table.len(), times.len()), (240, 240));
+    assert_eq!(rows(&set.path().join("loss")).len(), 1 + 240);
+
+    let set = temp_dir();
+    let mut made = File::new();
+    for number in 0..10_001_u64 {
+        made.packet(number * 3_600_000, &packet, 0);
+    }
+    fs::write(&file, made.0).unwrap();
+    let said = refused(&[args[0], args[1], set.path().to_str().unwrap()]);
+    assert!(said.contains("more than 10000 hours"), "{said}");
+    assert_eq!(files(set.path()), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn what_was_lost_behind_the_last_packet_counts() {
+    let (dir, set) = (temp_dir(), temp_dir());
+    let file = dir.path().join("made.pcapng");
+    let packet = ip([192, 0, 2, 1], [192, 0, 2, 2], 6, 0, &tcp(1, 2, 16));
+    let mut made = File::new();
+    made.interface("eth1", "NFLOG group 5", 128);
+    made.interface("eth2", "NFLOG group 5", 128);
+    made.packet(0, &packet, 3);
+    made.packet_at(1, 1000, &packet, 2, "");
+    for (id, lost) in [(0_u32, 3_u64), (1, 9), (2, 4)] {
+        let mut block = id.to_le_bytes().to_vec();
+        block.extend([0; 8]);
+        common::made::option(&mut block, 7, &lost.to_le_bytes());
+        block.extend([0; 4]);
+        made.block(5, &block);
+    }
+    fs::write(&file, made.0).unwrap();
+    run(Command::new("zstd").arg("-q").arg(&file), "");
+    for (name, host) in [("made.pcapng", "one"), ("made.pcapng.zst", "two")] {
+        let name = dir.path().join(name);
+        let args = [
+            name.to_str().unwrap(),
+            "--parquet",
+            set.path().to_str().unwrap(),
+            "--host",
+            host,
+        ];
+        assert!(export(&args).contains("2 packets, 16 lost"));
+    }
+    let last = (START_US + 1_000_000) * 1000;
+    let table: Vec<_> = rows(&set.path().join("loss"))
+        .into_iter()
+        .map(|row| {
+            let get = |name: &str| row.get(name).cloned().unwrap_or_default();
+            let end = get("to_ns") == last.to_string();
+            let (packets, lost) = (get("packets"), get("lost"));
+            (get("kind"), get("interface"), packets, lost, end)
+        })
+        .collect();
+    let row = |kind: &str, interface: &str, packets: &str, lost: &str, end: bool| {
+        let text = |text: &str| text.to_owned();
+        (text(kind), text(interface), text(packets), text(lost), end)
+    };
+    let expected = [
+        row("file", HOSTILE, "1", "3", false),
+        row("file", "eth1", "1", "9", true),
+        row("file", "eth2", "0", "4", true),
+        row("gap", HOSTILE, "0", "3", false),
+        row("gap", "eth1", "0", "2", true),
+        row("gap", "eth1", "0", "7", true),
+        row("gap", "eth2", "0", "4", true),
+    ];
+    assert_eq!(table[..7], expected);
+    assert_eq!(table[7..], expected, "compressed it says the same");
+}
+
+#[test]
+fn what_a_killed_export_has_left_goes_and_links_lead_nowhere() {
+    let (dir, set) = (temp_dir(), temp_dir());
+    let file = dir.path().join("made.pcapng");
+    capture(&file);
+    let args = [
+        file.to_str().unwrap(),
+        "--parquet",
+        set.path().to_str().unwrap(),
+        "--host",
+        "fw1",
+    ];
+    export(&args);
+    let parts = files(set.path());
+    let hour = set.path().join("packets/dt=2025-11-27/hour=14");
+    let (ours, others) = (hour.join("host=fw1"), hour.join("host=fw10"));
+    fs::create_dir(&others).unwrap();
+    let precious = dir.path().join("precious");
+    fs::write(&precious, "precious").unwrap();
+    std::os::unix::fs::symlink(&precious, ours.join(".linked.parquet.7-0.part")).unwrap();
+    std::os::unix::fs::symlink(dir.path(), hour.join("host=fw2")).unwrap();
+    fs::write(dir.path().join(".far.part"), "half").unwrap();
+    let killed = [
+        ours.join(".gone-1.parquet.part"),
+        ours.join(".gone-2.parquet.77-3.part"),
+        set.path().join("_exported/fw1/.gone.1-1.part"),
+    ];
+    for path in &killed {
+        fs::write(path, "half").unwrap();
+    }
+    fs::write(others.join(".theirs.parquet.part"), "half").unwrap();
+    fs::write(ours.join("part"), "no half").unwrap();
+    export(&args);
+    assert!(killed.iter().all(|path| !path.exists()));
+    assert!(ours.join("part").exists());
+    assert!(others.join(".theirs.parquet.part").exists());
+    assert!(dir.path().join(".far.part").exists());
+    assert_eq!(fs::read(&precious).unwrap(), b"precious");
+    assert!(parts.iter().all(|part| part.exists()));
+    export(&[args[0], args[1], args[2], "--host", "fw2"]);
+    assert!(dir.path().join(".far.part").exists());
+}
+
+#[test]
+fn a_pipe_is_read_once_and_a_strange_mark_is_not_believed() {
+    let (dir, set) = (temp_dir(), temp_dir());
+    let file = dir.path().join("made.pcapng");
+    capture(&file);
+    let out = set.path().to_str().unwrap();
+    let piped = format!(
+        "cat {} | {LWNFLOG} export /dev/stdin --parquet {out} --host fw1",
+        file.display()
+    );
+    for _ in 0..2 {
+        let told = output(Command::new("sh").args(["-c", &piped]), "");
+        let said = String::from_utf8_lossy(&told.stderr).into_owned();
+        assert!(told.status.success(), "{said}");
+        assert!(
+            said.contains("1 files exported, 0 before: 500 packets"),
+            "{said}"
+        );
+        assert_eq!(rows(&set.path().join("packets")).len(), 500);
+    }
+    let mark = files(&set.path().join("_exported")).remove(0);
+    fs::write(&mark, "<html>Please log in to this network</html>").unwrap();
+    let told = output(Command::new("sh").args(["-c", &piped]), "");
+    let said = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(!told.status.success());
+    assert!(
+        said.contains("this is not what lwnflog writes there"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_cannot_be_read_is_told_once_whatever_the_filter() {
+    let dir = temp_dir();
+    for name in ["a.pcapng", "b.pcapng", "c.pcapng"] {
+        capture(&dir.path().join(name));
+    }
+    let whole = fs::read(dir.path().join("b.pcapng")).unwrap();
+    fs::write(dir.path().join("b.pcapng"), &whole[..whole.len() - 10]).unwrap();
+    fs::write(dir.path().join("empty.pcap"), "").unwrap();
+    for filter in ["udp", "host 203.0.113.1"] {
+        for form in ["--csv", "--json", "--parquet"] {
+            let set = dir.path().join(form);
+            let out = if form == "--parquet" {
+                set.to_str().unwrap()
+            } else {
+                "-"
+            };
+            let said = refused(&[dir.path().to_str().unwrap(), filter, form, out]);
+            assert_eq!(
+                said.matches("b.pcapng: it ends inside a block").count(),
+                1,
+                "{said}"
+            );
+            assert_eq!(said.matches("empty.pcap").count(), 1, "{said}");
+            assert_eq!(said.matches("a.pcapng").count(), 0, "{said}");
+        }
+    }
+}
+
+/// An export that goes on, and what it has said.
+struct Following(std::process::Child, PathBuf);
+
+impl Following {
+    fn start(ring: &Path, set: &Path, said: &Path) -> Following {
+        let mut command = Command::new(LWNFLOG);
+        command
+            .args(["export", "--host", "fw1", "--follow", "--parquet"])
+            .args([set, ring])
+            .stderr(fs::File::create(said).unwrap());
+        Following(command.spawn().unwrap(), said.to_owned())
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.1).unwrap()
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn who_follows_goes_on_whatever_becomes_of_the_ring() {
+    let dir = temp_dir();
+    let (ring, set) = (dir.path().join("ring"), dir.path().join("set"));
+    let said = dir.path().join("said");
+    fs::create_dir(&ring).unwrap();
+    let packet = ip([192, 0, 2, 1], [192, 0, 2, 2], 6, 0, &tcp(1, 2, 16));
+    let put = |name: &str, minute: u64, whole: bool| {
+        let mut made = File::new();
+        made.packet(minute * 60_000, &packet, 0);
+        made.packet(minute * 60_000 + 1, &packet, 0);
+        let len = made.0.len() - if whole { 0 } else { 4 };
+        let hidden = ring.join(".making");
+        fs::write(&hidden, &made.0[..len]).unwrap();
+        fs::rename(hidden, ring.join(name)).unwrap();
+    };
+    put("g5-000003-20251127T140000Z.pcapng", 0, true);
+    put("g5-000004.live.pcapng", 1, true);
+    let follows = Following::start(&ring, &set, &said);
+    let count = || rows(&set.join("packets")).len();
+    // Rows of parts are read as they are made: those there are are whole.
+    let there = |wanted: usize| common::until("rows", || (count() == wanted).then_some(()));
+    there(2);
+    // It is finished, compressed; numbers 5 and 6 were recycled before they were seen.
+    fs::rename(
+        ring.join("g5-000004.live.pcapng"),
+        ring.join("g5-000004-20251127T140100Z.pcapng"),
+    )
+    .unwrap();
+    there(4);
+    run(
+        Command::new("zstd")
+            .args(["-q", "--rm"])
+            .arg(ring.join("g5-000003-20251127T140000Z.pcapng")),
+        "",
+    );
+    put("g5-000007-20251127T140200Z.pcapng", 2, true);
+    there(6);
+    let told = |text: &str| common::until(text, || follows.said().contains(text).then_some(()));
+    told("2 files of rings are not there any more");
+    // A damaged one is told once, and the next is exported.
+    put("g5-000008-20251127T140300Z.pcapng", 3, false);
+    there(7);
+    put("g5-000009-20251127T140400Z.pcapng", 4, true);
+    there(9);
+    // The directory goes, and comes with a ring that begins anew.
+    fs::rename(&ring, dir.path().join("away")).unwrap();
+    told("ring: No such file");
+    fs::create_dir(&ring).unwrap();
+    put("g5-000001-20251127T150000Z.pcapng", 60, true);
+    there(11);
+    put("g5-000002-20251127T150100Z.pcapng", 61, true);
+    // Another tool's file is exported as it is, and again when it has grown and rests.
+    put("other.pcapng", 5, true);
+    there(15);
+    let mut grown = File(fs::read(ring.join("other.pcapng")).unwrap());
+    grown.packet(5 * 60_000 + 2, &packet, 0);
+    fs::write(ring.join("other.pcapng"), grown.0).unwrap();
+    there(16);
+    let said = follows.said();
+    assert_eq!(said.matches("files of rings").count(), 1, "{said}");
+    assert_eq!(said.matches("it ends inside a block").count(), 1, "{said}");
+    assert_eq!(said.matches("No such file").count(), 1, "{said}");
 }

@@ -13,7 +13,8 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::ColumnPath;
 
-use super::loss::Loss;
+use super::hours::GROUP_ROWS;
+use super::loss::{Gap, Source};
 use super::out::Begun;
 use super::row::{COLUMNS, Get, Row, Table};
 
@@ -64,7 +65,8 @@ impl Parts {
         for name in ["src", "dst"] {
             properties = properties
                 .set_column_bloom_filter_enabled(ColumnPath::from(name), true)
-                .set_column_bloom_filter_fpp(ColumnPath::from(name), 0.01);
+                .set_column_bloom_filter_fpp(ColumnPath::from(name), 0.01)
+                .set_column_bloom_filter_max_ndv(ColumnPath::from(name), GROUP_ROWS as u64);
         }
         // Where hardly two are alike a dictionary is of no use.
         for name in [
@@ -128,35 +130,68 @@ impl Parts {
         self.group(columns)
     }
 
-    /// Appends losses of a file.
-    pub(super) fn write_losses(&mut self, losses: &[&Loss], file: &str) -> Result<()> {
-        let text = |of: &dyn Fn(&Loss) -> String| {
-            let texts = losses
+    /// Appends gaps, or what is known of each source, where there are none.
+    pub(super) fn write_losses(
+        &mut self,
+        sources: &[Source],
+        gaps: Option<&[Gap]>,
+        file: &str,
+    ) -> Result<()> {
+        let rows: Vec<_> = match gaps {
+            Some(gaps) => {
+                let row = |gap: &Gap| {
+                    let source = sources.get(gap.source)?;
+                    Some((source, gap.from_ns, gap.to_ns, 0, gap.lost))
+                };
+                gaps.iter().filter_map(row).collect()
+            }
+            None => sources
                 .iter()
-                .map(|loss| ByteArray::from(of(loss).into_bytes()));
+                .map(|source| {
+                    let Source {
+                        from_ns,
+                        to_ns,
+                        packets,
+                        lost,
+                        ..
+                    } = source;
+                    (source, *from_ns, *to_ns, *packets, *lost)
+                })
+                .collect(),
+        };
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let long = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let shared = |text: &str| Values::Texts(vec![ByteArray::from(text); rows.len()]);
+        let texts = |of: fn(&Source) -> &str| {
+            let texts = rows.iter().map(|(source, ..)| ByteArray::from(of(source)));
             Values::Texts(texts.collect())
         };
-        let long = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let longs = |of: &dyn Fn(&Loss) -> Option<u64>| {
-            Values::Longs(
-                losses
-                    .iter()
-                    .filter_map(|loss| of(loss))
-                    .map(long)
-                    .collect(),
-            )
-        };
-        let all = || vec![1; losses.len()];
-        let begins = losses.iter().map(|loss| i16::from(loss.from_ns.is_some()));
+        let kind = if gaps.is_some() { "gap" } else { "file" };
+        let begins = rows.iter().filter_map(|row| row.1).map(long);
+        let all = || vec![1; rows.len()];
         let columns = [
-            (text(&|loss| loss.kind.to_owned()), all()),
-            (text(&|_| file.to_owned()), all()),
-            (text(&|loss| loss.source.clone()), all()),
-            (text(&|loss| loss.interface.clone()), all()),
-            (longs(&|loss| loss.from_ns), begins.collect()),
-            (longs(&|loss| Some(loss.to_ns)), all()),
-            (longs(&|loss| Some(loss.packets)), all()),
-            (longs(&|loss| Some(loss.lost)), all()),
+            (shared(kind), all()),
+            (shared(file), all()),
+            (texts(|source| &source.source), all()),
+            (texts(|source| &source.interface), all()),
+            (
+                Values::Longs(begins.collect()),
+                rows.iter().map(|row| i16::from(row.1.is_some())).collect(),
+            ),
+            (
+                Values::Longs(rows.iter().map(|row| long(row.2)).collect()),
+                all(),
+            ),
+            (
+                Values::Longs(rows.iter().map(|row| long(row.3)).collect()),
+                all(),
+            ),
+            (
+                Values::Longs(rows.iter().map(|row| long(row.4)).collect()),
+                all(),
+            ),
         ];
         let columns = columns.map(|(values, there)| Column { values, there });
         self.group(columns.into_iter())

@@ -4,15 +4,9 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::decode::{Address, Fields, network};
+use super::headers::{Headers, Ip};
+use crate::decode::Address;
 use crate::read::Record;
-
-/// `LINKTYPE_ETHERNET`.
-const ETHERNET: u16 = 1;
-const ICMP: u8 = 1;
-const TCP: u8 = 6;
-const ICMP6: u8 = 58;
-const FRAGMENT: u8 = 44;
 
 /// A text of a [`Table`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +98,8 @@ pub struct Table {
     /// The rows.
     pub rows: Vec<Row>,
     texts: Vec<Vec<u8>>,
+    /// All of them together.
+    texts_bytes: usize,
     addresses: HashMap<(u8, Address), Text>,
     macs: HashMap<[u8; 6], Text>,
     /// Those of the last packet, which the next often has, too.
@@ -146,77 +142,38 @@ impl Table {
             },
             ..Row::default()
         };
-        if record.interface.link == ETHERNET
-            && let Some(macs) = record.data.first_chunk::<12>()
-        {
-            let (src, dst) = self.macs_of(*macs);
+        let headers = Headers::of(record);
+        if let Some(macs) = headers.macs {
+            let (src, dst) = self.macs_of(macs);
             (row.src_mac, row.dst_mac) = (Some(src), Some(dst));
         }
-        if let Some(packet) = network(record.interface.link, record.data) {
-            let fields = Fields::of(record.interface.link, record.data);
-            if fields.version != 0 {
-                self.internet(&mut row, &fields, packet);
-            }
+        if let Some(ip) = headers.ip {
+            self.internet(&mut row, &ip);
         }
+        let payload = headers.payload;
+        let payload = &payload[..payload.len().min(self.payload_bytes)];
+        row.payload = (!payload.is_empty()).then(|| self.push(payload));
         self.rows.push(row);
     }
 
-    fn internet(&mut self, row: &mut Row, fields: &Fields, packet: &[u8]) {
-        row.ip_version = Some(fields.version.into());
-        row.src = Some(self.address(fields.version, fields.source));
-        row.dst = Some(self.address(fields.version, fields.destination));
-        row.protocol = fields.protocol.map(i32::from);
-        let mut at = 40;
-        if fields.version == 4 {
-            row.ip_len = half(packet, 2);
-            row.ip_id = half(packet, 4);
-            let fragment = half(packet, 6).unwrap_or(0);
-            row.fragment_offset = Some((fragment & 0x1fff) * 8);
-            row.more_fragments = Some(fragment >> 13 & 1);
-            row.ttl = byte(packet, 8);
-            at = usize::from(packet[0] & 15) * 4;
-        } else {
-            row.ip_len = half(packet, 4).map(|len| len + 40);
-            row.ttl = byte(packet, 7);
-            let fragment = (packet.get(6) == Some(&FRAGMENT)).then(|| half(packet, 42));
-            if fragment.is_some() {
-                at = 48;
-            }
-            // Where there is no such header it is no fragment; where it is cut off nobody knows.
-            let fragment = fragment.unwrap_or(Some(0));
-            row.fragment_offset = fragment.map(|fragment| fragment & 0xfff8);
-            row.more_fragments = fragment.map(|fragment| fragment & 1);
-        }
-        if fields.later_fragment {
-            return;
-        }
-        if let Some((source, destination)) = fields.ports {
-            row.src_port = Some(source.into());
-            row.dst_port = Some(destination.into());
-        }
-        let Some(transport) = packet.get(at..) else {
-            return;
-        };
-        let headers = match fields.protocol {
-            Some(TCP) => {
-                row.tcp_seq = word(transport, 4);
-                row.tcp_ack = word(transport, 8);
-                row.tcp_flags = byte(transport, 13);
-                row.tcp_window = half(transport, 14);
-                usize::from(transport.get(12).copied().unwrap_or(0) >> 4) * 4
-            }
-            Some(ICMP | ICMP6) => {
-                row.icmp_type = byte(transport, 0);
-                row.icmp_code = byte(transport, 1);
-                8
-            }
-            _ => 8,
-        };
-        if self.payload_bytes != 0
-            && let Some(payload) = transport.get(headers..).filter(|some| !some.is_empty())
-        {
-            row.payload = Some(self.push(&payload[..payload.len().min(self.payload_bytes)]));
-        }
+    fn internet(&mut self, row: &mut Row, ip: &Ip) {
+        row.ip_version = Some(ip.version.into());
+        row.src = Some(self.address(ip.version, ip.src));
+        row.dst = Some(self.address(ip.version, ip.dst));
+        row.protocol = ip.protocol.map(i32::from);
+        row.src_port = ip.ports.map(|(port, _)| port.into());
+        row.dst_port = ip.ports.map(|(_, port)| port.into());
+        row.tcp_flags = ip.tcp_flags.map(i32::from);
+        row.tcp_seq = ip.tcp_seq.map(i64::from);
+        row.tcp_ack = ip.tcp_ack.map(i64::from);
+        row.tcp_window = ip.tcp_window.map(i32::from);
+        row.icmp_type = ip.icmp_type.map(i32::from);
+        row.icmp_code = ip.icmp_code.map(i32::from);
+        row.ttl = ip.ttl.map(i32::from);
+        row.ip_id = ip.id.map(i32::from);
+        row.ip_len = ip.len.and_then(|len| i32::try_from(len).ok());
+        row.fragment_offset = ip.fragment_offset.map(i32::from);
+        row.more_fragments = ip.more_fragments.map(i32::from);
     }
 
     /// The bytes of a text.
@@ -229,14 +186,15 @@ impl Table {
         &self.texts
     }
 
-    /// Empties it.
-    pub fn clear(&mut self) {
-        self.rows.clear();
-        self.texts.clear();
-        self.addresses.clear();
-        self.macs.clear();
-        self.last_macs = None;
-        self.words.clear();
+    /// What one without rows counts for in [`Table::bytes`].
+    pub const EMPTY_BYTES: usize = 1 << 10;
+
+    /// Bytes of memory that it takes, about.
+    pub fn bytes(&self) -> usize {
+        /// Beside its bytes: its place, and that it is known.
+        const TEXT_BYTES: usize = 96;
+        let rows = self.rows.len() * size_of::<Row>();
+        Table::EMPTY_BYTES + rows + self.texts.len() * TEXT_BYTES + self.texts_bytes
     }
 
     /// By time, packets of the same time as they came.
@@ -247,6 +205,7 @@ impl Table {
     }
 
     fn push(&mut self, bytes: &[u8]) -> Text {
+        self.texts_bytes += bytes.len();
         self.texts.push(bytes.to_vec());
         Text(u32::try_from(self.texts.len() - 1).unwrap_or(u32::MAX))
     }
@@ -318,18 +277,4 @@ fn known_or<K: Hash + Eq>(
 
 fn int(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
-}
-
-fn byte(bytes: &[u8], at: usize) -> Option<i32> {
-    bytes.get(at).map(|byte| i32::from(*byte))
-}
-
-fn half(bytes: &[u8], at: usize) -> Option<i32> {
-    let bytes = bytes.get(at..)?.first_chunk::<2>()?;
-    Some(u16::from_be_bytes(*bytes).into())
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<i64> {
-    let bytes = bytes.get(at..)?.first_chunk::<4>()?;
-    Some(u32::from_be_bytes(*bytes).into())
 }

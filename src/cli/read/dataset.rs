@@ -2,6 +2,7 @@
 //! finished.
 
 use std::collections::{HashMap, HashSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,14 +11,14 @@ use anyhow::{Context as _, Result};
 
 use super::export::ExportArgs;
 use crate::cli::complain;
-use crate::export::dataset::{Dataset, Error, word};
+use crate::export::dataset::{Dataset, Done, Error, word};
 use crate::export::out::Out;
 use crate::numbers::grouped;
 use crate::read::ReadError;
 use crate::read::anonymize::Anonymizer;
 use crate::read::chain::finished_in;
 use crate::read::filter::Filter;
-use crate::ring::ring_file;
+use crate::ring::{Compression, ring_file};
 
 /// How often it is looked for finished files, with --follow.
 const LOOK: Duration = Duration::from_secs(1);
@@ -32,32 +33,39 @@ pub(super) fn run(
     anonymizer: Option<Anonymizer>,
 ) -> Result<()> {
     let dataset = Dataset {
-        out: Out::of(out).with_context(|| out.display().to_string())?,
+        out: Out::of(out, complain).with_context(|| out.display().to_string())?,
         host: word(host),
         filter,
         anonymizer,
         payload_bytes: args.payload,
+        taken: Mutex::default(),
     };
-    let (mut followed, mut told) = (HashSet::new(), HashSet::new());
-    let mut last = HashMap::new();
-    loop {
-        let mut files = Vec::new();
-        for place in places {
-            if place.is_dir() {
-                files.extend(finished_in(place)?);
-            } else {
-                files.push(place.clone());
-            }
+    let begun = dataset.out.begin_writing(&dataset.host);
+    let _writing = match begun.with_context(|| out.display().to_string()) {
+        Err(error) if !args.follow => return Err(error),
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            None
         }
-        files.retain(|file| !followed.contains(file));
-        let missing = missing(&files, &mut last);
+        Ok(writing) => writing,
+    };
+    let threads = args.threads.map_or_else(
+        || std::thread::available_parallelism().map_or(1, usize::from),
+        usize::from,
+    );
+    let mut looks = Looks::new(places);
+    let mut told = HashSet::new();
+    loop {
+        let (files, missing, mut troubles) = looks.look();
+        locked(&dataset.taken).clear();
+        let sum = work_off(&dataset, &files, threads);
+        let missing = missing + sum.gone;
         if missing != 0 {
             complain(&format!(
                 "{} files of rings are not there any more: what was in them is in no table, nor counted as lost",
                 grouped(missing)
             ));
         }
-        let sum = work_off(&dataset, &files);
         if !args.follow || sum.files != 0 {
             complain(&format!(
                 "{} files exported, {} before: {} packets, {} lost, {} bytes",
@@ -71,48 +79,165 @@ pub(super) fn run(
         for fault in &sum.faults {
             complain(&fault.to_string());
         }
-        for (file, error) in &sum.failed {
-            let text = format!("{}: not exported: {error}", file.display());
-            if told.insert(text.clone()) {
-                complain(&text);
-            }
+        let failed = sum.failed.iter().map(|(file, error)| {
+            let what = match error {
+                Error::Read(error) => error.what.clone(),
+                other => other.to_string(),
+            };
+            format!("{}: not exported: {what}", file.display())
+        });
+        troubles.extend(failed);
+        for trouble in troubles.iter().filter(|trouble| !told.contains(*trouble)) {
+            complain(trouble);
         }
         if !args.follow {
+            let all = files.len() + (troubles.len() - sum.failed.len());
             anyhow::ensure!(
-                sum.failed.is_empty() && sum.faults.is_empty(),
-                "{} of {} files could not be exported, or not to their ends",
-                sum.failed.len() + sum.faults.len(),
-                files.len()
+                troubles.is_empty() && sum.faults.is_empty(),
+                "{} of {all} files could not be exported, or not to their ends",
+                troubles.len() + sum.damaged
             );
             return Ok(());
         }
+        // What goes on is told once.
+        told = troubles.into_iter().collect();
         // What could not be written is tried again: a disk may have room by then.
+        let write = |(_, error): &&(PathBuf, Error)| matches!(error, Error::Write { .. });
         let again: HashSet<_> = sum
             .failed
-            .into_iter()
-            .filter(|(_, error)| matches!(error, Error::Write { .. }))
+            .iter()
+            .filter(write)
             .map(|(file, _)| file)
             .collect();
-        followed.extend(files.into_iter().filter(|file| !again.contains(file)));
+        looks.done(files.iter().filter(|file| !again.contains(file)));
         std::thread::sleep(LOOK);
     }
 }
 
-/// Files of rings that should be there by their numbers, between those that are, and behind the `last` ones of
-/// an earlier look.
-fn missing(files: &[PathBuf], last: &mut HashMap<(PathBuf, String), u64>) -> u64 {
-    let mut missing = 0;
-    for file in files {
-        let Some(name) = ring_file(file) else {
-            continue;
+/// What there is to export, look by look.
+struct Looks {
+    /// Directories, which may go and come, and files.
+    places: Vec<(PathBuf, bool)>,
+    /// Files that were exported, as they were called before they were compressed, and their lengths then.
+    done: HashMap<PathBuf, u64>,
+    /// The lengths that they had when they were looked at last.
+    seen: HashMap<PathBuf, u64>,
+    /// The latest number of each ring, and when that file was begun.
+    last: HashMap<(PathBuf, String), (u64, String)>,
+}
+
+impl Looks {
+    fn new(places: &[PathBuf]) -> Looks {
+        let place = |place: &PathBuf| (place.clone(), place.is_dir());
+        Looks {
+            places: places.iter().map(place).collect(),
+            done: HashMap::new(),
+            seen: HashMap::new(),
+            last: HashMap::new(),
+        }
+    }
+
+    /// Files that are to be exported, how many are missing between those of rings, and what cannot be looked at.
+    fn look(&mut self) -> (Vec<PathBuf>, u64, Vec<String>) {
+        let (mut there, mut ring_files, mut troubles) = (HashMap::new(), Vec::new(), Vec::new());
+        let mut order = Vec::new();
+        for (place, is_dir) in &self.places {
+            let files = match is_dir.then(|| finished_in(place)) {
+                None => vec![place.clone()],
+                Some(Ok(files)) => files,
+                Some(Err(error)) => {
+                    troubles.push(error.to_string());
+                    continue;
+                }
+            };
+            for file in files {
+                let plain = plain(&file);
+                // One that lies there twice, or was named twice, counts once: as it is, rather than compressed.
+                let known = there.insert(plain.clone(), file.clone());
+                match known {
+                    None => order.push(plain.clone()),
+                    Some(known) if Compression::by_name(&known).is_none() => {
+                        there.insert(plain.clone(), known);
+                    }
+                    Some(_) => {}
+                }
+                if *is_dir {
+                    ring_files.push(plain);
+                }
+            }
+        }
+        self.done.retain(|file, _| there.contains_key(file));
+        let lens: HashMap<_, _> = there
+            .iter()
+            .map(|(plain, file)| (plain.clone(), len(file)))
+            .collect();
+        let is_due = |plain: &PathBuf| match self.done.get(plain) {
+            None => true,
+            // A ring's finished file stays as it is. Another that has grown is due once it rests.
+            Some(then) => {
+                let now = lens.get(plain);
+                ring_file(plain).is_none() && now != Some(then) && now == self.seen.get(plain)
+            }
         };
-        let ring = (
-            file.parent().map(Path::to_owned).unwrap_or_default(),
-            name.ring,
-        );
-        let before = last.entry(ring).or_insert(name.sequence);
-        missing += name.sequence.saturating_sub(*before + 1);
-        *before = name.sequence.max(*before);
+        order.retain(is_due);
+        ring_files.retain(is_due);
+        self.seen = lens;
+        let missing = missing(&ring_files, &mut self.last);
+        let files = order.iter().filter_map(|plain| there.remove(plain));
+        (files.collect(), missing, troubles)
+    }
+
+    fn done<'a>(&mut self, files: impl Iterator<Item = &'a PathBuf>) {
+        let done = files.map(|file| {
+            let plain = plain(file);
+            let len = self.seen.get(&plain).copied().unwrap_or(0);
+            (plain, len)
+        });
+        self.done.extend(done);
+    }
+}
+
+/// What a file was called before it was compressed, and where that is, by whatever way.
+fn plain(file: &Path) -> PathBuf {
+    let plain = match Compression::by_name(file) {
+        Some(_) => file.with_extension(""),
+        None => file.to_owned(),
+    };
+    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty());
+    match (
+        fs::canonicalize(dir.unwrap_or(Path::new("."))),
+        plain.file_name(),
+    ) {
+        (Ok(dir), Some(name)) => dir.join(name),
+        _ => plain,
+    }
+}
+
+fn len(file: &Path) -> u64 {
+    fs::metadata(file).map_or(0, |meta| meta.len())
+}
+
+/// Files of rings that should be there by their numbers, between those that are, and behind the `last` ones of
+/// an earlier look. A ring may begin anew.
+fn missing(files: &[PathBuf], last: &mut HashMap<(PathBuf, String), (u64, String)>) -> u64 {
+    let named = files.iter().filter_map(|file| {
+        let name = ring_file(file)?;
+        let stem = file.file_stem()?.to_string_lossy();
+        let begun = stem.rsplit('-').next()?.to_owned();
+        let dir = file.parent().map(Path::to_owned).unwrap_or_default();
+        Some((begun, name.sequence, (dir, name.ring)))
+    });
+    let mut named: Vec<_> = named.collect();
+    named.sort();
+    let mut missing = 0;
+    for (begun, sequence, ring) in named {
+        let before = last.entry(ring).or_insert((sequence, begun.clone()));
+        if sequence > before.0 {
+            missing += sequence - before.0 - 1;
+            *before = (sequence, begun);
+        } else if begun > before.1 {
+            *before = (sequence, begun);
+        }
     }
     missing
 }
@@ -124,13 +249,16 @@ struct Sum {
     rows: u64,
     lost: u64,
     bytes: u64,
+    /// Files that are not there any more.
+    gone: u64,
+    /// Files that have faults, and those.
+    damaged: usize,
     faults: Vec<ReadError>,
     failed: Vec<(PathBuf, Error)>,
 }
 
-/// Each file by one of as many threads as there are processors.
-fn work_off(dataset: &Dataset, files: &[PathBuf]) -> Sum {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+/// Each file by one of so many threads.
+fn work_off(dataset: &Dataset, files: &[PathBuf], threads: usize) -> Sum {
     let (next, sum) = (Mutex::new(files.iter()), Mutex::new(Sum::default()));
     std::thread::scope(|scope| {
         for _ in 0..threads.min(files.len()) {
@@ -139,21 +267,30 @@ fn work_off(dataset: &Dataset, files: &[PathBuf]) -> Sum {
                     let taken = locked(&next).next();
                     let Some(file) = taken else { break };
                     let done = dataset.export(file);
-                    // One that a ring has recycled meanwhile is gone, and no fault.
-                    let gone = matches!(&done, Err(Error::Read(_)) if !file.exists());
                     let mut sum = locked(&sum);
-                    match done {
-                        _ if gone => {}
-                        Ok(None) => sum.before += 1,
-                        Ok(Some(exported)) => {
+                    let faults = match done {
+                        Ok(Done::Gone) => {
+                            sum.gone += 1;
+                            Vec::new()
+                        }
+                        Ok(Done::Before(faults)) => {
+                            sum.before += 1;
+                            faults
+                        }
+                        Ok(Done::Exported(exported)) => {
                             sum.files += 1;
                             sum.rows += exported.rows;
                             sum.lost = sum.lost.saturating_add(exported.lost);
                             sum.bytes += exported.bytes;
-                            sum.faults.extend(exported.faults);
+                            exported.faults
                         }
-                        Err(error) => sum.failed.push((file.clone(), error)),
-                    }
+                        Err(error) => {
+                            sum.failed.push((file.clone(), error));
+                            Vec::new()
+                        }
+                    };
+                    sum.damaged += usize::from(!faults.is_empty());
+                    sum.faults.extend(faults);
                 }
             });
         }

@@ -1,20 +1,25 @@
 //! `lwnflog export`: packets of captures as rows, for programs that ask questions of tables.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 
 #[cfg(feature = "parquet")]
 use super::dataset;
+use super::out::Output;
 use super::time::Zone;
 use super::{TimeArgs, anonymizer_of, places_and_filter, places_to_follow};
-use crate::export::text::{Format, Writer};
-use crate::read::anonymize::{Anonymizer, Keep};
+use crate::export::lines::{Format, Lines};
+use crate::export::{S3, scheme};
+#[cfg(not(feature = "parquet"))]
+use crate::read::anonymize::Anonymizer;
+use crate::read::anonymize::Keep;
 use crate::read::chain::Merged;
 use crate::read::filter::Filter;
+use crate::read::piece::Make as _;
 use crate::read::plan::Selection;
 
 /// Options of `lwnflog export`.
@@ -53,6 +58,9 @@ pub struct ExportArgs {
     /// With --parquet: go on with files as they are finished
     #[arg(short = 'f', long, requires = "parquet")]
     pub follow: bool,
+    /// Make lines with so many threads (default: as many as there are processors)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: Option<u16>,
     #[command(flatten)]
     pub times: TimeArgs,
 }
@@ -84,6 +92,14 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         system.nodename().to_string_lossy().into_owned()
     });
     let span = args.times.span(&Zone::of(args.times.utc))?;
+    for path in [&args.parquet, &args.csv, &args.json].into_iter().flatten() {
+        if let Some(scheme) = scheme(path).filter(|scheme| args.parquet.is_none() || scheme != S3) {
+            anyhow::bail!(
+                "{}: lwnflog does not write to {scheme}://…: --parquet takes a directory or s3://BUCKET/PREFIX, --csv and --json a file",
+                path.display()
+            );
+        }
+    }
     let (path, format) = match (&args.parquet, &args.csv, &args.json) {
         (Some(out), ..) => {
             anyhow::ensure!(
@@ -101,50 +117,56 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         span,
         no_index: false,
     };
-    lines(
-        args,
-        path,
-        format,
-        &host,
-        Merged::select(&places, selection)?,
-        anonymizer,
-    )
+    let made = Lines::new(format, &host, args.payload, anonymizer);
+    let merged = Merged::select(&places, selection)?;
+    lines(args, path, made, &places, merged)
 }
 
 fn lines(
     args: &ExportArgs,
     path: &Path,
-    format: Format,
-    host: &str,
+    lines: Lines,
+    places: &[PathBuf],
     mut merged: Merged,
-    mut anonymizer: Option<Anonymizer>,
 ) -> Result<()> {
     let said = || path.display().to_string();
-    let to: Box<dyn Write> = if path.as_os_str() == "-" {
-        Box::new(io::stdout())
-    } else {
-        Box::new(File::create(path).with_context(said)?)
-    };
-    let to = BufWriter::with_capacity(1 << 20, to);
-    let told = Writer::begin(to, format, host, args.payload);
-    let mut writer = match told {
-        Ok(writer) => writer,
-        Err(error) => return super::went(Err(error)).map(drop),
-    };
+    let mut to = Output::create(path, places)?;
+    let mut told = to.write_all(lines.head().as_bytes());
+    // What comes bit by bit is read from its start to its end.
+    let streams = places
+        .iter()
+        .any(|place| !place.is_dir() && !place.is_file());
+    if streams {
+        told = told.and_then(|()| one_by_one(lines, &mut merged, &mut to));
+    } else if told.is_ok() {
+        let processors = || thread::available_parallelism().map_or(1, usize::from);
+        let threads = args.threads.map_or_else(processors, usize::from);
+        merged.scan(
+            threads,
+            || lines.clone(),
+            |piece, marks| {
+                told = to.write_all(&piece.out[piece.bytes(marks)]);
+                told.is_ok()
+            },
+        );
+    }
+    if !super::went(told.and_then(|()| to.finish())).with_context(said)? {
+        return Ok(());
+    }
+    super::tell_faults(&mut merged)
+}
+
+fn one_by_one(mut lines: Lines, merged: &mut Merged, to: &mut impl Write) -> io::Result<()> {
+    let mut line = Vec::new();
     while merged.advance() {
         let Some(record) = merged.record() else {
             break;
         };
-        let told = match &mut anonymizer {
-            None => writer.add(&record),
-            Some(anonymizer) => writer.add(&anonymizer.record(&record)),
-        };
-        if !super::went(told).with_context(said)? {
-            return Ok(());
-        }
+        line.clear();
+        lines.make(&record, 0, &mut line);
+        to.write_all(&line)?;
     }
-    super::went(writer.flush()).with_context(said)?;
-    super::tell_faults(&mut merged)
+    Ok(())
 }
 
 #[cfg(not(feature = "parquet"))]
