@@ -157,8 +157,8 @@ fn damages(kind: Kind, good: &[u8]) -> Vec<Damage> {
     };
     for bits in [4, 0x1_0000, 0x4000_0000, 0x8000_0000] {
         match kind {
-            // A few bytes more or less nobody can know before the next record.
-            Kind::Pcap if bits == 4 => {}
+            // A length that can be nobody can know to be another one before the next record.
+            Kind::Pcap if bits <= 0x1_0000 => {}
             Kind::Pcap => flip("a record's length", place.start + 8, bits),
             _ => {
                 flip("a record's leading length", place.start + 4, bits);
@@ -173,19 +173,24 @@ fn damages(kind: Kind, good: &[u8]) -> Vec<Damage> {
     all
 }
 
-/// The bytes that a line tells of: `bytes 100 to 200`, `bytes 100..200`, or `from byte 100 to its end`.
+/// The bytes that a line tells of: `damaged at byte 100, 50 bytes up to byte 150`, or to its end: `cut at
+/// byte 100`.
 fn extent(line: &str) -> Option<Range<u64>> {
-    let behind = &line[line.rfind("byte ").or_else(|| line.find("bytes "))?..];
-    let behind = behind.replace(',', "");
-    let mut numbers = behind
-        .split(|letter: char| !letter.is_ascii_digit())
-        .filter_map(|digits| digits.parse().ok());
-    let from = numbers.next()?;
-    let mut words = behind.split(|letter: char| !letter.is_alphabetic());
-    if words.any(|word| word == "end") {
-        return Some(from..u64::MAX);
+    let number = |text: &str| {
+        let digits = text.split(|letter: char| !letter.is_ascii_digit() && letter != ',');
+        digits
+            .map(|digits| digits.replace(',', ""))
+            .next()?
+            .parse()
+            .ok()
+    };
+    let numbers: Vec<u64> = line.split("byte ").skip(1).filter_map(number).collect();
+    let (from, to) = (*numbers.first()?, *numbers.last()?);
+    let to_its_end = numbers.len() == 1 && (line.contains("cut at") || line.contains(" end"));
+    match to_its_end {
+        true => Some(from..u64::MAX),
+        false => (from < to).then_some(from..to),
     }
-    Some(from..numbers.next()?)
 }
 
 /// How a command ended: its output, its lines of errors, its exit status.

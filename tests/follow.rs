@@ -172,6 +172,32 @@ fn a_follower_says_which_files_are_not_there_any_more() {
     }
 }
 
+/// Files are written anew, so that the next one is one that was shown before.
+#[test]
+fn a_follower_goes_round_with_the_ring() {
+    for kind in [KINDS[0], KINDS[1], KINDS[3]] {
+        let (lab, dir) = (lab(), temp_dir());
+        load_capture_rules(lab.receiver());
+        let args = [&SMALL[..], &["--files", "3"], kind].concat();
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+        let mut wanted = all_of(0, 100);
+        send(&lab, &mut capture, 0, 100, 100);
+        let mut follower = Follower::spawn(Numbers::Lab, &["-f", path(dir.path())]);
+        follower.wait_shown(numbered(0, 99));
+        for turn in 1..16 {
+            send(&lab, &mut capture, turn, 2500, 100 + 2500 * u64::from(turn));
+            wanted.extend(all_of(turn, 2500));
+            until("it has shown the last packet", || {
+                (follower.shown().last() == wanted.last()).then_some(())
+            });
+        }
+        assert_shown(follower.shown(), &wanted, &format!("{kind:?}"));
+        assert_eq!(follower.said(), "", "{kind:?}");
+        let ended = capture.end();
+        assert!(ended.number("/files_begun") > 9, "it went round");
+    }
+}
+
 /// The directory is emptied, or another one has its name: a new ring begins with number 1.
 #[test]
 fn a_follower_goes_on_with_a_ring_that_begins_anew() {
