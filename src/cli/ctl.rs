@@ -1,6 +1,5 @@
 //! `lwnflog ctl`: speaks to a running capture.
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -96,5 +95,5 @@ fn keep_words(args: &CtlArgs) -> Result<Vec<String>> {
 }
 
 fn println(line: &str) -> Result<()> {
-    writeln!(io::stdout(), "{line}").context("standard output")
+    super::say(format!("{line}\n").as_bytes())
 }

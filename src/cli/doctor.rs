@@ -1,10 +1,9 @@
 //! `lwnflog doctor`: what is found, worst first, in words.
 
-use std::io::{self, Write};
 use std::path::Path;
 use std::process;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::doctor::{Case, Finding, Severity, examine};
 
@@ -30,9 +29,7 @@ pub fn run(group: Option<u16>, hook: bool, write: Option<&Path>, json: bool) -> 
     } else {
         findings.iter().map(told).collect()
     };
-    io::stdout()
-        .write_all(text.as_bytes())
-        .context("standard output")?;
+    super::say(text.as_bytes())?;
     let status = match findings.first().map(|worst| worst.severity) {
         Some(Severity::Error) => STATUS_ERROR,
         Some(Severity::Warning) => STATUS_WARNING,

@@ -106,8 +106,7 @@ pub fn run(args: &ExtcapArgs) -> Result<()> {
         return install();
     }
     if args.extcap_interfaces {
-        print!("{}", interfaces());
-        return Ok(());
+        return super::say(interfaces().as_bytes());
     }
     let name = args.extcap_interface.as_deref().unwrap_or_default();
     let Some(interface) = INTERFACES.iter().find(|known| known.name == name) else {
@@ -117,12 +116,10 @@ pub fn run(args: &ExtcapArgs) -> Result<()> {
         );
     };
     if args.extcap_dlts {
-        println!("dlt {{number=1}}{{name=EN10MB}}{{display=Ethernet}}");
-        return Ok(());
+        return super::say(b"dlt {number=1}{name=EN10MB}{display=Ethernet}\n");
     }
     if args.extcap_config {
-        print!("{}", config(interface));
-        return Ok(());
+        return super::say(config(interface).as_bytes());
     }
     if !args.capture {
         bail!("extcap: neither --capture nor a question");

@@ -28,6 +28,8 @@ pub mod watch;
 
 use std::io::{self, Write};
 
+use anyhow::{Context as _, Result};
+
 use crate::nft::{MatchError, SpecError};
 use crate::session::SessionError;
 use crate::session::settings::ConfigError;
@@ -61,7 +63,22 @@ pub fn error_text(error: &anyhow::Error) -> String {
     text
 }
 
-/// Says what is wrong on standard error, if that is open.
+/// Says what is wrong on standard error, if that is open. Names that others chose, of files above all, give a
+/// terminal no commands.
 pub fn complain(text: &str) {
+    let is_command = |letter: char| letter.is_control() && letter != '\n';
+    let text = text.replace(is_command, "?");
     let _ = writeln!(io::stderr(), "lwnflog: {text}");
+}
+
+/// Writes to standard output. That its reader has gone ends the program's work quietly.
+///
+/// # Errors
+/// What the system says, a full disk's error among it.
+pub fn say(text: &[u8]) -> Result<()> {
+    let mut out = io::stdout();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        told => told.context("standard output"),
+    }
 }

@@ -1,12 +1,11 @@
 //! Manual pages and completions, from the definition of the command line.
 
-use std::io::{self, Write};
-
 use anyhow::{Context as _, Result};
 use clap::CommandFactory;
 use clap_complete::Shell;
 
 use super::args::Cli;
+use super::say;
 
 /// `lwnflog completions SHELL`
 ///
@@ -15,7 +14,7 @@ use super::args::Cli;
 pub fn completions(shell: Shell) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "lwnflog", &mut script);
-    print(&script)
+    say(&script)
 }
 
 /// `lwnflog man [COMMAND]`: the page of lwnflog, or of one of its commands.
@@ -36,9 +35,5 @@ pub fn man(command: Option<&str>) -> Result<()> {
     clap_mangen::Man::new(command)
         .render(&mut page)
         .context("the page cannot be made")?;
-    print(&page)
-}
-
-fn print(text: &[u8]) -> Result<()> {
-    io::stdout().write_all(text).context("standard output")
+    say(&page)
 }

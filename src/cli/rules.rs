@@ -1,8 +1,6 @@
 //! `lwnflog rules`: prints the table that a capture needs.
 
-use std::io::{self, Write};
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::args::SourceArgs;
 use super::complain;
@@ -30,7 +28,5 @@ pub fn run(source: &SourceArgs, rule: &RuleArgs<'_>) -> Result<()> {
     {
         complain(&format!("--match `{expression}` is not checked: {why}"));
     }
-    io::stdout()
-        .write_all(text.as_bytes())
-        .context("standard output")
+    super::say(text.as_bytes())
 }

@@ -1,9 +1,8 @@
 //! `lwnflog size`: how much disk, and how many files, a rate of packets takes.
 
-use std::io::{self, Write};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::numbers::grouped;
 use crate::session::settings::{self, ConfigError};
@@ -88,9 +87,7 @@ pub fn run(rate: &str, hours: f64, snaplen: u32, file_size: &str, buffer: &str) 
         grouped(buffer_bytes),
         grouped(held_ms),
     );
-    io::stdout()
-        .write_all(text.as_bytes())
-        .context("standard output")
+    super::say(text.as_bytes())
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use super::scan::{Scanned, scan};
 use super::{Fault, ReadError, Record};
 
 pub use super::places::finished_in;
+pub(crate) use super::places::is_named_as_capture;
 pub use super::span::Span;
 
 /// Windows of all files that are read at once, together.

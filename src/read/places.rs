@@ -124,6 +124,8 @@ pub(super) fn look_for(places: &[PathBuf], is_wanted: &dyn Fn(&Listed) -> bool) 
             continue;
         }
         match fs::metadata(place) {
+            // A ring's file may have another name by now.
+            Err(_) if ring_file(place).is_some() => put(Listed::of(place.clone())),
             Err(error) => found.fault(ReadError::of(place, &error)),
             Ok(meta) if !meta.is_dir() => put(Listed::of(place.clone())),
             Ok(_) => match list(place) {
@@ -302,6 +304,11 @@ pub fn finished_in(dir: &Path) -> Result<Vec<PathBuf>, ReadError> {
 }
 
 fn is_capture(path: &Path) -> bool {
+    is_named_as_capture(path) && path.is_file()
+}
+
+/// Whether a file of this name is read where its directory is.
+pub(crate) fn is_named_as_capture(path: &Path) -> bool {
     let plain = match Compression::by_name(path) {
         Some(_) => path.with_extension(""),
         None => path.to_owned(),
@@ -312,5 +319,5 @@ fn is_capture(path: &Path) -> bool {
     let named = plain
         .extension()
         .is_some_and(|extension| extension == "pcap" || extension == "pcapng");
-    named && !hidden && path.is_file()
+    named && !hidden
 }

@@ -3,17 +3,19 @@
 #[cfg(feature = "parquet")]
 mod dataset;
 pub mod export;
+mod live;
+pub(in crate::cli) mod out;
 pub mod path;
+mod places;
 mod print;
 mod progress;
 pub mod report;
 mod threads;
 pub(super) mod time;
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -22,13 +24,18 @@ use crate::read::Record;
 use crate::read::anonymize::{Anonymizer, Keep, Key};
 use crate::read::chain::{Merged, Span};
 use crate::read::filter::Filter;
+use crate::read::piece::Make as _;
 use crate::read::plan::Selection;
 use crate::read::write::{Kind, Writer};
-use print::{Lines, Printer};
+use crate::ring::Compression;
+use live::Live;
+use out::{Output, named};
+use places::{places_and_filter, places_to_follow};
+use print::Lines;
 use time::{Zone, moment};
 
-/// The place that a capture writes to if nothing else is said.
-const PLACE: &str = "lwnflog-capture";
+/// How long after a time nothing of it is in the kernel any more.
+const SETTLED_NS: u64 = 1_000_000_000;
 /// How often it is looked for more, with --follow.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -36,7 +43,7 @@ const LOOK: Duration = Duration::from_millis(100);
 #[derive(Debug, Args)]
 #[allow(missing_docs, reason = "the help texts are the documentation")]
 pub struct TimeArgs {
-    /// Only packets from this time on: 14:03, 14:03:05.5, 2026-11-27T14:03
+    /// Only packets from this time on: 14:03, 14:03:05.5, 'yesterday 14:03', 2026-11-27T14:03
     #[arg(long, value_name = "TIME")]
     pub from: Option<String>,
     /// Only packets up to this time
@@ -55,24 +62,34 @@ impl TimeArgs {
     fn span(&self, zone: &Zone) -> Result<Span> {
         let mut span = Span::default();
         if let Some(text) = &self.from {
-            span.from_ns = moment(text, zone)?;
+            span.from_ns = begin(text, zone)?;
         }
         if let Some(text) = &self.to {
-            span.to_ns = moment(text, zone)?;
+            span.to_ns = moment(text, zone)?.time_ns;
         }
         if let Some(text) = &self.last {
             let last = crate::session::settings::parse_duration(text)?;
-            let now = std::time::SystemTime::now();
-            let since = now
-                .duration_since(std::time::UNIX_EPOCH)
-                .unwrap_or_default();
-            span.from_ns = u64::try_from(since.saturating_sub(last).as_nanos()).unwrap_or(0);
+            let from_ns = u64::try_from(last.as_nanos())
+                .ok()
+                .and_then(|last| now_ns().checked_sub(last));
+            span.from_ns = from_ns.with_context(|| {
+                format!("--last {text}: that is before 1970: leave it out to have all")
+            })?;
         }
         if span.from_ns > span.to_ns {
             bail!("--from is later than --to: no packet is in between");
         }
         Ok(span)
     }
+}
+
+/// When a span begins. One that has not begun yet has no packets: that is told.
+fn begin(text: &str, zone: &Zone) -> Result<u64> {
+    let moment = moment(text, zone)?;
+    if let Some(ahead) = moment.ahead {
+        super::complain(&ahead);
+    }
+    Ok(moment.time_ns)
 }
 
 /// Options of `lwnflog read`.
@@ -137,55 +154,74 @@ pub struct ReadArgs {
 
 /// What becomes of packets that are read one by one.
 enum Sink {
-    Lines(Printer),
+    Lines(Lines, Vec<u8>),
     Count,
-    File(Writer<Box<dyn Write>>, Option<Anonymizer>),
+    File(Writer<Live>, Option<Anonymizer>),
 }
 
 /// `lwnflog read …`
 ///
 /// # Errors
-/// A filter or time that makes no sense; files that cannot be read, or are damaged.
+/// A filter or time that makes no sense; files that are not there, cannot be read, or are damaged.
 pub fn run(args: &ReadArgs) -> Result<()> {
     let zone = Zone::of(args.times.utc);
-    let (places, filter) = places_and_filter(&args.read, &args.words)?;
+    let named = if args.follow {
+        places_to_follow
+    } else {
+        places_and_filter
+    };
+    let (places, filter) = named(&args.read, &args.words)?;
     let selection = Selection {
         filter: Filter::parse(&filter)?,
         span: args.times.span(&zone)?,
         no_index: args.no_index,
-    };
-    let merged = if args.follow {
-        Merged::follow(&places, selection)
-    } else {
-        Merged::select(&places, selection)?
     };
     // What comes bit by bit is shown as it comes.
     let streams = places
         .iter()
         .any(|place| !place.is_dir() && !place.is_file());
     if args.follow || streams {
-        one_by_one(args, merged, &places, zone)
+        one_by_one(args, selection, &places, zone)
     } else {
-        threads::run(args, merged, zone)
+        threads::run(args, selection, &places, zone)
     }
 }
 
-fn one_by_one(args: &ReadArgs, mut merged: Merged, places: &[PathBuf], zone: Zone) -> Result<()> {
+fn one_by_one(args: &ReadArgs, selection: Selection, places: &[PathBuf], zone: Zone) -> Result<()> {
+    let until_ns = selection.span.to_ns;
+    let to = args.write.as_deref().unwrap_or(Path::new("-"));
+    let said = || named(to);
+    let mut live = Live::begin(Output::create(to, places)?, args.write.is_some())?;
     let mut sink = match &args.write {
-        Some(path) => Sink::File(writer(path)?, anonymizer(args)?),
+        Some(path) => Sink::File(Writer::begin(live.clone(), kind(path))?, anonymizer(args)?),
         None if args.count => Sink::Count,
-        None => Sink::Lines(Printer::new(args, Lines::new(args, zone))),
+        None => Sink::Lines(Lines::new(args, zone), Vec::new()),
     };
-    let mut taken = 0_u64;
+    // A reader of lines sees each as it comes; a file is flushed soon after.
+    let at_once = args.write.is_none() && (args.follow || io::stdout().is_terminal());
+    // A file of one link type begins with the first packet, which says which.
+    let begins_empty = args.follow && kind(to) == Kind::Pcapng;
+    let mut merged = if args.follow {
+        Merged::follow(places, selection)
+    } else {
+        Merged::select(places, selection)?
+    };
+    let (mut taken, mut faulty, mut over) = (0_u64, false, false);
     let most = args.packets.unwrap_or(u64::MAX);
     loop {
         if !merged.advance() {
-            if !args.follow {
+            if !args.follow || over {
                 break;
             }
-            if !sink.flush()? {
+            if begins_empty && !went(live.appear()).with_context(said)? {
                 return Ok(());
             }
+            if tell(&mut merged) {
+                faulty = true;
+                live.set_faulty();
+            }
+            // Once more behind the end of what is asked for: what was still in the kernel then.
+            over = until_ns.saturating_add(SETTLED_NS) < now_ns();
             std::thread::sleep(LOOK);
             merged.look_for_more(places);
             continue;
@@ -193,19 +229,36 @@ fn one_by_one(args: &ReadArgs, mut merged: Merged, places: &[PathBuf], zone: Zon
         let Some(record) = merged.record() else {
             continue;
         };
+        let mut told = sink.take(&record, &mut live);
         taken += 1;
-        if !sink.take(&record)? {
+        if taken == 1 {
+            told = told.and_then(|()| live.appear());
+        } else if at_once {
+            told = told.and_then(|()| live.flush());
+        }
+        if !went(told).with_context(said)? {
             return Ok(()); // whoever read it has gone
         }
         if taken == most {
             break;
         }
     }
+    faulty |= tell(&mut merged);
+    let mut told = Ok(());
     if args.count {
-        println!("{taken}");
+        told = writeln!(live, "{taken}");
+    } else if let Sink::File(writer, _) = &mut sink {
+        told = writer.flush();
     }
-    sink.flush()?;
-    tell_faults(&mut merged)
+    // Nothing that could be read takes no other's place.
+    let give_up = faulty && taken == 0 && args.write.is_some();
+    went(told.and_then(|()| live.finish(give_up))).with_context(said)?;
+    all_read(faulty)
+}
+
+fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// What --anonymize asks for.
@@ -232,37 +285,40 @@ fn anonymizer_of(path: Option<&Path>, keep: Keep) -> Result<Option<Anonymizer>> 
     Ok(Some(Anonymizer::new(&key, keep)))
 }
 
-/// Says what could not be read: a line each.
-///
-/// # Errors
-/// Where there was something.
-fn tell_faults(merged: &mut Merged) -> Result<()> {
+/// Says what could not be read: a line each. Whether there was something.
+fn tell(merged: &mut Merged) -> bool {
     let faults = merged.take_faults();
     for fault in &faults {
         super::complain(&fault.to_string());
     }
-    anyhow::ensure!(faults.is_empty(), "not all could be read: see above");
+    !faults.is_empty()
+}
+
+fn all_read(faulty: bool) -> Result<()> {
+    anyhow::ensure!(!faulty, "not all could be read: see above");
     Ok(())
 }
 
+/// The same at the end.
+///
+/// # Errors
+/// Where there was something.
+fn tell_faults(merged: &mut Merged) -> Result<()> {
+    all_read(tell(merged))
+}
+
 impl Sink {
-    /// False where the reader has gone.
-    fn take(&mut self, record: &Record<'_>) -> Result<bool> {
-        let told = match self {
-            Sink::Count => return Ok(true),
-            Sink::Lines(printer) => printer.print(record),
+    fn take(&mut self, record: &Record<'_>, live: &mut Live) -> io::Result<()> {
+        match self {
+            Sink::Count => Ok(()),
+            Sink::Lines(lines, line) => {
+                line.clear();
+                lines.make(record, 0, line);
+                live.write_all(line)
+            }
             Sink::File(writer, None) => writer.write(record),
             Sink::File(writer, Some(anonymizer)) => writer.write(&anonymizer.record(record)),
-        };
-        went(told)
-    }
-
-    fn flush(&mut self) -> Result<bool> {
-        went(match self {
-            Sink::Count => Ok(()),
-            Sink::Lines(printer) => printer.flush(),
-            Sink::File(writer, _) => writer.flush(),
-        })
+        }
     }
 }
 
@@ -274,39 +330,14 @@ fn went(told: io::Result<()>) -> Result<bool> {
     }
 }
 
-/// Words that name what is there are places; the rest is the filter.
-fn places_and_filter(files: &[PathBuf], words: &[String]) -> Result<(Vec<PathBuf>, String)> {
-    let mut places = files.to_vec();
-    let named = words
-        .iter()
-        .take_while(|word| Path::new(word).exists())
-        .count();
-    let (there, filter) = words.split_at(named);
-    places.extend(there.iter().map(PathBuf::from));
-    if places.is_empty() {
-        if !Path::new(PLACE).exists() {
-            let first = filter.first().map_or(PLACE, String::as_str);
-            bail!("{first}: there is no such file or directory; `lwnflog read DIR` reads a ring");
-        }
-        places.push(PLACE.into());
-    }
-    Ok((places, filter.join(" ")))
-}
-
-/// What a file of this name is to be.
+/// What a file of this name is to be, compressed or not.
 fn kind(path: &Path) -> Kind {
-    let classic = path
-        .extension()
-        .is_some_and(|extension| extension == "pcap");
-    if classic { Kind::Pcap } else { Kind::Pcapng }
-}
-
-fn writer(path: &Path) -> Result<Writer<Box<dyn Write>>> {
-    let to: Box<dyn Write> = if path.as_os_str() == "-" {
-        Box::new(BufWriter::with_capacity(1 << 20, io::stdout()))
-    } else {
-        let file = File::create(path).with_context(|| path.display().to_string())?;
-        Box::new(BufWriter::with_capacity(1 << 20, file))
+    let plain = match Compression::by_name(path) {
+        Some(_) => path.with_extension(""),
+        None => path.to_owned(),
     };
-    Writer::begin(to, kind(path)).with_context(|| path.display().to_string())
+    let classic = plain
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("pcap"));
+    if classic { Kind::Pcap } else { Kind::Pcapng }
 }

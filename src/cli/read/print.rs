@@ -1,7 +1,6 @@
 //! Lines and objects.
 
 use std::fmt::Write as _;
-use std::io::{self, BufWriter, IsTerminal, Write};
 use std::net::IpAddr;
 
 use serde::Serialize;
@@ -24,14 +23,6 @@ pub(super) struct Lines {
     /// The second that was shown last, and how.
     second: (u64, String),
     line: String,
-}
-
-/// Prints packets to standard output, one by one.
-pub(super) struct Printer {
-    to: BufWriter<io::Stdout>,
-    at_once: bool,
-    lines: Lines,
-    line: Vec<u8>,
 }
 
 /// A packet as an object; the names stay.
@@ -63,32 +54,6 @@ struct Object<'a> {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
-}
-
-impl Printer {
-    pub(super) fn new(args: &ReadArgs, lines: Lines) -> Printer {
-        Printer {
-            to: BufWriter::with_capacity(1 << 16, io::stdout()),
-            at_once: args.follow || io::stdout().is_terminal(),
-            lines,
-            line: Vec::new(),
-        }
-    }
-
-    pub(super) fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
-    }
-
-    pub(super) fn print(&mut self, record: &Record<'_>) -> io::Result<()> {
-        self.line.clear();
-        self.lines.put(record, &mut self.line);
-        self.to.write_all(&self.line)?;
-        if self.at_once {
-            self.to.flush()
-        } else {
-            Ok(())
-        }
-    }
 }
 
 impl Make for Lines {

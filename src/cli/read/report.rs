@@ -1,17 +1,18 @@
 //! `lwnflog report`: a page, or text, on captures.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use super::time::{Zone, moment};
-use super::{TimeArgs, places_and_filter, progress};
+use super::out::{Output, named};
+use super::time::Zone;
+use super::{TimeArgs, begin, places, places_and_filter, progress};
 use crate::read::chain::Merged;
 use crate::read::filter::Filter;
+use crate::read::line::printable;
 use crate::read::plan::Selection;
 use crate::report::page::{Subject, page};
 use crate::report::tally::Tally;
@@ -57,42 +58,53 @@ pub struct ReportArgs {
 pub fn run(args: &ReportArgs) -> Result<()> {
     let zone = Zone::of(args.times.utc);
     let (places, expression) = places_and_filter(&[], &args.words)?;
+    if let Some(other) = &args.compare {
+        places::check(other)?;
+    }
     let filter = Filter::parse(&expression)?;
-    let select = |places: &[PathBuf], span| {
+    let span = args.times.span(&zone)?;
+    let clock = |time_ns: u64| zone.show(i64::try_from(time_ns / 1_000_000_000).unwrap_or(0), true);
+    let mut titles = vec![title(&places, &expression)];
+    let others = args.compare.as_ref().map(|other| vec![other.clone()]);
+    let others = others.unwrap_or_else(|| places.clone());
+    let mut asked = vec![(places, span)];
+    if args.compare.is_some() || args.compare_from.is_some() {
+        let mut other = span;
+        titles.push(title(&others, &expression));
+        if let Some(from) = &args.compare_from {
+            other.from_ns = begin(from, &zone)?;
+            other.to_ns = other.from_ns.saturating_add(span.to_ns - span.from_ns);
+            for (title, span) in titles.iter_mut().zip([span, other]) {
+                let _ = write!(title, ", {} to {}", clock(span.from_ns), clock(span.to_ns));
+            }
+        }
+        asked.push((others, other));
+    }
+    // Before minutes are spent on what cannot be written.
+    let to = args.output.as_deref().unwrap_or(Path::new("-"));
+    let inputs: Vec<_> = asked
+        .iter()
+        .flat_map(|(places, _)| places.clone())
+        .collect();
+    let mut output = Output::create(to, &inputs)?;
+    let (mut tallies, mut packets, mut read) = (Vec::new(), 0_u64, Ok(()));
+    for (places, span) in asked {
         let selection = Selection {
             filter: filter.clone(),
             span,
             no_index: false,
         };
         let mut tally = Tally::default();
-        let read = progress::each(Merged::select(places, selection)?, |record| {
+        let done = progress::each(Merged::select(&places, selection)?, |record| {
             tally.add(record);
+            packets += 1;
             Ok(true)
         });
-        anyhow::Ok((tally, read))
-    };
-    let span = args.times.span(&zone)?;
-    let clock = |time_ns: u64| zone.show(i64::try_from(time_ns / 1_000_000_000).unwrap_or(0), true);
-    let mut titles = vec![title(&places, &expression)];
-    let (first, mut read) = select(&places, span)?;
-    let mut tallies = vec![first];
-    if args.compare.is_some() || args.compare_from.is_some() {
-        let others = args
-            .compare
-            .as_ref()
-            .map_or(places, |other| vec![other.clone()]);
-        let mut other = span;
-        titles.push(title(&others, &expression));
-        if let Some(from) = &args.compare_from {
-            other.from_ns = moment(from, &zone)?;
-            other.to_ns = other.from_ns.saturating_add(span.to_ns - span.from_ns);
-            for (title, span) in titles.iter_mut().zip([span, other]) {
-                let _ = write!(title, ", {} to {}", clock(span.from_ns), clock(span.to_ns));
-            }
-        }
-        let (second, other) = select(&others, other)?;
-        tallies.push(second);
-        read = read.and(other);
+        tallies.push(tally);
+        read = read.and(done);
+    }
+    if packets == 0 && read.is_err() {
+        return read; // a page of nothing takes no other's place
     }
     let subjects: Vec<_> = titles.iter().zip(&tallies).collect();
     let out = if args.text {
@@ -107,27 +119,10 @@ pub fn run(args: &ReportArgs) -> Result<()> {
             .collect();
         page(&subjects, &clock)
     };
-    match args
-        .output
-        .as_deref()
-        .filter(|path| path.as_os_str() != "-")
-    {
-        None => super::went(io::stdout().write_all(out.as_bytes())).map(drop),
-        Some(path) => write(path, &out).with_context(|| path.display().to_string()),
-    }?;
+    let told = output.write_all(out.as_bytes());
+    super::went(told.and_then(|()| output.finish())).with_context(|| named(to))?;
     // What could be read is in the report all the same.
     read
-}
-
-/// All of it, or what was there before.
-fn write(path: &Path, page: &str) -> io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".part");
-    let beside = PathBuf::from(beside);
-    fs::write(&beside, page)?;
-    fs::rename(&beside, path).inspect_err(|_| {
-        let _ = fs::remove_file(&beside);
-    })
 }
 
 fn title(places: &[PathBuf], filter: &str) -> String {
@@ -135,7 +130,7 @@ fn title(places: &[PathBuf], filter: &str) -> String {
         .iter()
         .map(|place| place.display().to_string())
         .collect();
-    let places = places.join(", ");
+    let places = printable(&places.join(", ")).into_owned();
     if filter.is_empty() {
         places
     } else {

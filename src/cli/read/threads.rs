@@ -1,18 +1,21 @@
 //! What is not followed is read by several threads.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::thread;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
+use super::out::{Output, named};
 use super::print::Lines;
 use super::time::Zone;
-use super::{ReadArgs, anonymizer, kind, tell_faults, went, writer};
+use super::{ReadArgs, all_read, anonymizer, kind, tell, went};
 use crate::read::Record;
 use crate::read::anonymize::Anonymizer;
 use crate::read::chain::Merged;
 use crate::read::piece::Make;
-use crate::read::write::{Kind, encode};
+use crate::read::plan::Selection;
+use crate::read::write::{Kind, Writer, encode};
 
 /// Makes nothing of a packet.
 struct Counted;
@@ -45,10 +48,20 @@ impl Make for Encoded {
     }
 }
 
-pub(super) fn run(args: &ReadArgs, mut merged: Merged, zone: Zone) -> Result<()> {
+pub(super) fn run(
+    args: &ReadArgs,
+    selection: Selection,
+    places: &[PathBuf],
+    zone: Zone,
+) -> Result<()> {
+    let to = args.write.as_deref().unwrap_or(Path::new("-"));
+    let said = || named(to);
+    let mut output = Output::create(to, places)?;
+    let mut merged = Merged::select(places, selection)?;
     let processors = || thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.map_or_else(processors, usize::from);
-    let mut left = args.packets.unwrap_or(u64::MAX);
+    let most = args.packets.unwrap_or(u64::MAX);
+    let mut left = most;
     // How many of so many are taken still.
     let mut some = |packets: usize| {
         let some = packets.min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -57,7 +70,7 @@ pub(super) fn run(args: &ReadArgs, mut merged: Merged, zone: Zone) -> Result<()>
     };
     let mut told = Ok(());
     let done = if let Some(path) = &args.write {
-        let mut writer = writer(path)?;
+        let mut writer = Writer::begin(&mut output, kind(path)).with_context(said)?;
         let anonymizer = anonymizer(args)?;
         let make = || Encoded {
             kind: kind(path),
@@ -77,32 +90,32 @@ pub(super) fn run(args: &ReadArgs, mut merged: Merged, zone: Zone) -> Result<()>
         merged.scan(threads, || Marked, |_, marks| some(marks.len()).1)
     } else {
         let lines = Lines::new(args, zone);
-        let mut to = io::stdout();
-        let at_once = to.is_terminal();
         merged.scan(
             threads,
             || lines.clone(),
             |piece, mut marks| {
                 let (count, goes_on) = some(marks.len());
                 marks.end = marks.start + count;
-                told = to.write_all(&piece.out[piece.bytes(marks)]);
-                if at_once && told.is_ok() {
-                    told = to.flush();
-                }
+                // Few lines of many packets are not kept from who waits for them.
+                let lines = &piece.out[piece.bytes(marks)];
+                told = output.write_all(lines).and_then(|()| output.flush());
                 told.is_ok() && goes_on
             },
         )
     };
-    if !went(told)? {
-        return Ok(());
-    }
+    let taken = if args.count && args.packets.is_none() {
+        done.taken
+    } else {
+        most - left
+    };
     if args.count {
-        let taken = if args.packets.is_none() {
-            done.taken
-        } else {
-            args.packets.unwrap_or(0) - left
-        };
-        println!("{taken}");
+        told = writeln!(output, "{taken}");
     }
-    tell_faults(&mut merged)
+    let faulty = tell(&mut merged);
+    // Nothing that could be read takes no other's place.
+    if !(faulty && taken == 0 && args.write.is_some()) {
+        told = told.and_then(|()| output.finish());
+    }
+    went(told).with_context(said)?;
+    all_read(faulty)
 }
