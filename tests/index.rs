@@ -549,3 +549,65 @@ fn a_capture_leaves_no_index_without_its_file() {
     capture.end().assert_balanced();
     assert_eq!(indexes(dir.path()), BTreeSet::new());
 }
+
+/// What an index says of a file's size and segments cannot make a reader take more memory than a file of that
+/// size needs.
+#[test]
+fn an_index_that_claims_too_much_is_not_read() {
+    let (_dir, files) = ring(true);
+    let (file, index) = (&files[0], beside(&files[0]));
+    Index::build(file).unwrap().unwrap().write(file).unwrap();
+    let right = fs::read(&index).unwrap();
+    let count = |at: usize| u32::from_le_bytes(right[at..at + 4].try_into().unwrap());
+    let (interfaces, segments) = (count(28), count(32));
+    assert!(Index::load(file).is_some());
+    for (interfaces, segments) in [
+        (interfaces, 128 << 20),
+        (768 << 20, segments),
+        (interfaces, segments + 1),
+    ] {
+        let mut claims = right[..48].to_vec();
+        claims[28..32].copy_from_slice(&interfaces.to_le_bytes());
+        claims[32..36].copy_from_slice(&segments.to_le_bytes());
+        fs::write(&index, claims).unwrap();
+        // On the disk it takes nothing.
+        File::options()
+            .write(true)
+            .open(&index)
+            .unwrap()
+            .set_len(7 << 30)
+            .unwrap();
+        let script = "import resource, subprocess, sys\n\
+                      subprocess.run(sys.argv[1:], check=True)\n\
+                      print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
+        let mut command = Command::new("python3");
+        command.args(["-c", script, LWNFLOG, "read", "--count", "--threads", "1"]);
+        let told = run(command.arg(file).arg("host 10.0.3.3"), "");
+        let told: Vec<u64> = told.lines().map(|line| line.parse().unwrap()).collect();
+        assert!(told[0] > 0, "{told:?}");
+        assert!(told[1] < 64 << 10, "{} KiB of memory", told[1]);
+        // And it was made anew.
+        assert_eq!(fs::read(&index).unwrap(), right);
+    }
+}
+
+/// What an index of an earlier version does not know of is found nevertheless.
+#[test]
+fn an_index_of_an_earlier_version_is_made_anew() {
+    let (_dir, files) = ring(true);
+    let (file, index) = (&files[0], beside(&files[0]));
+    Index::build(file).unwrap().unwrap().write(file).unwrap();
+    let right = fs::read(&index).unwrap();
+    assert_eq!(&right[..8], b"lwnfidx2");
+    let mut old = right.clone();
+    old[7] = b'1';
+    fs::write(&index, old).unwrap();
+    assert!(Index::load(file).is_none());
+    let found = |no_index| {
+        let asked = selection("ip6 proto 44", Span::default(), no_index);
+        one_by_one(&files, &asked)
+    };
+    assert_eq!(found(false), found(true));
+    assert!(!found(true).is_empty());
+    assert_eq!(fs::read(&index).unwrap(), right);
+}

@@ -278,3 +278,123 @@ fn two_times_and_two_hosts_stand_side_by_side() {
     );
     assert!(String::from_utf8_lossy(&refused.stderr).contains("--from"));
 }
+
+/// What answers is no scan, however much of it there is.
+#[test]
+fn what_is_answered_is_no_scan() {
+    const BROWSER: [u8; 4] = [192, 0, 2, 1];
+    const RESOLVER: [u8; 4] = [192, 0, 2, 2];
+    const SCANNER: [u8; 4] = [192, 0, 2, 66];
+    let udp = |from: u16, to: u16| [from, to, 8, 0].map(u16::to_be_bytes).concat();
+    let mut file = File::new();
+    for number in 0..60_u8 {
+        let (server, at) = ([198, 51, 100, number], u64::from(number) * 100);
+        let port = 40_000 + u16::from(number);
+        let mut put = |from: [u8; 4], to: [u8; 4], protocol: u8, payload: &[u8]| {
+            file.packet(at, &ip(from, to, protocol, 0, payload), 0);
+        };
+        // A browser's connections, from both sides; those of a host that sees its own side alone.
+        put(BROWSER, server, 6, &tcp(port, 443, 2));
+        put(server, BROWSER, 6, &tcp(443, port, 0x12));
+        put(BROWSER, server, 6, &tcp(port, 443, 0x10));
+        put([192, 0, 2, 3], server, 6, &tcp(port, 443, 2));
+        put([192, 0, 2, 3], server, 6, &tcp(port, 443, 0x10));
+        // A resolver's questions.
+        put(RESOLVER, server, 17, &udp(port, 53));
+        put(server, RESOLVER, 17, &udp(53, port));
+        // Who looks for open ports: each second one is open, and closed by him at once; of UDP none.
+        let [_, _, _, low] = server;
+        put(SCANNER, SERVER, 6, &tcp(50_000, 100 + u16::from(low), 2));
+        let answer = if number % 2 == 0 { 0x12 } else { 0x14 };
+        put(
+            SERVER,
+            SCANNER,
+            6,
+            &tcp(100 + u16::from(low), 50_000, answer),
+        );
+        if number % 2 == 0 {
+            put(SCANNER, SERVER, 6, &tcp(50_000, 100 + u16::from(low), 4));
+        }
+        put(SCANNER, [203, 0, 113, number], 17, &udp(50_000, 161));
+    }
+    let dir = temp_dir();
+    let path = dir.path().join("f.pcapng");
+    fs::write(&path, file.0).unwrap();
+    let text = report(&["--text", path.to_str().unwrap()]);
+    assert_eq!(text.matches(" tried 60 ").count(), 2, "{text}");
+    assert!(
+        text.contains("* 192.0.2.66 tried 60 ports of 198.51.100.10."),
+        "{text}"
+    );
+    assert!(
+        text.contains("* 192.0.2.66 tried 60 hosts at port 161."),
+        "{text}"
+    );
+}
+
+/// The memory of a report has a limit, whatever it is of: also where each packet is from another source to
+/// another door.
+#[test]
+fn a_report_takes_no_more_memory_than_it_says() {
+    const PACKETS: u32 = 480_000;
+    const LIMIT_KIB: u64 = 128 << 10;
+    let dir = temp_dir();
+    let path = dir.path().join("f.pcap");
+    let mut file = Vec::new();
+    for word in [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, 101_u32] {
+        file.extend(word.to_le_bytes());
+    }
+    for number in 0..PACKETS {
+        let [_, a, b, c] = (number / 20).to_be_bytes();
+        let [_, _, d, e] = number.wrapping_mul(40_503).to_be_bytes();
+        // Some sources have many doors, and many hosts are met.
+        let from = match number % 2 {
+            0 => [10, a, b, c],
+            _ => [11, d, e, c],
+        };
+        let port = u16::from_be_bytes([e, d]);
+        let packet = ip(from, [12, c, e, d], 6, 0, &tcp(port, port ^ 0x5555, 2));
+        let len = u32::try_from(packet.len()).unwrap();
+        for word in [1_764_252_000 + number / 1000, 0, len, len] {
+            file.extend(word.to_le_bytes());
+        }
+        file.extend(packet);
+    }
+    fs::write(&path, file).unwrap();
+    let script = "import resource, subprocess, sys\n\
+                  subprocess.run(sys.argv[1:], check=True)\n\
+                  print('KiB', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
+    let mut command = Command::new("python3");
+    command.args(["-c", script, LWNFLOG, "report", "--text"]);
+    let told = run(command.arg(&path), "");
+    assert!(
+        told.contains("found no room in the table of scans"),
+        "{told}"
+    );
+    assert!(
+        told.contains("which came when the table was full"),
+        "{told}"
+    );
+    let (_, taken) = told.rsplit_once("KiB ").unwrap();
+    let taken: u64 = taken.trim().parse().unwrap();
+    assert!(taken < LIMIT_KIB, "{taken} KiB of memory");
+}
+
+/// Names are as long as somebody writes them, and told apart by their beginnings.
+#[test]
+fn names_of_any_length_are_cut() {
+    let dir = temp_dir();
+    let path = dir.path().join("f.pcapng");
+    let mut file = File::new();
+    for number in 0..300_u32 {
+        let name = format!("{number}{}", "ü".repeat(10_000));
+        file.interface(&name, &name, 128);
+        let prefix = format!("prefix={name}");
+        let packet = ip([10, 0, 0, 1], SERVER, 1, 0, &[8, 0]);
+        file.packet_with(number + 1, 0, &packet, 0, &[&prefix]);
+    }
+    fs::write(&path, file.0).unwrap();
+    let text = report(&["--text", path.to_str().unwrap()]);
+    assert!(text.contains("(others), "), "{text}");
+    assert!(text.lines().all(|line| line.len() < 1000), "{text}");
+}

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::keys::Keys;
-use super::{Filters, Index, Segment, check32, state};
+use super::{Filters, Index, SEGMENT_BYTES, Segment, TABLE_BYTES_MAX, check32, state};
 use crate::decode::Fields;
 use crate::format::pcapng::block::{
     ENHANCED_PACKET, INTERFACE_DESCRIPTION, INTERFACE_STATISTICS, PADDING, SECTION_HEADER,
@@ -65,6 +65,10 @@ impl Builder {
         else {
             return Ok(None);
         };
+        let segments = file_bytes.div_ceil(segment_bytes.into());
+        if segments > (TABLE_BYTES_MAX / SEGMENT_BYTES) as u64 {
+            return Ok(None); // nobody would believe it
+        }
         Ok(Some(Builder {
             file,
             index: Index {

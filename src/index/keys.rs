@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::decode::{Address, Fields};
+use crate::decode::{Address, FRAGMENT, Fields};
 
 /// Bits of a filter for each key, if there is room: one key in a hundred is then taken for there.
 const BITS_A_KEY: usize = 10;
@@ -146,24 +146,51 @@ impl Hasher for Spread {
 type Set = HashSet<Key, BuildHasherDefault<Spread>>;
 
 /// The keys of a segment.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Keys {
-    keys: Set,
-    nets: Set,
-    /// Keys that were met lately, each in a place of its own: most come again and again.
+    keys: Once,
+    nets: Once,
+}
+
+/// Keys, each once.
+#[derive(Debug)]
+struct Once {
+    all: Set,
+    /// Those that were met lately, each in a place of its own: most come again and again.
     met: [Key; MET],
 }
 
 /// A power of two.
 const MET: usize = 256;
+/// In each place a key that belongs into another one: none was met yet.
+const NONE_MET: [Key; MET] = {
+    let mut none = [Key(1); MET];
+    none[1] = Key(0);
+    none
+};
 
-impl Default for Keys {
-    fn default() -> Keys {
-        Keys {
-            keys: Set::default(),
-            nets: Set::default(),
-            met: [Key(0); MET],
+impl Default for Once {
+    fn default() -> Once {
+        Once {
+            all: Set::default(),
+            met: NONE_MET,
         }
+    }
+}
+
+impl Once {
+    #[inline]
+    fn add(&mut self, key: Key) {
+        let place = usize::try_from(key.0 % MET as u64).unwrap_or(0);
+        if let Some(met) = self.met.get_mut(place).filter(|met| **met != key) {
+            *met = key;
+            self.all.insert(key);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.all.clear();
+        self.met = NONE_MET;
     }
 }
 
@@ -174,26 +201,20 @@ impl Keys {
             return;
         }
         for address in [fields.source, fields.destination] {
-            if self.is_new(Key::address(fields.version, address)) {
-                self.nets.insert(Key::net(fields.version, address));
-            }
+            self.keys.add(Key::address(fields.version, address));
+            // Not only of keys that are new: addresses of different networks may have the same.
+            self.nets.add(Key::net(fields.version, address));
         }
         if let Some(protocol) = fields.protocol {
-            self.is_new(Key::protocol(protocol));
+            self.keys.add(Key::protocol(protocol));
+        }
+        if fields.fragment_header {
+            self.keys.add(Key::protocol(FRAGMENT));
         }
         if let Some((source, destination)) = fields.ports {
-            self.is_new(Key::port(source));
-            self.is_new(Key::port(destination));
+            self.keys.add(Key::port(source));
+            self.keys.add(Key::port(destination));
         }
-    }
-
-    fn is_new(&mut self, key: Key) -> bool {
-        let place = usize::try_from(key.0 % MET as u64).unwrap_or(0);
-        let Some(met) = self.met.get_mut(place).filter(|met| **met != key) else {
-            return false;
-        };
-        *met = key;
-        self.keys.insert(key)
     }
 
     /// Appends the filter of the keys, of at most so many bytes, and forgets them. Returns how many
@@ -201,16 +222,17 @@ impl Keys {
     pub(super) fn put(&mut self, bytes_max: usize, to: &mut Vec<u8>) -> (u8, bool) {
         let bytes_max = bytes_max & !7;
         let wanted = |keys: usize| (keys * BITS_A_KEY).div_ceil(64) * 8;
-        let nets = wanted(self.keys.len() + self.nets.len()) <= bytes_max;
-        let count = self.keys.len() + if nets { self.nets.len() } else { 0 };
+        let (keys, others) = (self.keys.all.len(), self.nets.all.len());
+        let nets = wanted(keys + others) <= bytes_max;
+        let count = keys + if nets { others } else { 0 };
         let bytes = wanted(count).min(bytes_max);
         // A filter that a key sets (bits / keys * ln 2) bits of is right most often.
         let hashes = (bytes * 8 * 69 / 100 / count.max(1)).clamp(1, HASHES_MAX);
         let begin = to.len();
         to.resize(begin + bytes, 0);
         let bits = &mut to[begin..];
-        let others = self.nets.iter().filter(|_| nets);
-        for key in self.keys.iter().chain(others) {
+        let others = self.nets.all.iter().filter(|_| nets);
+        for key in self.keys.all.iter().chain(others) {
             for (byte, bit) in places(*key, hashes, bytes) {
                 if let Some(found) = bits.get_mut(byte) {
                     *found |= bit;
@@ -224,7 +246,6 @@ impl Keys {
         }
         self.keys.clear();
         self.nets.clear();
-        self.met = [Key(0); MET];
         let hashes = if nothing_known { 0 } else { hashes };
         (u8::try_from(hashes).unwrap_or(1), nets)
     }
@@ -253,7 +274,7 @@ mod tests {
                     destination: 7,
                     protocol: Some(6),
                     ports: Some((443, u16::try_from(host % 60_000).unwrap())),
-                    later_fragment: false,
+                    ..Fields::default()
                 });
             }
             let mut bits = Vec::new();
@@ -279,5 +300,64 @@ mod tests {
         let everything = Filter::everything();
         assert!(everything.may_hold(Key::port(1)) && everything.may_hold_net(4, 1));
         assert!(!Filter::nothing().may_hold(Key::port(1)));
+    }
+
+    /// The address of this version whose key is that number.
+    fn with_key_0(version: u64) -> Address {
+        // `fold` of this and 2^32 is `kind * ODD[1]`: 2^32 moves one half to the other's place.
+        let other = version.wrapping_mul(ODD[1]).rotate_left(32);
+        Address::from((1_u64 << 32) ^ ODD[1]) << 64 | Address::from(other ^ ODD[0])
+    }
+
+    #[test]
+    fn no_key_is_passed_over_whatever_it_is() {
+        let zero = with_key_0(6);
+        assert_eq!(Key::address(6, zero), Key(0));
+        // These have the same key: of their halves' product one factor is 0.
+        let alike = [1_u128, 2, 3].map(|net| net << 64 | Address::from(ODD[0]));
+        assert_eq!(Key::address(6, alike[0]), Key::address(6, alike[2]));
+        let mut keys = Keys::default();
+        for round in 0..3 {
+            for source in alike.into_iter().chain([zero]) {
+                keys.add(&Fields {
+                    version: 6,
+                    source,
+                    destination: 7 + round,
+                    ..Fields::default()
+                });
+            }
+            let mut bits = Vec::new();
+            let (hashes, nets) = keys.put(600, &mut bits);
+            let filter = Filter::new(&bits, hashes, nets);
+            for address in alike.into_iter().chain([zero]) {
+                assert!(filter.may_hold(Key::address(6, address)), "{address:x}");
+                assert!(nets && filter.may_hold_net(6, address), "{address:x}");
+            }
+        }
+        for key in (0..3 * MET as u64).chain([u64::MAX]) {
+            let mut once = Once::default();
+            once.add(Key(key));
+            once.add(Key(key));
+            assert!(once.all.contains(&Key(key)) && once.all.len() == 1, "{key}");
+        }
+    }
+
+    #[test]
+    fn fragments_are_found_by_their_headers_too() {
+        let mut keys = Keys::default();
+        keys.add(&Fields {
+            version: 6,
+            protocol: Some(17),
+            fragment_header: true,
+            ..Fields::default()
+        });
+        let mut bits = Vec::new();
+        let (hashes, nets) = keys.put(600, &mut bits);
+        let filter = Filter::new(&bits, hashes, nets);
+        assert!(
+            [17, FRAGMENT]
+                .into_iter()
+                .all(|number| filter.may_hold(Key::protocol(number)))
+        );
     }
 }

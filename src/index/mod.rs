@@ -30,9 +30,13 @@ pub const SUFFIX: &str = ".idx";
 
 /// What compressed files' names end in.
 const COMPRESSED: [&str; 2] = ["zst", "lz4"];
-const MAGIC: &[u8; 8] = b"lwnfidx1";
+const MAGIC: &[u8; 8] = b"lwnfidx2";
 const HEADER_BYTES: usize = 48;
 const SEGMENT_BYTES: usize = 48;
+/// The largest table that is believed: of a file of 21 GiB in segments of 64 KiB.
+const TABLE_BYTES_MAX: usize = 16 << 20;
+/// The shortest Interface Description Block.
+const INTERFACE_BYTES_MIN: u64 = 20;
 /// Whether a segment may hold what is looked for.
 pub type MayHold<'a> = &'a dyn Fn(&Segment, &Filter<'_>) -> bool;
 
@@ -134,7 +138,13 @@ impl Index {
         let (places, segments) = (interfaces as usize, segments as usize);
         let bytes = places.checked_mul(8)? + segments.checked_mul(SEGMENT_BYTES)?;
         let filters_at = (HEADER_BYTES + bytes) as u64;
-        if filters_at > whole || u64::from(segment_bytes).checked_mul(segments as u64)? < file_bytes
+        // What is said of a file that cannot be so is not read, nor is what no file of a ring needs.
+        let needed = file_bytes.div_ceil(segment_bytes.into());
+        let declared_max = file_bytes / INTERFACE_BYTES_MIN;
+        if filters_at > whole
+            || bytes > TABLE_BYTES_MAX
+            || segments as u64 != needed
+            || places as u64 > declared_max
         {
             return None;
         }

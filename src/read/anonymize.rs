@@ -17,13 +17,10 @@ use std::sync::Arc;
 use ipcrypt_rs::IpcryptPfx;
 
 use super::Record;
-use super::decode::network;
+use super::decode::{network, who};
 use crate::checksum::{fold, sum};
 
-const ETHERNET: u16 = 1;
-const LINUX_SLL: u16 = 113;
 const NFLOG: u16 = 239;
-const LINUX_SLL2: u16 = 276;
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -318,13 +315,7 @@ impl Anonymizer {
 
 /// Addresses of the link layer, where they stand.
 fn clear_macs(link: u16, header: &mut [u8]) {
-    let addresses = match link {
-        ETHERNET => 0..12,
-        LINUX_SLL => 6..14,
-        LINUX_SLL2 => 12..20,
-        _ => return,
-    };
-    if let Some(bytes) = header.get_mut(addresses) {
+    if let Some(bytes) = header.get_mut(who(link, header.len())) {
         bytes.fill(0);
     }
 }

@@ -270,6 +270,11 @@ impl Merged {
         self.chains.iter().map(Chain::bytes_left).sum()
     }
 
+    /// Link types of packets that the filter could not look into, since this was asked last.
+    pub fn take_unseen(&self) -> Vec<u16> {
+        self.selection.filter.take_unseen()
+    }
+
     /// What could not be read since this was asked last: few lines for a file.
     pub fn take_faults(&mut self) -> Vec<ReadError> {
         packets::told(std::mem::take(&mut self.faults))

@@ -250,17 +250,37 @@ impl Read for FromStart {
     }
 }
 
-/// LZ4 frames one behind the other: the decoder says that there is no more at the end of each.
+/// LZ4 frames one behind the other: the decoder says that there is no more at the end of each, and knows
+/// none that are to be skipped.
 struct Frames<R: Read>(lz4_flex::frame::FrameDecoder<R>);
 
 impl<R: io::BufRead> Read for Frames<R> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         loop {
-            let read = self.0.read(to)?;
-            if read != 0 || to.is_empty() || self.0.get_mut().fill_buf()?.is_empty() {
-                return Ok(read);
+            match self.0.read(to) {
+                Ok(read) if read != 0 || to.is_empty() || self.is_at_end()? => return Ok(read),
+                Ok(_) => {}
+                Err(error) => {
+                    let skipped = skipped_frame(&error).ok_or(error)?;
+                    let mut frame = self.0.get_mut().take(skipped.into());
+                    io::copy(&mut frame, &mut io::sink())?;
+                }
             }
         }
+    }
+}
+
+impl<R: io::BufRead> Frames<R> {
+    fn is_at_end(&mut self) -> io::Result<bool> {
+        Ok(self.0.get_mut().fill_buf()?.is_empty())
+    }
+}
+
+/// Bytes of a frame that is to be skipped, behind its head.
+fn skipped_frame(error: &io::Error) -> Option<u32> {
+    match error.get_ref()?.downcast_ref()? {
+        lz4_flex::frame::Error::SkippableFrame(bytes) => Some(*bytes),
+        _ => None,
     }
 }
 

@@ -22,7 +22,16 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 pub fn describe(record: &Record<'_>, out: &mut String) {
     let network = decode::network(record.interface.link, record.data);
     let Some(sliced) = network.and_then(|packet| LaxSlicedPacket::from_ip(packet).ok()) else {
-        let _ = write!(out, "not IP, length {}", record.original_len);
+        let link = record.interface.link;
+        let _ = match decode::is_known(link) {
+            true => write!(out, "not IP, length {}", record.original_len),
+            false => write!(
+                out,
+                "link type {}, length {}",
+                decode::link_name(link),
+                record.original_len
+            ),
+        };
         return;
     };
     let Some((from, to, protocol, word)) = addresses(&sliced) else {

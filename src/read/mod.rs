@@ -74,8 +74,6 @@ pub struct Interface {
     pub tick: Tick,
     /// Seconds to be added to its times.
     pub offset_secs: i64,
-    /// Whether its file was written by a machine whose numbers are so.
-    pub big_endian: bool,
 }
 
 impl Interface {

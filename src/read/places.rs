@@ -21,6 +21,8 @@ pub(super) struct Listed {
     pub(super) path: PathBuf,
     /// Of a ring's file, what its name says.
     pub(super) name: Option<RingFile>,
+    /// It was named, not found in a directory.
+    is_named: bool,
     /// `None` of standard input.
     pub(super) handle: Option<Arc<Handle>>,
 }
@@ -49,8 +51,9 @@ pub(super) struct Places {
 }
 
 impl Listed {
-    fn of(path: PathBuf) -> Listed {
+    fn of(path: PathBuf, is_named: bool) -> Listed {
         Listed {
+            is_named,
             name: ring_file(&path),
             path,
             handle: None,
@@ -120,14 +123,14 @@ pub(super) fn look_for(places: &[PathBuf], is_wanted: &dyn Fn(&Listed) -> bool) 
     };
     for place in places {
         if place.as_os_str() == "-" {
-            put(Listed::of(place.clone()));
+            put(Listed::of(place.clone(), true));
             continue;
         }
         match fs::metadata(place) {
             // A ring's file may have another name by now.
-            Err(_) if ring_file(place).is_some() => put(Listed::of(place.clone())),
+            Err(_) if ring_file(place).is_some() => put(Listed::of(place.clone(), true)),
             Err(error) => found.fault(ReadError::of(place, &error)),
-            Ok(meta) if !meta.is_dir() => put(Listed::of(place.clone())),
+            Ok(meta) if !meta.is_dir() => put(Listed::of(place.clone(), true)),
             Ok(_) => match list(place) {
                 Err(error) => found.fault(ReadError::of(place, &error)),
                 Ok(files) if files.is_empty() => found.faults.push(Fault::Empty(place.clone())),
@@ -189,7 +192,7 @@ fn list(dir: &Path) -> io::Result<Vec<Listed>> {
         for entry in fs::read_dir(dir)? {
             let path = entry?.path();
             if ring_file(&path).is_some() || is_capture(&path) {
-                files.insert(path.clone(), Listed::of(path));
+                files.insert(path.clone(), Listed::of(path, false));
             }
         }
         let mut numbers: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
@@ -245,9 +248,13 @@ fn opened(
                 }
             }
             // A ring's oldest go while it is looked at.
-            Ok(false) if all.is_empty() && file.name.is_some() => {}
+            Ok(false) if all.is_empty() && file.name.is_some() && !file.is_named => {}
             Ok(false) => found.fault(ReadError {
-                what: "it has gone before it was read".to_owned(),
+                what: if file.is_named {
+                    "there is no such file".to_owned()
+                } else {
+                    "it has gone before it was read".to_owned()
+                },
                 path: file.path,
             }),
             Err(error) => found.fault(error),

@@ -101,12 +101,13 @@ impl<W: Write> Writer<W> {
         Ok(number)
     }
 
-    /// Has all of it written.
+    /// Has all of it written, at the end.
     ///
     /// # Errors
     /// What the stream says.
     pub fn flush(&mut self) -> io::Result<()> {
-        if self.kind == Kind::Pcap && self.interfaces.is_empty() {
+        // tcpdump takes no file that declares none.
+        if self.interfaces.is_empty() {
             self.number(&Interface {
                 link: 1,
                 ..Interface::default()

@@ -10,6 +10,7 @@
 mod bounded;
 mod chart;
 mod flows;
+mod hosts;
 pub mod page;
 mod series;
 mod tables;

@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::fmt::Write as _;
 
 use super::Amount;
-use super::bounded::Bounded;
-use super::flows::{Host, Scanned};
+use super::flows::Scanned;
+use super::hosts::Host;
 use super::tally::{SIZES, Tally, protocol, shown};
 use super::text::Clock;
 use crate::numbers::grouped;
@@ -48,8 +48,18 @@ pub(super) fn groups(tally: &Tally, clock: Clock<'_>) -> Vec<Group> {
             tables: vec![
                 protocols(tally),
                 ports(tally),
-                hosts("Sources", &tally.sources, tally.all),
-                hosts("Destinations", &tally.destinations, tally.all),
+                hosts(
+                    "Sources",
+                    tally.hosts.top_sources(ROWS),
+                    tally.hosts.sent_beyond(),
+                    tally.all,
+                ),
+                hosts(
+                    "Destinations",
+                    tally.hosts.top_destinations(ROWS),
+                    tally.hosts.received_beyond(),
+                    tally.all,
+                ),
                 sizes(tally),
                 prefixes(tally),
             ],
@@ -124,11 +134,10 @@ fn protocols(tally: &Tally) -> Table {
     amounts("Protocols", "protocol", rows, tally.all)
 }
 
-fn hosts(title: &'static str, hosts: &Bounded<Host>, all: Amount) -> Table {
-    let top = hosts.top(ROWS).into_iter();
-    let rows = top.map(|(host, amount)| (shown(host), amount));
+fn hosts(title: &'static str, top: Vec<(Host, Amount)>, beyond: Amount, all: Amount) -> Table {
+    let rows = top.into_iter().map(|(host, amount)| (shown(host), amount));
     Table {
-        note: not_told_apart(hosts.beyond()),
+        note: not_told_apart(beyond),
         ..amounts(title, "address", rows, all)
     }
 }
@@ -229,7 +238,7 @@ fn notes(tally: &Tally, clock: Clock<'_>) -> Table {
 }
 
 fn unanswered(tally: &Tally) -> Table {
-    let doors = tally.flows.unanswered(ROWS).into_iter();
+    let doors = tally.unanswered(ROWS).into_iter();
     let opened = tally.flows.opened();
     let rows = doors.map(|at| Row {
         cells: vec![
@@ -261,7 +270,7 @@ fn unanswered(tally: &Tally) -> Table {
 }
 
 fn scans(tally: &Tally) -> Table {
-    let rows = tally.flows.scans(ROWS).into_iter().map(|scan| {
+    let rows = tally.scans(ROWS).into_iter().map(|scan| {
         let (what, of) = match scan.of {
             Scanned::PortsOf(host) => ("ports", shown(host)),
             Scanned::HostsWith(port) => ("hosts", format!("port {port}")),
@@ -280,8 +289,10 @@ fn scans(tally: &Tally) -> Table {
         title: "Scans",
         head: vec!["source", "tried", "of or at"],
         rows: rows.collect(),
-        note: "A source that opened connections to 50 or more ports of a host, or 50 or more hosts at a port. UDP counts \
-               where the destination's port is the smaller one."
+        note: "A source that came to 50 or more ports of a host, or 50 or more hosts at a port, and at each of them no \
+               connection went on: it was not answered, refused, or ended by the source at once. UDP counts where the \
+               destination's port is the smaller one and nothing came back. What the capture has no part of is not known: \
+               of SYNs alone, and of UDP in one direction, all is in vain."
             .to_owned(),
     }
 }

@@ -5,18 +5,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Amount;
 use super::bounded::Bounded;
-use super::flows::{Flows, Host, TcpFlags};
+use super::flows::{Flows, Scan, TcpFlags, Unanswered};
+use super::hosts::{Host, Hosts};
 use super::series::Series;
 use crate::read::Record;
-use crate::read::decode::{Fields, network};
+use crate::read::decode::{Fields, is_known, network};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMP: [u8; 2] = [1, 58];
-/// Addresses, and ports with their protocols, that are told apart.
-const KEYS_MAX: usize = 1 << 18;
-/// Names of interfaces and prefixes.
+/// Ports with their protocols that are told apart: all there are of those that have ports.
+const PORTS_MAX: usize = 3 << 16;
+/// Names of interfaces and prefixes, and bytes by which they are told apart.
 const NAMES_MAX: usize = 256;
+const NAME_BYTES_MAX: usize = 256;
 /// What names are summed up as that find no room.
 const OTHERS: &str = "(others)";
 /// Changes of captures that are told.
@@ -47,6 +49,8 @@ pub struct Tally {
     pub(super) first_ns: u64,
     pub(super) last_ns: u64,
     pub(super) not_ip: u64,
+    /// Packets by link types that are not looked into.
+    pub(super) unknown: BTreeMap<u16, u64>,
     /// First parts of packets in parts, and later ones.
     pub(super) fragments: (u64, u64),
     pub(super) series: Series,
@@ -59,8 +63,7 @@ pub struct Tally {
     /// Changes that found no room.
     pub(super) notes_beyond: u64,
     pub(super) prefixes: BTreeMap<String, Amount>,
-    pub(super) sources: Bounded<Host>,
-    pub(super) destinations: Bounded<Host>,
+    pub(super) hosts: Hosts,
     /// Destination ports, with their protocol.
     pub(super) ports: Bounded<(u8, u16)>,
     pub(super) flows: Flows,
@@ -79,6 +82,7 @@ impl Default for Tally {
             first_ns: u64::MAX,
             last_ns: 0,
             not_ip: 0,
+            unknown: BTreeMap::new(),
             fragments: (0, 0),
             series: Series::default(),
             protocols: BTreeMap::new(),
@@ -87,9 +91,8 @@ impl Default for Tally {
             notes: BTreeSet::new(),
             notes_beyond: 0,
             prefixes: BTreeMap::new(),
-            sources: Bounded::new(KEYS_MAX),
-            destinations: Bounded::new(KEYS_MAX),
-            ports: Bounded::new(KEYS_MAX),
+            hosts: Hosts::default(),
+            ports: Bounded::new(PORTS_MAX),
             flows: Flows::default(),
             syns: 0,
         }
@@ -121,19 +124,25 @@ impl Tally {
             });
         }
         let fields = Fields::of(record.interface.link, record.data);
-        let new_source =
-            fields.version != 0 && self.sources.add((fields.version, fields.source), bytes);
+        let (source, new_source) = match fields.version {
+            0 => (None, false),
+            version => self.hosts.source((version, fields.source), bytes),
+        };
         let column = self.series.at(record.time_ns);
         column.packets += 1;
         column.bytes += bytes;
         column.lost = column.lost.saturating_add(record.lost_before);
         column.new_sources += u64::from(new_source);
         if fields.version == 0 {
-            self.not_ip += 1;
+            let link = record.interface.link;
+            match is_known(link) {
+                true => self.not_ip += 1,
+                false => *self.unknown.entry(link).or_default() += 1,
+            }
             return;
         }
-        self.destinations
-            .add((fields.version, fields.destination), bytes);
+        let destination = (fields.version, fields.destination);
+        let destination = self.hosts.destination(destination, bytes);
         let protocol = fields.protocol.unwrap_or(u8::MAX);
         self.protocols
             .entry((fields.version, protocol))
@@ -155,10 +164,9 @@ impl Tally {
             return;
         };
         self.ports.add((protocol, to), bytes);
-        let from = ((fields.version, fields.source), from);
-        let to = ((fields.version, fields.destination), to);
-        if protocol == UDP && to.1 < from.1 {
-            self.flows.tries(from.0, to);
+        let (from, to) = ((source, from), (destination, to));
+        if protocol == UDP {
+            self.flows.udp(from, to);
         }
         let Some(flags) = tcp_flags(packet).filter(|_| protocol == TCP) else {
             return;
@@ -193,6 +201,16 @@ impl Tally {
         }
     }
 
+    /// Doors at which most connections never went on.
+    pub(super) fn unanswered(&self, most: usize) -> Vec<Unanswered> {
+        self.flows.unanswered(&self.hosts.all(), most)
+    }
+
+    /// Sources that tried many doors in vain.
+    pub(super) fn scans(&self, most: usize) -> Vec<Scan> {
+        self.flows.scans(&self.hosts.all(), most)
+    }
+
     /// From the first packet to the last, in seconds.
     pub(super) fn elapsed_secs(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
@@ -203,6 +221,7 @@ impl Tally {
 
 /// Does something with what a name has. Names that find no room have one together.
 fn of_name<V: Default>(table: &mut BTreeMap<String, V>, name: &str, with: impl FnOnce(&mut V)) {
+    let name = beginning(name, NAME_BYTES_MAX);
     if let Some(known) = table.get_mut(name) {
         return with(known);
     }
@@ -212,6 +231,15 @@ fn of_name<V: Default>(table: &mut BTreeMap<String, V>, name: &str, with: impl F
         OTHERS
     };
     with(table.entry(name.to_owned()).or_default());
+}
+
+/// So many bytes of a text, or as many as are whole letters.
+fn beginning(text: &str, bytes: usize) -> &str {
+    let mut end = bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// Whether more parts of an IPv4 packet follow (RFC 791, 3.1) and this is the first.

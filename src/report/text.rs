@@ -7,10 +7,14 @@ use super::tables::{Table, groups, left_out, percent, share};
 use super::tally::{Tally, shown};
 use super::{Amount, series};
 use crate::numbers::grouped;
+use crate::read::decode::link_name;
 use crate::read::line::printable;
 
 /// So many connections that never went on are told first of all.
 const UNANSWERED_MANY: u64 = 1000;
+
+/// Link types that are told one by one.
+const LINKS_SHOWN: usize = 8;
 
 /// Shows a time, given in nanoseconds since 1970.
 pub type Clock<'a> = &'a dyn Fn(u64) -> String;
@@ -30,7 +34,7 @@ pub(super) fn figures(tally: &Tally, clock: Clock<'_>) -> Vec<(&'static str, Str
         ("lost, as the files say", grouped(tally.lost)),
         (
             "sources",
-            at_least(tally.sources.len(), tally.sources.beyond()),
+            at_least(tally.hosts.sources(), tally.hosts.sent_beyond()),
         ),
     ];
     if elapsed > 0.0 {
@@ -79,7 +83,7 @@ pub(super) fn findings(tally: &Tally) -> Vec<String> {
             "The capture was changed meanwhile: what was, and when, is told below.".to_owned(),
         );
     }
-    for at in tally.flows.unanswered(3) {
+    for at in tally.unanswered(3) {
         if at.connections >= UNANSWERED_MANY {
             findings.push(format!(
                 "{} connections to {} port {}, from {} sources, never went beyond their SYN: a SYN flood, a scan, or a \
@@ -91,7 +95,7 @@ pub(super) fn findings(tally: &Tally) -> Vec<String> {
             ));
         }
     }
-    for scan in tally.flows.scans(3) {
+    for scan in tally.scans(3) {
         let least = if scan.at_least { "at least " } else { "" };
         let what = match scan.of {
             Scanned::PortsOf(host) => format!("ports of {}", shown(host)),
@@ -134,7 +138,7 @@ pub(super) fn about(tally: &Tally) -> Vec<String> {
     let tries = tally.flows.tries_beyond();
     if tries != 0 {
         about.push(format!(
-            "{} packets opened connections from sources that found no room in the table of scans.",
+            "{} packets that opened connections found no room in the table of scans.",
             grouped(tries)
         ));
     }
@@ -149,6 +153,20 @@ pub(super) fn about(tally: &Tally) -> Vec<String> {
         about.push(format!(
             "{} packets are not IP, or cut before their addresses.",
             grouped(tally.not_ip)
+        ));
+    }
+    for (link, packets) in tally.unknown.iter().take(LINKS_SHOWN) {
+        about.push(format!(
+            "{} packets are of link type {}, which is not looked into.",
+            grouped(*packets),
+            link_name(*link)
+        ));
+    }
+    let more: u64 = tally.unknown.values().skip(LINKS_SHOWN).sum();
+    if more != 0 {
+        about.push(format!(
+            "{} packets are of still others, which are not looked into.",
+            grouped(more)
         ));
     }
     about

@@ -167,7 +167,7 @@ fn believed(bytes: &[u8]) -> Vec<u8> {
     };
     let meta = fs::metadata(path()).unwrap();
     let modified = meta.modified().unwrap().duration_since(UNIX_EPOCH).unwrap();
-    let mut index = b"lwnfidx1".to_vec();
+    let mut index = b"lwnfidx2".to_vec();
     index.extend(meta.len().to_le_bytes());
     index.extend(u64::try_from(modified.as_nanos()).unwrap().to_le_bytes());
     // Segments of 65536 bytes, up to 3 interfaces and 7 segments, as many as there is room for.

@@ -63,8 +63,9 @@ pub struct ExportArgs {
 /// A filter or time that makes no sense; files that cannot be read, or are damaged; an output that
 /// cannot be written.
 pub fn run(args: &ExportArgs) -> Result<()> {
-    let (places, expression) = places_and_filter(&[], &args.words)?;
-    let filter = Filter::parse(&expression)?;
+    let (places, words) = places_and_filter(&[], &args.words)?;
+    let filter = Filter::of_arguments(&words)?;
+    let expression = words.join(" ");
     let keep = Keep {
         macs: args.keep_macs,
         payload: args.payload != 0,

@@ -172,7 +172,7 @@ pub fn run(args: &ReadArgs) -> Result<()> {
     };
     let (places, filter) = named(&args.read, &args.words)?;
     let selection = Selection {
-        filter: Filter::parse(&filter)?,
+        filter: Filter::of_arguments(&filter)?,
         span: args.times.span(&zone)?,
         no_index: args.no_index,
     };
@@ -287,6 +287,7 @@ fn anonymizer_of(path: Option<&Path>, keep: Keep) -> Result<Option<Anonymizer>> 
 
 /// Says what could not be read: a line each. Whether there was something.
 fn tell(merged: &mut Merged) -> bool {
+    tell_unseen(merged);
     let faults = merged.take_faults();
     for fault in &faults {
         super::complain(&fault.to_string());
@@ -305,6 +306,16 @@ fn all_read(faulty: bool) -> Result<()> {
 /// Where there was something.
 fn tell_faults(merged: &mut Merged) -> Result<()> {
     all_read(tell(merged))
+}
+
+/// Says which link types a filter could not look into, each once.
+fn tell_unseen(merged: &Merged) {
+    for link in merged.take_unseen() {
+        super::complain(&format!(
+            "packets of link type {} are not looked into: the filter takes none by what is in them; `tcpdump -r` may know it",
+            crate::decode::link_name(link)
+        ));
+    }
 }
 
 impl Sink {

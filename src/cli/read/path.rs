@@ -89,9 +89,9 @@ impl<'a> Object<'a> {
 /// A filter or time that makes no sense; files that cannot be read, or are damaged; no packet.
 pub fn run(args: &PathArgs) -> Result<()> {
     let zone = Zone::of(args.times.utc);
-    let (places, expression) = places_and_filter(&[], &args.words)?;
+    let (places, words) = places_and_filter(&[], &args.words)?;
     // The filter says which packets, not which of their records.
-    let filter = Filter::parse(&expression)?;
+    let filter = Filter::of_arguments(&words)?;
     let selection = Selection {
         filter: Filter::default(),
         span: args.times.span(&zone)?,

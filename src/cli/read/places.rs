@@ -60,7 +60,7 @@ const SAID_MAX: usize = 3;
 pub(super) fn places_and_filter(
     files: &[PathBuf],
     words: &[String],
-) -> Result<(Vec<PathBuf>, String)> {
+) -> Result<(Vec<PathBuf>, Vec<String>)> {
     let (places, filter) = by_name(files, words)?;
     for place in &places {
         check(place)?;
@@ -72,7 +72,7 @@ pub(super) fn places_and_filter(
 pub(super) fn places_to_follow(
     files: &[PathBuf],
     words: &[String],
-) -> Result<(Vec<PathBuf>, String)> {
+) -> Result<(Vec<PathBuf>, Vec<String>)> {
     let (places, filter) = by_name(files, words)?;
     for place in &places {
         if let Some(found) = look(place)?
@@ -84,7 +84,7 @@ pub(super) fn places_to_follow(
     Ok((places, filter))
 }
 
-fn by_name(files: &[PathBuf], words: &[String]) -> Result<(Vec<PathBuf>, String)> {
+fn by_name(files: &[PathBuf], words: &[String]) -> Result<(Vec<PathBuf>, Vec<String>)> {
     let mut places = files.to_vec();
     let mut named = 0;
     for word in words {
@@ -100,8 +100,7 @@ fn by_name(files: &[PathBuf], words: &[String]) -> Result<(Vec<PathBuf>, String)
     }
     let (there, rest) = words.split_at(named);
     places.extend(there.iter().map(PathBuf::from));
-    let filter = rest.join(" ");
-    if let Err(error) = Filter::parse(&filter) {
+    if let Err(error) = Filter::of_arguments(rest) {
         return Err(explained(error.into(), rest));
     }
     if places.is_empty() {
@@ -112,7 +111,7 @@ fn by_name(files: &[PathBuf], words: &[String]) -> Result<(Vec<PathBuf>, String)
         );
         places.push(PLACE.into());
     }
-    Ok((places, filter))
+    Ok((places, rest.to_vec()))
 }
 
 /// Whether a word names what is there.

@@ -57,11 +57,12 @@ pub struct ReportArgs {
 /// cannot be written.
 pub fn run(args: &ReportArgs) -> Result<()> {
     let zone = Zone::of(args.times.utc);
-    let (places, expression) = places_and_filter(&[], &args.words)?;
+    let (places, words) = places_and_filter(&[], &args.words)?;
     if let Some(other) = &args.compare {
         places::check(other)?;
     }
-    let filter = Filter::parse(&expression)?;
+    let filter = Filter::of_arguments(&words)?;
+    let expression = words.join(" ");
     let span = args.times.span(&zone)?;
     let clock = |time_ns: u64| zone.show(i64::try_from(time_ns / 1_000_000_000).unwrap_or(0), true);
     let mut titles = vec![title(&places, &expression)];

@@ -5,14 +5,20 @@
 //! before what is asked for does not have it: `not port 53` is true of it, where libpcap says no to
 //! the whole.
 
+mod error;
 mod needs;
 mod parse;
+mod program;
+mod unseen;
+mod values;
 mod words;
 
 use super::Record;
-use super::decode::{Address, Fields};
+use super::decode::{self, Address, Fields};
+use program::{Step, TAKEN};
+use unseen::Unseen;
 
-pub use parse::FilterError;
+pub use error::FilterError;
 
 /// One way a packet may go, as a filter asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,18 +29,16 @@ enum Way {
     Both,
 }
 
-/// A test, or tests put together.
+/// A test.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Node {
-    And(Box<Node>, Box<Node>),
-    Or(Box<Node>, Box<Node>),
-    Not(Box<Node>),
+enum Test {
     /// Version, address under mask.
     Net(Way, u8, Address, Address),
     /// First and last; of which protocols (none: of all that have ports).
     Ports(Way, u16, u16, Option<u8>),
-    /// Version (0: either) and what follows its header (none: anything).
-    Protocol(u8, Option<u8>),
+    Version(u8),
+    /// Version (0: either) and what follows its header.
+    Protocol(u8, u8),
     Interface(String),
     /// Value and mask.
     Mark(u32, u32),
@@ -48,7 +52,10 @@ enum Node {
 /// A filter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    root: Option<Node>,
+    steps: Vec<Step>,
+    /// Whether any of them looks into packets.
+    looks_in: bool,
+    unseen: Unseen,
 }
 
 impl Filter {
@@ -57,24 +64,61 @@ impl Filter {
     /// # Errors
     /// [`FilterError`], which shows the place.
     pub fn parse(text: &str) -> Result<Filter, FilterError> {
-        parse::parse(text).map(|root| Filter { root })
+        let steps = parse::parse(text, words::words(text))?;
+        Ok(Filter::of(steps))
+    }
+
+    /// Reads a filter that stands in several arguments. One that is a rule's prefix or an interface's name
+    /// may have blanks in it, at its ends too.
+    ///
+    /// # Errors
+    /// [`FilterError`], which shows the place.
+    pub fn of_arguments(arguments: &[String]) -> Result<Filter, FilterError> {
+        let text = arguments.join(" ");
+        let steps = parse::parse(&text, words::words_of(arguments, &text))?;
+        Ok(Filter::of(steps))
+    }
+
+    fn of(steps: Vec<Step>) -> Filter {
+        Filter {
+            looks_in: steps.iter().any(|step| step.test.looks_in()),
+            steps,
+            unseen: Unseen::default(),
+        }
     }
 
     /// Whether it takes every packet.
     pub fn is_empty(&self) -> bool {
-        self.root.is_none()
+        self.steps.is_empty()
     }
 
     /// Whether it takes this one.
     #[inline]
     pub fn takes(&self, record: &Record<'_>) -> bool {
-        match &self.root {
-            None => true,
-            Some(root) => {
-                let fields = Fields::of(record.interface.link, record.data);
-                root.takes(record, &fields)
-            }
+        if self.steps.is_empty() {
+            return true;
         }
+        let link = record.interface.link;
+        let fields = match self.looks_in {
+            true => Fields::of(link, record.data),
+            false => Fields::default(),
+        };
+        if fields.version == 0 && self.looks_in && !decode::is_known(link) {
+            self.unseen.note(link);
+        }
+        let mut next = 0_u32;
+        while let Some(step) = self.steps.get(next as usize) {
+            next = match step.test.is_true(record, &fields) {
+                true => step.if_true,
+                false => step.if_false,
+            };
+        }
+        next == TAKEN
+    }
+
+    /// Link types of packets that it was asked about and could not look into, since this was asked last.
+    pub fn take_unseen(&self) -> Vec<u16> {
+        self.unseen.take()
     }
 }
 
@@ -90,38 +134,44 @@ impl Way {
     }
 }
 
-impl Node {
-    fn takes(&self, record: &Record<'_>, fields: &Fields) -> bool {
+impl Test {
+    fn looks_in(&self) -> bool {
+        matches!(
+            self,
+            Test::Net(..) | Test::Ports(..) | Test::Version(_) | Test::Protocol(..)
+        )
+    }
+
+    #[inline]
+    fn is_true(&self, record: &Record<'_>, fields: &Fields) -> bool {
         match self {
-            Node::And(one, other) => one.takes(record, fields) && other.takes(record, fields),
-            Node::Or(one, other) => one.takes(record, fields) || other.takes(record, fields),
-            Node::Not(one) => !one.takes(record, fields),
-            Node::Net(way, version, address, mask) => {
+            Test::Net(way, version, address, mask) => {
                 fields.version == *version
                     && way.any(fields.source, fields.destination, |found| {
                         found & mask == *address
                     })
             }
-            Node::Ports(way, first, last, protocol) => {
+            Test::Ports(way, first, last, protocol) => {
                 let Some((source, destination)) = fields.ports else {
                     return false;
                 };
                 let right = protocol.is_none_or(|wanted| fields.protocol == Some(wanted));
                 right && way.any(source, destination, |port| (*first..=*last).contains(&port))
             }
-            Node::Protocol(version, protocol) => {
+            Test::Version(version) => fields.version == *version,
+            Test::Protocol(version, protocol) => {
                 let of_version = match version {
                     0 => fields.version != 0,
                     version => fields.version == *version,
                 };
-                of_version && protocol.is_none_or(|wanted| fields.protocol == Some(wanted))
+                of_version && fields.has_protocol(*protocol)
             }
-            Node::Interface(name) => record.interface.name == *name,
-            Node::Mark(value, mask) => record.mark() & mask == *value,
-            Node::Prefix(text) => record.prefix() == text,
-            Node::Lost => record.lost_before != 0,
-            Node::AtMost(bytes) => record.original_len <= *bytes,
-            Node::AtLeast(bytes) => record.original_len >= *bytes,
+            Test::Interface(name) => record.interface.name == *name,
+            Test::Mark(value, mask) => record.mark() & mask == *value,
+            Test::Prefix(text) => record.prefix() == text,
+            Test::Lost => record.lost_before != 0,
+            Test::AtMost(bytes) => record.original_len <= *bytes,
+            Test::AtLeast(bytes) => record.original_len >= *bytes,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a filter needs of a segment, to find a packet in it.
 
-use super::{Filter, Node, Way};
+use super::program::{Step, TAKEN};
+use super::{Filter, Test};
 use crate::index::{self, Key, Segment};
 use crate::read::decode::Address;
 
@@ -10,8 +11,36 @@ const PORTS_MAX: u16 = 16;
 impl Filter {
     /// Whether a segment may hold a packet that the filter takes. If this is false, it holds none.
     pub fn may_take_of(&self, segment: &Segment, keys: &index::Filter<'_>) -> bool {
-        let root = self.root.as_ref();
-        root.is_none_or(|root| root.may_take_of(segment, keys))
+        if self.steps.is_empty() {
+            return true;
+        }
+        // Any test may be false of a packet, and some can be true of none in the segment.
+        let mut reached = Reached::of(self.steps.len());
+        reached.put(0);
+        for (
+            place,
+            Step {
+                test,
+                if_true,
+                if_false,
+            },
+        ) in self.steps.iter().enumerate()
+        {
+            if !reached.has(place) {
+                continue;
+            }
+            let ways = [
+                Some(*if_false),
+                test.may_be_true(segment, keys).then_some(*if_true),
+            ];
+            for way in ways.into_iter().flatten() {
+                if way == TAKEN {
+                    return true;
+                }
+                reached.put(way as usize);
+            }
+        }
+        false
     }
 
     /// Whether there are segments that the filter takes nothing of, as their index says.
@@ -20,37 +49,59 @@ impl Filter {
     }
 }
 
-impl Node {
-    fn may_take_of(&self, segment: &Segment, keys: &index::Filter<'_>) -> bool {
+/// Steps that a packet may come to.
+enum Reached {
+    Few(u128),
+    Many(Vec<bool>),
+}
+
+impl Reached {
+    fn of(steps: usize) -> Reached {
+        match steps {
+            ..=128 => Reached::Few(0),
+            _ => Reached::Many(vec![false; steps]),
+        }
+    }
+
+    fn put(&mut self, step: usize) {
         match self {
-            Node::And(one, other) => {
-                one.may_take_of(segment, keys) && other.may_take_of(segment, keys)
+            Reached::Few(bits) if step < 128 => *bits |= 1 << step,
+            Reached::Few(_) => {}
+            Reached::Many(all) => {
+                if let Some(one) = all.get_mut(step) {
+                    *one = true;
+                }
             }
-            Node::Or(one, other) => {
-                one.may_take_of(segment, keys) || other.may_take_of(segment, keys)
-            }
-            Node::Net(
-                Way::Source | Way::Destination | Way::Either | Way::Both,
-                version,
-                address,
-                mask,
-            ) => net(*version, *address, *mask, keys),
-            Node::Ports(_, first, last, protocol) => {
+        }
+    }
+
+    fn has(&self, step: usize) -> bool {
+        match self {
+            Reached::Few(bits) => bits >> step & 1 != 0,
+            Reached::Many(all) => all.get(step).copied().unwrap_or(true),
+        }
+    }
+}
+
+impl Test {
+    fn may_be_true(&self, segment: &Segment, keys: &index::Filter<'_>) -> bool {
+        match self {
+            Test::Net(_, version, address, mask) => net(*version, *address, *mask, keys),
+            Test::Ports(_, first, last, protocol) => {
                 let right = protocol.is_none_or(|wanted| keys.may_hold(Key::protocol(wanted)));
                 right
                     && (last - first >= PORTS_MAX
                         || (*first..=*last).any(|port| keys.may_hold(Key::port(port))))
             }
-            Node::Protocol(_, Some(protocol)) => keys.may_hold(Key::protocol(*protocol)),
-            Node::Lost => segment.lost != 0,
-            // What is not there is in no index.
-            Node::Not(_)
-            | Node::Protocol(_, None)
-            | Node::Interface(_)
-            | Node::Mark(..)
-            | Node::Prefix(_)
-            | Node::AtMost(_)
-            | Node::AtLeast(_) => true,
+            Test::Protocol(_, protocol) => keys.may_hold(Key::protocol(*protocol)),
+            Test::Lost => segment.lost != 0,
+            // The index does not say it.
+            Test::Version(_)
+            | Test::Interface(_)
+            | Test::Mark(..)
+            | Test::Prefix(_)
+            | Test::AtMost(_)
+            | Test::AtLeast(_) => true,
         }
     }
 }

@@ -1,37 +1,18 @@
 //! From text to tests.
 
-use std::fmt;
-use std::net::IpAddr;
-
-use super::words::{Word, words};
-use super::{Node, Way};
-use crate::read::decode::Address;
-
-/// What is wrong with a filter, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FilterError {
-    text: String,
-    /// Where, in bytes.
-    at: usize,
-    what: String,
-}
-
-impl fmt::Display for FilterError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let before = self.text.get(..self.at).unwrap_or(&self.text);
-        let indent = " ".repeat(before.chars().count());
-        write!(f, "the filter: {}\n  {}\n  {indent}^", self.what, self.text)
-    }
-}
-
-impl std::error::Error for FilterError {}
+use super::error::FilterError;
+use super::program::{Part, Program, Step};
+use super::values::{Parsed, address, mark, number, port, text_of};
+use super::words::Word;
+use super::{Test, Way};
 
 /// What a bare value is taken for: what the one before was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Kind {
-    way: Way,
     what: What,
-    protocol: Option<u8>,
+    way: Way,
+    /// The version and protocol that stand before: `tcp`, `ip`.
+    of: Option<(u8, Option<u8>)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +21,12 @@ enum What {
     Net,
     Port,
     PortRange,
+    Protocol,
+    Interface,
+    Prefix,
+    Mark,
+    AtMost,
+    AtLeast,
 }
 
 struct Parser<'a> {
@@ -47,6 +34,7 @@ struct Parser<'a> {
     words: Vec<Word<'a>>,
     next: usize,
     last: Option<Kind>,
+    program: Program,
 }
 
 const PROTOCOLS: [(&str, u8, Option<u8>); 13] = [
@@ -67,23 +55,35 @@ const PROTOCOLS: [(&str, u8, Option<u8>); 13] = [
 
 const OPERATORS: [&str; 6] = ["and", "or", "not", "&&", "||", "!"];
 
-/// How deep parentheses and `not` may stand.
+/// Words of libpcap's that are not in this filter. What has a `[` in it is not, either.
+#[rustfmt::skip]
+const NOT_HERE: [&str; 58] = [
+    "aarp", "action", "arp", "atalk", "broadcast", "byte", "carp", "clnp", "decnet", "dir", "direction", "esis",
+    "ether", "fddi", "gateway", "geneve", "icmp6type", "icmptype", "ifindex", "igrp", "inbound", "ipx", "iso", "isis",
+    "l1", "l2", "lane", "lat", "len", "length", "link", "llc", "mask", "mopdl", "moprc", "mpls", "multicast", "netbeui",
+    "on", "outbound", "ppp", "pppoed", "pppoes", "protochain", "radio", "rarp", "reason", "rnr", "rset", "rulenum",
+    "ruleset", "slip", "stp", "subtype", "tr", "type", "vlan", "wlan",
+];
+
+/// How deep parentheses may stand.
 const DEPTH_MAX: usize = 200;
 
-/// `None` of an empty filter.
-pub(super) fn parse(text: &str) -> Result<Option<Node>, FilterError> {
+/// No step of an empty filter.
+pub(super) fn parse<'a>(text: &'a str, words: Vec<Word<'a>>) -> Result<Vec<Step>, FilterError> {
+    if words.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut parser = Parser {
         text,
-        words: words(text),
+        words,
         next: 0,
         last: None,
+        program: Program::default(),
     };
-    if parser.words.is_empty() {
-        return Ok(None);
-    }
-    let node = parser.expression(0)?;
+    let whole = parser.expression(0)?;
     match parser.peek() {
-        None => Ok(Some(node)),
+        None => Ok(parser.program.whole(whole)),
+        Some(word) if is_not_here(word) => Err(parser.not_here(word)),
         Some(word) => {
             let what = format!(
                 "`{}` does not belong here: `and` or `or` is wanted between two tests",
@@ -94,13 +94,21 @@ pub(super) fn parse(text: &str) -> Result<Option<Node>, FilterError> {
     }
 }
 
+fn is_not_here(word: Word<'_>) -> bool {
+    NOT_HERE.contains(&word.text) || word.text.contains('[')
+}
+
 impl<'a> Parser<'a> {
     fn wrong(&self, at: usize, what: impl Into<String>) -> FilterError {
-        FilterError {
-            text: self.text.to_owned(),
-            at,
-            what: what.into(),
-        }
+        FilterError::new(self.text, at, what.into())
+    }
+
+    fn not_here(&self, word: Word<'_>) -> FilterError {
+        let what = format!(
+            "`{}` is not in this filter: `lwnflog read -w - | tcpdump -r - 'EXPR'` has all of tcpdump's",
+            word.text
+        );
+        self.wrong(word.at, what)
     }
 
     fn peek(&self) -> Option<Word<'a>> {
@@ -113,8 +121,8 @@ impl<'a> Parser<'a> {
         Some(word)
     }
 
-    fn take_if(&mut self, text: &str) -> bool {
-        let found = self.peek().is_some_and(|word| word.text == text);
+    fn take_if(&mut self, texts: &[&str]) -> bool {
+        let found = self.peek().is_some_and(|word| texts.contains(&word.text));
         self.next += usize::from(found);
         found
     }
@@ -128,132 +136,142 @@ impl<'a> Parser<'a> {
     }
 
     /// `and` and `or` bind alike, from left to right, as in libpcap.
-    fn expression(&mut self, depth: usize) -> Result<Node, FilterError> {
-        let mut node = self.term(depth)?;
+    fn expression(&mut self, depth: usize) -> Result<Part, FilterError> {
+        let mut part = self.term(depth)?;
         loop {
-            let (one, both) = match self.peek().map(|word| word.text) {
-                Some("and" | "&&") => (node, true),
-                Some("or" | "||") => (node, false),
-                _ => return Ok(node),
-            };
-            self.next += 1;
-            let (one, other) = (Box::new(one), Box::new(self.term(depth)?));
-            node = if both {
-                Node::And(one, other)
+            part = if self.take_if(&["and", "&&"]) {
+                let other = self.term(depth)?;
+                self.program.and(part, other)
+            } else if self.take_if(&["or", "||"]) {
+                let other = self.term(depth)?;
+                self.program.or(part, other)
             } else {
-                Node::Or(one, other)
+                return Ok(part);
             };
         }
     }
 
-    fn term(&mut self, depth: usize) -> Result<Node, FilterError> {
+    fn term(&mut self, depth: usize) -> Result<Part, FilterError> {
+        let mut is_not = false;
+        while self.take_if(&["not", "!"]) {
+            is_not = !is_not;
+        }
         let word = self.wanted("a test")?;
-        if depth > DEPTH_MAX {
-            return Err(self.wrong(word.at, "it is nested too deeply"));
-        }
-        match word.text {
-            "not" | "!" => Ok(Node::Not(Box::new(self.term(depth + 1)?))),
-            "(" => {
-                let node = self.expression(depth + 1)?;
-                match self.take_if(")") {
-                    true => Ok(node),
-                    false => {
-                        let at = self.peek().map_or(self.text.len(), |word| word.at);
-                        Err(self.wrong(at, "`)` is wanted here"))
-                    }
-                }
+        let part = match word.text {
+            "(" if depth == DEPTH_MAX => {
+                let what = format!("parentheses stand in more than {DEPTH_MAX} others");
+                return Err(self.wrong(word.at, what));
             }
-            _ => self.test(word),
-        }
+            "(" => {
+                let part = self.expression(depth + 1)?;
+                if !self.take_if(&[")"]) {
+                    let at = self.peek().map_or(self.text.len(), |word| word.at);
+                    return Err(self.wrong(at, "`)` is wanted here"));
+                }
+                part
+            }
+            _ => self.test(word)?,
+        };
+        Ok(if is_not { Program::not(part) } else { part })
     }
 
-    fn test(&mut self, word: Word<'a>) -> Result<Node, FilterError> {
+    fn test(&mut self, word: Word<'a>) -> Result<Part, FilterError> {
         match word.text {
-            "iface" | "ifname" => Ok(Node::Interface(self.value("an interface")?)),
-            "prefix" => Ok(Node::Prefix(self.value("a rule's prefix")?)),
-            "lost" => Ok(Node::Lost),
-            "mark" => self.mark(),
-            "less" => Ok(Node::AtMost(self.number("a length in bytes")?)),
-            "greater" => Ok(Node::AtLeast(self.number("a length in bytes")?)),
-            "proto" => self.protocol_number(0),
+            "iface" | "ifname" => self.behind(What::Interface, "an interface"),
+            "prefix" => self.behind(What::Prefix, "a rule's prefix"),
+            "mark" => self.behind(What::Mark, "a mark"),
+            "less" => self.behind(What::AtMost, "a length in bytes"),
+            "greater" => self.behind(What::AtLeast, "a length in bytes"),
+            "proto" => self.behind(What::Protocol, "a protocol"),
+            "lost" => {
+                self.last = None;
+                Ok(self.program.test(Test::Lost))
+            }
             "src" | "dst" | "host" | "net" | "port" | "portrange" => self.qualified(word, None),
             text => match PROTOCOLS.iter().find(|(name, ..)| *name == text) {
                 Some((_, version, protocol)) => self.behind_protocol(*version, *protocol),
-                None => match self.last {
-                    Some(kind) => self.of_kind(kind, word),
-                    None => self.of_kind(
-                        Kind {
-                            way: Way::Either,
-                            what: What::Host,
-                            protocol: None,
-                        },
-                        word,
-                    ),
-                },
+                None if is_not_here(word) => Err(self.not_here(word)),
+                None => {
+                    let host = Kind {
+                        what: What::Host,
+                        way: Way::Either,
+                        of: None,
+                    };
+                    self.of_kind(self.last.unwrap_or(host), word)
+                }
             },
         }
     }
 
-    /// `tcp`, `tcp port 80`, `ip proto 47`, `ip host 192.0.2.1`.
-    fn behind_protocol(&mut self, version: u8, protocol: Option<u8>) -> Result<Node, FilterError> {
-        let node = Node::Protocol(version, protocol);
-        let Some(word) = self.peek() else {
-            return Ok(node);
+    /// A value of which nothing more is said.
+    fn behind(&mut self, what: What, wanted: &str) -> Result<Part, FilterError> {
+        let value = self.wanted(wanted)?;
+        let kind = Kind {
+            what,
+            way: Way::Either,
+            of: None,
         };
-        match (word.text, protocol) {
-            ("proto", None) => {
+        self.of_kind(kind, value)
+    }
+
+    /// `tcp`, `tcp port 80`, `ip proto 47`, `ip host 192.0.2.1`.
+    fn behind_protocol(&mut self, version: u8, protocol: Option<u8>) -> Result<Part, FilterError> {
+        let of = Some((version, protocol));
+        match self.peek() {
+            Some(word) if word.text == "proto" && protocol.is_none() => {
                 self.next += 1;
-                self.protocol_number(version)
+                let value = self.wanted("a protocol")?;
+                let kind = Kind {
+                    what: What::Protocol,
+                    way: Way::Either,
+                    of,
+                };
+                self.of_kind(kind, value)
             }
-            ("src" | "dst" | "host" | "net" | "port" | "portrange", _) => {
+            Some(word)
+                if matches!(
+                    word.text,
+                    "src" | "dst" | "host" | "net" | "port" | "portrange"
+                ) =>
+            {
                 self.next += 1;
-                let test = self.qualified(word, protocol)?;
-                Ok(Node::And(Box::new(node), Box::new(test)))
+                self.qualified(word, of)
             }
-            _ => Ok(node),
+            _ => {
+                self.last = None;
+                Ok(self.protocol(version, protocol))
+            }
         }
     }
 
-    fn protocol_number(&mut self, version: u8) -> Result<Node, FilterError> {
-        let word = self.wanted("a protocol")?;
-        let name = word.text.trim_start_matches('\\');
-        let named = PROTOCOLS
-            .iter()
-            .find(|(known, _, protocol)| *known == name && protocol.is_some());
-        let number = match named {
-            Some((_, _, protocol)) => *protocol,
-            None => name.parse().ok(),
-        };
-        match number {
-            Some(number) => Ok(Node::Protocol(version, Some(number))),
-            None => Err(self.wrong(
-                word.at,
-                format!("`{name}` is no protocol: a number to 255, or tcp, udp, icmp, gre, esp"),
-            )),
-        }
+    fn protocol(&mut self, version: u8, protocol: Option<u8>) -> Part {
+        self.program.test(match protocol {
+            Some(protocol) => Test::Protocol(version, protocol),
+            None => Test::Version(version),
+        })
     }
 
     /// `src`, `src or dst`, `dst net`, `port`.
-    fn qualified(&mut self, word: Word<'a>, protocol: Option<u8>) -> Result<Node, FilterError> {
+    fn qualified(
+        &mut self,
+        word: Word<'a>,
+        of: Option<(u8, Option<u8>)>,
+    ) -> Result<Part, FilterError> {
         let mut way = Way::Either;
         let mut what_word = word;
         if matches!(word.text, "src" | "dst") {
-            way = if word.text == "src" {
-                Way::Source
-            } else {
-                Way::Destination
+            let (own, other) = match word.text {
+                "src" => (Way::Source, "dst"),
+                _ => (Way::Destination, "src"),
             };
-            let other = if word.text == "src" { "dst" } else { "src" };
-            let behind = |offset: usize| self.words.get(self.next + offset).map(|word| word.text);
-            if behind(1) == Some(other) {
-                match behind(0) {
-                    Some("or" | "||") => way = Way::Either,
-                    Some("and" | "&&") => way = Way::Both,
-                    _ => {}
-                }
-                if matches!(way, Way::Either | Way::Both) {
-                    self.next += 2;
-                }
+            let ahead = |offset: usize| self.words.get(self.next + offset).map(|word| word.text);
+            way = match (ahead(0), ahead(1)) {
+                (Some("or" | "||"), Some(behind)) if behind == other => Way::Either,
+                (Some("and" | "&&"), Some(behind)) if behind == other => Way::Both,
+                _ => own,
+            };
+            if way != own {
+                self.next += 2;
             }
             what_word = self.wanted("an address, `host`, `net` or `port`")?;
         }
@@ -263,169 +281,81 @@ impl<'a> Parser<'a> {
             "port" => What::Port,
             "portrange" => What::PortRange,
             _ => {
-                let kind = Kind {
-                    way,
-                    what: What::Host,
-                    protocol,
-                };
-                return self.of_kind(kind, what_word);
+                let what = What::Host;
+                return self.of_kind(Kind { what, way, of }, what_word);
             }
-        };
-        let kind = Kind {
-            way,
-            what,
-            protocol,
         };
         let value = self.wanted("a value")?;
-        self.of_kind(kind, value)
+        self.of_kind(Kind { what, way, of }, value)
     }
 
-    fn of_kind(&mut self, kind: Kind, value: Word<'a>) -> Result<Node, FilterError> {
-        if OPERATORS.contains(&value.text) || matches!(value.text, "(" | ")") {
-            return Err(self.wrong(
-                value.at,
-                format!("a value is wanted here, not `{}`", value.text),
-            ));
+    fn of_kind(&mut self, kind: Kind, value: Word<'a>) -> Result<Part, FilterError> {
+        let Kind { what, way, of } = kind;
+        let is_text = matches!(what, What::Interface | What::Prefix);
+        if !is_text && (OPERATORS.contains(&value.text) || matches!(value.text, "(" | ")")) {
+            let what = format!("a value is wanted here, not `{}`", value.text);
+            return Err(self.wrong(value.at, what));
         }
         self.last = Some(kind);
-        match kind.what {
-            What::Host => self.net(kind.way, value, false),
-            What::Net => self.net(kind.way, value, true),
-            What::Port => {
-                let port = self.port(value)?;
-                Ok(Node::Ports(kind.way, port, port, kind.protocol))
+        let protocol = of.and_then(|(_, protocol)| protocol);
+        let ports = |(first, last, named): (u16, u16, Option<u8>)| {
+            Test::Ports(way, first, last, protocol.or(named))
+        };
+        let net = |nets| {
+            let net = address(value.text, nets);
+            net.map(|(version, address, mask)| Test::Net(way, version, address, mask))
+        };
+        let test: Parsed<Test> = match what {
+            What::Host => net(false),
+            What::Net => net(true),
+            What::Port => port(value.text).map(|(port, named)| ports((port, port, named))),
+            What::PortRange => port_range(value.text).map(ports),
+            What::Protocol => protocol_number(value.text)
+                .map(|number| Test::Protocol(of.map_or(0, |(version, _)| version), number)),
+            What::Interface => Ok(Test::Interface(text_of(value.text))),
+            What::Prefix => Ok(Test::Prefix(text_of(value.text))),
+            What::Mark => mark(value.text).map(|(value, mask)| Test::Mark(value, mask)),
+            What::AtMost => number(value.text).map(Test::AtMost),
+            What::AtLeast => number(value.text).map(Test::AtLeast),
+        };
+        let test = test.map_err(|what| self.wrong(value.at, what))?;
+        // Ports say whose they are themselves.
+        let before = match (what, of) {
+            (What::Host | What::Net, of) => of,
+            (What::Port | What::PortRange, Some((version, protocol))) if version != 0 => {
+                Some((version, protocol))
             }
-            What::PortRange => {
-                let parts = value.text.split_once('-');
-                let (first, last) =
-                    parts.ok_or_else(|| self.wrong(value.at, "a range is written 1000-2000"))?;
-                let part = |text| Word { text, at: value.at };
-                let (first, last) = (self.port(part(first))?, self.port(part(last))?);
-                Ok(Node::Ports(
-                    kind.way,
-                    first.min(last),
-                    first.max(last),
-                    kind.protocol,
-                ))
+            _ => None,
+        };
+        Ok(match before {
+            None => self.program.test(test),
+            Some((version, protocol)) => {
+                let before = self.protocol(version, protocol);
+                let test = self.program.test(test);
+                self.program.and(before, test)
             }
-        }
-    }
-
-    fn port(&self, word: Word<'a>) -> Result<u16, FilterError> {
-        const NAMES: [(&str, u16); 12] = [
-            ("ftp", 21),
-            ("ssh", 22),
-            ("telnet", 23),
-            ("smtp", 25),
-            ("domain", 53),
-            ("http", 80),
-            ("ntp", 123),
-            ("snmp", 161),
-            ("https", 443),
-            ("syslog", 514),
-            ("imaps", 993),
-            ("mysql", 3306),
-        ];
-        let named = NAMES.iter().find(|(name, _)| *name == word.text);
-        let port = named.map_or_else(|| word.text.parse().ok(), |(_, port)| Some(*port));
-        port.ok_or_else(|| {
-            self.wrong(
-                word.at,
-                format!(
-                    "`{}` is no port: a number to 65535, or a well-known name",
-                    word.text
-                ),
-            )
         })
     }
+}
 
-    /// An address, or with `nets` a network: `192.0.2.0/24`, `192.0.2`, `2001:db8::/32`.
-    fn net(&self, way: Way, word: Word<'a>, nets: bool) -> Result<Node, FilterError> {
-        let text = word.text;
-        let what = if nets { "network" } else { "address" };
-        let wrong = |why: &str| self.wrong(word.at, format!("`{text}` is no {what}{why}"));
-        let (text, bits) = match text.split_once('/') {
-            Some((text, bits)) => {
-                let bits: u32 = bits
-                    .parse()
-                    .map_err(|_| wrong(": behind `/` stands a number of bits"))?;
-                (text, Some(bits))
-            }
-            None => (text, None),
-        };
-        let parts = text.split('.').count();
-        let padded;
-        let (text, implied) = match (nets, text.contains(':'), parts) {
-            (true, false, 1..=3) => {
-                padded = format!("{text}{}", ".0".repeat(4 - parts));
-                (padded.as_str(), u32::try_from(8 * parts).unwrap_or(32))
-            }
-            (_, true, _) => (text, 128),
-            _ => (text, 32),
-        };
-        let address: IpAddr = text
-            .parse()
-            .map_err(|_| wrong(": names are not looked up, give the address"))?;
-        let (version, address, width): (u8, Address, u32) = match address {
-            IpAddr::V4(address) => (4, u32::from(address).into(), 32),
-            IpAddr::V6(address) => (6, address.into(), 128),
-        };
-        let bits = bits.unwrap_or(implied);
-        if bits > width {
-            return Err(wrong(&format!(": it has {width} bits")));
-        }
-        let all: Address = if width == 32 {
-            u32::MAX.into()
-        } else {
-            Address::MAX
-        };
-        let mask = match bits {
-            0 => 0,
-            bits => all & (Address::MAX << (width - bits)),
-        };
-        if address & mask != address {
-            return Err(wrong(": bits are set behind its length"));
-        }
-        Ok(Node::Net(way, version, address, mask))
-    }
+/// The first port and the last, and the protocol that both names are of.
+fn port_range(text: &str) -> Parsed<(u16, u16, Option<u8>)> {
+    let (first, last) = text
+        .split_once('-')
+        .ok_or_else(|| "a range is written 1000-2000".to_owned())?;
+    let ((first, one), (last, other)) = (port(first)?, port(last)?);
+    let named = one.filter(|_| one == other);
+    Ok((first.min(last), first.max(last), named))
+}
 
-    /// A word, or a text in quotes.
-    fn value(&mut self, what: &str) -> Result<String, FilterError> {
-        let word = self.wanted(what)?;
-        let quote = word
-            .text
-            .chars()
-            .next()
-            .filter(|letter| matches!(letter, '"' | '\''));
-        Ok(match quote {
-            Some(quote) => word.text.trim_matches(quote).to_owned(),
-            None => word.text.to_owned(),
-        })
-    }
-
-    fn number(&mut self, what: &str) -> Result<u32, FilterError> {
-        let word = self.wanted(what)?;
-        word.text
-            .parse()
-            .map_err(|_| self.wrong(word.at, format!("`{}` is not {what}", word.text)))
-    }
-
-    fn mark(&mut self) -> Result<Node, FilterError> {
-        let word = self.wanted("a mark")?;
-        let number = |text: &str| match text.strip_prefix("0x") {
-            Some(digits) => u32::from_str_radix(digits, 16).ok(),
-            None => text.parse().ok(),
-        };
-        let (value, mask) = word
-            .text
-            .split_once('/')
-            .unwrap_or((word.text, "0xffffffff"));
-        match number(value).zip(number(mask)) {
-            Some((value, mask)) => Ok(Node::Mark(value, mask)),
-            None => Err(self.wrong(
-                word.at,
-                format!("`{}` is no mark: 0x2a, or 0x2a/0xff", word.text),
-            )),
-        }
-    }
+fn protocol_number(text: &str) -> Parsed<u8> {
+    let name = text.trim_start_matches('\\');
+    let named = PROTOCOLS.iter().find(|(known, ..)| *known == name);
+    let number = match named {
+        Some((_, _, protocol)) => *protocol,
+        None => name.parse().ok(),
+    };
+    number.ok_or_else(|| {
+        format!("`{name}` is no protocol: a number to 255, or tcp, udp, icmp, gre, esp")
+    })
 }

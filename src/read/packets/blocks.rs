@@ -125,6 +125,7 @@ impl Packets {
             }
             SIMPLE_PACKET => self.simple(total).map_or(Seen::Damage, Seen::Packet),
             SECTION_HEADER => self.section(total),
+            _ if total < 20 => Seen::Damage,
             _ => {
                 if self.sought {
                     self.declare_what_was_passed()?;
@@ -322,7 +323,6 @@ impl Packets {
         let mut interface = Interface {
             link: half(block, 8, big),
             snaplen_bytes: word(block, 12, big),
-            big_endian: big,
             ..Interface::default()
         };
         let text = |value: &[u8], most: usize| {

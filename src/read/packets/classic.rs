@@ -70,6 +70,11 @@ impl Head {
         self.seconds == 0 && self.part == 0 && self.captured == 0 && self.original_len == 0
     }
 
+    /// More was captured than there was: a length that is damaged, or a careless writer's.
+    fn says_too_much(&self) -> bool {
+        self.captured > self.original_len as usize
+    }
+
     /// Whether it may be one that was written, for who looks for records behind damage.
     fn may_be(&self, variant: Variant) -> bool {
         const LEN_MAX: u32 = 1 << 18;
@@ -98,7 +103,6 @@ impl Packets {
             snaplen_bytes: word(header, 16, big),
             link: u16::try_from(link).unwrap_or(0),
             tick: Tick::Nanos(variant.tick_ns),
-            big_endian: big,
             ..Interface::default()
         }));
         self.big_endian = big;
@@ -122,7 +126,7 @@ impl Packets {
             }
             let total = variant.header_bytes + head.captured;
             let is_one = !head.is_zero() && head.captured <= PACKET_BYTES_MAX;
-            if !is_one {
+            if !is_one || head.says_too_much() && !self.another_follows(total, variant)? {
                 if self.finds_record(variant)? {
                     continue;
                 }
@@ -182,6 +186,16 @@ impl Packets {
             }
             self.input.pass(1).map_err(|error| self.said(&error))?;
         }
+    }
+
+    /// Whether the file goes on with a record, or ends, behind so many bytes.
+    #[cold]
+    fn another_follows(&mut self, bytes: usize, variant: Variant) -> Result<bool, ReadError> {
+        if !self.has(bytes + variant.header_bytes)? {
+            return Ok(self.input.rest().len() == bytes);
+        }
+        let rest = self.input.rest().get(bytes..).unwrap_or_default();
+        Ok(Head::of(rest, variant).may_be(variant))
     }
 
     /// Whether records follow one another from here on: some, or up to the file's end.

@@ -200,14 +200,13 @@ impl Damage {
         let Damage { from, to, what } = self;
         let from_byte = grouped(*from);
         match to {
-            _ if *what == CUT => format!("cut at byte {from_byte}: {what}"),
+            _ if *what == CUT => format!("cut, from byte {from_byte} to its end: {what}"),
             Some(to) if to > from => format!(
-                "damaged at byte {from_byte}, {} bytes up to byte {} are not read: {what}",
-                grouped(to - from),
-                grouped(*to)
+                "damaged, bytes {from_byte} to {} ({}) are not read: {what}",
+                grouped(*to),
+                grouped(to - from)
             ),
-            Some(_) => format!("damaged at byte {from_byte}: {what}"),
-            None => format!("damaged at byte {from_byte}, nothing behind it is read: {what}"),
+            _ => format!("damaged, from byte {from_byte} to its end nothing is read: {what}"),
         }
     }
 }
@@ -317,6 +316,15 @@ pub(super) fn no_capture(begins: &[u8]) -> String {
         .all(|byte| *byte == 0)
     {
         return "this is no pcapng or pcap file: it begins with zeros".to_owned();
+    }
+    for big_endian in [false, true] {
+        let magic = word(begins, 0, big_endian);
+        // Those of patched programs differ in one of these halves.
+        if [0xa1b2, 0xa12b, 0xa1e2].contains(&(magic >> 16)) || magic & 0xffff == 0xc3d4 {
+            return format!(
+                "this is a variant of pcap (magic {magic:#010x}) that is not known here"
+            );
+        }
     }
     "this is no pcapng or pcap file".to_owned()
 }

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use super::handle::Handle;
 use super::input::Input;
 use super::options::{Options, half, word};
-use super::{Interface, ReadError, Record};
+use super::{Interface, ReadError, Record, decode};
 use crate::format::pcapng::block::SECTION_HEADER;
 use crate::format::pcapng::reader::Block;
 pub use damage::Damage;
@@ -75,6 +75,8 @@ pub struct Packets {
     sought: bool,
     /// The packet that was found last.
     found: Option<Found>,
+    /// Its bytes, where they are not as they stand in the file.
+    turned: Option<Vec<u8>>,
     /// Bytes of a segment, as lwnflog's own files say.
     segment_bytes: Option<u64>,
     /// The last border of segments that blocks before it have led to.
@@ -156,6 +158,7 @@ impl Packets {
             lent: 0,
             sought: false,
             found: None,
+            turned: None,
             segment_bytes: None,
             proven: 0,
             grows: false,
@@ -218,7 +221,7 @@ impl Packets {
     /// [`Packets::take_damage`].
     #[inline]
     pub fn advance(&mut self) -> Result<bool, ReadError> {
-        self.found = None;
+        (self.found, self.turned) = (None, None);
         if self.over {
             return Ok(false);
         }
@@ -226,7 +229,26 @@ impl Packets {
             Format::Pcapng => self.next_pcapng()?,
             Format::Pcap(variant) => self.next_pcap(variant)?,
         };
+        if self.big_endian {
+            self.turn();
+        }
         Ok(self.found.is_some())
+    }
+
+    /// Records of NFLOG are as the host had them that captured: of one whose byte order is not ours they
+    /// are turned around, as libpcap does it.
+    #[cold]
+    fn turn(&mut self) {
+        let Some(found) = &self.found else {
+            return;
+        };
+        let link = self.interfaces.get(found.interface).map(|at| at.link);
+        let data = self.input.rest().get(found.data.0..found.data.1);
+        if let Some(data) = data.filter(|_| link == Some(decode::NFLOG)) {
+            let mut data = data.to_vec();
+            decode::turn_nflog(&mut data);
+            self.turned = Some(data);
+        }
     }
 
     /// The time of the packet that was gone on to.
@@ -244,7 +266,7 @@ impl Packets {
         Some(Record {
             time_ns: found.time_ns,
             interface: self.interfaces.get(found.interface)?,
-            data: part(found.data),
+            data: self.turned.as_deref().unwrap_or_else(|| part(found.data)),
             original_len: found.original_len,
             lost_before: found.lost_before,
             flags: found.flags,
