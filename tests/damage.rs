@@ -173,24 +173,25 @@ fn damages(kind: Kind, good: &[u8]) -> Vec<Damage> {
     all
 }
 
-/// The bytes that a line tells of: `damaged at byte 100, 50 bytes up to byte 150`, or to its end: `cut at
-/// byte 100`.
+/// The bytes that a line tells of: `bytes 100 to 150`, or `from byte 100 to its end`.
 fn extent(line: &str) -> Option<Range<u64>> {
-    let number = |text: &str| {
-        let digits = text.split(|letter: char| !letter.is_ascii_digit() && letter != ',');
-        digits
-            .map(|digits| digits.replace(',', ""))
-            .next()?
+    let is_of_number = |letter: char| letter.is_ascii_digit() || letter == ',';
+    let number = |text: &str| -> Option<u64> {
+        let end = text.find(|letter| !is_of_number(letter));
+        text[..end.unwrap_or(text.len())]
+            .replace(',', "")
             .parse()
             .ok()
     };
-    let numbers: Vec<u64> = line.split("byte ").skip(1).filter_map(number).collect();
-    let (from, to) = (*numbers.first()?, *numbers.last()?);
-    let to_its_end = numbers.len() == 1 && (line.contains("cut at") || line.contains(" end"));
-    match to_its_end {
-        true => Some(from..u64::MAX),
-        false => (from < to).then_some(from..to),
+    if let Some((_, behind)) = line.split_once("from byte ") {
+        return behind
+            .contains("to its end")
+            .then_some(number(behind)?..u64::MAX);
     }
+    let (_, behind) = line.split_once("bytes ")?;
+    let (_, to) = behind.split_once(" to ")?;
+    let (from, to) = (number(behind)?, number(to)?);
+    (from < to).then_some(from..to)
 }
 
 /// How a command ended: its output, its lines of errors, its exit status.
