@@ -126,6 +126,11 @@ pub struct Live {
 impl Live {
     /// File number `number` of the ring `ring`, of so many segments, all of them unused.
     pub fn begin(dir: &Path, ring: &str, number: u64, segments: usize) -> Live {
+        Live::begin_in(dir, ring, number, segments, 0)
+    }
+
+    /// The same, in a certain start of a machine.
+    pub fn begin_in(dir: &Path, ring: &str, number: u64, segments: usize, boot: u32) -> Live {
         let path = dir.join(format!("{ring}-{number:06}.live.pcapng"));
         let options = &mut File::options();
         let options = options.read(true).write(true).create_new(true);
@@ -141,7 +146,8 @@ impl Live {
         for segment in 0..segments {
             live.cover(segment * SEGMENT_BYTES);
         }
-        let comment = format!("lwnflog segment={SEGMENT_BYTES} boot=0c5b0000-0000");
+        let boot = format!("0c5b{boot:04x}-0000-4000-8000-000000000001");
+        let comment = format!("lwnflog segment={SEGMENT_BYTES} boot={boot}");
         let more: [(u16, &[u8]); 3] = [
             (2, b"eth0"),
             (3, b"NFLOG group 5"),
