@@ -62,7 +62,7 @@ fn a_group_without_a_rule() {
         rule["what"]
             .as_str()
             .unwrap()
-            .contains("ip lwnflog prerouting"),
+            .contains("ip lwnflog-g5 prerouting"),
         "{rule}"
     );
     assert!(found(&findings, "group-free").is_some());

@@ -172,7 +172,7 @@ fn many_rules_that_change_hold_nothing_up() {
         nft(
             lab.receiver(),
             &format!(
-                "table ip lwnflog {{ counter detected {{ }}\n{}\n}}",
+                "table ip lwnflog-g5 {{ counter detected {{ }}\n{}\n}}",
                 chain("counter name detected log group 5")
             ),
         );

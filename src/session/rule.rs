@@ -45,7 +45,7 @@ pub fn spec(
     if let Some(prefix) = &request.prefix {
         spec = spec.with_prefix(prefix)?;
     }
-    Ok(spec.with_trace(&request.at)?)
+    Ok(spec.with_trace(&request.at)?.checked()?)
 }
 
 /// The name that rules know an interface by, of one that may be an alternative name: `iifname`
