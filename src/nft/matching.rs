@@ -6,7 +6,6 @@
 //! goes into lwnflog's own rule byte for byte, its unnamed sets as named ones.
 
 use std::collections::BTreeSet;
-use std::env;
 use std::io::{self, Write};
 use std::process::{self, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -29,6 +28,7 @@ use super::place::RuleFamily;
 use super::socket::{NftSocket, Step, bad_message};
 use super::{RuleError, TABLE};
 use crate::netlink::attribute::Attributes;
+use crate::sys::capabilities;
 
 /// Statements and verdicts, which are not for a selection.
 const STATEMENTS: [&str; 24] = [
@@ -445,16 +445,16 @@ fn check_condition(raw: &[u8]) -> Result<(), String> {
     })
 }
 
-/// Runs `nft`, wherever it is. Returns whether it succeeded, and what it said.
+/// Runs `nft`. Returns whether it succeeded, and what it said.
 fn nft(args: &[&str], input: &str) -> io::Result<(bool, String)> {
-    let path = env::var("PATH").unwrap_or_default();
-    let mut child = Command::new("nft")
+    let mut command = Command::new("nft");
+    command
         .args(args)
-        .env("PATH", format!("{path}:/usr/sbin:/sbin"))
+        .env("PATH", capabilities::trusted_path())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()?;
+        .stderr(Stdio::piped());
+    let mut child = capabilities::lending(|| command.spawn())?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(input.as_bytes())?;
     }

@@ -369,6 +369,11 @@ impl RuleSpec {
         self.family.name()
     }
 
+    /// The same as its own kind.
+    pub(crate) fn rule_family(&self) -> RuleFamily {
+        self.family
+    }
+
     fn family_number(&self) -> u8 {
         self.family.number()
     }
