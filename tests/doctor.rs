@@ -9,8 +9,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use common::{
-    LWNFLOG, Mounted, Running, lab, load_capture_rules, namespace, nft, number, output, run,
-    run_in, send_paced, temp_dir, until, with_own_mounts, with_runtime,
+    LWNFLOG, Mounted, Running, lab, load_capture_rules, nft, number, output, run, run_in,
+    send_paced, temp_dir, until, with_own_mounts, with_runtime,
 };
 use lwnflog::lab::{Lab, Namespace, RX, Traffic};
 use rustix::process::Signal;
@@ -596,6 +596,201 @@ fn the_hook_and_the_text() {
         text.contains("         do:  lwnflog rules --group 5 | nft -f -"),
         "{text}"
     );
+}
+
+/// Each place where a capture refuses to begin is an error, and what is printed begins one elsewhere.
+#[test]
+fn places_where_no_ring_can_be() {
+    with_own_mounts("places_where_no_ring_can_be", || {
+        let lab = lab();
+        load_capture_rules(lab.receiver());
+        // Where remedies lead.
+        run(
+            Command::new("mount").args(["-t", "tmpfs", "none", "/var/lib"]),
+            "",
+        );
+        let read_only = Mounted::tmpfs("size=64m");
+        run(
+            Command::new("mount")
+                .args(["-o", "remount,ro"])
+                .arg(read_only.path()),
+            "",
+        );
+        let (small, inodes) = (
+            Mounted::tmpfs("size=64m"),
+            Mounted::tmpfs("size=64m,nr_inodes=2"),
+        );
+        let plain = temp_dir();
+        let (file, open) = (plain.path().join("file"), plain.path().join("it's open"));
+        std::fs::write(&file, "").unwrap();
+        std::fs::create_dir(&open).unwrap();
+        std::fs::set_permissions(&open, PermissionsExt::from_mode(0o777)).unwrap();
+        std::fs::create_dir(inodes.path().join("ring")).unwrap();
+        for (dir, id) in [
+            (read_only.path().join("ring"), "disk-read-only"),
+            (read_only.path().to_owned(), "disk-read-only"),
+            (file.clone(), "disk-place"),
+            (file.join("ring"), "disk-place"),
+            (inodes.path().join("ring"), "disk-full"),
+            (open, "disk-open"),
+            (small.path().join("ring"), "disk-space"),
+        ] {
+            let shown = dir.to_str().unwrap();
+            let (findings, status) = examine(lab.receiver(), &["--group", "5", "-w", shown]);
+            let error = found(&findings, id).unwrap_or_else(|| panic!("{id}: {findings:#?}"));
+            assert_eq!(
+                (error["severity"].as_str(), status),
+                (Some("error"), Some(20)),
+                "{error}"
+            );
+            // It is so.
+            let mut command = lab.receiver().command(LWNFLOG).unwrap();
+            let refused = output(
+                command.args(["--group", "5", "--no-control", "-w", shown]),
+                "",
+            );
+            assert_eq!(refused.status.code(), Some(1), "{shown}: {refused:?}");
+            let mut script = remedy(&error);
+            if id == "disk-open" {
+                let done = shell(lab.receiver(), &script);
+                assert!(done.status.success(), "{done:?}");
+                let (findings, _) = examine(lab.receiver(), &["--group", "5", "-w", shown]);
+                assert_eq!(found(&findings, id), None);
+                continue;
+            }
+            script += " --no-control -c 20";
+            std::thread::scope(|scope| {
+                let captures =
+                    scope.spawn(|| shell(lab.receiver(), &format!("timeout 30 {script}")));
+                until("the group is bound", || {
+                    let table = lab.receiver().run(|| {
+                        std::fs::read_to_string("/proc/thread-self/net/netfilter/nfnetlink_log")
+                    });
+                    let bound = table.unwrap().unwrap();
+                    bound
+                        .lines()
+                        .any(|line| line.trim_start().starts_with("5 "))
+                        .then_some(())
+                });
+                send_paced(&lab, 20);
+                let done = captures.join().unwrap();
+                let said = String::from_utf8_lossy(&done.stderr);
+                assert!(
+                    done.status.success() && said.contains("written  20"),
+                    "{script}: {said}"
+                );
+            });
+        }
+        // A ring that is there is room for itself.
+        let ring = small.path().join("ring");
+        let options = ["--group", "5", "-C", "8MB", "-W", "4"];
+        let capture = Running::capture(lab.receiver(), &ring, &options);
+        let args = ["--group", "5", "-w", ring.to_str().unwrap()];
+        let (findings, _) = beside(&capture, lab.receiver(), &args);
+        assert_eq!(errors(&findings), [] as [&Value; 0]);
+        capture.end();
+    });
+}
+
+/// What is printed for a user who may not write there makes a directory of the user's own, and changes
+/// no other.
+#[test]
+fn a_place_that_is_not_this_user_s() {
+    let dir = temp_dir();
+    let program = common::copy_for_anybody(dir.path());
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let root_s = dir.path().join("root's");
+    std::fs::create_dir(&root_s).unwrap();
+    for (asked, made) in [
+        (root_s.join("ring"), root_s.join("ring")),
+        (root_s.clone(), root_s.join("lwnflog")),
+    ] {
+        let nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
+        let examine = |place: &Path| {
+            let mut command = Command::new("setpriv");
+            let command = command.args(nobody).arg(&program);
+            let done = output(command.args(["doctor", "--json", "-w"]).arg(place), "");
+            let told: Value = serde_json::from_slice(&done.stdout).unwrap();
+            found(told["findings"].as_array().unwrap(), "disk-right")
+        };
+        let error = examine(&asked).unwrap();
+        assert_eq!(error["severity"], "error");
+        // As that user would, with `sudo` before what root does.
+        let script = remedy(&error)
+            .replace("sudo ", "")
+            .replace("$(id -u)", "65534");
+        run(Command::new("sh").args(["-c", &script]), "");
+        assert_eq!(examine(&made), None);
+        let mode = std::fs::metadata(&root_s).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755, "as it was");
+    }
+}
+
+/// README's way: the right is on the program, for a group of users and nobody else. With it --match works,
+/// and doctor reads the rules.
+#[test]
+fn rights_for_a_group_of_users() {
+    with_own_mounts("rights_for_a_group_of_users", || {
+        let (lab, etc) = (lab(), temp_dir());
+        run(
+            Command::new("cp").args(["-a", "/etc/."]).arg(etc.path()),
+            "",
+        );
+        run(
+            Command::new("mount")
+                .arg("--bind")
+                .arg(etc.path())
+                .arg("/etc"),
+            "",
+        );
+        let place = temp_dir();
+        let program = common::copy_for_anybody(place.path());
+        std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let as_user = |gid: &str, args: &[&str]| {
+            let mut command = lab.receiver().command("chroot").unwrap();
+            let command = command.arg(format!("--userspec=65534:{gid}"));
+            output(
+                command.args(["--groups=", "/"]).arg(&program).args(args),
+                "",
+            )
+        };
+        let refused = as_user("65534", &["doctor", "--json", "--group", "5"]);
+        let told: Value = serde_json::from_slice(&refused.stdout).unwrap();
+        let error = found(told["findings"].as_array().unwrap(), "rights").unwrap();
+        run(Command::new("sh").args(["-c", &remedy(&error)]), "");
+        let group = run(Command::new("getent").args(["group", "lwnflog"]), "");
+        let gid = group.split(':').nth(2).unwrap();
+        let refused = as_user("65534", &["--version"]);
+        assert!(!refused.status.success(), "not for everybody");
+        let mended = as_user(gid, &["doctor", "--json", "--group", "5"]);
+        let told: Value = serde_json::from_slice(&mended.stdout).unwrap();
+        let findings = told["findings"].as_array().unwrap();
+        assert_eq!(found(findings, "rights").unwrap()["severity"], "fine");
+        assert_eq!(found(findings, "rules-unknown"), None);
+        load_capture_rules(lab.receiver());
+        let read = as_user(gid, &["doctor", "--json", "--group", "5"]);
+        let told: Value = serde_json::from_slice(&read.stdout).unwrap();
+        assert_eq!(
+            found(told["findings"].as_array().unwrap(), "nft-missing"),
+            None
+        );
+        run_in(
+            lab.receiver(),
+            "nft",
+            &["delete", "table", "ip", "lwnflog-g5"],
+        );
+        let options = [
+            "--group",
+            "5",
+            "--install-rule",
+            "--match",
+            "udp dport 9",
+            "--discard",
+        ];
+        let options = [&options[..], &["--duration", "100ms", "--no-control"]].concat();
+        let captured = as_user(gid, &options);
+        assert!(captured.status.success(), "{captured:?}");
+    });
 }
 
 /// Without rights: what can be looked at is, and what cannot is said.
