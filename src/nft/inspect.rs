@@ -269,18 +269,24 @@ impl Places {
                 places.dormant.insert((Family(table.family), name));
             }
         }
-        let mut held: HashMap<ChainKey, u32> = HashMap::new();
-        for rule in rules
+        // Of those that hand over, which are few: how many rules their chains have.
+        let handing = rules
             .iter()
-            .filter(|rule| rule.handovers().next().is_some())
-        {
-            held.insert(rule.key(), 0);
-        }
-        for rule in rules {
-            if let Some(count) = held.get_mut(&rule.key()) {
-                *count += 1;
+            .filter(|rule| rule.handovers().next().is_some());
+        let mut held: Vec<(&Rule, u32)> = handing.map(|rule| (rule, 0)).collect();
+        held.dedup_by(|(rule, _), (before, _)| rule.is_beside(before));
+        if !held.is_empty() {
+            for rule in rules {
+                let count = held.iter_mut().find(|(first, _)| rule.is_beside(first));
+                if let Some((_, count)) = count {
+                    *count += 1;
+                }
             }
         }
+        let held: HashMap<ChainKey, u32> = held
+            .into_iter()
+            .map(|(rule, count)| (rule.key(), count))
+            .collect();
         for chain in chains {
             let attrs = &chain.attrs;
             let (Some(table), Some(name)) = (
@@ -348,6 +354,11 @@ impl Rule {
             },
             expressions,
         })
+    }
+
+    /// Whether both are of one chain.
+    fn is_beside(&self, other: &Rule) -> bool {
+        (self.family, &self.chain, &self.table) == (other.family, &other.chain, &other.table)
     }
 
     fn key(&self) -> ChainKey {
