@@ -361,3 +361,50 @@ fn interfaces_that_nft_does_not_take_are_refused() {
         );
     }
 }
+
+/// What a host sends to all comes back to its own hook as a packet that came in: known by its source.
+#[test]
+fn own_broadcasts_come_back_and_can_be_left_out() {
+    const SENT: u64 = 10;
+    for (matching, written) in [
+        (&[][..], SENT),
+        (&["--match", "fib saddr type != local"], 0),
+    ] {
+        let (lab, dir) = (lab(), temp_dir());
+        let address = [
+            "addr",
+            "add",
+            "192.0.2.1/24",
+            "broadcast",
+            "192.0.2.255",
+            "dev",
+            RX,
+        ];
+        run_in(lab.receiver(), "ip", &address);
+        nft(
+            lab.receiver(),
+            "table ip t {\n chain c {\n type filter hook prerouting priority 0;\n udp dport 9 counter\n }\n}",
+        );
+        let options = [
+            &["--group", "5", "--install-rule", "--iface", RX][..],
+            matching,
+        ]
+        .concat();
+        let capture = Running::capture(lab.receiver(), dir.path(), &options);
+        let send = || {
+            let socket = std::net::UdpSocket::bind("192.0.2.1:0").unwrap();
+            socket.set_broadcast(true).unwrap();
+            for _ in 0..SENT {
+                socket.send_to(b"all", "192.0.2.255:9").unwrap();
+            }
+        };
+        lab.receiver().run(send).unwrap();
+        until("all have come back", || {
+            let seen = run_in(lab.receiver(), "nft", &["list", "table", "ip", "t"]);
+            seen.contains(&format!("packets {SENT} ")).then_some(())
+        });
+        let ended = capture.end();
+        ended.assert_balanced();
+        assert_eq!(ended.number("/written"), written);
+    }
+}

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::ruleset::{BaseChain, Place, Rule, Ruleset};
+use super::ruleset::{BaseChain, Place, Rule};
 use super::way::Way;
 use crate::nft::{Asleep, LoggingRule};
 use crate::packet::IpFamily;
@@ -91,7 +91,7 @@ pub(super) struct Reach {
 
 impl Reach {
     /// What the rules say of one that logs.
-    pub(super) fn of(rule: &LoggingRule, ruleset: Option<&Ruleset>, wanted: IpFamily) -> Reach {
+    pub(super) fn of(rule: &LoggingRule, way: Option<&Way<'_>>, wanted: IpFamily) -> Reach {
         let mut reach = Reach::default();
         let packets = packets(&rule.family.to_string(), wanted);
         if let Some(asleep) = rule.asleep {
@@ -102,7 +102,7 @@ impl Reach {
             reach.doubt = Some(Doubt::Family(wanted));
             return reach;
         }
-        let Some(ruleset) = ruleset else {
+        let Some(way) = way else {
             return reach;
         };
         let place = (
@@ -110,14 +110,14 @@ impl Reach {
             rule.table.clone(),
             rule.chain.clone(),
         );
-        let own = ruleset.rules_of(&place);
+        let own = way.ruleset.rules_of(&place);
         if let Some(own) = own.iter().find(|own| own.handle == rule.handle) {
             reach.takes_all = rule.hook.is_some() && own.expressions.iter().all(selects_nothing);
             reach.look_at_interfaces(own, rule.hook.is_some_and(|hook| hook.number <= 2));
         }
         let ways: Vec<_> = packets
             .iter()
-            .map(|packets| to_rule(&place, rule.handle, ruleset, packets))
+            .map(|packets| to_rule(&place, rule.handle, way, packets))
             .collect();
         if reach.doubt.is_none() && ways.iter().all(|way| way.ended_by.is_some()) {
             let ended_by = ways.iter().find_map(|way| way.ended_by.clone());
@@ -226,26 +226,25 @@ struct Ways {
     drop_some: Vec<String>,
 }
 
-fn to_rule(place: &Place, handle: u64, ruleset: &Ruleset, packets: &str) -> Ways {
-    let to = Way::new(ruleset, Some((place, handle)));
-    let by = Way::new(ruleset, None);
+fn to_rule(place: &Place, handle: u64, way: &Way<'_>, packets: &str) -> Ways {
+    let ruleset = way.ruleset;
     let same_table = |base: &&BaseChain| (&base.place.0, &base.place.1) == (&place.0, &place.1);
     let bases: Vec<_> = ruleset.bases.iter().filter(same_table).collect();
     let mut ways = Ways::default();
     let mut open = false;
-    for base in bases.iter().filter(|base| to.reaches(base)) {
+    for base in bases.iter().filter(|base| way.reaches(base, place, handle)) {
         let mut blocked = false;
         for chain in ruleset.before(base, packets) {
-            if !by.lets_by(chain) {
+            if !way.lets_by(chain) {
                 blocked = true;
-                ways.ended_by = Some(Doubt::Ended(match by.fate(&chain.place).ended_by {
+                ways.ended_by = Some(Doubt::Ended(match way.fate(&chain.place).ended_by {
                     Some(rule) => format!("{} takes every packet before", rule.named()),
                     None => format!(
                         "the chain {} comes before, and drops every packet",
                         chain.named()
                     ),
                 }));
-            } else if by.fate(&chain.place).drops || chain.drops_by_policy {
+            } else if way.fate(&chain.place).drops || chain.drops_by_policy {
                 ways.drop_some.push(chain.named());
             }
         }
@@ -257,10 +256,10 @@ fn to_rule(place: &Place, handle: u64, ruleset: &Ruleset, packets: &str) -> Ways
     }
     if ways.ended_by.is_none() {
         // No base chain leads to it: something in its own chain comes before, or in one that leads there.
-        let stopper = to.stopper_in(place).or_else(|| {
+        let stopper = way.stopper_in(place, handle).or_else(|| {
             let mut stoppers = bases
                 .iter()
-                .filter_map(|base| to.fate(&base.place).ended_by);
+                .filter_map(|base| way.fate(&base.place).ended_by);
             stoppers.next()
         });
         ways.ended_by = Some(match stopper {

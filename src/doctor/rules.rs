@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::reach::{Doubt, Reach};
 use super::ruleset::Ruleset;
+use super::way::Way;
 use super::{Case, Finding, Severity, text};
 use crate::nft::{self, Detected, LoggingRule, RuleFamily};
 use crate::packet::IpFamily;
@@ -43,14 +44,15 @@ pub(super) fn examine(case: &Case, received: &[u16]) -> Vec<Finding> {
     if ruleset.is_none() {
         findings.push(unlisted());
     }
+    let way = ruleset.as_ref().map(Way::new);
     let mut looks: Vec<_> = rules
         .iter()
-        .map(|rule| (rule, Reach::of(rule, ruleset.as_ref(), case.family)))
+        .map(|rule| (rule, Reach::of(rule, way.as_ref(), case.family)))
         .collect();
     // What has logged is reached, whatever can be read in the rules.
     for (rule, reach) in &mut looks {
         let to_a_capture = received.contains(&rule.number);
-        if to_a_capture || has_logged(rule) {
+        if to_a_capture || reach.doubt.is_some() && has_logged(rule) {
             reach.has_logged(to_a_capture);
         }
     }

@@ -122,6 +122,12 @@ impl Ruleset {
             .retain(|base| !dormant.contains(&(base.place.0.clone(), base.place.1.clone())));
     }
 
+    /// A chain, as it is kept here, and its rules.
+    pub(super) fn chain(&self, chain: &Place) -> Option<(&Place, &[Rule])> {
+        let (place, rules) = self.chains.get_key_value(chain)?;
+        Some((place, rules.as_slice()))
+    }
+
     /// The rules of a chain, in order.
     pub(super) fn rules_of(&self, chain: &Place) -> &[Rule] {
         self.chains.get(chain).map_or(&[], Vec::as_slice)

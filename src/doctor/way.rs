@@ -16,12 +16,12 @@ pub(super) struct Fate<'a> {
     falls: bool,
     /// Some may be accepted.
     passes: bool,
-    /// Some may come to the rule that is looked for.
-    reaches: bool,
     /// Some may be dropped.
     pub(super) drops: bool,
-    /// The rule where the way of the last of them ends.
+    /// The rule where the way of the last of them ends, here or in a chain that is led to.
     pub(super) ended_by: Option<&'a Rule>,
+    /// The rule of this chain behind which none comes.
+    stops_at: Option<&'a Rule>,
 }
 
 /// What one rule does to packets that come to it.
@@ -32,26 +32,35 @@ struct Step<'a> {
     goes_on: bool,
 }
 
-/// A look at one rule.
+/// A look at all chains, each walked through once.
 pub(super) struct Way<'a> {
-    ruleset: &'a Ruleset,
-    wanted: Option<(&'a Place, u64)>,
+    pub(super) ruleset: &'a Ruleset,
     known: RefCell<HashMap<&'a Place, Fate<'a>>>,
+    /// The chains that packets may be led to from each.
+    calls: RefCell<HashMap<&'a Place, HashSet<&'a Place>>>,
 }
 
 impl<'a> Way<'a> {
-    /// With a rule that is looked for, if any.
-    pub(super) fn new(ruleset: &'a Ruleset, wanted: Option<(&'a Place, u64)>) -> Way<'a> {
+    pub(super) fn new(ruleset: &'a Ruleset) -> Way<'a> {
         Way {
             ruleset,
-            wanted,
             known: RefCell::default(),
+            calls: RefCell::default(),
         }
     }
 
-    /// Whether packets of a base chain may come to the wanted rule.
-    pub(super) fn reaches(&self, base: &'a BaseChain) -> bool {
-        self.fate(&base.place).reaches
+    /// Whether packets of a base chain may come to a rule.
+    pub(super) fn reaches(&self, base: &'a BaseChain, chain: &Place, handle: u64) -> bool {
+        self.fate(&base.place);
+        let calls = self.calls.borrow();
+        let (mut seen, mut next) = (HashSet::new(), vec![&base.place]);
+        while let Some(place) = next.pop() {
+            if seen.insert(place) {
+                next.extend(calls.get(place).into_iter().flatten());
+            }
+        }
+        drop(calls);
+        seen.contains(chain) && self.stopper_in(chain, handle).is_none()
     }
 
     /// Whether a base chain may let packets by.
@@ -60,10 +69,19 @@ impl<'a> Way<'a> {
         fate.passes || fate.falls && !base.drops_by_policy
     }
 
-    /// The rule that ends the way of all packets in the wanted rule's own chain, before it.
-    pub(super) fn stopper_in(&self, chain: &'a Place) -> Option<&'a Rule> {
-        let fate = self.fate(chain);
-        fate.ended_by.filter(|_| !fate.reaches)
+    /// The rule that ends the way of all packets in a rule's own chain, before it.
+    pub(super) fn stopper_in(&self, chain: &Place, handle: u64) -> Option<&'a Rule> {
+        let (chain, rules) = self.ruleset.chain(chain)?;
+        let ended_by = self.stopped_at(chain)?;
+        let at = |handle: u64| rules.iter().position(|rule| rule.handle == handle);
+        let (end, own) = (at(ended_by.handle)?, at(handle)?);
+        // What ends their way there may be in a chain that this one leads to.
+        (end < own).then(|| self.fate(chain).ended_by.unwrap_or(ended_by))
+    }
+
+    /// The rule of a chain behind which nothing comes.
+    fn stopped_at(&self, chain: &'a Place) -> Option<&'a Rule> {
+        self.fate(chain).stops_at
     }
 
     /// What becomes of packets in a chain.
@@ -76,14 +94,13 @@ impl<'a> Way<'a> {
         let mut fate = Fate::default();
         let mut goes_on = true;
         for rule in self.ruleset.rules_of(chain) {
-            fate.reaches |= self.wanted == Some((&rule.place, rule.handle));
             let step = self.step(rule);
             fate.passes |= step.fate.passes;
             fate.falls |= step.fate.falls;
-            fate.reaches |= step.fate.reaches;
             fate.drops |= step.fate.drops;
             if !step.goes_on {
                 fate.ended_by = step.fate.ended_by.or(Some(rule));
+                fate.stops_at = Some(rule);
                 goes_on = false;
                 break;
             }
@@ -133,6 +150,9 @@ impl<'a> Way<'a> {
                     step.goes_on = true;
                     return Some(step);
                 };
+                let mut calls = self.calls.borrow_mut();
+                calls.entry(&rule.place).or_default().insert(target);
+                drop(calls);
                 step.fate = self.fate(target);
                 if name == "jump" {
                     step.goes_on = std::mem::take(&mut step.fate.falls);
@@ -175,7 +195,6 @@ impl<'a> Way<'a> {
 fn add<'a>(step: &mut Step<'a>, verdict: Step<'a>, all: bool) {
     step.fate.passes |= verdict.fate.passes;
     step.fate.falls |= verdict.fate.falls;
-    step.fate.reaches |= verdict.fate.reaches;
     step.fate.drops |= verdict.fate.drops;
     if all && !verdict.goes_on {
         step.goes_on = false;
@@ -251,10 +270,14 @@ mod tests {
         let ruleset = Ruleset::of(&json, "").unwrap();
         let wanted = ruleset.bases[0].place.clone();
         let last = ruleset.rules_of(&wanted).last().unwrap().handle;
-        let way = Way::new(&ruleset, Some((&wanted, last)));
+        let way = Way::new(&ruleset);
         let base = &ruleset.bases[0];
         let ended_by = way.fate(&base.place).ended_by.map(|rule| rule.handle);
-        (way.reaches(base), way.lets_by(base), ended_by)
+        (
+            way.reaches(base, &wanted, last),
+            way.lets_by(base),
+            ended_by,
+        )
     }
 
     #[test]
