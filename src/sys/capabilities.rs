@@ -3,7 +3,8 @@
 use std::{env, io};
 
 use rustix::thread::{
-    CapabilitySet, capabilities, configure_capability_in_ambient_set, set_capabilities,
+    CapabilitySet, CapabilitySets, capabilities, capability_is_in_ambient_set,
+    configure_capability_in_ambient_set, set_capabilities,
 };
 
 /// Gives up, in the calling thread, what is needed to load and attach and for nothing after that:
@@ -32,9 +33,7 @@ pub fn give_up() -> io::Result<()> {
 /// Calls what starts a program, so that the program has CAP_NET_ADMIN where this process has it by its
 /// file's capabilities: those are not inherited by themselves. (Root's are.)
 pub fn lending<T>(start: impl FnOnce() -> T) -> T {
-    let before = capabilities(None).ok().filter(|sets| {
-        sets.effective.contains(CapabilitySet::NET_ADMIN) && has_file_capabilities()
-    });
+    let before = capabilities(None).ok().filter(|_| lends());
     let lent = before.is_some_and(|mut sets| {
         sets.inheritable |= CapabilitySet::NET_ADMIN;
         set_capabilities(None, sets).is_ok()
@@ -48,16 +47,20 @@ pub fn lending<T>(start: impl FnOnce() -> T) -> T {
     started
 }
 
-fn has_file_capabilities() -> bool {
+/// Whether there is a right that a program would not have by itself: a service's own are ambient.
+fn lends() -> bool {
+    let has = |sets: CapabilitySets| sets.effective.contains(CapabilitySet::NET_ADMIN);
     !rustix::process::geteuid().is_root()
+        && capabilities(None).is_ok_and(has)
+        && !capability_is_in_ambient_set(CapabilitySet::NET_ADMIN).unwrap_or(false)
 }
 
-/// Where programs are looked for that are lent a right: not where the user says, who has it not. Root's
-/// own are as root says.
+/// Where programs are looked for. One that is lent a right is not looked for where the user says, who
+/// has it not.
 pub fn trusted_path() -> String {
     const SYSTEM: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
     match env::var("PATH") {
-        Ok(path) if !has_file_capabilities() => format!("{path}:{SYSTEM}"),
+        Ok(path) if !lends() => format!("{path}:{SYSTEM}"),
         _ => SYSTEM.to_owned(),
     }
 }
