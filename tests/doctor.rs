@@ -183,6 +183,26 @@ fn a_group_that_another_program_has() {
     holder.end();
 }
 
+/// A capture stays in its network namespace when all others have left it, as a container does that is
+/// started anew.
+#[test]
+fn a_capture_that_is_alone_in_its_namespace() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut container = lab.receiver().command("sleep").unwrap();
+    let mut container = container.arg("1000").spawn().unwrap();
+    let capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    let host = Namespace::new().unwrap();
+    let (findings, _) = beside(&capture, &host, &[]);
+    assert_eq!(found(&findings, "alone"), None);
+    container.kill().unwrap();
+    container.wait().unwrap();
+    let (findings, _) = beside(&capture, &host, &[]);
+    let alone = found(&findings, "alone").unwrap();
+    assert_eq!(alone["severity"], "warning", "{alone}");
+    capture.end();
+}
+
 /// What is lost is told where somebody asks for it, and the buffer is larger afterwards.
 #[test]
 fn losses_of_a_capture_that_runs() {
@@ -439,6 +459,29 @@ fn rules_that_packets_come_to() {
         let after = run_in(lab.receiver(), "nft", &["-s", "list", "ruleset"]);
         assert_eq!(before, after);
     }
+}
+
+/// For an interface that is not there yet: it may come.
+#[test]
+fn a_rule_for_an_interface_that_is_not_there() {
+    let lab = lab();
+    nft(
+        lab.receiver(),
+        &chain(0, "iifname \"eht0\" counter log group 5"),
+    );
+    let missing = finding(lab.receiver(), "no-interface", "warning");
+    assert!(
+        missing["what"].as_str().unwrap().contains("`eht0`"),
+        "{missing}"
+    );
+    run_in(
+        lab.receiver(),
+        "ip",
+        &[
+            "link", "add", "eht0", "type", "veth", "peer", "name", "other",
+        ],
+    );
+    is_gone(lab.receiver(), "no-interface");
 }
 
 /// Two rules for one group: each packet comes twice. What asks too early, too.

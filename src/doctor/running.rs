@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc;
@@ -262,10 +263,18 @@ fn losses(capture: &Capture) -> Option<Finding> {
 fn alone(capture: &Capture) -> Option<Finding> {
     let of = |process: &Path| fs::read_link(process.join("ns/net")).ok();
     let own = of(Path::new(&format!("/proc/{}", capture.pid)))?;
-    if of(Path::new("/proc/1"))? == own || of(Path::new("/proc/thread-self"))? == own {
+    let of_others = ["/proc/1", "/proc/thread-self"].map(|process| of(Path::new(process)));
+    if of_others.contains(&Some(own.clone())) {
         return None;
     }
-    let named = fs::read_dir("/run/netns").is_ok_and(|mut names| names.next().is_some());
+    // `ip netns` keeps a namespace by a name.
+    let inode = fs::metadata(format!("/proc/{}/ns/net", capture.pid))
+        .ok()?
+        .ino();
+    let names = fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    let named = names
+        .filter_map(|name| fs::metadata(name.path()).ok())
+        .any(|name| name.ino() == inode);
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let mut others = processes.filter(|process| {
         let name = process.file_name();
