@@ -55,9 +55,10 @@ fn run(args: Cli) -> Result<()> {
         Some(Command::Doctor {
             group,
             hook,
+            family,
             write,
             json,
-        }) => cli::doctor::run(group, hook, write.as_deref(), json),
+        }) => cli::doctor::run(group, hook, family, write.as_deref(), json),
         Some(Command::Watch {
             name,
             every,

@@ -566,7 +566,7 @@ fn discard_counts_and_writes_nothing() {
 /// was by the time somebody looks, only its table or the packets' numbers tell.
 #[test]
 fn a_counter_that_begins_anew_is_told() {
-    let reset = "reset counters table ip lwnflog\n";
+    let reset = "reset counters table ip lwnflog-g5\n";
     for anew in [include_str!("../nft-rules/capture.nft"), reset] {
         let (lab, dir) = (lab(), temp_dir());
         load_capture_rules(lab.receiver());
@@ -1104,7 +1104,7 @@ fn a_rule_that_goes_is_told() {
     capture.wait_stats("it has looked at the counter", |stats| {
         stats["detected"] == 100
     });
-    nft(lab.receiver(), "delete table ip lwnflog");
+    nft(lab.receiver(), "delete table ip lwnflog-g5");
     let said = capture.wait_said("no nftables rule");
     assert!(said.contains("hands packets to group 5"), "{said}");
     let report = capture.end().report;
@@ -1245,7 +1245,7 @@ fn files_of_several_groups_are_listed_by_age() {
     for (round, group) in ["group 6", "group 5", "group 6"].iter().enumerate() {
         common::nft(
             lab.receiver(),
-            "table ip lwnflog {}; delete table ip lwnflog;",
+            "table ip lwnflog-g5 {}; delete table ip lwnflog-g5;",
         );
         common::load_rule(lab.receiver(), "", group);
         Traffic::new(64, 10).send(&lab, None).unwrap();

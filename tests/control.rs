@@ -191,7 +191,13 @@ fn an_installed_rule_is_changed_in_one_transaction() {
         "udp dport { 9, 53 }",
     ];
     let capture = Running::capture(lab.receiver(), dir.path(), &options);
-    let rules = || run_in(lab.receiver(), "nft", &["list", "table", "ip", "lwnflog"]);
+    let rules = || {
+        run_in(
+            lab.receiver(),
+            "nft",
+            &["list", "table", "ip", "lwnflog-g5"],
+        )
+    };
     assert!(rules().contains("elements = { 9, 53 }"), "{}", rules());
     done(&capture, &["match", "udp dport { 10, 54 } ip ttl 64"]);
     assert!(rules().contains("elements = { 10, 54 }"), "{}", rules());

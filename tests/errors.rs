@@ -159,7 +159,7 @@ fn a_group_that_is_fed_says_by_what() {
     let (namespace, dir) = (namespace(), temp_dir());
     load_capture_rules(&namespace);
     let mut capture = Running::capture(&namespace, dir.path(), &["--group", "5"]);
-    capture.wait_said("packets come from the rule ip lwnflog prerouting");
+    capture.wait_said("packets come from the rule ip lwnflog-g5 prerouting");
     capture.wait_stats("three seconds have gone", |stats| {
         stats["elapsed_secs"].as_f64().unwrap() > 2.9
     });
@@ -208,7 +208,11 @@ fn a_table_that_is_there_is_said() {
     let (namespace, dir) = (namespace(), temp_dir());
     load_capture_rules(&namespace);
     let ended = attempt(&namespace, &["--group", "5", "--install-rule"]);
-    assert_says(&ended, 1, &["ip lwnflog", "nft delete table ip lwnflog"]);
+    assert_says(
+        &ended,
+        1,
+        &["ip lwnflog-g5", "nft delete table ip lwnflog-g5"],
+    );
     drop(dir);
 }
 

@@ -182,7 +182,7 @@ fn records_that_begin_with_the_ip_header() {
 #[test]
 fn rules_are_printed_for_each_family() {
     for (family, table) in [
-        ("ip", "table ip lwnflog"),
+        ("ip", "table ip lwnflog-g5"),
         ("ip6", "table ip6 lwnflog"),
         ("both", "table inet lwnflog"),
     ] {

@@ -207,7 +207,7 @@ fn load_rule_at(lab: &Lab, priority: i32) {
     nft(
         lab.receiver(),
         &format!(
-            "table ip lwnflog {{ counter detected {{}}\n chain prerouting {{ \
+            "table ip lwnflog-g5 {{ counter detected {{}}\n chain prerouting {{ \
              type filter hook prerouting priority {priority}; policy accept; \
              counter name detected log group 5; }}\n}}\n\
              table ip tracking {{ chain c {{ type filter hook prerouting priority 0; ct state new accept; }}\n}}"
@@ -546,7 +546,7 @@ fn packets_without_payload_are_packets() {
         let (lab, dir) = (lab(), temp_dir());
         nft(
             lab.receiver(),
-            "table ip lwnflog { counter detected {}\n chain prerouting { \
+            "table ip lwnflog-g5 { counter detected {}\n chain prerouting { \
              type filter hook prerouting priority -2147483647; policy accept; \
              udp sport 1 counter name detected log group 5 snaplen 0 return\n \
              udp sport 2 counter name detected log group 5 snaplen 10 return\n \

@@ -399,7 +399,7 @@ fn a_ring_is_read_across_files_with_what_they_say() {
     let (lab, dir) = (lab(), temp_dir());
     nft(
         lab.receiver(),
-        "table ip lwnflog { counter detected {}\nchain prerouting { type filter hook prerouting priority -2147483647; \
+        "table ip lwnflog-g5 { counter detected {}\nchain prerouting { type filter hook prerouting priority -2147483647; \
          meta mark set 0x2a counter name detected log prefix \"here\" group 5; }\n}",
     );
     let args = [

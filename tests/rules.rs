@@ -18,8 +18,8 @@ use std::{
 };
 
 use lwnflog::nft::{
-    Detected, LoggingRule, RuleError, RuleSpec, install, iptables_queue_command, logging_rules,
-    table_text,
+    Detected, LoggingRule, Match, RuleError, RuleFamily, RuleSpec, install, iptables_queue_command,
+    logging_rules, table_text,
 };
 use lwnflog::source::Target;
 
@@ -193,7 +193,7 @@ fn rule_files_load_twice_and_replace_only_their_own_table() {
                     once.contains("priority -2147483647; policy accept;"),
                     "{once}"
                 );
-                run("nft", &["delete", "table", "ip", "lwnflog"]);
+                run("nft", &["delete", "table", "ip", "lwnflog-g5"]);
                 assert_eq!(ruleset(), other, "{name} touched another table");
             }
         },
@@ -306,7 +306,7 @@ fn install_makes_the_table_that_the_text_makes() {
         for spec in specs {
             nft_load(&table_text(&spec));
             let loaded = ruleset();
-            run("nft", &["delete", "table", "ip", "lwnflog"]);
+            run("nft", &["delete", "table", "ip", spec.table()]);
             let table = install(&spec).unwrap();
             let installed = ruleset();
             assert!(installed.contains("flags owner"), "{installed}");
@@ -339,10 +339,10 @@ fn table_vanishes_with_a_killed_process() {
             lines.any(|line| line.unwrap().contains("installed")),
             "the holder ended"
         );
-        assert!(ruleset().contains("table ip lwnflog"));
+        assert!(ruleset().contains("table ip lwnflog-g5"));
 
         let error = install(&groups(&[5])).err().unwrap();
-        assert!(matches!(error, RuleError::TableOwned), "{error:?}");
+        assert!(matches!(error, RuleError::TableOwned { .. }), "{error:?}");
         let output = nft_stdin(&["-f", "-"], &table_text(&groups(&[5])));
         assert!(
             !output.status.success(),
@@ -363,7 +363,7 @@ fn counter_is_exact_and_final() {
         let rule = only_rule(Target::Group, 5);
         assert!(
             rule.to_string()
-                .starts_with("ip lwnflog prerouting handle "),
+                .starts_with("ip lwnflog-g5 prerouting handle "),
             "{rule}"
         );
         let hook = rule.hook.unwrap();
@@ -539,7 +539,7 @@ fn rules_of_nft_and_iptables_are_counted_alike() {
         );
         let found = logging_rules(Target::Group, 5).unwrap();
         let names: Vec<&str> = found.iter().map(|rule| rule.table.as_str()).collect();
-        assert_eq!(names, ["lwnflog", "raw"]);
+        assert_eq!(names, ["lwnflog-g5", "raw"]);
         assert_eq!(found[1].hook.unwrap().priority, -300);
         assert_eq!(found[1].prefix.as_deref(), Some("by iptables"));
 
@@ -553,7 +553,7 @@ fn rules_of_nft_and_iptables_are_counted_alike() {
         }
         assert_eq!(count(&[5]), Some(84), "both rules log every packet");
 
-        run("nft", &["reset", "counters", "table", "ip", "lwnflog"]);
+        run("nft", &["reset", "counters", "table", "ip", "lwnflog-g5"]);
         let error = one_by_one[0].read().unwrap_err();
         assert!(
             matches!(
@@ -617,7 +617,7 @@ fn queue_is_installed_or_the_kernel_s_lack_is_named() {
             println!("this kernel has `queue`");
             nft_load(&table_text(&spec));
             let loaded = ruleset();
-            run("nft", &["delete", "table", "ip", "lwnflog"]);
+            run("nft", &["delete", "table", "ip", "lwnflog-q5"]);
             let _table = install(&spec).unwrap();
             assert_eq!(without_owner(&ruleset()), loaded);
             assert!(only_rule(Target::Queue, 6).bypass);
@@ -659,16 +659,75 @@ fn rules_are_read_whole_while_they_are_reloaded() {
 #[test]
 fn an_existing_table_is_named() {
     isolated("an_existing_table_is_named", || {
-        nft_load(&table_text(&groups(&[5])));
-        let before = ruleset();
-        let error = install(&groups(&[6])).err().unwrap();
-        assert!(matches!(error, RuleError::TableExists), "{error:?}");
-        assert!(
-            error.to_string().contains("nft delete table ip lwnflog"),
-            "{error}"
-        );
-        assert_eq!(ruleset(), before);
+        for (family, table) in [
+            (RuleFamily::Ip, "ip lwnflog-g5"),
+            (RuleFamily::Ip6, "ip6 lwnflog-g5"),
+            (RuleFamily::Inet, "inet lwnflog-g5"),
+        ] {
+            let spec = groups(&[5]).with_family(family);
+            nft_load(&table_text(&spec));
+            let before = ruleset();
+            let error = install(&spec).err().unwrap();
+            assert!(matches!(error, RuleError::TableExists { .. }), "{error:?}");
+            let said = error.to_string();
+            assert!(said.contains(&format!("table `{table}` exists")), "{said}");
+            assert_eq!(ruleset(), before);
+            // What it says, done.
+            let (_, remedy) = said.split_once("remove it with `").unwrap();
+            run("sh", &["-c", remedy.trim_end_matches('`')]);
+            drop(install(&spec).unwrap());
+        }
     });
+}
+
+/// Each change leaves the table as it would be had it been made so, whatever it was before.
+#[test]
+fn rules_that_are_replaced_leave_nothing_behind() {
+    isolated("rules_that_are_replaced_leave_nothing_behind", || {
+        let of = |numbers: &[u16], ifaces: &[&str], matching: Option<&str>| {
+            let mut spec = groups(numbers);
+            for iface in ifaces {
+                spec = spec.with_iface(iface).unwrap();
+            }
+            match matching {
+                Some(text) => spec.with_match(Match::compile(text, RuleFamily::Ip).unwrap()),
+                None => spec,
+            }
+        };
+        for numbers in [&[5][..], &[5, 6]] {
+            let ports = Some("udp dport { 9, 53 }");
+            let states = [
+                (&["lo"][..], None),
+                (&["lo", "eth0"], None),
+                (&["lo"], None),
+                (&[], None),
+                (&["lo", "eth0"], ports),
+                (&[], ports),
+                (&["lo"], Some("ip ttl 64")),
+                (&["a", "b", "c"], ports),
+                (&["a", "b"], ports),
+                (&[], None),
+                (&["a", "b"], None),
+            ];
+            let mut table = install(&of(numbers, &[], None)).unwrap();
+            for (ifaces, matching) in states {
+                let spec = of(numbers, ifaces, matching);
+                table.replace(&spec).unwrap();
+                let made = install(&spec.with_table("other")).unwrap();
+                assert_eq!(lines_of("lwnflog-g5"), lines_of("other"), "{ifaces:?}");
+                drop(made);
+            }
+        }
+    });
+}
+
+/// A table's lines, whatever the order in which its chains were made.
+fn lines_of(table: &str) -> Vec<String> {
+    let listing = run("nft", &["list", "table", "ip", table]);
+    let lines = listing.lines().skip(1).map(|line| line.trim().to_owned());
+    let mut lines: Vec<_> = lines.collect();
+    lines.sort();
+    lines
 }
 
 #[test]

@@ -10,10 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    Ended, Running, dropped, lab, load_capture_rules, nft, number, run_in, send_paced, temp_dir,
-    until,
+    Ended, LWNFLOG, Running, dropped, lab, load_capture_rules, nft, number, output, run_in,
+    send_paced, temp_dir, until,
 };
-use lwnflog::lab::{Lab, Namespace, Traffic};
+use lwnflog::lab::{Lab, Namespace, RX, Traffic};
 use serde_json::Value;
 
 fn chain(rule: &str) -> String {
@@ -172,7 +172,7 @@ fn many_rules_that_change_hold_nothing_up() {
         nft(
             lab.receiver(),
             &format!(
-                "table ip lwnflog {{ counter detected {{ }}\n{}\n}}",
+                "table ip lwnflog-g5 {{ counter detected {{ }}\n{}\n}}",
                 chain("counter name detected log group 5")
             ),
         );
@@ -197,4 +197,149 @@ fn many_rules_that_change_hold_nothing_up() {
         assert!(ended.status.success(), "{}", ended.said);
         assert_eq!(ended.number("/detected"), 500, "{:#}", ended.report);
     });
+}
+
+/// Another rule for the group, beside the capture's own: it is named when the capture begins and when it
+/// ends, and no counter is said to have been reset.
+#[test]
+fn a_rule_of_another_table_is_named() {
+    let (lab, dir) = (lab(), temp_dir());
+    let rule = chain("counter log group 5").replace("-2147483647", "0");
+    nft(lab.receiver(), &format!("table ip other {{\n{rule}\n}}"));
+    let options = ["--group", "5", "--install-rule"];
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+    send(&lab, 0, 100);
+    capture.wait_written(200);
+    let ended = capture.end();
+    let said = &ended.said;
+    assert!(
+        said.contains("ip other prerouting handle 2 hands packets to group 5 as well"),
+        "{said}"
+    );
+    let remarks = remarks(&ended);
+    assert!(remarks.contains("comes twice"), "{remarks}");
+    assert!(
+        remarks.contains("came: ip other prerouting handle 2 hands packets to it"),
+        "{remarks}"
+    );
+    assert!(!remarks.contains("reset"), "{remarks}");
+}
+
+/// nftables does not show what the old iptables logs.
+#[test]
+fn the_old_iptables_is_named() {
+    for install in [&["--install-rule"][..], &[]] {
+        let (lab, dir) = (lab(), temp_dir());
+        if install.is_empty() {
+            load_capture_rules(lab.receiver());
+        }
+        let log = [
+            "-t",
+            "raw",
+            "-A",
+            "PREROUTING",
+            "-j",
+            "NFLOG",
+            "--nflog-group",
+            "5",
+        ];
+        run_in(lab.receiver(), "iptables-legacy", &log);
+        let options = [&["--group", "5"][..], install].concat();
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+        send(&lab, 0, 100);
+        capture.wait_written(200);
+        let remarks = remarks(&capture.end());
+        assert!(remarks.contains("rules of the old iptables"), "{remarks}");
+        assert!(!remarks.contains("reset"), "{remarks}");
+    }
+}
+
+/// An empty file is explained before anybody trusts it: when the capture begins, and in its report.
+#[test]
+fn rules_that_log_nothing_are_told() {
+    let called = "chain c { counter log group 5; }";
+    for (table, says) in [
+        (
+            format!("flags dormant;\n{}", chain("counter log group 5")),
+            "its table is dormant",
+        ),
+        (called.to_owned(), "no rule leads to it"),
+        (chain("ct state new counter log group 5"), "asks for `ct`"),
+        (
+            chain("meta mark 7 counter log group 5"),
+            "asks for the mark",
+        ),
+    ] {
+        let (lab, dir) = (lab(), temp_dir());
+        nft(lab.receiver(), &format!("table ip t {{\n{table}\n}}"));
+        let ended = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]).end();
+        assert!(ended.said.contains(says), "{}", ended.said);
+        assert!(remarks(&ended).contains(says), "{}", remarks(&ended));
+    }
+    // A chain that something leads to, by a map as well, is no matter.
+    for way in ["jump c", "meta l4proto vmap { udp : goto c }"] {
+        let (lab, dir) = (lab(), temp_dir());
+        nft(
+            lab.receiver(),
+            &format!("table ip t {{\n{called}\n{}\n}}", chain(way)),
+        );
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+        send(&lab, 0, 10);
+        capture.wait_written(10);
+        let ended = capture.end();
+        assert_eq!(remarks(&ended), "[]");
+        assert!(!ended.said.contains("logs nothing"), "{}", ended.said);
+    }
+}
+
+/// What traffic control redirects comes to no hook, and is in no account: that is said by all who are
+/// asked, whatever the source.
+#[test]
+fn what_stands_before_the_hook_is_told() {
+    for source in [&["--group", "5", "--install-rule"][..], &["--hook"]] {
+        let (lab, dir) = (lab(), temp_dir());
+        for words in [
+            &["qdisc", "add", "dev", RX, "clsact"][..],
+            &[
+                "filter", "add", "dev", RX, "ingress", "protocol", "ip", "u32", "match", "u32",
+                "0", "0", "action", "mirred", "egress", "redirect", "dev", "lo",
+            ],
+        ] {
+            run_in(lab.receiver(), "tc", words);
+        }
+        let capture = Running::capture(lab.receiver(), dir.path(), source);
+        send(&lab, 0, 10);
+        let ended = capture.end();
+        let says = format!("filters of tc (u32) at the ingress of `{RX}`");
+        assert!(ended.said.contains(&says), "{}", ended.said);
+        assert!(remarks(&ended).contains(&says), "{}", remarks(&ended));
+        let mut command = lab.receiver().command(LWNFLOG).unwrap();
+        let asked: &[&str] = if source[0] == "--hook" {
+            &["--hook"]
+        } else {
+            &["--group", "5"]
+        };
+        let told = output(command.arg("doctor").args(asked), "");
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        assert!(told.contains(&says), "{told}");
+    }
+}
+
+/// A bridge's port, and so a bond's and a team's: the selection of it sees nothing.
+#[test]
+fn a_port_as_the_interface_is_told() {
+    for source in [&["--group", "5", "--install-rule"][..], &["--hook"]] {
+        let (lab, dir) = (lab(), temp_dir());
+        run_in(
+            lab.receiver(),
+            "ip",
+            &["link", "add", "br0", "type", "bridge"],
+        );
+        run_in(lab.receiver(), "ip", &["link", "set", RX, "master", "br0"]);
+        let options = [source, &["--iface", RX]].concat();
+        let ended = Running::capture(lab.receiver(), dir.path(), &options).end();
+        let says = format!("`{RX}` is a port of the bridge `br0`");
+        assert!(ended.said.contains(&says), "{}", ended.said);
+        assert!(remarks(&ended).contains(&says), "{}", remarks(&ended));
+    }
 }

@@ -16,7 +16,7 @@ fn rules(namespace: &Namespace, options: &[&str]) -> std::process::Output {
 
 /// The table as nft lists it, but for what says whose it is.
 fn listed(namespace: &Namespace) -> Vec<String> {
-    let text = run_in(namespace, "nft", &["list", "table", "ip", "lwnflog"]);
+    let text = run_in(namespace, "nft", &["list", "table", "ip", "lwnflog-g5"]);
     let lines = text.lines().map(|line| line.split(" # ").next().unwrap());
     lines
         .filter(|line| !line.trim().is_empty() && !line.contains("flags owner"))
@@ -86,6 +86,17 @@ fn what_is_no_selection_is_refused_before_it_is_printed() {
         ("drop", "does something to packets"),
         ("tcp dport no-such-service-as-this", "nft says"),
         ("a } }", "braces"),
+        ("include \"/etc/passwd\"", "is for files of rules"),
+        ("tcp dport 443\ndrop", "contains '\\n'"),
+        ("tcp dport 443; drop", "contains ';'"),
+        ("tcp dport 443 # drop", "contains '#'"),
+        ("tcp dport 443 \\", "contains '\\\\'"),
+        ("iifname \"eth0", "quotation mark"),
+        (
+            "tcp dport vmap { 443 : accept }",
+            "does something to packets",
+        ),
+        ("reset tcp option sack-perm", "does something to packets"),
     ] {
         let refused = rules(&namespace(), &["--group", "5", "--match", expression]);
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -181,7 +192,7 @@ fn beyond_the_rate_packets_go_on_unseen_and_are_counted() {
         let text = run_in(
             lab.receiver(),
             "nft",
-            &["list", "counter", "ip", "lwnflog", "beyond_rate"],
+            &["list", "counter", "ip", "lwnflog-g5", "beyond_rate"],
         );
         let mut words = text
             .split_whitespace()
@@ -199,4 +210,201 @@ fn beyond_the_rate_packets_go_on_unseen_and_are_counted() {
         "{}",
         ended.report
     );
+}
+
+/// A file that is included could hold any statement, which the words do not show.
+#[test]
+fn no_file_smuggles_a_verdict_into_the_rule() {
+    let (lab, dir) = (lab(), temp_dir());
+    let file = dir.path().join("f");
+    std::fs::write(&file, "accept\n").unwrap();
+    let include = format!("include \"{}\"", file.display());
+    let options = ["--group", "5", "--install-rule", "--match", &include];
+    let mut command = lab.receiver().command(LWNFLOG).unwrap();
+    let refused = output(command.args(options).arg("--discard"), "");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success(), "{said}");
+    assert!(said.contains("write what packets have to match"), "{said}");
+    assert_eq!(run_in(lab.receiver(), "nft", &["list", "ruleset"]), "");
+}
+
+/// What is not decided yet where the rule stands is no selection: all or nothing would be recorded.
+#[test]
+fn what_is_decided_later_is_no_selection() {
+    for (expression, at, says) in [
+        ("ct state invalid", "prerouting", "--at input"),
+        ("ct state new,established", "prerouting", "--at forward"),
+        ("ct mark 5", "output", "--at postrouting"),
+        ("meta mark 7", "prerouting", "--at input"),
+        ("meta skuid 0", "prerouting", "--at output"),
+        ("rt nexthop 192.0.2.1", "prerouting", "--at forward"),
+        ("oifname \"lo\"", "prerouting", "--at postrouting"),
+        ("iifname \"lo\"", "output", "--at prerouting"),
+    ] {
+        let options = ["--group", "5", "--at", at, "--match", expression];
+        let refused = rules(&namespace(), &options);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && refused.stdout.is_empty());
+        assert!(said.contains(says), "{expression}: {said}");
+        let mut command = namespace().command(LWNFLOG).unwrap();
+        let refused = output(
+            command.args(options).args(["--install-rule", "--discard"]),
+            "",
+        );
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(said.contains(says), "{expression}: {said}");
+    }
+}
+
+/// The way out of it: at input connections are known. Of twenty datagrams to a port that nobody has,
+/// the first is of a new connection, and so are all others, which no answer follows.
+#[test]
+fn connections_select_where_they_are_known() {
+    for (expression, written) in [("ct state new", 20), ("ct state invalid", 0)] {
+        let (lab, dir) = (lab(), temp_dir());
+        let options = ["--group", "5", "--install-rule", "--at", "input"];
+        let options = [&options[..], &["--match", expression]].concat();
+        nft(
+            lab.receiver(),
+            "table ip t {\n chain c {\n type filter hook input priority 100;\n counter\n }\n}",
+        );
+        let capture = Running::capture(lab.receiver(), dir.path(), &options);
+        send_paced(&lab, 20);
+        until("all have come", || {
+            let seen = run_in(lab.receiver(), "nft", &["list", "table", "ip", "t"]);
+            seen.contains("packets 20 ").then_some(())
+        });
+        let ended = capture.end();
+        ended.assert_balanced();
+        assert_eq!(ended.number("/written"), written, "{expression}");
+    }
+}
+
+/// A table each: none is in the way of another, and none replaces another's.
+#[test]
+fn captures_of_several_groups_have_a_table_each() {
+    const PACKETS: u64 = 100;
+    let (lab, five, six) = (lab(), temp_dir(), temp_dir());
+    let loaded = rules(lab.receiver(), &["--group", "7"]);
+    nft(lab.receiver(), &String::from_utf8(loaded.stdout).unwrap());
+    let install = |group| ["--group", group, "--install-rule"];
+    let first = Running::capture(lab.receiver(), five.path(), &install("5"));
+    let second = Running::capture(lab.receiver(), six.path(), &install("6"));
+    let loaded = rules(lab.receiver(), &["--group", "8-9"]);
+    nft(lab.receiver(), &String::from_utf8(loaded.stdout).unwrap());
+    send_paced(&lab, PACKETS);
+    for capture in [first, second] {
+        let mut capture = capture;
+        capture.wait_written(PACKETS);
+        let ended = capture.end();
+        ended.assert_balanced();
+        assert_eq!(ended.number("/written"), PACKETS);
+    }
+    let tables = run_in(lab.receiver(), "nft", &["list", "tables"]);
+    assert_eq!(tables, "table ip lwnflog-g7\ntable ip lwnflog-g8\n");
+}
+
+/// As many as a blocklist has: no message of nftables holds them in one piece.
+#[test]
+fn thousands_of_addresses_select() {
+    const ADDRESSES: u32 = 5_000;
+    let list = |step: usize| {
+        let addresses = (0..ADDRESSES).map(|n| format!("10.{}.{}.1", n >> 8, n & 255));
+        addresses.step_by(step).collect::<Vec<_>>().join(", ")
+    };
+    for (expression, entries) in [
+        (format!("ip saddr {{ {} }}", list(1)), 5_000),
+        (format!("ip saddr {{ 10.0.0.0/32, {} }}", list(1)), 5_001),
+        (format!("ip saddr != {{ {} }}", list(2)), 2_500),
+    ] {
+        let (lab, dir) = (lab(), temp_dir());
+        let options = ["--group", "5", "--install-rule", "--match", &expression];
+        let capture = Running::capture(lab.receiver(), dir.path(), &options);
+        let set = run_in(
+            lab.receiver(),
+            "nft",
+            &["list", "set", "ip", "lwnflog-g5", "__set0"],
+        );
+        assert_eq!(set.matches(",").count() + 1, entries);
+        capture.end();
+    }
+}
+
+/// Whatever name is taken, nft takes the table that is printed.
+#[test]
+fn interfaces_that_nft_does_not_take_are_refused() {
+    let namespace = namespace();
+    for name in [
+        "lo",
+        "a*",
+        "@x",
+        "eth0.5",
+        "a'b",
+        "a#b",
+        "a;b",
+        "a{b",
+        "x,y",
+        "-x",
+        "abcdefghijklmn*",
+    ] {
+        let option = format!("--iface={name}");
+        let printed = rules(&namespace, &["--group", "5", &option]);
+        assert!(printed.status.success(), "{name}: {printed:?}");
+        nft(&namespace, &String::from_utf8(printed.stdout).unwrap());
+    }
+    for name in ["abcdefghijklmno*", "abcdefghijklmnop", "*", "eth\\*"] {
+        let option = format!("--iface={name}");
+        let refused = rules(&namespace, &["--group", "5", &option]);
+        assert!(
+            !refused.status.success() && refused.stdout.is_empty(),
+            "{name}"
+        );
+    }
+}
+
+/// What a host sends to all comes back to its own hook as a packet that came in: known by its source.
+#[test]
+fn own_broadcasts_come_back_and_can_be_left_out() {
+    const SENT: u64 = 10;
+    for (matching, written) in [
+        (&[][..], SENT),
+        (&["--match", "fib saddr type != local"], 0),
+    ] {
+        let (lab, dir) = (lab(), temp_dir());
+        let address = [
+            "addr",
+            "add",
+            "192.0.2.1/24",
+            "broadcast",
+            "192.0.2.255",
+            "dev",
+            RX,
+        ];
+        run_in(lab.receiver(), "ip", &address);
+        nft(
+            lab.receiver(),
+            "table ip t {\n chain c {\n type filter hook prerouting priority 0;\n udp dport 9 counter\n }\n}",
+        );
+        let options = [
+            &["--group", "5", "--install-rule", "--iface", RX][..],
+            matching,
+        ]
+        .concat();
+        let capture = Running::capture(lab.receiver(), dir.path(), &options);
+        let send = || {
+            let socket = std::net::UdpSocket::bind("192.0.2.1:0").unwrap();
+            socket.set_broadcast(true).unwrap();
+            for _ in 0..SENT {
+                socket.send_to(b"all", "192.0.2.255:9").unwrap();
+            }
+        };
+        lab.receiver().run(send).unwrap();
+        until("all have come back", || {
+            let seen = run_in(lab.receiver(), "nft", &["list", "table", "ip", "t"]);
+            seen.contains(&format!("packets {SENT} ")).then_some(())
+        });
+        let ended = capture.end();
+        ended.assert_balanced();
+        assert_eq!(ended.number("/written"), written);
+    }
 }

@@ -5,6 +5,8 @@ use std::process;
 
 use anyhow::Result;
 
+use super::args::FamilyArg;
+use super::options::family as ip_family;
 use crate::doctor::{Case, Finding, Severity, examine};
 
 /// The exit status where the worst is a warning.
@@ -17,11 +19,18 @@ const STATUS_ERROR: i32 = 20;
 ///
 /// # Errors
 /// Standard output that cannot be written.
-pub fn run(group: Option<u16>, hook: bool, write: Option<&Path>, json: bool) -> Result<()> {
+pub fn run(
+    group: Option<u16>,
+    hook: bool,
+    family: FamilyArg,
+    write: Option<&Path>,
+    json: bool,
+) -> Result<()> {
     let dir = write.unwrap_or(Path::new("lwnflog-capture"));
     let findings = examine(&Case {
         group,
         hook,
+        family: ip_family(family),
         dir: Some(dir.to_owned()),
     });
     let text = if json {

@@ -9,11 +9,12 @@ use super::output::LineWriter;
 use super::report::ReportText;
 use crate::account::report::{Report, Stats};
 use crate::account::snapshot::Figures;
+use crate::doctor;
 use crate::numbers::grouped;
 use crate::ring::Notice;
 use crate::session::settings::{Settings, SourceSettings};
 use crate::session::{Session, disk_bound_bytes};
-use crate::source::links::{self, Link};
+use crate::source::links;
 
 /// Prints what goes on: text on standard error, and with `--json` objects on standard output.
 pub(super) struct Reporter {
@@ -28,6 +29,8 @@ pub(super) struct Reporter {
     last: (Instant, u64),
     /// The groups that no rule logs to, as it was said last.
     without_rule: Vec<u16>,
+    /// What the capture cannot see, or has twice: said at the start, and in the report.
+    blind: Vec<String>,
 }
 
 impl Reporter {
@@ -49,6 +52,8 @@ impl Reporter {
             line_open: false,
             last: (Instant::now(), 0),
             without_rule: Vec::new(),
+            // While this process still has the rights that looking takes.
+            blind: doctor::past_the_hook(),
         })
     }
 
@@ -86,6 +91,10 @@ impl Reporter {
         };
         for interface in interfaces.into_iter().filter(|name| !name.ends_with('*')) {
             self.hint_at(&interface);
+        }
+        self.blind.extend(doctor::of_rules(session));
+        for line in self.blind.clone() {
+            self.say(&line);
         }
         if self.quiet {
             return;
@@ -129,15 +138,13 @@ impl Reporter {
             Ok(None) => self.say(&format!(
                 "there is no interface `{iface}` in this network namespace: its packets are captured once there is"
             )),
-            Ok(Some(Link {
-                name,
-                bridge: Some(bridge),
-                ..
-            })) => {
-                let bridge = links::name_of(bridge).unwrap_or_else(|| format!("ifindex-{bridge}"));
-                self.say(&format!(
-                    "`{name}` is a port of the bridge `{bridge}`: at prerouting its packets come by the bridge, and a rule \
-                     for the port sees none; take --iface {bridge}"
+            Ok(Some(link)) if link.takes_over().is_some() => {
+                let (index, kind) = link.takes_over().unwrap_or_default();
+                let (name, master) = (&link.name, links::name_of(index));
+                let master = master.unwrap_or_else(|| format!("ifindex-{index}"));
+                self.blind.push(format!(
+                    "`{name}` is a port of the {kind} `{master}`: at prerouting its packets come by the {kind}, and a \
+                     selection of the port sees none; take --iface {master}"
                 ));
             }
             Ok(Some(link)) if link.name != iface => {
@@ -226,6 +233,9 @@ impl Reporter {
     /// # Errors
     /// Where standard output could not take the JSON report.
     pub(super) fn report(&mut self, report: &Report) -> io::Result<()> {
+        let mut report = report.clone();
+        report.remarks.append(&mut self.blind);
+        let report = &report;
         let told = match self.objects.take() {
             Some(objects) => json_line(report).and_then(|line| {
                 objects.insist(line);

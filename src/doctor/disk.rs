@@ -1,33 +1,122 @@
 //! Where the files are to be, and what memory they may take.
 
-use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use std::{env, fs};
 
 use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
 
 use super::{Case, Finding, text};
 use crate::numbers::grouped;
-use crate::session::settings::{FILE_BYTES_DEFAULT, FILES_DEFAULT};
+use crate::session::settings::{FILE_BYTES_DEFAULT, FILE_BYTES_MIN, FILES_DEFAULT};
 
 /// A ring of the default size, and the file that is prepared.
 const RING_BYTES: u64 = FILE_BYTES_DEFAULT * (FILES_DEFAULT as u64 + 1);
 
 /// `written` is what captures write that run, bytes a second; `None` where none runs.
 pub(super) fn examine(case: &Case, written: Option<u64>) -> Vec<Finding> {
-    let mut findings: Vec<_> = memory().into_iter().collect();
+    let mut findings: Vec<_> = memory(case).into_iter().collect();
     let Some(dir) = &case.dir else {
         return findings;
     };
     // It may have to be made first.
-    let there = dir.ancestors().find(|dir| dir.is_dir()).map(Path::to_owned);
-    let there = there.unwrap_or_else(|| PathBuf::from("."));
-    findings.extend(space(&there));
+    let there = dir
+        .ancestors()
+        .find(|dir| !dir.as_os_str().is_empty() && dir.exists());
+    let there = there.map_or_else(|| PathBuf::from("."), Path::to_owned);
+    if let Some(finding) = place(case, dir, &there) {
+        findings.push(finding);
+        return findings;
+    }
+    findings.extend(space(case, dir, &there));
     findings.extend(reserves(&there));
     findings.extend(speed(&there, written));
     findings
+}
+
+/// Why no ring can be made in `dir`, of which `there` is there already.
+fn place(case: &Case, dir: &Path, there: &Path) -> Option<Finding> {
+    let shown = there.display();
+    let elsewhere = |finding: Finding| finding.mend(elsewhere(case, there));
+    if !there.is_dir() {
+        let what = format!("{shown} is no directory, and a ring is a directory of files");
+        return Some(elsewhere(Finding::error("disk-place", what)));
+    }
+    let anybody = fs::metadata(there).is_ok_and(|meta| meta.mode() & 0o002 != 0);
+    if anybody && there == dir {
+        let what = format!("everybody may write to {shown}");
+        let finding = Finding::error("disk-open", what)
+            .because("whoever may write there can exchange what was captured: a capture does not begin there");
+        return Some(finding.mend(format!("chmod o-w {}", quoted(there))));
+    }
+    let error = unnamed(there).err()?;
+    let finding = |id, what: &str| Finding::error(id, format!("{shown}: {what}"));
+    match error.raw_os_error() {
+        Some(libc::EROFS) => Some(elsewhere(
+            finding("disk-read-only", "the file system is read-only")
+                .because("the ring's files are made there"),
+        )),
+        Some(libc::ENOSPC) => {
+            let full = statvfs(there).is_ok_and(|stat| stat.f_files != 0 && stat.f_favail == 0);
+            let what = match full {
+                true => "the file system has no inode left, so that no file can be made",
+                false => "the file system is full, so that no file can be made",
+            };
+            Some(elsewhere(finding("disk-full", what).because(
+                "a ring makes its files as it goes, and one more than it keeps",
+            )))
+        }
+        Some(libc::EDQUOT) => Some(elsewhere(
+            finding("disk-full", "the quota of this user is used up")
+                .because("a ring makes its files as it goes, and one more than it keeps"),
+        )),
+        Some(libc::EACCES | libc::EPERM) => {
+            let own = if there == dir {
+                dir.join("lwnflog")
+            } else {
+                dir.to_owned()
+            };
+            let own = quoted(&own);
+            Some(
+                finding("disk-right", "this user can make no file there")
+                    .because("the ring's files are made there, in a directory of the capture's own")
+                    .mend(format!(
+                        "sudo install -d -o \"$(id -u)\" -m 0750 {own}   # then: -w {own}"
+                    )),
+            )
+        }
+        // Not every file system has files without names.
+        _ => None,
+    }
+}
+
+/// The same capture where there is room for it.
+fn elsewhere(case: &Case, not: &Path) -> String {
+    let home = env::var_os("HOME").map(|home| Path::new(&home).join("lwnflog-capture"));
+    let candidates = [
+        Some(PathBuf::from("/var/lib/lwnflog")),
+        Some(PathBuf::from("/var/tmp/lwnflog")),
+        home,
+    ];
+    let usable = |dir: &PathBuf| {
+        let there = dir.ancestors().find(|dir| dir.exists());
+        !dir.starts_with(not) && there.is_some_and(|there| unnamed(there).is_ok())
+    };
+    let dir = candidates.into_iter().flatten().find(usable);
+    let dir = dir.map_or("DIR".to_owned(), |dir| quoted(&dir));
+    format!("lwnflog {} -w {dir}", case.words())
+}
+
+/// For a shell.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+@%,".contains(letter);
+    if text.chars().all(plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// What the disk takes a second, measured with a few megabytes in a file that has no name.
@@ -73,45 +162,60 @@ fn unnamed(dir: &Path) -> io::Result<fs::File> {
         .open(dir)
 }
 
-fn space(dir: &Path) -> Option<Finding> {
-    let stat = statvfs(dir).ok()?;
+/// Whether a ring of the default size has room: what a ring there has already is its room, too.
+fn space(case: &Case, dir: &Path, there: &Path) -> Option<Finding> {
+    let stat = statvfs(there).ok()?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    if free >= RING_BYTES {
-        let what = format!("{} has {} bytes free", dir.display(), grouped(free));
+    let (taken, is_captured) = ring_there(dir);
+    let room = free.saturating_add(taken);
+    let shown = there.display();
+    if room >= RING_BYTES || is_captured {
+        let what = format!("{shown} has {} bytes free", grouped(free));
         return Some(Finding::fine("disk-space", what));
     }
-    let fits = free / FILE_BYTES_DEFAULT.max(1);
     let what = format!(
-        "{} has {} bytes free: a ring of the default size takes {}",
-        dir.display(),
-        grouped(free),
+        "{shown} has {} bytes free: a ring of the default size takes {}",
+        grouped(room),
         grouped(RING_BYTES)
     );
     let finding = Finding::error("disk-space", what)
         .because("a capture does not begin where its ring has no room");
-    Some(match fits {
-        3.. => finding.mend(format!("lwnflog --group 5 --files {}", fits - 1)),
-        _ => finding.mend(format!(
-            "lwnflog --group 5 --file-size {} --files 4",
-            (free / 6).max(256 << 10)
-        )),
-    })
+    // A file is being prepared while the others are kept; and something else may write there.
+    let fits = room / FILE_BYTES_DEFAULT;
+    let size = match fits {
+        4.. => format!("--files {}", fits - 2),
+        _ if room < 8 * FILE_BYTES_MIN => return Some(finding.mend(elsewhere(case, there))),
+        _ => format!("--file-size {}B --files 4", room / 8),
+    };
+    Some(finding.mend(format!(
+        "lwnflog {} -w {} {size}",
+        case.words(),
+        quoted(dir)
+    )))
+}
+
+/// What the files of rings in a directory take, and whether a capture writes one of them.
+fn ring_there(dir: &Path) -> (u64, bool) {
+    let (mut taken, mut is_captured) = (0u64, false);
+    for file in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = file.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') && name.ends_with(".lock") {
+            let lock = fs::File::open(file.path());
+            // Taken for a moment: a capture that begins just then tries again.
+            is_captured |= lock.is_ok_and(|lock| lock.try_lock_shared().is_err());
+        } else if name.contains(".pcap") {
+            let blocks = file.metadata().map_or(0, |meta| meta.blocks());
+            taken = taken.saturating_add(blocks * 512);
+        }
+    }
+    (taken, is_captured)
 }
 
 /// Whether the file system can reserve space, asked with a file that has no name.
 fn reserves(dir: &Path) -> Option<Finding> {
     const ASKED_BYTES: u64 = 4096;
-    let file = match unnamed(dir) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let what = format!("{}: no file can be made there", dir.display());
-            let finding =
-                Finding::error("disk-right", what).because("the ring's files are made there");
-            return Some(finding.mend(format!("chown \"$(id -u)\" {}", dir.display())));
-        }
-        // Not every file system has files without names.
-        Err(_) => return None,
-    };
+    let file = unnamed(dir).ok()?;
     match fallocate(&file, FallocateFlags::empty(), 0, ASKED_BYTES) {
         Ok(()) => Some(Finding::fine("disk-reserve", "the file system reserves space")),
         Err(rustix::io::Errno::OPNOTSUPP) => Some(
@@ -123,7 +227,7 @@ fn reserves(dir: &Path) -> Option<Finding> {
 }
 
 /// The cgroup's limit counts the pages of mapped files.
-fn memory() -> Option<Finding> {
+fn memory(case: &Case) -> Option<Finding> {
     const LEAST_BYTES: u64 = 3 * FILE_BYTES_DEFAULT;
     let own = text("/proc/self/cgroup")?;
     let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
@@ -137,6 +241,6 @@ fn memory() -> Option<Finding> {
         let what = format!("the cgroup lets this process have {} bytes of memory", grouped(limit));
         Finding::warning("memory", what)
             .because("the pages of three mapped files count: beyond the limit they are written out while packets wait")
-            .mend("lwnflog --group 5 --file-size 20MB   # or a higher MemoryMax=")
+            .mend(format!("lwnflog {} --file-size 20MB   # or a higher MemoryMax=", case.words()))
     })
 }

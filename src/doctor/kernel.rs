@@ -1,6 +1,7 @@
 //! What the kernel can, and what this process may.
 
-use std::path::Path;
+use std::env;
+use std::path::{Path, PathBuf};
 
 use rustix::thread::{CapabilitySet, capabilities};
 
@@ -59,7 +60,7 @@ fn rights(case: &Case) -> Vec<Finding> {
                 "this process has not the rights that a capture takes",
             )
             .because("a group takes CAP_NET_ADMIN, the hook CAP_BPF and CAP_PERFMON as well")
-            .mend("sudo setcap cap_net_admin,cap_bpf,cap_perfmon+ep \"$(command -v lwnflog)\""),
+            .mend(rights_for_a_group(case)),
         ),
         Err(error) => findings.push(Finding::note(
             "rights",
@@ -67,6 +68,21 @@ fn rights(case: &Case) -> Vec<Finding> {
         )),
     }
     findings
+}
+
+/// README's way: the right is on the program, which a group of users may run and nobody else. As root;
+/// who is in the group is for root to say.
+fn rights_for_a_group(case: &Case) -> String {
+    let program = env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/local/bin/lwnflog"));
+    let program = program.display();
+    let rights = match case.hook {
+        true => "cap_net_admin,cap_bpf,cap_perfmon",
+        false => "cap_net_admin",
+    };
+    format!(
+        "groupadd --force --system lwnflog && chgrp lwnflog '{program}' && chmod 0750 '{program}' && setcap {rights}+ep \
+         '{program}'   # as root; then: usermod --append --groups lwnflog USER"
+    )
 }
 
 /// The kernel's two numbers.

@@ -1,7 +1,7 @@
 //! Interfaces: bridges, what they put together, on how many processors their packets come, what
 //! they drop; and other network namespaces.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -31,10 +31,16 @@ pub(super) fn examine() -> Vec<Finding> {
 }
 
 fn bridges(links: &[Link]) -> Option<Finding> {
-    let bridges: BTreeSet<u32> = links.iter().filter_map(|link| link.bridge).collect();
+    // With one port there is nothing to pass on to.
+    let passes_on = |bridge: &&Link| {
+        let ports = links
+            .iter()
+            .filter(|link| link.bridge == Some(bridge.index));
+        ports.count() > 1
+    };
     let names: Vec<_> = links
         .iter()
-        .filter(|link| bridges.contains(&link.index))
+        .filter(passes_on)
         .map(|link| link.name.as_str())
         .collect();
     let passed = text("/proc/sys/net/bridge/bridge-nf-call-iptables").as_deref() == Some("1");
@@ -42,14 +48,13 @@ fn bridges(links: &[Link]) -> Option<Finding> {
         return None;
     }
     let what = format!(
-        "packets that the bridge {} only passes on do not come to the IPv4 hooks",
+        "packets that the bridge {} passes on between its ports do not come to the hooks of IP",
         names.join(", ")
     );
-    Some(
-        Finding::warning("bridge", what)
-            .because("without br_netfilter they stay in the bridge family: this host is not on their way")
-            .mend("modprobe br_netfilter && sysctl -w net.bridge.bridge-nf-call-iptables=1"),
-    )
+    Some(Finding::note("bridge", what).because(
+        "they stay in the bridge family: a rule of that family sees them (docs/LIMITS.md). br_netfilter would bring them \
+         here, and to the firewall as well",
+    ))
 }
 
 fn drops(links: &[Link]) -> Vec<Finding> {
@@ -61,8 +66,8 @@ fn drops(links: &[Link]) -> Vec<Finding> {
                 link.name,
                 grouped(link.dropped)
             );
-            Finding::warning("device-drops", what)
-                .because("they were lost before any hook: lwnflog counts such as `before the hook`")
+            Finding::note("device-drops", what)
+                .because("they came to no hook: lwnflog counts such as `before the hook`. Frames of a protocol that nobody here takes are among them")
                 .mend(format!(
                     "ethtool -S {0} | grep -i drop; ethtool -g {0}",
                     link.name
@@ -157,7 +162,7 @@ fn namespaces() -> Option<Finding> {
         grouped(packets),
         grouped(ours)
     );
-    let finding = if packets > ours {
+    let finding = if ours == 0 && packets != 0 {
         Finding::warning("namespaces", what)
     } else {
         Finding::note("namespaces", what)

@@ -5,19 +5,27 @@
 //! nothing, loads nothing; how fast the disk is, is measured with a few megabytes in a file without
 //! a name.
 
+mod blind;
 mod disk;
 mod group;
 mod host;
 mod kernel;
 mod links;
+mod reach;
 mod rules;
 mod ruleset;
 mod running;
+mod way;
+
+pub use blind::{of_rules, past_the_hook};
 
 use std::fs;
 use std::path::PathBuf;
 
 use serde::Serialize;
+
+use crate::packet::IpFamily;
+use crate::sys::capabilities;
 
 /// How bad a finding is, the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -96,22 +104,25 @@ pub struct Case {
     pub group: Option<u16>,
     /// The hook itself.
     pub hook: bool,
+    /// Which packets are recorded.
+    pub family: IpFamily,
     /// Where the files are to be.
     pub dir: Option<PathBuf>,
 }
 
 /// Looks at everything. The worst comes first.
 pub fn examine(case: &Case) -> Vec<Finding> {
+    let heard = running::ask();
     let mut findings = kernel::examine(case);
     if !case.hook {
-        findings.extend(group::examine(case));
-        findings.extend(rules::examine(case));
+        findings.extend(group::examine(case, &heard));
+        findings.extend(rules::examine(case, &heard.received()));
     }
-    let running = running::ask();
-    findings.extend(running.iter().filter_map(running::fill));
+    findings.extend(heard.findings());
+    findings.extend(blind::examine());
     findings.extend(links::examine());
     findings.extend(host::examine());
-    findings.extend(disk::examine(case, running::bytes_a_second(&running)));
+    findings.extend(disk::examine(case, heard.bytes_a_second()));
     findings.sort_by_key(|finding| finding.severity);
     findings
 }
@@ -123,12 +134,27 @@ fn text(path: &str) -> Option<String> {
         .map(|text| text.trim().to_owned())
 }
 
-/// What a program prints, where it is installed and succeeds.
+/// What a program prints, where it is installed and succeeds. It has the rights that this one has by its
+/// file's capabilities, too.
 fn printed(program: &str, args: &[&str]) -> Option<String> {
-    let output = std::process::Command::new(program)
-        .args(args)
-        .output()
-        .ok()?;
+    let output = capabilities::lending(|| {
+        std::process::Command::new(program)
+            .args(args)
+            .env("PATH", capabilities::trusted_path())
+            .output()
+    });
+    let output = output.ok()?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     output.status.success().then_some(printed)
+}
+
+impl Case {
+    /// The options that say what is to be captured.
+    fn words(&self) -> String {
+        match self.group {
+            Some(group) => format!("--group {group}"),
+            None if self.hook => "--hook".to_owned(),
+            None => "--group 5 --install-rule".to_owned(),
+        }
+    }
 }

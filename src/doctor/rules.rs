@@ -2,20 +2,27 @@
 
 use std::path::Path;
 
-use super::ruleset::{Chain, Ends, Ruleset};
-use super::{Case, Finding, text};
-use crate::nft::{self, LoggingRule};
+use super::reach::{Doubt, Reach};
+use super::ruleset::Ruleset;
+use super::way::Way;
+use super::{Case, Finding, Severity, text};
+use crate::nft::{self, Detected, LoggingRule, RuleFamily};
+use crate::packet::IpFamily;
 use crate::source::Target;
 
 /// Fragments are put together at this priority, where somebody tracks connections
 /// (`NF_IP_PRI_CONNTRACK_DEFRAG`, linux/netfilter_ipv4.h).
 const PRIORITY_DEFRAG: i32 = -400;
+/// More rules are not told one by one.
+const TOLD_MAX: usize = 8;
 
-pub(super) fn examine(case: &Case) -> Vec<Finding> {
+/// `received` are the groups from which a capture of this namespace has had packets.
+pub(super) fn examine(case: &Case, received: &[u16]) -> Vec<Finding> {
     let numbers: Vec<u16> = match case.group {
         Some(group) => vec![group],
         None => (0..=u16::MAX).collect(),
     };
+    let mut findings: Vec<_> = legacy().into_iter().collect();
     let rules = match nft::logging_rules_of_all(Target::Group, &numbers) {
         Ok(rules) => rules,
         Err(error) => {
@@ -23,99 +30,130 @@ pub(super) fn examine(case: &Case) -> Vec<Finding> {
                 "rules-unknown",
                 format!("the rules cannot be read: {error}"),
             );
-            return vec![
+            findings.push(
                 finding.because("whether one logs to the group is not known, nor what it counts"),
-            ];
+            );
+            return findings;
         }
     };
-    let mut findings = Vec::new();
     if rules.is_empty() {
-        let group = case.group.unwrap_or(5);
-        let which = case
-            .group
-            .map_or("any group".to_owned(), |group| format!("group {group}"));
-        findings.push(
-            Finding::error(
-                "no-rule",
-                format!("no nftables rule of this network namespace logs to {which}"),
-            )
-            .because("a group has the packets that a rule logs to it, and no others")
-            .mend(format!("lwnflog rules --group {group} | nft -f -")),
-        );
-    }
-    if text("/proc/thread-self/net/ip_tables_names").is_some_and(|names| !names.is_empty()) {
-        let finding = Finding::note(
-            "legacy-iptables",
-            "rules of the old iptables are loaded as well",
-        );
-        findings.push(
-            finding
-                .because("nftables does not list them: one of them may log to the group, or drop packets before")
-                .mend("iptables-legacy-save"),
-        );
+        findings.extend(without_rule(case, received));
+        return findings;
     }
     let ruleset = Ruleset::listed();
-    if ruleset.is_none() && !rules.is_empty() {
-        findings.push(
-            Finding::note(
-                "nft-missing",
-                "what stands before the rules is not known: `nft -j list ruleset` fails",
-            )
-            .mend("apt install nftables"),
-        );
+    if ruleset.is_none() {
+        findings.push(unlisted());
     }
-    for rule in &rules {
-        findings.extend(of_rule(rule));
-        if let Some(ruleset) = &ruleset {
-            findings.extend(before(rule, ruleset));
+    let way = ruleset.as_ref().map(Way::new);
+    let mut looks: Vec<_> = rules
+        .iter()
+        .map(|rule| (rule, Reach::of(rule, way.as_ref(), case.family)))
+        .collect();
+    // What has logged is reached, whatever can be read in the rules.
+    for (rule, reach) in &mut looks {
+        let to_a_capture = received.contains(&rule.number);
+        if to_a_capture || reach.doubt.is_some() && has_logged(rule) {
+            reach.has_logged(to_a_capture);
         }
     }
-    for (name, offload) in ruleset.iter().flat_map(|ruleset| &ruleset.flowtables) {
-        let how = if *offload {
-            "in the device itself"
-        } else {
-            "without passing the hooks"
-        };
-        findings.push(
-            Finding::warning(
-                "flowtable",
-                format!("the flowtable `{name}` has packets of known connections forwarded {how}"),
-            )
-            .because("of such a connection only the first packets are captured, whatever tool captures at a hook")
-            .mend(format!("nft list flowtables   # then: nft delete flowtable FAMILY TABLE {name}")),
-        );
+    let hopeless = looks.iter().all(|(_, reach)| reach.doubt.is_some());
+    for (rule, reach) in looks.iter().take(TOLD_MAX) {
+        findings.extend(of_rule(rule, ruleset.as_ref()));
+        findings.extend(of_reach(rule, reach, case, hopeless));
+    }
+    if let Some(more) = looks.len().checked_sub(TOLD_MAX).filter(|more| *more != 0) {
+        let what = format!("{more} more rules log to groups as well");
+        findings.push(Finding::note("rule", what));
+    }
+    findings.extend(twice(&looks));
+    if case.group.is_none() {
+        // What a firewall logs for others is nothing that a capture has to mend.
+        for finding in &mut findings {
+            finding.severity = finding.severity.max(Severity::Note);
+        }
     }
     findings
 }
 
-fn of_rule(rule: &LoggingRule) -> Vec<Finding> {
+/// Old iptables' rules are in no list of nftables'.
+fn legacy() -> Option<Finding> {
+    let names = text("/proc/thread-self/net/ip_tables_names")?;
+    (!names.is_empty()).then(|| {
+        let what = "rules of the old iptables are loaded as well";
+        let finding = Finding::note("legacy-iptables", what);
+        finding
+            .because("nftables does not list them: one of them may log to the group, or drop packets before")
+            .mend("iptables-legacy-save")
+    })
+}
+
+fn without_rule(case: &Case, received: &[u16]) -> Option<Finding> {
+    const WHY: &str = "a group has the packets that a rule logs to it, and no others";
+    let Some(group) = case.group else {
+        let what = "no nftables rule of this network namespace logs to any group";
+        let finding = Finding::note("no-rule", what).because(WHY);
+        return Some(
+            finding.mend("lwnflog rules --group 5   # or --install-rule; --hook needs none"),
+        );
+    };
+    let what = format!("no nftables rule of this network namespace logs to group {group}");
+    let finding = match received.contains(&group) {
+        // Of the old iptables, or gone meanwhile.
+        true => Finding::note("no-rule", what),
+        false => Finding::error("no-rule", what).mend(first_of_all(case, group)),
+    };
+    Some(finding.because(WHY))
+}
+
+/// A rule in a table of its own, before all others: it takes nothing away from any.
+fn first_of_all(case: &Case, group: u16) -> String {
+    let family = match case.family {
+        IpFamily::Ip => "",
+        IpFamily::Ip6 => " --family ip6",
+        IpFamily::Both => " --family both",
+    };
+    format!("lwnflog rules --group {group}{family} | nft -f -")
+}
+
+fn unlisted() -> Finding {
+    let what = "what stands before the rules is not known: `nft -j list ruleset` fails";
+    let finding = Finding::note("nft-missing", what);
+    match super::printed("nft", &["--version"]) {
+        Some(_) => finding.because("it takes the rights that a capture takes"),
+        None => finding
+            .because("nft is not there")
+            .mend("apt install nftables"),
+    }
+}
+
+fn has_logged(rule: &LoggingRule) -> bool {
+    let counted = Detected::new(std::slice::from_ref(rule)).and_then(|mut counter| counter.read());
+    counted.is_ok_and(|counted| counted.is_some_and(|packets| packets != 0))
+}
+
+fn of_rule(rule: &LoggingRule, ruleset: Option<&Ruleset>) -> Vec<Finding> {
     let at = match rule.hook {
         Some(hook) => format!("at hook {} with priority {}", hook.number, hook.priority),
         None => "where another chain leads to it".to_owned(),
     };
+    let counted = match &rule.counter {
+        Some(_) => "and is counted",
+        None => "and is not counted",
+    };
     let mut findings = vec![Finding::note(
         "rule",
-        format!(
-            "{rule} logs to group {}, {at}, {}",
-            rule.number,
-            match &rule.counter {
-                Some(_) => "and is counted",
-                None => "and is not counted",
-            }
-        ),
+        format!("{rule} logs to group {}, {at}, {counted}", rule.number),
     )];
+    let replaced = ruleset.and_then(|ruleset| replaced(rule, ruleset));
+    let mended = |finding: Finding| match &replaced {
+        Some(command) => finding.mend(command),
+        None => finding,
+    };
     if rule.counter.is_none() {
-        findings.push(
-            Finding::warning(
-                "no-counter",
-                format!("{rule} has no counter before its `log`"),
-            )
-            .because("how many packets it logged, and so how many were lost, cannot be known")
-            .mend(format!(
-                "lwnflog rules --group {}   # how a rule with one looks",
-                rule.number
-            )),
-        );
+        let what = format!("{rule} has no counter of its own before its `log`");
+        findings.push(mended(Finding::warning("no-counter", what).because(
+            "how many packets it logged, and so how many were lost, cannot be known",
+        )));
     }
     let options = [
         ("snaplen", rule.snaplen.map(u64::from)),
@@ -123,108 +161,141 @@ fn of_rule(rule: &LoggingRule) -> Vec<Finding> {
     ];
     for (option, value) in options {
         let Some(value) = value else { continue };
-        findings.push(
-            Finding::error("rule-limits", format!("{rule} has `{option} {value}`"))
-                .because(
-                    "it limits the capture: few packets at a time cost a wake-up each, and no snap length gets more \
-                     bytes than the rule lets",
-                )
-                .mend(format!(
-                    "nft replace rule {rule} counter log group {}   # with what else it matches",
-                    rule.number
-                )),
-        );
+        let what = format!("{rule} has `{option} {value}`");
+        findings.push(mended(Finding::warning("rule-limits", what).because(
+            "it limits the capture: few packets at a time cost a wake-up each, and no snap length gets more bytes than \
+             the rule lets",
+        )));
     }
     let defrag = Path::new("/sys/module/nf_defrag_ipv4").exists()
         || Path::new("/proc/thread-self/net/nf_conntrack").exists();
-    if defrag
-        && rule
-            .hook
-            .is_some_and(|hook| hook.number == 0 && hook.priority > PRIORITY_DEFRAG)
-    {
-        findings.push(
-            Finding::note("defrag", format!("{rule} comes after fragments are put together"))
-                .because("where connections are tracked, it sees whole packets instead of the fragments that came")
-                .mend(format!("lwnflog rules --group {} | nft -f -   # a chain before all others", rule.number)),
-        );
+    let of_ip = RuleFamily::of(rule.family).is_some();
+    let late = |hook: nft::Hook| hook.number == 0 && hook.priority > PRIORITY_DEFRAG;
+    if defrag && of_ip && rule.hook.is_some_and(late) {
+        let what = format!("{rule} comes after fragments are put together");
+        findings.push(Finding::note("defrag", what).because(
+            "where connections are tracked, it sees whole packets instead of the fragments that came; a chain of a \
+             priority below -400 sees them",
+        ));
+    }
+    for asks in &rule.early {
+        let what = format!("{rule} asks for {asks}");
+        findings.push(Finding::warning("asks-early", what).because(
+            "what is decided behind a rule selects all packets there, or none: it belongs in a chain behind that, or at a \
+             later hook",
+        ));
     }
     findings
 }
 
-/// What keeps packets from this rule.
-fn before(rule: &LoggingRule, ruleset: &Ruleset) -> Vec<Finding> {
+/// The rule as it is, with a counter, and without what limits the capture; `None` where nft's text does
+/// not hold it (a target of iptables, a set over several lines).
+fn replaced(rule: &LoggingRule, ruleset: &Ruleset) -> Option<String> {
+    let place = (
+        rule.family.to_string(),
+        rule.table.clone(),
+        rule.chain.clone(),
+    );
+    let text = ruleset.text_of(&place, rule.handle)?;
+    let (before, log) = text.split_once("log ")?;
+    let mut words = Vec::new();
+    let mut all = log.split(' ');
+    while let Some(word) = all.next() {
+        if ["snaplen", "queue-threshold"].contains(&word) {
+            all.next();
+        } else {
+            words.push(word);
+        }
+    }
+    let counter = if rule.counter.is_none() {
+        "counter "
+    } else {
+        ""
+    };
+    let whole = !text.contains(['\'', '#']) && !before.contains("log") && !before.contains("xt ");
+    let text = format!("{before}{counter}log {}", words.join(" "));
+    whole.then(|| format!("nft replace rule {rule} '{text}'"))
+}
+
+/// What keeps packets from a rule: an error where no other rule of the group has any either.
+fn of_reach(rule: &LoggingRule, reach: &Reach, case: &Case, hopeless: bool) -> Vec<Finding> {
     const WHY: &str =
         "packets whose way ends before the rule are neither captured nor counted by it";
-    let family = rule.family.to_string();
     let mut findings = Vec::new();
-    let earlier = ruleset.rules_of(&family, &rule.table, &rule.chain);
-    let own = earlier.iter().position(|other| other.handle == rule.handle);
-    let mut some = 0;
-    for other in earlier.iter().take(own.unwrap_or(0)) {
-        match other.ends() {
-            Ends::All => findings.push(
-                Finding::error(
-                    "never-matches",
-                    format!(
-                        "{rule} is never reached: {} ends every packet's way in this chain",
-                        other.named()
-                    ),
-                )
-                .because(WHY)
-                .mend(format!("nft delete rule {}", other.named())),
-            ),
-            Ends::Some => some += 1,
-            Ends::Nothing => {}
+    if let Some(doubt) = &reach.doubt {
+        let what = format!("{rule} {doubt}");
+        let mut finding = Finding::error(doubt.id(), what).because(WHY);
+        if !hopeless {
+            finding.severity = Severity::Note;
+        } else if reach.logged && !doubt.is_certain() {
+            finding.severity = Severity::Warning;
         }
-    }
-    if some != 0 {
-        findings.push(
-            Finding::note(
-                "rules-before",
-                format!("{some} rules of its chain come before {rule}, and end some packets' way"),
-            )
-            .because(WHY)
-            .mend(format!(
-                "nft -a list chain {family} {} {}",
-                rule.table, rule.chain
+        findings.push(match doubt {
+            Doubt::Port { master, .. } if hopeless => finding.mend(format!(
+                "lwnflog rules --group {} --iface {master} | nft -f -",
+                rule.number
             )),
+            _ if hopeless => finding.mend(format!(
+                "{}   # all that arrives, before all other chains; --match selects",
+                first_of_all(case, rule.number)
+            )),
+            _ => finding,
+        });
+    }
+    if let Some(name) = &reach.missing_interface {
+        let what = format!("{rule} is for the interface `{name}`, which is not there");
+        findings.push(
+            Finding::warning("no-interface", what)
+                .because("it logs nothing until there is one of this name"),
         );
     }
-    for chain in ruleset.before(&family, &rule.table, &rule.chain) {
-        findings.extend(chain_before(rule, chain, ruleset).map(|finding| finding.because(WHY)));
+    if !reach.drop_some.is_empty() {
+        let what = format!(
+            "chains that come before {rule} drop packets: {}",
+            reach.drop_some.join(", ")
+        );
+        findings.push(Finding::note("rules-before", what).because(WHY));
     }
     findings
 }
 
-fn chain_before(rule: &LoggingRule, chain: &Chain, ruleset: &Ruleset) -> Option<Finding> {
-    let named = format!("{} {} {}", chain.family, chain.table, chain.name);
-    let rules = ruleset.rules_of(&chain.family, &chain.table, &chain.name);
-    let look = format!("nft -a list chain {named}");
-    let mut some = 0;
-    for other in &rules {
-        match (other.ends(), other.drops()) {
-            (Ends::All, true) => {
-                let what = format!(
-                    "{rule} is never reached: {} drops every packet before",
-                    other.named()
-                );
-                let finding = Finding::error("never-matches", what);
-                return Some(finding.mend(format!("nft delete rule {}", other.named())));
-            }
-            // What this chain accepts goes on to the next one.
-            (Ends::All, false) => break,
-            (Ends::Some, true) => some += 1,
-            _ => {}
+/// Rules of several tables that log all packets to one group.
+fn twice(looks: &[(&LoggingRule, Reach)]) -> Option<Finding> {
+    let all: Vec<_> = looks
+        .iter()
+        .filter(|(_, reach)| reach.doubt.is_none() && reach.takes_all)
+        .collect();
+    let (one, other) = all.iter().enumerate().find_map(|(at, (one, _))| {
+        let rest = all.iter().skip(at + 1);
+        let mut others = rest.filter(|(other, _)| {
+            let tables = (one.family, &one.table) != (other.family, &other.table);
+            tables && one.number == other.number && meet(one, other)
+        });
+        others.next().map(|(other, _)| (one, other))
+    })?;
+    let what = format!("{one} and {other} both log to group {}", one.number);
+    Some(
+        Finding::warning("twice", what)
+            .because(
+                "each packet that passes both is captured twice: one rule for a group is enough",
+            )
+            .mend("nft -a list ruleset | grep 'group'   # which of them is whose"),
+    )
+}
+
+/// Whether one packet may pass both.
+fn meet(one: &LoggingRule, other: &LoggingRule) -> bool {
+    let families = one.family == other.family
+        || [one, other]
+            .iter()
+            .any(|rule| rule.family.to_string() == "inet");
+    let hooks = (
+        one.hook.map(|hook| hook.number),
+        other.hook.map(|hook| hook.number),
+    );
+    families
+        && match hooks {
+            (Some(one), Some(other)) => one == other || one == 0 || other == 0,
+            _ => true,
         }
-    }
-    if chain.drops_by_policy && !rules.iter().any(|rule| rule.ends() == Ends::All) {
-        let what =
-            format!("the chain {named}, which comes before {rule}, drops what it does not accept");
-        return Some(Finding::warning("policy-before", what).mend(look));
-    }
-    (some != 0).then(|| {
-        let what =
-            format!("{some} rules of the chain {named}, which comes before {rule}, drop packets");
-        Finding::note("rules-before", what).mend(look)
-    })
 }

@@ -1,85 +1,57 @@
-//! The rules as `nft -j list ruleset` has them: what comes before a rule, and whether it lets
-//! packets by.
+//! The rules as nft lists them: as JSON, and as text for what its JSON leaves out or has wrong (nft
+//! 1.0.6: dormant tables, the devices of ingress chains).
+
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
 use super::printed;
 
-/// One base chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Chain {
-    pub(super) family: String,
-    pub(super) table: String,
-    pub(super) name: String,
+/// Where a chain is: family, table and name.
+pub(super) type Place = (String, String, String);
+
+/// A chain at a hook.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct BaseChain {
+    pub(super) place: Place,
     pub(super) hook: String,
     pub(super) priority: i64,
     pub(super) drops_by_policy: bool,
+    /// At ingress and egress.
+    pub(super) devices: Vec<String>,
 }
 
 /// One rule.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Rule {
-    pub(super) family: String,
-    pub(super) table: String,
-    pub(super) chain: String,
+    pub(super) place: Place,
     pub(super) handle: u64,
-    expressions: Vec<Value>,
+    pub(super) expressions: Vec<Value>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Ruleset {
-    pub(super) chains: Vec<Chain>,
-    pub(super) rules: Vec<Rule>,
-    /// Flowtables, and whether the device forwards for them.
-    pub(super) flowtables: Vec<(String, bool)>,
-}
-
-/// What a rule does to packets that meet it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ends {
-    /// All of them go no further in this chain.
-    All,
-    /// Those that it matches do not.
-    Some,
-    /// None of them.
-    Nothing,
+    /// Of tables that are not dormant.
+    pub(super) bases: Vec<BaseChain>,
+    chains: HashMap<Place, Vec<Rule>>,
+    /// Named maps of verdicts: family, table and name.
+    maps: HashMap<Place, Vec<Value>>,
+    /// Each rule as nft has it, by its chain and handle.
+    texts: HashMap<(Place, u64), String>,
 }
 
 impl Rule {
-    /// Whether it has a word of the language, such as `drop`.
-    pub(super) fn has(&self, word: &str) -> bool {
-        self.expressions
-            .iter()
-            .any(|expression| expression.get(word).is_some())
-    }
-
-    pub(super) fn ends(&self) -> Ends {
-        const VERDICTS: [&str; 6] = ["accept", "drop", "reject", "return", "goto", "queue"];
-        if !VERDICTS.iter().any(|verdict| self.has(verdict)) {
-            return Ends::Nothing;
-        }
-        // Whatever stands beside a verdict and counts, logs or marks lets all packets by.
-        let harmless = |expression: &Value| {
-            let passes = ["counter", "log", "comment", "mangle", "notrack"];
-            let words = VERDICTS.iter().chain(&passes);
-            words.into_iter().any(|word| expression.get(word).is_some())
-        };
-        match self.expressions.iter().all(harmless) {
-            true => Ends::All,
-            false => Ends::Some,
-        }
-    }
-
-    pub(super) fn drops(&self) -> bool {
-        self.has("drop") || self.has("reject")
-    }
-
     /// As nft would have it addressed.
     pub(super) fn named(&self) -> String {
-        format!(
-            "{} {} {} handle {}",
-            self.family, self.table, self.chain, self.handle
-        )
+        let (family, table, chain) = &self.place;
+        format!("{family} {table} {chain} handle {}", self.handle)
+    }
+}
+
+impl BaseChain {
+    pub(super) fn named(&self) -> String {
+        let (family, table, chain) = &self.place;
+        format!("{family} {table} {chain}")
     }
 }
 
@@ -90,75 +62,158 @@ fn word(value: &Value, key: &str) -> Option<String> {
 impl Ruleset {
     /// What `nft` lists; `None` where it is missing, or has not the right.
     pub(super) fn listed() -> Option<Ruleset> {
-        Ruleset::of(&printed("nft", &["-j", "-a", "list", "ruleset"])?)
+        let json = printed("nft", &["-j", "-a", "list", "ruleset"])?;
+        Ruleset::of(&json, &printed("nft", &["-a", "list", "ruleset"])?)
     }
 
-    fn of(json: &str) -> Option<Ruleset> {
+    pub(super) fn of(json: &str, text: &str) -> Option<Ruleset> {
         let all: Value = serde_json::from_str(json).ok()?;
         let mut ruleset = Ruleset::default();
         for item in all["nftables"].as_array()? {
             if let Some(chain) = item.get("chain") {
-                ruleset.chains.extend(base_chain(chain));
+                let place = place(chain, "name")?;
+                ruleset.chains.entry(place.clone()).or_default();
+                ruleset.bases.extend(base_chain(chain, place));
             }
             if let Some(rule) = item.get("rule") {
-                ruleset.rules.extend(the_rule(rule));
+                let rule = the_rule(rule)?;
+                let rules = ruleset.chains.entry(rule.place.clone()).or_default();
+                rules.push(rule);
             }
-            if let Some(flowtable) = item.get("flowtable") {
-                let offload = flowtable["flags"].to_string().contains("offload");
-                ruleset
-                    .flowtables
-                    .extend(word(flowtable, "name").map(|name| (name, offload)));
+            if let Some(map) = item.get("map") {
+                let elements = map["elem"].as_array().cloned().unwrap_or_default();
+                ruleset.maps.insert(place(map, "name")?, elements);
             }
         }
+        ruleset.read_text(text);
         Some(ruleset)
     }
 
-    /// The rules of a chain, in order.
-    pub(super) fn rules_of(&self, family: &str, table: &str, chain: &str) -> Vec<&Rule> {
-        let of = |rule: &&Rule| rule.family == family && rule.table == table && rule.chain == chain;
-        self.rules.iter().filter(of).collect()
+    fn read_text(&mut self, text: &str) {
+        let mut dormant = HashSet::new();
+        let mut here: Place = Place::default();
+        for line in text.lines() {
+            let words: Vec<_> = line.split_whitespace().collect();
+            match &words[..] {
+                ["table", family, table, ..] => {
+                    here = ((*family).to_owned(), (*table).to_owned(), String::new());
+                }
+                ["flags", flags @ ..] if flags.iter().any(|flag| flag.contains("dormant")) => {
+                    dormant.insert((here.0.clone(), here.1.clone()));
+                }
+                ["chain", chain, ..] => (*chain).clone_into(&mut here.2),
+                ["type", _, "hook", ..] => {
+                    let devices = devices(line);
+                    let base = self.bases.iter_mut().find(|base| base.place == here);
+                    if let Some(base) = base {
+                        base.devices = devices;
+                    }
+                }
+                [.., "#", "handle", handle] => {
+                    let rule = line.rsplit_once(" # handle ").map(|(rule, _)| rule.trim());
+                    if let (Some(rule), Ok(handle)) = (rule, handle.parse()) {
+                        self.texts.insert((here.clone(), handle), rule.to_owned());
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.bases
+            .retain(|base| !dormant.contains(&(base.place.0.clone(), base.place.1.clone())));
     }
 
-    /// Base chains at the same hook that IPv4 packets meet before this one, in order.
-    pub(super) fn before(&self, family: &str, table: &str, chain: &str) -> Vec<&Chain> {
-        let is_it =
-            |other: &&Chain| other.family == family && other.table == table && other.name == chain;
-        let Some(own) = self.chains.iter().find(is_it) else {
-            return Vec::new();
+    /// A chain, as it is kept here, and its rules.
+    pub(super) fn chain(&self, chain: &Place) -> Option<(&Place, &[Rule])> {
+        let (place, rules) = self.chains.get_key_value(chain)?;
+        Some((place, rules.as_slice()))
+    }
+
+    /// The rules of a chain, in order.
+    pub(super) fn rules_of(&self, chain: &Place) -> &[Rule] {
+        self.chains.get(chain).map_or(&[], Vec::as_slice)
+    }
+
+    /// A chain's place, where there is such a chain in the rule's table.
+    pub(super) fn chain_of(&self, rule: &Rule, name: &str) -> Option<&Place> {
+        let (family, table, _) = rule.place.clone();
+        let found = self.chains.get_key_value(&(family, table, name.to_owned()));
+        found.map(|(place, _)| place)
+    }
+
+    /// The elements of a map that a rule of this table names `@name`.
+    pub(super) fn map(&self, (family, table, _): &Place, name: &str) -> &[Value] {
+        let place = (
+            family.clone(),
+            table.clone(),
+            name.trim_start_matches('@').to_owned(),
+        );
+        self.maps.get(&place).map_or(&[], Vec::as_slice)
+    }
+
+    /// A rule as nft has it.
+    pub(super) fn text_of(&self, chain: &Place, handle: u64) -> Option<&str> {
+        self.texts.get(&(chain.clone(), handle)).map(String::as_str)
+    }
+
+    /// Base chains whose packets come to `base` later, of one family of packets (`ip`, `ip6`, or
+    /// another that has hooks of its own), in order.
+    pub(super) fn before(&self, base: &BaseChain, packets: &str) -> Vec<&BaseChain> {
+        let hooks: &[&str] = match &*base.hook {
+            "input" => &["prerouting", "input"],
+            "forward" => &["prerouting", "forward"],
+            other => &[other],
         };
-        let same_way = |other: &&Chain| {
-            let here = other.hook == own.hook && other.priority < own.priority;
-            here && ["ip", "inet"].contains(&other.family.as_str()) || is_ingress(other)
+        let turn = |chain: &BaseChain| hooks.iter().position(|hook| *hook == chain.hook);
+        let own = (turn(base), base.priority);
+        let sees = |chain: &&BaseChain| {
+            let inet = chain.place.0 == "inet" && packets.starts_with("ip");
+            let same_devices = chain.devices == base.devices;
+            (chain.place.0 == packets || inet) && same_devices
         };
-        let mut chains: Vec<_> = self.chains.iter().filter(same_way).collect();
-        chains.sort_by_key(|chain| (!is_ingress(chain), chain.priority));
+        let earlier =
+            |chain: &&BaseChain| turn(chain).is_some() && (turn(chain), chain.priority) < own;
+        let mut chains: Vec<_> = self.bases.iter().filter(sees).filter(earlier).collect();
+        chains.sort_by_key(|chain| (turn(chain), chain.priority));
         chains
     }
 }
 
-/// Before all the others, of one device.
-fn is_ingress(chain: &Chain) -> bool {
-    chain.hook == "ingress"
+/// `device "eth0"`, `devices = { eth0, eth1 }`
+fn devices(line: &str) -> Vec<String> {
+    let Some((_, rest)) = line.split_once(" device") else {
+        return Vec::new();
+    };
+    let rest = rest.split(" priority").next().unwrap_or_default();
+    let names = rest.split(|c: char| c.is_whitespace() || "{},=\"".contains(c));
+    names
+        .filter(|name| !name.is_empty() && *name != "s")
+        .map(ToOwned::to_owned)
+        .collect()
 }
 
-fn base_chain(chain: &Value) -> Option<Chain> {
-    Some(Chain {
-        family: word(chain, "family")?,
-        table: word(chain, "table")?,
-        name: word(chain, "name")?,
+fn place(object: &Value, name: &str) -> Option<Place> {
+    Some((
+        word(object, "family")?,
+        word(object, "table")?,
+        word(object, name)?,
+    ))
+}
+
+fn base_chain(chain: &Value, place: Place) -> Option<BaseChain> {
+    Some(BaseChain {
+        place,
         hook: word(chain, "hook")?,
         priority: chain["prio"].as_i64()?,
         drops_by_policy: chain["policy"] == "drop",
+        devices: Vec::new(),
     })
 }
 
 fn the_rule(rule: &Value) -> Option<Rule> {
     Some(Rule {
-        family: word(rule, "family")?,
-        table: word(rule, "table")?,
-        chain: word(rule, "chain")?,
+        place: place(rule, "chain")?,
         handle: rule["handle"].as_u64()?,
-        expressions: rule["expr"].as_array()?.clone(),
+        expressions: rule["expr"].as_array().cloned().unwrap_or_default(),
     })
 }
 
@@ -167,22 +222,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_ends_a_packets_way_is_told_from_what_does_not() {
-        let rule = |expr: &str| {
-            let json = format!(
-                r#"{{"nftables":[{{"rule":{{"family":"ip","table":"t","chain":"c","handle":4,"expr":{expr}}}}}]}}"#
-            );
-            Ruleset::of(&json).unwrap().rules[0].ends()
-        };
-        assert_eq!(
-            rule(r#"[{"counter":{"packets":1}},{"drop":null}]"#),
-            Ends::All
-        );
-        assert_eq!(rule(r#"[{"match":{"op":"=="}},{"drop":null}]"#), Ends::Some);
-        assert_eq!(
-            rule(r#"[{"limit":{"rate":1}},{"accept":null}]"#),
-            Ends::Some
-        );
-        assert_eq!(rule(r#"[{"log":{"group":5}}]"#), Ends::Nothing);
+    fn devices_of_a_chain() {
+        let of = |rest: &str| devices(&format!("\t\ttype filter hook ingress {rest}"));
+        assert_eq!(of("device \"eth0\" priority 0; policy accept;"), ["eth0"]);
+        assert_eq!(of("devices = { lan, \"s\" } priority -1;"), ["lan"]);
+        assert_eq!(of("priority 0"), [""; 0]);
     }
 }

@@ -33,6 +33,7 @@ pub(super) const NFT_MSG_NEWTABLE: u16 = 0;
 pub(super) const NFT_MSG_GETTABLE: u16 = 1;
 pub(super) const NFT_MSG_NEWCHAIN: u16 = 3;
 pub(super) const NFT_MSG_GETCHAIN: u16 = 4;
+pub(super) const NFT_MSG_DELCHAIN: u16 = 5;
 pub(super) const NFT_MSG_NEWRULE: u16 = 6;
 pub(super) const NFT_MSG_GETRULE: u16 = 7;
 pub(super) const NFT_MSG_DELRULE: u16 = 8;
@@ -43,6 +44,7 @@ pub(super) const NFT_MSG_NEWSETELEM: u16 = 12;
 pub(super) const NFT_MSG_GETSETELEM: u16 = 13;
 pub(super) const NFT_MSG_NEWOBJ: u16 = 18;
 pub(super) const NFT_MSG_GETOBJ: u16 = 19;
+pub(super) const NFT_MSG_GETFLOWTABLE: u16 = 23;
 
 // enum nft_list_attributes
 pub(super) const NFTA_LIST_ELEM: u16 = 1;
@@ -57,13 +59,27 @@ pub(super) const NFTA_TABLE_FLAGS: u16 = 2;
 pub(super) const NFTA_TABLE_HANDLE: u16 = 4;
 /// The table belongs to the netlink socket that made it, and goes when that socket closes.
 pub(super) const NFT_TABLE_F_OWNER: u32 = 0x2;
+/// Its chains are at no hook until it is woken.
+pub(super) const NFT_TABLE_F_DORMANT: u32 = 0x1;
 
 // enum nft_chain_attributes
 pub(super) const NFTA_CHAIN_TABLE: u16 = 1;
 pub(super) const NFTA_CHAIN_NAME: u16 = 3;
 pub(super) const NFTA_CHAIN_HOOK: u16 = 4;
 pub(super) const NFTA_CHAIN_POLICY: u16 = 5;
+/// Its rules, and what leads to it.
+pub(super) const NFTA_CHAIN_USE: u16 = 6;
 pub(super) const NFTA_CHAIN_TYPE: u16 = 7;
+
+// enum nft_flowtable_attributes, enum nft_flowtable_hook_attributes, enum nft_devices_attributes,
+// enum nft_flowtable_flags
+pub(super) const NFTA_FLOWTABLE_TABLE: u16 = 1;
+pub(super) const NFTA_FLOWTABLE_NAME: u16 = 2;
+pub(super) const NFTA_FLOWTABLE_HOOK: u16 = 3;
+pub(super) const NFTA_FLOWTABLE_FLAGS: u16 = 7;
+pub(super) const NFTA_FLOWTABLE_HOOK_DEVS: u16 = 3;
+pub(super) const NFTA_DEVICE_NAME: u16 = 1;
+pub(super) const NF_FLOWTABLE_HW_OFFLOAD: u32 = 0x1;
 
 // enum nft_rule_attributes
 pub(super) const NFTA_RULE_TABLE: u16 = 1;
@@ -130,9 +146,28 @@ pub(super) const NFTA_LOOKUP_SET_ID: u16 = 4;
 
 pub(super) const NFTA_META_DREG: u16 = 1;
 pub(super) const NFTA_META_KEY: u16 = 2;
+pub(super) const NFTA_META_SREG: u16 = 3;
+pub(super) const NFT_META_MARK: u32 = 3;
+pub(super) const NFT_META_IIF: u32 = 4;
+pub(super) const NFT_META_OIF: u32 = 5;
 pub(super) const NFT_META_IIFNAME: u32 = 6;
 pub(super) const NFT_META_OIFNAME: u32 = 7;
+pub(super) const NFT_META_IIFTYPE: u32 = 8;
+pub(super) const NFT_META_OIFTYPE: u32 = 9;
+pub(super) const NFT_META_SKUID: u32 = 10;
+pub(super) const NFT_META_SKGID: u32 = 11;
+pub(super) const NFT_META_RTCLASSID: u32 = 13;
 pub(super) const NFT_META_CPU: u32 = 20;
+pub(super) const NFT_META_IIFGROUP: u32 = 21;
+pub(super) const NFT_META_OIFGROUP: u32 = 22;
+pub(super) const NFT_META_CGROUP: u32 = 23;
+pub(super) const NFT_META_IIFKIND: u32 = 26;
+pub(super) const NFT_META_OIFKIND: u32 = 27;
+
+pub(super) const NFTA_CT_DREG: u16 = 1;
+pub(super) const NFTA_CT_SREG: u16 = 4;
+pub(super) const NFTA_EXTHDR_DREG: u16 = 1;
+pub(super) const NFTA_PAYLOAD_SREG: u16 = 5;
 
 pub(super) const NFTA_COUNTER_PACKETS: u16 = 2;
 

@@ -251,6 +251,8 @@ mod tests {
             drops: false,
             bypass: true,
             counter,
+            asleep: None,
+            early: Vec::new(),
         }
     }
 

@@ -41,7 +41,7 @@ pub enum SpecError {
     },
     /// Not the name of an interface.
     #[error(
-        "`{name}` cannot be an interface: a name has 1 to 15 bytes, letters, digits and signs \
+        "`{name}` cannot be an interface: a name has 1 to 15 bytes (with a `*` at its end), letters, digits and signs \
          other than `/ : * \" \\ $`; `ip link` lists the interfaces"
     )]
     Interface {
@@ -56,6 +56,17 @@ pub enum SpecError {
     Prefix {
         /// The prefix as it was given.
         prefix: String,
+    },
+    /// A selection by what is not decided yet.
+    #[error(
+        "--match asks for {asks} (the rule is the first at {at}); take {}, or load a rule of your own that logs to the group",
+        .asks.decided_at()
+    )]
+    Early {
+        /// What it asks for.
+        asks: super::Asks,
+        /// Where the rule would be.
+        at: super::At,
     },
     /// What has no meaning at several hooks at once.
     #[error("rules at several hooks take no {option}: {why}")]
@@ -97,16 +108,22 @@ pub enum RuleError {
     NoNfTables,
     /// The table is there already and belongs to no process.
     #[error(
-        "table `ip lwnflog` exists already (loaded by `nft -f`?): leave out --install-rule to \
-         use it, or remove it with `nft delete table ip lwnflog`"
+        "table `{table}` exists already (loaded by `nft -f`?): leave out --install-rule to \
+         use it, or remove it with `nft delete table {table}`"
     )]
-    TableExists,
+    TableExists {
+        /// Its family and name.
+        table: String,
+    },
     /// The table is there already and belongs to another process.
     #[error(
-        "table `ip lwnflog` belongs to another process, probably an lwnflog with --install-rule \
-         (`nft list tables`): stop that one first"
+        "table `{table}` belongs to another process, probably an lwnflog with --install-rule for the same \
+         group (`nft list tables`): stop that one first, or take another --group"
     )]
-    TableOwned,
+    TableOwned {
+        /// Its family and name.
+        table: String,
+    },
     /// The kernel does not know tables that belong to a process.
     #[error(
         "this kernel has no nftables tables that vanish with their process (Linux 5.12 has): \

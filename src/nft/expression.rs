@@ -76,11 +76,6 @@ impl Handover {
         }
     }
 
-    /// Whether packets may go to this group or queue.
-    pub(super) fn hands_to(&self, target: Target, number: u16) -> bool {
-        self.target == target && self.numbers().any(|candidate| candidate == number)
-    }
-
     /// The group, or all queues.
     pub(super) fn numbers(&self) -> impl Iterator<Item = u16> + use<> {
         self.first..=self.first.saturating_add(self.count.saturating_sub(1))
@@ -301,8 +296,10 @@ mod tests {
             .find(|step| step.kind == NFT_MSG_NEWRULE)
             .unwrap();
         let queues = Handover::queues(5, 3, true);
-        assert!(queues.hands_to(Target::Queue, 7) && !queues.hands_to(Target::Queue, 8));
-        assert!(!queues.hands_to(Target::Group, 5));
+        assert_eq!(
+            (queues.target, queues.numbers().last()),
+            (Target::Queue, Some(7))
+        );
         assert_eq!(
             expressions(&rule.attrs),
             [named(), Expression::Handover(queues)]

@@ -2,7 +2,7 @@
 //! them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap, HashSet},
     fmt,
     time::{Duration, Instant},
 };
@@ -10,6 +10,7 @@ use std::{
 use super::{
     RuleFamily, Target,
     constants::*,
+    early::{Asks, asked_in, too_early},
     error::RuleError,
     expression::{Expression, Handover, counter_of, drops_after, expressions},
     message::{Attrs, Lookup, NfMessage, attrs, string},
@@ -45,7 +46,7 @@ pub struct Hook {
 
 /// A rule that hands packets to a group or queue.
 ///
-/// It prints as nft would have it addressed: `ip lwnflog prerouting handle 4`.
+/// It prints as nft would have it addressed: `ip lwnflog-g5 prerouting handle 4`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggingRule {
     /// Groups or queues.
@@ -78,6 +79,28 @@ pub struct LoggingRule {
     /// and the statement can stop packets, because the rule hands over more than once, or because
     /// a rule of the table that does not log uses, or may use by a map, the same named counter.
     pub counter: Option<CounterRef>,
+    /// Why no packet comes to it, whatever arrives.
+    pub asleep: Option<Asleep>,
+    /// What it asks for before it is decided.
+    pub early: Vec<Asks>,
+}
+
+/// Why no packet comes to a rule, as its chain and table have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asleep {
+    /// Its table is dormant.
+    Dormant,
+    /// Its chain is at no hook, and nothing leads to it.
+    Uncalled,
+}
+
+impl fmt::Display for Asleep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Asleep::Dormant => "its table is dormant",
+            Asleep::Uncalled => "its chain is at no hook, and no rule leads to it",
+        })
+    }
 }
 
 impl fmt::Display for LoggingRule {
@@ -202,32 +225,105 @@ pub fn logging_rules_by(
     let mut socket = NftSocket::open()?;
     // The kernel filters rules by table, and lists all chains: of them there are few.
     let chains = socket.dump("list the chains", NFT_MSG_GETCHAIN, None, deadline)?;
-    let hooks = chains.iter().filter_map(base_chain).collect();
+    let tables = socket.dump("list the tables", NFT_MSG_GETTABLE, None, deadline)?;
     let rules = socket.dump(REQUEST, NFT_MSG_GETRULE, table(NFTA_RULE_TABLE)?, deadline)?;
     let rules: Vec<Rule> = rules.iter().filter_map(Rule::read).collect();
-    let found = numbers
-        .iter()
-        .flat_map(|number| find(&rules, &hooks, target, *number));
-    Ok(found.collect())
+    let places = Places::of(&tables, &chains, &rules);
+    Ok(find(&rules, &places, target, numbers))
+}
+
+/// The rules of other tables than lwnflog's own that hand packets to these groups or queues: what
+/// both log comes twice.
+///
+/// # Errors
+/// What reading them says.
+pub fn logging_rules_beside(
+    target: Target,
+    numbers: &[u16],
+    (family, table): (RuleFamily, &str),
+    deadline: Instant,
+) -> Result<Vec<LoggingRule>, RuleError> {
+    let mut rules = logging_rules_by(target, numbers, None, deadline)?;
+    rules.retain(|rule| rule.family.0 != family.number() || rule.table != table);
+    Ok(rules)
 }
 
 /// Family, table and chain.
 type ChainKey = (Family, String, String);
 
+/// Where chains are, and which of them no packet comes to.
+#[derive(Default)]
+struct Places {
+    hooks: HashMap<ChainKey, Hook>,
+    dormant: HashSet<(Family, String)>,
+    uncalled: HashSet<ChainKey>,
+}
+
+impl Places {
+    fn of(tables: &[NfMessage], chains: &[NfMessage], rules: &[Rule]) -> Places {
+        let mut places = Places::default();
+        for table in tables {
+            let flags = table.attrs.be32(NFTA_TABLE_FLAGS).unwrap_or_default();
+            let name = table.attrs.string(NFTA_TABLE_NAME);
+            if let Some(name) = name.filter(|_| flags & NFT_TABLE_F_DORMANT != 0) {
+                places.dormant.insert((Family(table.family), name));
+            }
+        }
+        // Of those that hand over, which are few: how many rules their chains have.
+        let handing = rules
+            .iter()
+            .filter(|rule| rule.handovers().next().is_some());
+        let mut held: Vec<(&Rule, u32)> = handing.map(|rule| (rule, 0)).collect();
+        held.dedup_by(|(rule, _), (before, _)| rule.is_beside(before));
+        if !held.is_empty() {
+            for rule in rules {
+                let count = held.iter_mut().find(|(first, _)| rule.is_beside(first));
+                if let Some((_, count)) = count {
+                    *count += 1;
+                }
+            }
+        }
+        let held: HashMap<ChainKey, u32> = held
+            .into_iter()
+            .map(|(rule, count)| (rule.key(), count))
+            .collect();
+        for chain in chains {
+            let attrs = &chain.attrs;
+            let (Some(table), Some(name)) = (
+                attrs.string(NFTA_CHAIN_TABLE),
+                attrs.string(NFTA_CHAIN_NAME),
+            ) else {
+                continue;
+            };
+            let key = (Family(chain.family), table, name);
+            if let Some(hook) = hook(attrs) {
+                places.hooks.insert(key, hook);
+            } else if attrs.be32(NFTA_CHAIN_USE).is_some()
+                && attrs.be32(NFTA_CHAIN_USE) == held.get(&key).copied()
+            {
+                places.uncalled.insert(key);
+            }
+        }
+        places
+    }
+
+    fn asleep(&self, (family, table, chain): &ChainKey) -> Option<Asleep> {
+        if self.dormant.contains(&(*family, table.clone())) {
+            return Some(Asleep::Dormant);
+        }
+        let key = (*family, table.clone(), chain.clone());
+        self.uncalled.contains(&key).then_some(Asleep::Uncalled)
+    }
+}
+
 /// The hook of a base chain; `None` for any other chain.
-fn base_chain(chain: &NfMessage) -> Option<(ChainKey, Hook)> {
-    let attrs = &chain.attrs;
-    let hook = attrs.nested(NFTA_CHAIN_HOOK)?;
+fn hook(chain: &Attrs) -> Option<Hook> {
+    let hook = chain.nested(NFTA_CHAIN_HOOK)?;
     let priority = i32::from_be_bytes(hook.bytes(NFTA_HOOK_PRIORITY)?.try_into().ok()?);
-    let hook = Hook {
+    Some(Hook {
         number: hook.be32(NFTA_HOOK_HOOKNUM)?,
         priority,
-    };
-    let names = (
-        attrs.string(NFTA_CHAIN_TABLE)?,
-        attrs.string(NFTA_CHAIN_NAME)?,
-    );
-    Some(((Family(chain.family), names.0, names.1), hook))
+    })
 }
 
 /// Any rule of the namespace.
@@ -238,18 +334,35 @@ struct Rule {
     chain: String,
     handle: u64,
     expressions: Vec<Expression>,
+    /// Of a rule that hands packets over.
+    asked: BTreeSet<Asks>,
 }
 
 impl Rule {
     fn read(message: &NfMessage) -> Option<Self> {
         let attrs = &message.attrs;
+        let expressions = expressions(attrs);
+        let hands_over = |expression: &Expression| matches!(expression, Expression::Handover(_));
         Some(Rule {
             family: Family(message.family),
             table: attrs.string(NFTA_RULE_TABLE)?,
             chain: attrs.string(NFTA_RULE_CHAIN)?,
             handle: attrs.be64(NFTA_RULE_HANDLE)?,
-            expressions: expressions(attrs),
+            asked: match expressions.iter().any(hands_over) {
+                true => asked_in(attrs),
+                false => BTreeSet::new(),
+            },
+            expressions,
         })
+    }
+
+    /// Whether both are of one chain.
+    fn is_beside(&self, other: &Rule) -> bool {
+        (self.family, &self.chain, &self.table) == (other.family, &other.chain, &other.table)
+    }
+
+    fn key(&self) -> ChainKey {
+        (self.family, self.table.clone(), self.chain.clone())
     }
 
     /// Its places that hand packets over, to any group or queue: none, usually.
@@ -287,39 +400,40 @@ impl Rule {
     }
 }
 
-/// The rules among these that hand packets to this group or queue.
-fn find(
-    rules: &[Rule],
-    hooks: &HashMap<ChainKey, Hook>,
-    target: Target,
-    number: u16,
-) -> Vec<LoggingRule> {
+/// The rules among these that hand packets to these groups or queues, one number after the other.
+fn find(rules: &[Rule], places: &Places, target: Target, numbers: &[u16]) -> Vec<LoggingRule> {
+    let order: HashMap<u16, usize> = numbers.iter().copied().zip(0..).collect();
     let mut found = Vec::new();
     for rule in rules {
         for (place, handover) in rule.handovers() {
-            if !handover.hands_to(target, number) {
-                continue;
+            let wanted = |number: &u16| handover.target == target && order.contains_key(number);
+            for number in handover.numbers().filter(wanted) {
+                let key = rule.key();
+                let hook = places.hooks.get(&key).copied();
+                found.push(LoggingRule {
+                    target,
+                    number,
+                    family: rule.family,
+                    table: rule.table.clone(),
+                    chain: rule.chain.clone(),
+                    handle: rule.handle,
+                    hook,
+                    prefix: handover.prefix.clone(),
+                    snaplen: handover.snaplen,
+                    queue_threshold: handover.queue_threshold,
+                    drops: drops_after(&rule.expressions, place),
+                    bypass: handover.bypass,
+                    counter: rule
+                        .counter(place)
+                        .and_then(|place| attribute(rules, place, target, number)),
+                    asleep: places.asleep(&key),
+                    early: hook
+                        .map_or(Vec::new(), |hook| too_early(rule.family, hook, &rule.asked)),
+                });
             }
-            let key = (rule.family, rule.table.clone(), rule.chain.clone());
-            found.push(LoggingRule {
-                target,
-                number,
-                family: rule.family,
-                table: rule.table.clone(),
-                chain: rule.chain.clone(),
-                handle: rule.handle,
-                hook: hooks.get(&key).copied(),
-                prefix: handover.prefix.clone(),
-                snaplen: handover.snaplen,
-                queue_threshold: handover.queue_threshold,
-                drops: drops_after(&rule.expressions, place),
-                bypass: handover.bypass,
-                counter: rule
-                    .counter(place)
-                    .and_then(|place| attribute(rules, place, target, number)),
-            });
         }
     }
+    found.sort_by_key(|rule| order.get(&rule.number).copied());
     found
 }
 
@@ -382,7 +496,7 @@ mod tests {
             target: Target::Group,
             number: 5,
             family: Family(NFPROTO_IPV4),
-            table: "lwnflog".to_owned(),
+            table: "lwnflog-g5".to_owned(),
             chain: "prerouting".to_owned(),
             handle: 4,
             hook: Some(Hook {
@@ -395,8 +509,10 @@ mod tests {
             drops: false,
             bypass: true,
             counter: None,
+            asleep: None,
+            early: Vec::new(),
         };
-        assert_eq!(rule.to_string(), "ip lwnflog prerouting handle 4");
+        assert_eq!(rule.to_string(), "ip lwnflog-g5 prerouting handle 4");
         assert_eq!(Family(NFPROTO_IPV6).to_string(), "ip6");
         assert_eq!(Family(99).to_string(), "family 99");
     }

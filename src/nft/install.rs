@@ -10,14 +10,14 @@ use super::{
     table,
 };
 
-const CREATE: &str = "create table `ip lwnflog`";
-const REPLACE_RULES: &str = "replace the rules of table `lwnflog`";
-const DELETE_RULES: &str = "delete the rules of table `ip lwnflog`";
+const CREATE: &str = "create the table";
+const REPLACE_RULES: &str = "replace the rules of the table";
+const DELETE_RULES: &str = "delete the rules of the table";
 
 /// Longer than a packet takes through a chain that it entered before the rules were deleted.
 const STRAGGLERS: Duration = Duration::from_millis(20);
 
-/// The installed table `ip lwnflog`: the kernel removes it when this is dropped, or when the
+/// The installed table: the kernel removes it when this is dropped, or when the
 /// process ends, in whatever way. Other processes can list it but not change it.
 #[must_use = "the table is removed when this is dropped"]
 pub struct InstalledTable {
@@ -37,7 +37,7 @@ pub fn install(spec: &RuleSpec) -> Result<InstalledTable, RuleError> {
             socket,
             spec: spec.clone(),
         }),
-        Some(refusal) => Err(explain(&refusal, &kinds, spec.target())),
+        Some(refusal) => Err(explain(&refusal, &kinds, spec)),
     }
 }
 
@@ -85,14 +85,15 @@ impl InstalledTable {
 }
 
 /// What the kernel's objection to one step of [`install`] means.
-fn explain(refusal: &Refusal, kinds: &[u16], target: Target) -> RuleError {
+fn explain(refusal: &Refusal, kinds: &[u16], spec: &RuleSpec) -> RuleError {
+    let table = || format!("{} {}", spec.family(), spec.table());
     let kind = refusal.step.and_then(|step| kinds.get(step).copied());
     match (kind, refusal.errno) {
-        (Some(NFT_MSG_NEWTABLE), libc::EEXIST) => RuleError::TableExists,
+        (Some(NFT_MSG_NEWTABLE), libc::EEXIST) => RuleError::TableExists { table: table() },
         // The right itself was checked before: this is about another one's table.
-        (Some(NFT_MSG_NEWTABLE), libc::EPERM) => RuleError::TableOwned,
+        (Some(NFT_MSG_NEWTABLE), libc::EPERM) => RuleError::TableOwned { table: table() },
         (Some(NFT_MSG_NEWTABLE), libc::EINVAL | libc::EOPNOTSUPP) => RuleError::NoOwnedTables,
-        (Some(NFT_MSG_NEWRULE), libc::ENOENT | libc::EOPNOTSUPP) => match target {
+        (Some(NFT_MSG_NEWRULE), libc::ENOENT | libc::EOPNOTSUPP) => match spec.target() {
             Target::Group => RuleError::NoStatement {
                 statement: "log",
                 config: "CONFIG_NFT_LOG and CONFIG_NETFILTER_NETLINK_LOG",
@@ -125,16 +126,17 @@ mod tests {
     #[test]
     fn objections_are_told_apart() {
         let kinds = [NFT_MSG_NEWTABLE, NFT_MSG_NEWRULE];
-        let explain = |step, errno| {
-            format!(
-                "{:?}",
-                explain(&Refusal { step, errno }, &kinds, Target::Queue)
-            )
-        };
+        let spec = RuleSpec::new(Target::Queue, &[5]).unwrap();
+        let spec = spec.with_family(crate::nft::RuleFamily::Inet);
+        let explain =
+            |step, errno| format!("{:?}", explain(&Refusal { step, errno }, &kinds, &spec));
         assert_eq!(explain(None, libc::EPERM), "NoRight");
         assert_eq!(explain(None, libc::EOPNOTSUPP), "NoNfTables");
-        assert_eq!(explain(Some(0), libc::EEXIST), "TableExists");
-        assert_eq!(explain(Some(0), libc::EPERM), "TableOwned");
+        assert_eq!(
+            explain(Some(0), libc::EEXIST),
+            "TableExists { table: \"inet lwnflog-q5\" }"
+        );
+        assert!(explain(Some(0), libc::EPERM).contains("TableOwned"));
         assert_eq!(explain(Some(0), libc::EINVAL), "NoOwnedTables");
         assert!(explain(Some(1), libc::ENOENT).contains("CONFIG_NFT_QUEUE"));
         assert!(explain(Some(1), libc::ENOMEM).contains("Refused"));

@@ -5,7 +5,7 @@
 //! hook and sees no packet, reads it back as the kernel has it, and removes the table: what is in it
 //! goes into lwnflog's own rule byte for byte, its unnamed sets as named ones.
 
-use std::env;
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::process::{self, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,19 +15,23 @@ use neli::err::MsgError;
 
 use super::constants::{
     NFT_MSG_DELSET, NFT_MSG_GETRULE, NFT_MSG_GETSET, NFT_MSG_GETSETELEM, NFT_MSG_NEWSET,
-    NFT_MSG_NEWSETELEM, NFT_SET_ANONYMOUS, NFTA_EXPR_NAME, NFTA_LIST_ELEM, NFTA_RULE_EXPRESSIONS,
-    NFTA_RULE_TABLE, NFTA_SET_DATA_LEN, NFTA_SET_DATA_TYPE, NFTA_SET_DESC,
-    NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_FLAGS,
-    NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_SET_USERDATA,
+    NFT_MSG_NEWSETELEM, NFT_REG_VERDICT, NFT_SET_ANONYMOUS, NFTA_CT_SREG, NFTA_EXPR_DATA,
+    NFTA_EXPR_NAME, NFTA_EXTHDR_DREG, NFTA_IMMEDIATE_DREG, NFTA_LIST_ELEM, NFTA_LOOKUP_DREG,
+    NFTA_META_SREG, NFTA_PAYLOAD_SREG, NFTA_RULE_EXPRESSIONS, NFTA_RULE_TABLE, NFTA_SET_DATA_LEN,
+    NFTA_SET_DATA_TYPE, NFTA_SET_DESC, NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET,
+    NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_FLAGS, NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME,
+    NFTA_SET_TABLE, NFTA_SET_USERDATA,
 };
-use super::message::{Lookup, attrs, be32, bytes, string};
+use super::early::{Asks, asked_by};
+use super::message::{Lookup, attrs, be32, bytes, parse, string};
 use super::place::RuleFamily;
 use super::socket::{NftSocket, Step, bad_message};
 use super::{RuleError, TABLE};
 use crate::netlink::attribute::Attributes;
+use crate::sys::capabilities;
 
 /// Statements and verdicts, which are not for a selection.
-const STATEMENTS: [&str; 22] = [
+const STATEMENTS: [&str; 24] = [
     "accept",
     "drop",
     "reject",
@@ -50,27 +54,26 @@ const STATEMENTS: [&str; 22] = [
     "set",
     "notrack",
     "synproxy",
+    "vmap",
+    "reset",
 ];
-/// What an expression may consist of in the kernel (`nft_expr_ops`' names).
-const CONDITIONS: [&str; 19] = [
-    "payload",
-    "meta",
+/// What is for a file of rules, or for the end of one: `include` would bring any statement.
+const DIRECTIVES: [&str; 5] = ["include", "define", "redefine", "undefine", "comment"];
+/// What an expression may consist of in the kernel (`nft_expr_ops`' names), beside those of which some
+/// are conditions (`check_condition`).
+const CONDITIONS: [&str; 13] = [
     "cmp",
     "bitwise",
     "byteorder",
-    "lookup",
     "range",
-    "ct",
     "fib",
     "socket",
     "rt",
-    "exthdr",
     "osf",
     "numgen",
     "hash",
     "tunnel",
     "xfrm",
-    "immediate",
     "inner",
 ];
 
@@ -88,7 +91,8 @@ pub(super) struct Set {
     name: String,
     /// Kind and value.
     attributes: Vec<(u16, Vec<u8>)>,
-    elements: Vec<u8>,
+    /// As the kernel lists them, which is in as many pieces as a message's size takes.
+    elements: Vec<Vec<u8>>,
 }
 
 /// Why an expression cannot be taken.
@@ -129,6 +133,12 @@ impl Match {
         &self.text
     }
 
+    /// What it asks for that is decided on a packet's way.
+    pub(super) fn asks(&self) -> BTreeSet<Asks> {
+        let bare = without_names(&self.text).unwrap_or_default();
+        asked_by(&words(&bare))
+    }
+
     pub(super) fn expressions(&self) -> &[Vec<u8>] {
         &self.expressions
     }
@@ -161,11 +171,10 @@ impl Match {
         let deadline = Instant::now() + Duration::from_secs(5);
         let expressions = table.expressions(&mut socket, deadline)?;
         for raw in &expressions {
-            let name = name_of(raw);
-            if !CONDITIONS.contains(&&*name) {
+            if let Err(what) = check_condition(raw) {
                 return Err(MatchError::NoSelection {
                     text: plain.text,
-                    problem: format!("`{name}` does something to packets"),
+                    problem: format!("{what} does something to packets"),
                 });
             }
         }
@@ -190,14 +199,18 @@ fn check_text(text: &str) -> Result<(), MatchError> {
     if text.is_empty() {
         return wrong("it is empty".to_owned());
     }
-    if let Some(bad) = text
-        .chars()
-        .find(|c| c.is_control() || matches!(c, ';' | '#' | '$'))
-    {
+    if let Some(bad) = text.chars().find(|c| c.is_control()) {
+        return wrong(format!("it contains {bad:?}"));
+    }
+    let Some(bare) = without_names(text) else {
+        return wrong("a quotation mark is missing".to_owned());
+    };
+    // Of these, a table that becomes text would be another one.
+    if let Some(bad) = bare.chars().find(|c| matches!(c, ';' | '#' | '$' | '\\')) {
         return wrong(format!("it contains {bad:?}"));
     }
     let mut depth = 0i32;
-    for letter in text.chars() {
+    for letter in bare.chars() {
         depth += i32::from(letter == '{') - i32::from(letter == '}');
         if depth < 0 {
             break;
@@ -206,11 +219,29 @@ fn check_text(text: &str) -> Result<(), MatchError> {
     if depth != 0 {
         return wrong("its braces do not match".to_owned());
     }
-    let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_');
-    if let Some(word) = words.find(|word| STATEMENTS.contains(word)) {
+    let words = words(&bare);
+    // `icmp type redirect`
+    let is_type = |word: &str| word == "redirect" && words.iter().any(|w| w.starts_with("icmp"));
+    let mut statements = words.iter().filter(|word| STATEMENTS.contains(word));
+    if let Some(word) = statements.find(|word| !is_type(word)) {
         return wrong(format!("`{word}` does something to packets"));
     }
+    if let Some(word) = words.iter().find(|word| DIRECTIVES.contains(word)) {
+        return wrong(format!("`{word}` is for files of rules"));
+    }
     Ok(())
+}
+
+/// The text without quoted names, which may hold any word; `None` where a quotation mark is missing.
+fn without_names(text: &str) -> Option<String> {
+    let pieces: Vec<_> = text.split('"').collect();
+    let bare = pieces.iter().step_by(2).copied().collect::<Vec<_>>();
+    (pieces.len() % 2 == 1).then(|| bare.join(" \"\" "))
+}
+
+fn words(bare: &str) -> Vec<&str> {
+    let words = bare.split(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_');
+    words.filter(|word| !word.is_empty()).collect()
 }
 
 /// Has `nft` check a whole table without loading it. Returns why it could not, if it could not: `nft`
@@ -304,7 +335,6 @@ impl Helper {
                 let elements = list.attrs.bytes(NFTA_SET_ELEM_LIST_ELEMENTS)?;
                 Some(elements.to_vec())
             });
-            let elements = elements.collect::<Vec<_>>().concat();
             let kinds = [
                 NFTA_SET_FLAGS,
                 NFTA_SET_KEY_TYPE,
@@ -321,7 +351,7 @@ impl Helper {
             sets.push(Set {
                 attributes: attributes.collect(),
                 name,
-                elements,
+                elements: elements.collect(),
             });
         }
         Ok(sets)
@@ -348,7 +378,7 @@ impl Set {
     }
 
     /// What makes it in lwnflog's own table, under the name by which the expression knows it.
-    pub(super) fn create(&self, table: &str) -> Result<[Step; 2], MsgError> {
+    pub(super) fn create(&self, table: &str) -> Result<Vec<Step>, MsgError> {
         let own = self.attributes.iter().map(|(kind, value)| match *kind {
             NFTA_SET_FLAGS => {
                 let flags = value
@@ -363,40 +393,68 @@ impl Set {
             string(NFTA_SET_NAME, &self.name),
             be32(super::constants::NFTA_SET_ID, 1000),
         ];
-        let elements = [
-            string(NFTA_SET_ELEM_LIST_TABLE, table),
-            string(NFTA_SET_ELEM_LIST_SET, &self.name),
-            bytes(NFTA_SET_ELEM_LIST_ELEMENTS, &self.elements),
-        ];
         let step = |kind, attrs| Step {
             kind,
             flags: NlmF::CREATE | NlmF::EXCL,
             attrs,
         };
-        Ok([
-            step(NFT_MSG_NEWSET, attrs(set.into_iter().chain(own))?),
-            step(NFT_MSG_NEWSETELEM, attrs(elements)?),
-        ])
+        let mut steps = vec![step(NFT_MSG_NEWSET, attrs(set.into_iter().chain(own))?)];
+        for elements in &self.elements {
+            let elements = [
+                string(NFTA_SET_ELEM_LIST_TABLE, table),
+                string(NFTA_SET_ELEM_LIST_SET, &self.name),
+                bytes(NFTA_SET_ELEM_LIST_ELEMENTS, elements),
+            ];
+            steps.push(step(NFT_MSG_NEWSETELEM, attrs(elements)?));
+        }
+        Ok(steps)
     }
 }
 
-fn name_of(expression: &[u8]) -> String {
-    let mut all = Attributes::new(expression).flatten();
-    let name = all.find(|attribute| attribute.kind == NFTA_EXPR_NAME);
-    let name = name.map_or(&[][..], |name| name.value);
-    String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)).into_owned()
+/// Whether an expression, as the kernel has it, only looks at packets: it is one of those that can,
+/// and writes neither to the packet nor to what is known about it, nor gives a verdict.
+fn check_condition(raw: &[u8]) -> Result<(), String> {
+    let attrs = parse(raw);
+    let name = attrs
+        .as_ref()
+        .and_then(|attrs| attrs.string(NFTA_EXPR_NAME));
+    let data = attrs
+        .as_ref()
+        .and_then(|attrs| attrs.nested(NFTA_EXPR_DATA));
+    let (Some(name), Some(data)) = (name, data) else {
+        return Err("what it became".to_owned());
+    };
+    let has = |kind| data.bytes(kind).is_some();
+    let gives_verdict = |kind| data.be32(kind) == Some(NFT_REG_VERDICT);
+    let (is_condition, what) = match &*name {
+        "immediate" => (!gives_verdict(NFTA_IMMEDIATE_DREG), "a verdict"),
+        "lookup" => (!gives_verdict(NFTA_LOOKUP_DREG), "a map of verdicts"),
+        "meta" => (!has(NFTA_META_SREG), "`meta ... set`"),
+        "ct" => (!has(NFTA_CT_SREG), "`ct ... set`"),
+        "payload" => (!has(NFTA_PAYLOAD_SREG), "`set`"),
+        "exthdr" => (has(NFTA_EXTHDR_DREG), "`reset` or `set`"),
+        name => (CONDITIONS.contains(&name), name),
+    };
+    if is_condition {
+        return Ok(());
+    }
+    Err(if what == name {
+        format!("`{what}`")
+    } else {
+        what.to_owned()
+    })
 }
 
-/// Runs `nft`, wherever it is. Returns whether it succeeded, and what it said.
+/// Runs `nft`. Returns whether it succeeded, and what it said.
 fn nft(args: &[&str], input: &str) -> io::Result<(bool, String)> {
-    let path = env::var("PATH").unwrap_or_default();
-    let mut child = Command::new("nft")
+    let mut command = Command::new("nft");
+    command
         .args(args)
-        .env("PATH", format!("{path}:/usr/sbin:/sbin"))
+        .env("PATH", capabilities::trusted_path())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()?;
+        .stderr(Stdio::piped());
+    let mut child = capabilities::lending(|| command.spawn())?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(input.as_bytes())?;
     }
@@ -416,6 +474,8 @@ mod tests {
             "ip saddr { 198.18.0.1, 198.18.0.2 } tcp flags & (syn | ack) == syn",
             "meta mark and 0x80 == 0x80",
             "ct state invalid",
+            "iifname \"drop\"",
+            "icmp type redirect",
         ] {
             assert!(Match::unchecked(good).is_ok(), "{good}");
         }
@@ -430,6 +490,12 @@ mod tests {
             "# x",
             "meta mark set 1",
             "jump x",
+            "include \"/tmp/f\"",
+            "iifname \"eth0",
+            "tcp dport 443 \\",
+            "tcp dport 443 comment \"x\"",
+            "reset tcp option sack-perm",
+            "tcp dport vmap { 1 : accept }",
         ] {
             assert!(Match::unchecked(bad).is_err(), "{bad}");
         }

@@ -15,7 +15,8 @@
 //!        inspect::logging_rules ---> Vec<LoggingRule> ---> Detected::read (packets the rules sent here)
 //! ```
 //!
-//! Both ways to load the rules make the same table, `ip lwnflog`. [`logging_rules`] finds rules of
+//! Both ways to load the rules make the same table, such as `ip lwnflog-g5`: each group has one of its
+//! own ([`table_name`]). [`logging_rules`] finds rules of
 //! any origin that nftables runs: loaded by `nft`, by `iptables-nft`, or installed from here.
 //! (Rules of `iptables-legacy` live elsewhere in the kernel and are not seen.)
 //!
@@ -24,11 +25,13 @@
 
 mod constants;
 mod counters;
+mod early;
 mod error;
 mod expression;
+mod flowtables;
 mod inspect;
 mod install;
-use crate::netlink::request as message;
+use crate::netlink::request::{self as message, NfMessage};
 use crate::source::Target;
 mod matching;
 mod place;
@@ -39,18 +42,32 @@ mod text;
 mod xtables;
 
 pub use counters::{Counters, Detected};
+pub use early::Asks;
 pub use error::{RuleError, SpecError};
+pub use flowtables::{Flowtable, flowtables};
 pub use inspect::{
-    CounterPlace, CounterRef, Family, Hook, LoggingRule, logging_rules, logging_rules_by,
-    logging_rules_of_all,
+    Asleep, CounterPlace, CounterRef, Family, Hook, LoggingRule, logging_rules,
+    logging_rules_beside, logging_rules_by, logging_rules_of_all,
 };
 pub use install::{InstalledTable, install};
 pub use matching::{Match, MatchError, check_table};
 pub use place::{At, RuleFamily, Spread};
 pub use text::{iptables_queue_command, table_text};
 
-/// The table lwnflog loads or installs, if nothing else is said.
-pub const TABLE: &str = "lwnflog";
+/// What the names of all tables begin with that lwnflog loads or installs.
+const TABLE: &str = "lwnflog";
+
+/// The table of a capture of these groups or queues: named after the first of them, so that captures
+/// of other groups have other tables, and one that takes more or fewer groups from there on replaces
+/// its own.
+pub fn table_name(target: Target, numbers: &[u16]) -> String {
+    let letter = match target {
+        Target::Group => 'g',
+        Target::Queue => 'q',
+    };
+    let first = numbers.first().copied().unwrap_or_default();
+    format!("{TABLE}-{letter}{first}")
+}
 
 /// Before every chain that is usually loaded, and one step behind the thesis's `NF_IP_PRI_FIRST`:
 /// there stands `ip_sabotage_in` (`net/bridge/br_netfilter_hooks.c`), which takes a bridged packet
@@ -64,7 +81,7 @@ pub const SPREAD_CPUS: usize = 16;
 /// The most groups or queues of one [`RuleSpec`].
 pub const MAX_NUMBERS: usize = 128;
 
-/// What the table `ip lwnflog` is to do: always valid, checked where it is built.
+/// What a table is to do: always valid, checked where it is built.
 ///
 /// ```
 /// use lwnflog::nft::{RuleSpec, table_text};
@@ -129,8 +146,8 @@ impl RuleSpec {
         };
         Ok(RuleSpec {
             target,
+            table: table_name(target, &numbers),
             numbers,
-            table: TABLE.to_owned(),
             family: RuleFamily::Ip,
             hooks: vec![At::Prerouting],
             names_hooks: false,
@@ -149,7 +166,8 @@ impl RuleSpec {
     pub fn with_iface(mut self, name: &str) -> Result<Self, SpecError> {
         let allowed = |byte: u8| byte.is_ascii_graphic() && !br#"/:*"\$"#.contains(&byte);
         let fixed = name.strip_suffix('*').unwrap_or(name);
-        let fits = (1..constants::IFNAMSIZ).contains(&fixed.len());
+        // With its `*`: nft takes no longer name.
+        let fits = !fixed.is_empty() && name.len() < constants::IFNAMSIZ;
         if !fits || !fixed.bytes().all(allowed) || fixed == "." || fixed == ".." {
             return Err(SpecError::Interface {
                 name: name.to_owned(),
@@ -300,6 +318,22 @@ impl RuleSpec {
         Ok(self)
     }
 
+    /// Checks that nothing is asked before it is decided.
+    ///
+    /// # Errors
+    /// [`SpecError::Early`].
+    pub(crate) fn checked(self) -> Result<Self, SpecError> {
+        let asked = self.matching.as_ref().map(Match::asks);
+        for asks in asked.iter().flatten() {
+            let early = |at: &&At| asks.is_early(at.number(), at.priority());
+            if let Some(at) = self.hooks.iter().find(early) {
+                let (asks, at) = (*asks, *at);
+                return Err(SpecError::Early { asks, at });
+            }
+        }
+        Ok(self)
+    }
+
     /// Groups or queues.
     pub fn target(&self) -> Target {
         self.target
@@ -333,6 +367,11 @@ impl RuleSpec {
     /// The family of the table, as nft names it.
     pub fn family(&self) -> &'static str {
         self.family.name()
+    }
+
+    /// The same as its own kind.
+    pub(crate) fn rule_family(&self) -> RuleFamily {
+        self.family
     }
 
     fn family_number(&self) -> u8 {

@@ -123,6 +123,12 @@ impl From<IpFamily> for RuleFamily {
 }
 
 impl RuleFamily {
+    /// That of a table; `None` of one of another protocol.
+    pub fn of(family: super::Family) -> Option<RuleFamily> {
+        let all = [RuleFamily::Ip, RuleFamily::Ip6, RuleFamily::Inet];
+        all.into_iter().find(|known| known.number() == family.0)
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
             RuleFamily::Ip => "ip",

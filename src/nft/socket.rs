@@ -19,6 +19,8 @@ use neli::{
     utils::Groups,
 };
 
+use rustix::net::sockopt::{set_socket_send_buffer_size, set_socket_send_buffer_size_force};
+
 use super::{
     constants::{
         NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END, NFNL_SUBSYS_NFTABLES, NFPROTO_UNSPEC,
@@ -226,10 +228,23 @@ impl NftSocket {
         messages
             .to_bytes(&mut bytes)
             .map_err(|error| bad_message(request, error))?;
+        self.make_room(bytes.get_ref().len());
         self.socket
             .send(bytes.get_ref(), Msg::empty())
             .map(|_sent| ())
             .map_err(|source| RuleError::Netlink { request, source })
+    }
+
+    /// A batch is one datagram, and a large set more than a socket sends by default. What the kernel
+    /// does not grant, sending tells.
+    fn make_room(&self, bytes: usize) {
+        const USUAL_BYTES: usize = 64 << 10;
+        if bytes > USUAL_BYTES {
+            let socket = crate::sys::netlink::borrow(&self.socket);
+            let room = bytes + USUAL_BYTES;
+            let _ = set_socket_send_buffer_size_force(socket, room)
+                .or_else(|_| set_socket_send_buffer_size(socket, room));
+        }
     }
 
     /// The messages of one datagram; `None` if there is no datagram.

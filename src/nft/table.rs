@@ -43,6 +43,12 @@ pub(super) fn replace(before: &RuleSpec, now: &RuleSpec) -> Result<Vec<Step>, Ms
         steps.push(set.delete(named)?);
     }
     let (before, now) = (Plan::new(before), Plan::new(now));
+    // Without rules nothing leads to them any more; left where they are, they would be in the way of
+    // the next change.
+    let stays = |name: &str| now.chains.iter().any(|chain| chain.name == name);
+    for chain in before.chains.iter().filter(|chain| !stays(&chain.name)) {
+        steps.push(delete_chain(named, &chain.name)?);
+    }
     for name in now
         .counters
         .iter()
@@ -133,6 +139,18 @@ pub(super) fn delete_rules(table: &str) -> Result<Vec<Step>, MsgError> {
         flags: NlmF::empty(),
         attrs,
     }])
+}
+
+fn delete_chain(table: &str, name: &str) -> Result<Step, MsgError> {
+    let attrs = attrs([
+        string(NFTA_CHAIN_TABLE, table),
+        string(NFTA_CHAIN_NAME, name),
+    ])?;
+    Ok(Step {
+        kind: NFT_MSG_DELCHAIN,
+        flags: NlmF::empty(),
+        attrs,
+    })
 }
 
 fn new(kind: u16, attrs: Attrs) -> Step {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::plan::{Part, Plan};
 use super::{At, RuleSpec, Target};
 
-/// The rules for `nft -f -`: they replace table `ip lwnflog`, whatever it held, and no other.
+/// The rules for `nft -f -`: they replace the table of that name, whatever it held, and no other.
 ///
 /// One group (or any queues) is one rule:
 ///
@@ -132,9 +132,9 @@ mod tests {
     fn one_group() {
         assert_eq!(
             table_text(&groups(&[5])),
-            "table ip lwnflog {}\n\
-             delete table ip lwnflog\n\
-             table ip lwnflog {\n\
+            "table ip lwnflog-g5 {}\n\
+             delete table ip lwnflog-g5\n\
+             table ip lwnflog-g5 {\n\
              \tcounter detected {}\n\
              \n\
              \tchain prerouting {\n\
@@ -163,9 +163,9 @@ mod tests {
         assert_eq!(
             text,
             format!(
-                "table ip lwnflog {{}}\n\
-                 delete table ip lwnflog\n\
-                 table ip lwnflog {{\n\
+                "table ip lwnflog-g5 {{}}\n\
+                 delete table ip lwnflog-g5\n\
+                 table ip lwnflog-g5 {{\n\
                  \tcounter detected_5 {{}}\n\
                  \n\
                  \tcounter detected_6 {{}}\n\

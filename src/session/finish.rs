@@ -6,12 +6,14 @@ use std::sync::PoisonError;
 use std::thread;
 use std::time::Duration;
 
+use super::rule::cause_of_more;
 use super::{Running, Session};
 use crate::account::Tally;
 use crate::account::counters::{Bounds, Doubts, Watch};
 use crate::account::report::Report;
 use crate::account::snapshot::{Figures, Snapshot};
 use crate::capture::Outcome;
+use crate::nft::{InstalledTable, RuleSpec};
 use crate::numbers::grouped;
 use crate::ring::{Notice, sort_by_age};
 use crate::session::settings::SourceSettings;
@@ -87,7 +89,8 @@ impl Session {
                     }
                 }
             });
-            remarks.extend(remarks_on(&outcome, name, bounds));
+            let own = self.installed.as_ref().map(InstalledTable::spec);
+            remarks.extend(remarks_on(&outcome, name, bounds, own));
             if panicked {
                 remarks.push(format!(
                     "the thread that captured {name} panicked: its figures are those of its last batch, and what came \
@@ -246,14 +249,19 @@ fn both((before, after): (Option<Bounds>, Option<Bounds>)) -> Option<Bounds> {
     })
 }
 
-fn remarks_on(outcome: &Outcome, name: SourceName, counted: Option<Bounds>) -> Vec<String> {
+fn remarks_on(
+    outcome: &Outcome,
+    name: SourceName,
+    counted: Option<Bounds>,
+    own: Option<&RuleSpec>,
+) -> Vec<String> {
     let mut remarks = Vec::new();
     // More packets with numbers than were counted at the most: the counter was set back between two
     // looks, and has gone beyond where it was; or it came later than the packets.
     if counted.is_some_and(|counted| counted.most < outcome.tally.numbered) {
         remarks.push(format!(
-            "the rules counted fewer packets of {name} than came: a counter was reset, reloaded or removed, or came \
-             late; detected may be too low"
+            "the rules counted fewer packets of {name} than came: {}; detected may be too low",
+            cause_of_more(name, own)
         ));
     }
     if outcome.truncated_datagrams != 0 {

@@ -185,7 +185,7 @@ impl Session {
         // A rule of our own needs no look at all the others.
         let mut watch = match (&settings.source, &settings.rule) {
             (SourceSettings::Numbers(target, numbers), Some(request)) => {
-                let table = (request.family, request.table().to_owned());
+                let table = (request.family, request.table(*target, numbers));
                 Some(Watch::of_own_table(*target, numbers, table))
             }
             (SourceSettings::Numbers(target, numbers), None) => {

@@ -1,9 +1,11 @@
 //! The rule that a request asks for.
 
+use std::time::{Duration, Instant};
+
 use super::SessionError;
 use super::settings::RuleRequest;
-use crate::nft::{At, Match, RuleSpec};
-use crate::source::{Target, links};
+use crate::nft::{At, Match, RuleSpec, logging_rules_beside};
+use crate::source::{SourceName, Target, links};
 
 /// What the table is to do. With `compile`, `nft` translates the request's expression; else it is
 /// taken as it is, for a table that becomes text.
@@ -45,7 +47,7 @@ pub fn spec(
     if let Some(prefix) = &request.prefix {
         spec = spec.with_prefix(prefix)?;
     }
-    Ok(spec.with_trace(&request.at)?)
+    Ok(spec.with_trace(&request.at)?.checked()?)
 }
 
 /// The name that rules know an interface by, of one that may be an alternative name: `iifname`
@@ -55,4 +57,23 @@ pub fn real_name(iface: &str) -> String {
         Ok(Some(link)) => link.name,
         Ok(None) | Err(_) => iface.to_owned(),
     }
+}
+
+/// Why more packets came than the rules have counted, as far as it can be known: `own` is the table
+/// that this capture has brought.
+pub(super) fn cause_of_more(name: SourceName, own: Option<&RuleSpec>) -> String {
+    const LOOK_MAX: Duration = Duration::from_millis(300);
+    if let (Some(own), SourceName::Number(target, number)) = (own, name) {
+        let table = (own.rule_family(), own.table());
+        let others = logging_rules_beside(target, &[number], table, Instant::now() + LOOK_MAX);
+        if let Some(other) = others.unwrap_or_default().first() {
+            return format!("{other} hands packets to it as well");
+        }
+    }
+    // Their own tables, of which nftables knows nothing.
+    let legacy = std::fs::read_to_string("/proc/thread-self/net/ip_tables_names");
+    if legacy.is_ok_and(|names| !names.trim().is_empty()) {
+        return "rules of the old iptables, which nftables does not show, may hand packets to it as well".to_owned();
+    }
+    "a counter was reset, reloaded or removed, or came late".to_owned()
 }

@@ -32,7 +32,9 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_STATS64: u16 = 23;
+const IFLA_XDP: u16 = 43;
 const IFLA_ALT_IFNAME: u16 = 53;
+const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 /// Places in `struct rtnl_link_stats64`, of 64 bits each.
 const RX_DROPPED: usize = 6;
@@ -52,9 +54,22 @@ pub struct Link {
     pub name: String,
     /// The index of the bridge whose port it is.
     pub bridge: Option<u32>,
+    /// The index of what it is a port of, and of which kind that is: `bridge`, `bond`, `team`, `vrf`.
+    pub port_of: Option<(u32, String)>,
+    /// A program (XDP) has its packets before all else.
+    pub has_xdp: bool,
     /// Packets that it, or the backlog behind it, dropped on the way in: what `/proc/net/dev` shows
     /// as drop and fifo.
     pub dropped: u64,
+}
+
+impl Link {
+    /// What has the packets of this port before the IP hooks, so that they come by that one there; `None`
+    /// of what is no port, and of a VRF's, whose packets come by both.
+    pub fn takes_over(&self) -> Option<(u32, &str)> {
+        let (index, kind) = self.port_of.as_ref()?;
+        (kind != "vrf").then_some((*index, kind))
+    }
 }
 
 /// The interface of this index, if there is one.
@@ -173,16 +188,20 @@ fn link(message: &Message<'_>) -> Option<Link> {
         index: u32::from_ne_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
         ..Link::default()
     };
-    let (mut master, mut is_port) = (None, false);
+    let (mut master, mut kind) = (None, None);
     for found in Attributes::new(attributes).flatten() {
         match found.kind {
             IFLA_IFNAME => link.name = text(found.value),
             IFLA_MASTER => master = found.bytes().ok().map(u32::from_ne_bytes),
             IFLA_LINKINFO => {
                 let mut inner = Attributes::new(found.value).flatten();
-                is_port = inner.any(|inner| {
-                    inner.kind == IFLA_INFO_SLAVE_KIND && text(inner.value) == "bridge"
-                });
+                let inner = inner.find(|inner| inner.kind == IFLA_INFO_SLAVE_KIND);
+                kind = inner.map(|inner| text(inner.value));
+            }
+            IFLA_XDP => {
+                let mut inner = Attributes::new(found.value).flatten();
+                let attached = inner.find(|inner| inner.kind == IFLA_XDP_ATTACHED);
+                link.has_xdp = attached.is_some_and(|attached| attached.value.first() != Some(&0));
             }
             IFLA_STATS64 => {
                 let counter = |place: usize| {
@@ -195,7 +214,11 @@ fn link(message: &Message<'_>) -> Option<Link> {
             _ => {}
         }
     }
-    link.bridge = master.filter(|_| is_port);
+    link.port_of = master.zip(kind);
+    link.bridge = link
+        .port_of
+        .as_ref()
+        .and_then(|(master, kind)| (kind == "bridge").then_some(*master));
     Some(link)
 }
 

@@ -3,6 +3,7 @@
 mod error;
 pub mod holder;
 pub mod hook;
+pub mod ingress;
 pub mod links;
 pub mod nflog;
 pub mod nfqueue;

@@ -14,12 +14,14 @@ const PROGRAM_LOAD: libc::c_int = 5;
 const PROGRAM_TEST_RUN: libc::c_int = 10;
 const PROGRAM_FD_BY_ID: libc::c_int = 13;
 const OBJECT_INFO: libc::c_int = 15;
+const PROGRAM_QUERY: libc::c_int = 16;
 const LINK_CREATE: libc::c_int = 28;
 const MAP_TYPE_ARRAY: u32 = 2;
 const MAP_TYPE_LRU_HASH: u32 = 9;
 const MAP_FLAG_MMAPABLE: u32 = 1 << 10;
 const PROGRAM_TYPE_NETFILTER: u32 = 32;
 const ATTACH_NETFILTER: u32 = 45;
+const ATTACH_TCX_INGRESS: u32 = 46;
 /// `bpf_probe_read_kernel` is given to programs under a licence that the GPL is compatible with.
 const LICENCE: &CStr = c"Dual MIT/GPL";
 /// The families that a program can stand at a hook of.
@@ -228,6 +230,16 @@ pub fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
     // further buffers (all lengths in it are zero).
     unsafe { call(OBJECT_INFO, &mut attributes)? };
     Ok(info[1])
+}
+
+/// Whether programs of traffic control (tcx, Linux 6.6) stand at an interface's ingress. Where the kernel
+/// does not say, none do.
+pub fn has_ingress_programs(interface: u32) -> bool {
+    const COUNT: usize = 6;
+    let mut attributes = Attributes::new(&[interface, ATTACH_TCX_INGRESS]);
+    // SAFETY: without room for ids the command reads and writes nothing but the attributes.
+    let answer = unsafe { call(PROGRAM_QUERY, &mut attributes) };
+    answer.is_ok() && attributes.0[COUNT] != 0
 }
 
 /// Whether the kernel has a program of this number. Needs CAP_SYS_ADMIN.

@@ -152,7 +152,7 @@ pub fn load_rule(namespace: &Namespace, before: &str, log: &str) {
     nft(
         namespace,
         &format!(
-            "table ip lwnflog {{ counter detected {{}}\n chain prerouting {{ \
+            "table ip lwnflog-g5 {{ counter detected {{}}\n chain prerouting {{ \
              type filter hook prerouting priority -2147483647; policy accept; \
              {before} counter name detected log {log}; }}\n}}"
         ),
@@ -164,7 +164,7 @@ pub fn detected(namespace: &Namespace) -> u64 {
     let text = run_in(
         namespace,
         "nft",
-        &["list", "counter", "ip", "lwnflog", "detected"],
+        &["list", "counter", "ip", "lwnflog-g5", "detected"],
     );
     let words: Vec<_> = text.split_whitespace().collect();
     let at = words.iter().position(|word| *word == "packets").unwrap();

@@ -175,6 +175,9 @@ pub enum Command {
         /// Or the hook itself
         #[arg(long)]
         hook: bool,
+        /// Which packets
+        #[arg(long, value_enum, default_value_t = FamilyArg::Ip)]
+        family: FamilyArg,
         /// Directory of the ring
         #[arg(short = 'w', long = "write", value_name = "DIR")]
         write: Option<PathBuf>,

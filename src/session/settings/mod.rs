@@ -14,7 +14,7 @@ pub use parse::{
 
 use crate::format::LinkType;
 use crate::netlink::nfnetlink::COPY_RANGE_MAX_BYTES;
-use crate::nft::{At, RuleFamily, Spread, TABLE};
+use crate::nft::{At, RuleFamily, Spread, table_name};
 use crate::packet::IpFamily;
 use crate::ring::{Access, Limits, SEGMENT_BYTES_HUGE};
 use crate::source::nfqueue::Verdict;
@@ -104,9 +104,12 @@ pub struct RuleRequest {
 }
 
 impl RuleRequest {
-    /// The table's name.
-    pub fn table(&self) -> &str {
-        self.cgroup.as_ref().map_or(TABLE, |cgroup| &cgroup.table)
+    /// The table's name, for these groups or queues.
+    pub fn table(&self, target: Target, numbers: &[u16]) -> String {
+        match &self.cgroup {
+            Some(cgroup) => cgroup.table.clone(),
+            None => table_name(target, numbers),
+        }
     }
 }
 
