@@ -182,7 +182,7 @@ fn one_by_one(args: &ReadArgs, mut merged: Merged, places: &[PathBuf], zone: Zon
             if !sink.flush()? {
                 return Ok(());
             }
-            tell_unseen(&merged);
+            tell_unseen(merged.take_unseen());
             std::thread::sleep(LOOK);
             merged.look_for_more(places)?;
             continue;
@@ -234,7 +234,7 @@ fn anonymizer_of(path: Option<&Path>, keep: Keep) -> Result<Option<Anonymizer>> 
 /// # Errors
 /// Where there was something.
 fn tell_faults(merged: &mut Merged) -> Result<()> {
-    tell_unseen(merged);
+    tell_unseen(merged.take_unseen());
     let faults = merged.take_faults();
     for fault in &faults {
         super::complain(&fault.to_string());
@@ -244,8 +244,8 @@ fn tell_faults(merged: &mut Merged) -> Result<()> {
 }
 
 /// Says which link types a filter could not look into, each once.
-fn tell_unseen(merged: &Merged) {
-    for link in merged.take_unseen() {
+fn tell_unseen(links: Vec<u16>) {
+    for link in links {
         super::complain(&format!(
             "packets of link type {} are not looked into: the filter takes none by what is in them; `tcpdump -r` may know it",
             crate::decode::link_name(link)
