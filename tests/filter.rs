@@ -588,6 +588,48 @@ fn records_of_nflog_are_read_from_hosts_of_either_byte_order() {
         assert!(one.contains("10.0.0.3"), "{one}");
         assert_eq!(one, other);
     }
+    // Sections of both hosts in one file, one behind the other and back.
+    let section = |big_endian: bool, frames: &[Vec<u8>]| {
+        let word = |number: u32| match big_endian {
+            true => number.to_be_bytes(),
+            false => number.to_le_bytes(),
+        };
+        let link = if big_endian { 239 << 16 } else { 239 };
+        let version = if big_endian { 1 << 16 } else { 1 };
+        let block = |kind: u32, words: &[u32], data: &[u8]| {
+            let total = u32::try_from(12 + words.len() * 4 + data.len().next_multiple_of(4));
+            let total = total.unwrap();
+            let mut block = [word(kind), word(total)].concat();
+            block.extend(words.iter().flat_map(|number| word(*number)));
+            block.extend(data);
+            block.resize(total as usize - 4, 0);
+            block.extend(word(total));
+            block
+        };
+        let mut section = block(
+            0x0a0d_0d0a,
+            &[0x1a2b_3c4d, version, u32::MAX, u32::MAX],
+            &[],
+        );
+        section.extend(block(1, &[link, 0], &[]));
+        for frame in frames {
+            let len = u32::try_from(frame.len()).unwrap();
+            section.extend(block(6, &[0, 0x0006_4490, 0, len, len], frame));
+        }
+        section
+    };
+    let both = dir.path().join("both.pcapng");
+    let sections = [true, false, true, false].map(|big| section(big, &frames(big)[..3]));
+    fs::write(&both, sections.concat()).unwrap();
+    let infos = |file: &str| {
+        let lines = read(&["--json", file]);
+        let info = |line: &str| line.split_once("\"info\":").unwrap().1.to_owned();
+        lines.lines().map(info).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        infos(both.to_str().unwrap()),
+        [&infos(little)[..3]; 4].concat()
+    );
     // What is written of either is a file of this host's, and others find in it what they find in the other.
     let tshark = |file: &str| {
         let fields = ["ip.src", "ipv6.dst", "nflog.prefix", "udp.port", "tcp.port"];
@@ -606,5 +648,40 @@ fn records_of_nflog_are_read_from_hosts_of_either_byte_order() {
             fs::read(copy).unwrap()
         });
         assert_eq!(copies[0], copies[1], "{name}");
+    }
+}
+
+/// What stands before a packet tells who it was, too.
+#[test]
+fn headers_of_all_link_types_are_anonymised() {
+    let dir = temp_dir();
+    let (path, key) = (dir.path().join("f.pcap"), dir.path().join("key"));
+    let digits: String = (0..32).map(|byte| format!("{byte:02x}")).collect();
+    fs::write(&key, digits).unwrap();
+    let packet = ip(A, B, 17, 0, &udp(1000, 53));
+    let mac = [0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff];
+    let slip = [&[1][..], &packet[..15]].concat(); // what a compressed header was made of
+    for (link, header) in [
+        (1, [&mac[..], &mac, &[8, 0]].concat()),
+        (8, slip),
+        (
+            10,
+            [&[0x50][..], &mac, &mac, &[0xaa, 0xaa, 3, 0, 0, 0, 8, 0]].concat(),
+        ),
+        (109, [&[2, 0, 0, 0][..], &mac[..4], &[0; 4]].concat()),
+        (113, [&[0, 0, 0, 1, 0, 6][..], &mac, &[0, 0, 8, 0]].concat()),
+        (117, [&[61, 2, 0, 0][..], &mac, b"em0", &[0; 51]].concat()),
+    ] {
+        pcap(&path, link, false, &[[&header[..], &packet].concat()]);
+        let copy = dir.path().join("copy.pcap");
+        let mut command = Command::new(LWNFLOG);
+        command.args(["read", "-r"]).arg(&path).arg("-w").arg(&copy);
+        run(command.arg("--anonymize").arg(&key), "");
+        let bytes = fs::read(&copy).unwrap();
+        for secret in [&mac[..4], &A, &B, b"em0"] {
+            let found = bytes.windows(secret.len()).any(|window| window == secret);
+            assert!(!found, "{link}: {secret:?} in {bytes:x?}");
+        }
+        assert_eq!(count(&copy, "udp port 53 and ip"), 1, "{link}");
     }
 }

@@ -293,7 +293,7 @@ fn anonymizer_of(path: Option<&Path>, keep: Keep) -> Result<Option<Anonymizer>> 
 
 /// Says what could not be read: a line each. Whether there was something.
 fn tell(merged: &mut Merged) -> bool {
-    tell_unseen(merged);
+    tell_unseen(merged.take_unseen());
     let faults = merged.take_faults();
     for fault in &faults {
         super::complain(&fault.to_string());
@@ -315,8 +315,8 @@ fn tell_faults(merged: &mut Merged) -> Result<()> {
 }
 
 /// Says which link types a filter could not look into, each once.
-fn tell_unseen(merged: &Merged) {
-    for link in merged.take_unseen() {
+fn tell_unseen(links: Vec<u16>) {
+    for link in links {
         super::complain(&format!(
             "packets of link type {} are not looked into: the filter takes none by what is in them; `tcpdump -r` may know it",
             crate::decode::link_name(link)

@@ -230,9 +230,7 @@ impl Packets {
             Format::Pcapng => self.next_pcapng()?,
             Format::Pcap(variant) => self.next_pcap(variant)?,
         };
-        if self.big_endian {
-            self.turn();
-        }
+        self.turn();
         Ok(self.found.is_some())
     }
 
@@ -251,7 +249,7 @@ impl Packets {
         Some(Record {
             time_ns: found.time_ns,
             interface: self.interfaces.get(found.interface)?,
-            data: self.turned.as_deref().unwrap_or_else(|| part(found.data)),
+            data: self.turned_or(part(found.data)),
             original_len: found.original_len,
             lost_before: found.lost_before,
             flags: found.flags,
