@@ -107,11 +107,20 @@ impl Chain {
                     Plan::Parts(parts) => Some(parts.open()?),
                 }
             };
-            self.known.reads(&file);
             if let Some(packets) = &mut self.current {
                 packets.set_window(window);
             }
         }
+    }
+
+    /// The files that are open, and cannot be others' by now.
+    pub(super) fn open(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let current = self.current.as_ref().and_then(Packets::handle);
+        let files = self.files.iter().filter_map(|file| file.handle.as_ref());
+        current
+            .into_iter()
+            .chain(files)
+            .map(|handle| handle.identity())
     }
 
     fn bytes_left(&self) -> u64 {

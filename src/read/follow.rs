@@ -20,7 +20,8 @@ pub(super) struct Known {
     /// The highest number that was seen.
     last: u64,
     stems: HashSet<String>,
-    identities: HashSet<(u64, u64)>,
+    /// Files by their numbers: an inode alone comes again, when a file is recycled or another removed.
+    identities: HashSet<(u64, (u64, u64))>,
 }
 
 impl Known {
@@ -32,41 +33,34 @@ impl Known {
         known
     }
 
-    /// A file that was there under another name when it was found.
-    pub(super) fn reads(&mut self, file: &Listed) {
-        let handle = file.handle.as_ref();
-        self.identities
-            .extend(handle.map(|handle| handle.identity()));
-    }
-
     fn put(&mut self, file: &Listed) {
         self.last = file.sequence();
         self.stems.extend(file.stem());
-        let handle = file.handle.as_ref();
-        self.identities
-            .extend(handle.map(|handle| handle.identity()));
+        self.identities.extend(file.identity());
     }
 
-    fn holds(&self, file: &Listed) -> bool {
+    /// Whether it is one that was seen, which may have been live then, and be finished now.
+    fn holds(&self, file: &Listed, is_open: impl Fn(&Listed) -> bool) -> bool {
+        let seen = |identity| self.identities.contains(&identity);
         let stem = file.stem().is_some_and(|stem| self.stems.contains(&stem));
-        let handle = file.handle.as_ref();
-        stem || handle.is_some_and(|handle| self.identities.contains(&handle.identity()))
+        stem || file.identity().is_some_and(seen) && (file.stem().is_some() || is_open(file))
     }
 
-    /// The files that have come, of all that are there; and how many have gone unseen before the first.
-    fn new(&mut self, all: Vec<Listed>) -> (Vec<Listed>, u64) {
+    /// Takes in the files that have come, of all that are there, and says how many have gone unseen before
+    /// the first. Of a live file its identity counts as long as it is open.
+    fn take(&mut self, all: Vec<Listed>, is_open: impl Fn(&Listed) -> bool) -> (Vec<Listed>, u64) {
         let oldest = all.iter().map(Listed::sequence).min();
         let newest = all.iter().map(Listed::sequence).max().unwrap_or(0);
         let live = all
             .iter()
             .find(|file| file.name.as_ref().is_some_and(|name| name.live));
         let begun_anew = newest < self.last
-            || live.is_some_and(|live| live.sequence() <= self.last && !self.holds(live));
+            || live.is_some_and(|live| live.sequence() <= self.last && !self.holds(live, &is_open));
         let last = self.last;
         // What is there by the names of before is read, or will be. Who begins a ring anew begins with 1.
         let mut new: Vec<_> = all
             .into_iter()
-            .filter(|file| !self.holds(file) && (begun_anew || file.sequence() > last))
+            .filter(|file| !self.holds(file, &is_open) && (begun_anew || file.sequence() > last))
             .collect();
         new.sort_by_key(Listed::sequence);
         // The oldest go first. Other numbers that are missing are of files that never had a packet.
@@ -106,7 +100,7 @@ impl Merged {
             .collect();
         let is_known = |file: &Listed| {
             let mut chains = self.chains.iter();
-            file.stem().is_some() && chains.any(|chain| chain.known.holds(file))
+            file.stem().is_some() && chains.any(|chain| chain.known.holds(file, |_| false))
         };
         for found in look_for(&dirs, &|file| !is_known(file)).chains {
             let place = self.chain_of(found.key.as_ref());
@@ -114,7 +108,12 @@ impl Merged {
                 Some(place) => {
                     let chain = &mut self.chains[place];
                     let before = chain.known.last;
-                    let (new, missing) = chain.known.new(found.files);
+                    let open: HashSet<_> = chain.open().collect();
+                    let is_open = |file: &Listed| {
+                        let handle = file.handle.as_ref();
+                        handle.is_some_and(|handle| open.contains(&handle.identity()))
+                    };
+                    let (new, missing) = chain.known.take(found.files, is_open);
                     if let Some(first) = new.first().filter(|_| missing != 0) {
                         self.faults.push(Fault::Error(ReadError {
                             path: first.path.clone(),
@@ -166,7 +165,11 @@ impl Merged {
     }
 
     fn is_new(&self, files: &[Listed]) -> bool {
-        let known = |file: &Listed| self.chains.iter().any(|chain| chain.known.holds(file));
+        let known = |file: &Listed| {
+            self.chains
+                .iter()
+                .any(|chain| chain.known.holds(file, |_| true))
+        };
         !files.iter().any(known)
     }
 }

@@ -98,6 +98,12 @@ impl Listed {
         Some(plain.file_stem()?.to_str()?.to_owned())
     }
 
+    /// Its number and what tells it from all files that are there.
+    pub(super) fn identity(&self) -> Option<(u64, (u64, u64))> {
+        let handle = self.handle.as_ref()?;
+        Some((self.sequence(), handle.identity()))
+    }
+
     pub(super) fn sequence(&self) -> u64 {
         self.name.as_ref().map_or(0, |name| name.sequence)
     }

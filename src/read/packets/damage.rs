@@ -320,7 +320,7 @@ pub(super) fn no_capture(begins: &[u8]) -> String {
     for big_endian in [false, true] {
         let magic = word(begins, 0, big_endian);
         // Those of patched programs differ in one of these halves.
-        if [0xa1b2, 0xa12b, 0xa1e2].contains(&(magic >> 16)) || magic & 0xffff == 0xc3d4 {
+        if [0xa1b2, 0xa12b, 0xa1e2, 0x1c00].contains(&(magic >> 16)) || magic & 0xffff == 0xc3d4 {
             return format!(
                 "this is a variant of pcap (magic {magic:#010x}) that is not known here"
             );
