@@ -250,12 +250,12 @@ impl<S: Source, K: Sink> Capture<S, K> {
 
     /// What was copied before is recorded all the same, whenever it comes.
     fn pause(&mut self, paused: bool) -> Result<bool, Refused> {
-        if self.progress.paused == paused {
-            return Ok(false);
-        }
+        // Also where it is so already, as far as is known here: it is asked for again where it is not
+        // known whether the source has done what was asked before. Then, too, what comes without a
+        // payload is no packet to record.
+        self.progress.was_paused = true;
         self.source.change(&Change::Paused(paused))?;
         self.progress.paused = paused;
-        self.progress.was_paused = true;
         Ok(true)
     }
 }
