@@ -26,7 +26,9 @@ pub enum ConfigError {
         text: String,
     },
     /// A duration that cannot be read.
-    #[error("`{text}` is no duration: write 30s, 5min, 1h, or a number of seconds above 0")]
+    #[error(
+        "`{text}` is no duration: write 30s, 5min, 1h, or a number of seconds above 0, a hundred years at the most"
+    )]
     Duration {
         /// As given.
         text: String,
