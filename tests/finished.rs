@@ -183,7 +183,7 @@ fn compressed_files_hold_the_same_packets_within_the_limit() {
             .map(|entry| entry.file_name())
             .filter(|name| !name.to_str().unwrap().ends_with(".idx"))
             .collect();
-        assert_eq!(left.len(), after.len() + 1, "and the lock's file: {left:?}");
+        assert_eq!(left.len(), after.len() + 2, "a lock, a journal: {left:?}");
     }
 }
 
@@ -348,4 +348,118 @@ fn the_ring_of_a_hook_has_its_files_handed_over_too() {
     let ended = capture.end_by(Signal::TERM);
     ended.assert_balanced();
     assert_eq!(ended.files()[0].extension().unwrap(), "lz4");
+}
+
+/// The process that does what is to be done with finished files, of a capture.
+fn chores_of(capture: &Running) -> i32 {
+    let children = format!("/proc/{0}/task/{0}/children", capture.pid());
+    fs::read_to_string(children)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap()
+}
+
+/// Ends that process, and the commands that it runs.
+fn kill_chores(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+}
+
+/// A command that never ends, or a process for files that is stopped: the report is there, and a
+/// second signal ends the waiting.
+#[test]
+fn the_report_waits_for_nobody() {
+    for (command, stopped) in [("sh -c 'sleep 1000'", false), ("true", true)] {
+        let (lab, dir) = (lab(), temp_dir());
+        load_capture_rules(lab.receiver());
+        let args = [&SMALL[..], &["-z", command]].concat();
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+        send(&lab, &mut capture, 100, 100);
+        let chores = chores_of(&capture);
+        if stopped {
+            let pid = rustix::process::Pid::from_raw(chores).unwrap();
+            rustix::process::kill_process(pid, Signal::STOP).unwrap();
+        }
+        capture.signal(Signal::INT);
+        let said = capture.wait_said("are not yet compressed, or handed to --on-rotate");
+        assert!(said.contains("1 finished files"), "{said}");
+        let shown = capture.shown();
+        assert!(
+            shown.last().unwrap().contains("\"written\":100"),
+            "{shown:?}"
+        );
+        assert!(
+            capture.said().contains("lost  0.0000 %"),
+            "{}",
+            capture.said()
+        );
+        // More than half a second has passed: this is another one.
+        capture.signal(Signal::INT);
+        until("it has ended", || capture.has_ended().then_some(()));
+        kill_chores(chores);
+        assert_eq!(capture.wait_end().status.code(), Some(130));
+    }
+}
+
+/// Whatever was waiting when a capture was killed, with all of its processes, is done by the next
+/// one; what was done is not done again.
+#[test]
+fn what_a_killed_capture_has_left_is_taken_up() {
+    for compress in [&[][..], &["--compress", "lz4"]] {
+        let (lab, dir, place) = (lab(), temp_dir(), temp_dir());
+        load_capture_rules(lab.receiver());
+        let at = |name: &str| place.path().join(name);
+        // Files of a run without a command are none of its business.
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
+        send(&lab, &mut capture, 10, 10);
+        capture.end();
+        let before = captures(dir.path());
+        let command = format!(
+            "while [ -e {0}/hold ]; do sleep 0.02; done; echo \"$1\" >> {0}/list",
+            place.path().display()
+        );
+        let options = ["-z", &command, "--on-rotate-shell"];
+        let args = [&SMALL[..], compress, &options].concat();
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+        let list = || fs::read_to_string(at("list")).unwrap_or_default();
+        let lines = || list().lines().count();
+        send(&lab, &mut capture, 10, 10);
+        ctl(&capture, &["rotate"]);
+        let first = if compress.is_empty() { 1 } else { 2 };
+        until("the first is done", || (lines() == first).then_some(()));
+        fs::write(at("hold"), "").unwrap();
+        for turn in 2..=5 {
+            send(&lab, &mut capture, 10, 10 * turn);
+            ctl(&capture, &["rotate"]);
+        }
+        send(&lab, &mut capture, 10, 60);
+        let chores = chores_of(&capture);
+        capture.signal(Signal::KILL);
+        kill_chores(chores);
+        capture.wait_end();
+        assert_eq!(lines(), first, "{}", list());
+        fs::remove_file(at("hold")).unwrap();
+        // The live one is finished by the next start, too.
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+        capture.wait_said("4 finished files wait since an earlier run");
+        let all = captures(dir.path()).len() - if compress.is_empty() { 1 } else { 0 };
+        until("all are done", || (lines() == all).then_some(()));
+        capture.end();
+        let capture = Running::capture(lab.receiver(), dir.path(), &args);
+        assert!(
+            !capture.said().contains("earlier run"),
+            "{}",
+            capture.said()
+        );
+        capture.end();
+        let list = list();
+        let mut done: Vec<_> = list.lines().map(PathBuf::from).collect();
+        done.sort();
+        let mut wanted = captures(dir.path());
+        if compress.is_empty() {
+            wanted.retain(|file| !before.contains(file));
+        }
+        assert_eq!(done, wanted);
+    }
 }

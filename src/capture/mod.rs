@@ -108,6 +108,7 @@ impl<S: Source, K: Sink> Capture<S, K> {
         }
         self.sink.end();
         self.commit();
+        let error = error.or(self.sink.failure());
         let Capture {
             mut source,
             sink,

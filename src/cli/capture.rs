@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,10 +18,10 @@ use super::scrape::scrape;
 use super::service;
 use super::signals;
 use super::{NO_THREAD, complain};
-use crate::chores::{Chores, Hand};
+use crate::chores::{self, Chores, Found, Hand};
 use crate::control::{Call, Server, place};
 use crate::metrics::{self, Place, Scrape};
-use crate::ring::{Notice, Recovered, wherever};
+use crate::ring::{Notice, Recovered, ring_file, wherever};
 use crate::session::settings::{ConfigError, Settings, SourceSettings};
 use crate::session::{End, Session, SessionError, Step, Wake};
 use crate::source::SourceName;
@@ -31,6 +31,8 @@ use signal_hook::consts::{SIGHUP, SIGUSR1};
 const FIGURES_EVERY: Duration = Duration::from_secs(1);
 /// A start that takes longer says what it is doing.
 const SLOW_START: Duration = Duration::from_secs(1);
+/// So long the report waits for what is done with finished files: their names may change.
+const REPORT_WAITS: Duration = Duration::from_secs(1);
 /// A group that no rule logs to by then is said to be one.
 const WITHOUT_RULE_AFTER: Duration = Duration::from_secs(2);
 /// How often it is looked for rules while no packet comes: they may have been removed.
@@ -53,7 +55,15 @@ pub(super) fn run_into(args: &CaptureArgs, path: &Path) -> Result<()> {
     if let Some(stream) = &mut settings.stream {
         stream.file = Some(path.to_owned());
     }
-    run_with(args, settings)
+    match run_with(args, settings) {
+        // Who reads it ends it so.
+        Err(error) if error.downcast_ref().is_some_and(is_broken_pipe) => Ok(()),
+        done => done,
+    }
+}
+
+fn is_broken_pipe(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
 }
 
 fn run_with(args: &CaptureArgs, settings: Settings) -> Result<()> {
@@ -209,7 +219,9 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
     } = beside;
     let (to_main, events) = mpsc::channel();
     let from_signals = to_main.clone();
-    let watched = signals::watch(move |signal| from_signals.send(Event::Signal(signal)).is_ok())?;
+    let _watched = signals::watch(move |signal| {
+        let _ = from_signals.send(Event::Signal(signal));
+    })?;
     let mut reporter = Reporter::new(quiet, json).context(NO_THREAD)?;
     let mut hand = match &chores {
         Some(chores) => {
@@ -221,12 +233,17 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
         }
         None => None,
     };
+    let found = chores.as_ref().map(|chores| found(chores, &settings));
     let from_session = to_main.clone();
     let wake: Wake = Arc::new(move || {
         let _ = from_session.send(Event::Look);
     });
     let mut session = start(settings, quiet, &wake)?;
     reporter.greet(&session);
+    match (&mut hand, found) {
+        (Some(hand), Some(found)) => take_up(hand, found, &mut reporter),
+        _ => forget_chores(session.settings()),
+    }
     let figures_server = match &metrics {
         Some(place) => Some(serve_figures(place, to_main.clone(), &mut reporter)?),
         None => None,
@@ -286,6 +303,7 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
                 reporter.say(&collapsed);
             }
             reporter.figures(&mut session);
+            look_after(&mut hand, Hand::go_on, &mut reporter);
             service::alive();
         }
         if removed || rotate.as_mut().is_some_and(|rotate| rotate.due(elapsed)) {
@@ -314,22 +332,58 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
     for path in finished {
         hand_over(&Notice::Finished { path }, &mut hand, &mut reporter);
     }
-    if let Some(hand) = hand {
-        hand.finish();
-        for event in events.try_iter() {
-            if let Event::Said(line) = event {
-                reporter.say(&line);
-            }
-        }
+    // Usually all is done at once, and the report has the names that files keep.
+    let done = wait_for_chores(&mut hand, REPORT_WAITS, &events, &mut reporter);
+    if hand.is_some() {
         for file in &mut report.files {
             *file = wherever(file);
         }
     }
-    drop(watched);
     let told = reporter.report(&report);
+    if !done {
+        end_chores(hand, &events, &mut reporter);
+    }
     match error {
         Some(error) => Err(error).context("the capture ended early"),
         None => told.context("the report could not be written to standard output"),
+    }
+}
+
+/// What an earlier run has left to be done with its files.
+fn found(chores: &Chores, settings: &Settings) -> io::Result<Found> {
+    match &settings.output {
+        Some(output) => Found::look(chores, &output.dir, &file_names(settings)),
+        None => Ok(Found::default()),
+    }
+}
+
+fn file_names(settings: &Settings) -> Vec<String> {
+    let names = settings.names().into_iter();
+    names.map(|name| name.file_name()).collect()
+}
+
+/// The capture has begun: hands over what an earlier run has left.
+fn take_up(hand: &mut Hand, found: io::Result<Found>, reporter: &mut Reporter) {
+    let begun = found.and_then(|found| found.begin().map(|()| found.left));
+    match begun {
+        Ok(left) if left.is_empty() => {}
+        Ok(left) => {
+            reporter.say(&format!(
+                "{} finished files wait since an earlier run for what is done with them: now it is",
+                left.len()
+            ));
+            hand.take_earlier(left);
+        }
+        Err(error) => reporter.say(&format!(
+            "what an earlier run has left to be done with finished files is not known: {error}"
+        )),
+    }
+}
+
+/// Nothing is done with files that come now, nor later.
+fn forget_chores(settings: &Settings) {
+    if let Some(output) = &settings.output {
+        chores::forget(&output.dir, &file_names(settings));
     }
 }
 
@@ -342,13 +396,69 @@ fn hand_over(notice: &Notice, hand: &mut Option<Hand>, reporter: &mut Reporter) 
     else {
         return;
     };
+    // One that could not be repaired is no file of the ring's any more.
+    if ring_file(path).is_some() {
+        look_after(hand, |hand| hand.take(path), reporter);
+    }
+}
+
+fn look_after(
+    hand: &mut Option<Hand>,
+    what: impl FnOnce(&mut Hand) -> io::Result<()>,
+    reporter: &mut Reporter,
+) {
     if let Some(to) = hand
-        && let Err(error) = to.take(path)
+        && let Err(error) = what(to)
     {
         reporter.say(&format!(
-            "the process for finished files has gone ({error}): they stay as they are"
+            "the process for finished files has gone ({error}): they stay as they are until the next start"
         ));
         *hand = None;
+    }
+}
+
+/// Waits until all is done with finished files, and says what is to be said of it. False where it
+/// takes longer.
+fn wait_for_chores(
+    hand: &mut Option<Hand>,
+    longest: Duration,
+    events: &Receiver<Event>,
+    reporter: &mut Reporter,
+) -> bool {
+    const LOOK: Duration = Duration::from_millis(10);
+    let begun = Instant::now();
+    loop {
+        let done = hand.as_mut().is_none_or(Hand::is_done);
+        for event in events.try_iter() {
+            if let Event::Said(line) = event {
+                reporter.say(&line);
+            }
+        }
+        if done || begun.elapsed() >= longest {
+            return done;
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// The report is given. What is not done with finished files has its time, and no more.
+fn end_chores(mut hand: Option<Hand>, events: &Receiver<Event>, reporter: &mut Reporter) {
+    /// It ends by itself, unless it is stopped.
+    const MOMENT: Duration = Duration::from_secs(2);
+    let left = |hand: &Option<Hand>| hand.as_ref().map_or(0, Hand::open);
+    reporter.say(&format!(
+        "{} finished files are not yet compressed, or handed to --on-rotate: they have {} s, then the next start takes \
+         them up",
+        left(&hand),
+        chores::END_MAX.as_secs()
+    ));
+    wait_for_chores(&mut hand, chores::END_MAX + MOMENT, events, reporter);
+    let left = left(&hand);
+    drop(hand);
+    if left != 0 {
+        reporter.say(&format!(
+            "what is done with {left} finished files was ended: the next start takes them up"
+        ));
     }
 }
 
