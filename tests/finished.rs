@@ -8,11 +8,12 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use common::files::read;
 use common::{
     LWNFLOG, Running, lab, load_capture_rules, nft, output, run, run_in, send_paced, temp_dir,
-    until,
+    under_traffic, until,
 };
 use lwnflog::lab::Lab;
 use rustix::process::Signal;
@@ -462,4 +463,154 @@ fn what_a_killed_capture_has_left_is_taken_up() {
         }
         assert_eq!(done, wanted);
     }
+}
+
+/// All packets of the files below `kept`.
+fn kept_packets(dir: &Path) -> Vec<Vec<u8>> {
+    let dirs = fs::read_dir(dir.join("kept")).unwrap().flatten();
+    let files = dirs.flat_map(|dir| captures(&dir.path()));
+    files
+        .flat_map(|file| read(&file).packets)
+        .map(|packet| packet.data)
+        .collect()
+}
+
+/// What has just come is in the kernel yet.
+#[test]
+fn what_the_kernel_holds_is_kept_too() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let args = [&SMALL[..], &["--group-owner", "nogroup"]].concat();
+    let capture = Running::capture(lab.receiver(), dir.path().join("ring").as_path(), &args);
+    assert!(ctl(&capture, &["keep", "--last", "10m"]).starts_with("kept 0 files for uid 0"));
+    send_paced(&lab, 20);
+    let said = ctl(&capture, &["keep", "--last", "10m"]);
+    assert!(said.starts_with("kept 1 files"), "{said}");
+    let ring = dir.path().join("ring");
+    assert_eq!(kept_packets(&ring).len(), 20);
+    send_paced(&lab, 20);
+    assert_eq!(ctl(&capture, &["rotate"]), "went on to the next file");
+    // Who may read the ring may read what is kept of it.
+    let kept = ring.join("kept");
+    let inner = fs::read_dir(&kept).unwrap().next().unwrap().unwrap().path();
+    let rights = |dir: &Path| {
+        let meta = dir.metadata().unwrap();
+        (meta.mode() & 0o7777, meta.gid())
+    };
+    assert_eq!(rights(&kept), rights(&ring));
+    assert_eq!(rights(&inner), rights(&ring));
+    capture.end().assert_balanced();
+}
+
+/// The packet that has files kept is the first that is to be in them.
+#[test]
+fn the_packet_that_triggers_is_kept() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    nft(
+        lab.receiver(),
+        "table ip canary { chain c { type filter hook prerouting priority 0; udp dport 9999 log group 9; }\n}",
+    );
+    let options = ["--keep-on", "9", "--last", "10m", "--next", "0"];
+    let args = [&SMALL[..], &options].concat();
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+    trigger(&lab, "exec 3>/dev/udp/198.18.0.2/9999; echo x >&3");
+    let said = capture.wait_said("for group 9");
+    assert!(said.contains("kept 1 files"), "{said}");
+    let to_port = |packet: &&Vec<u8>| packet.get(36..38) == Some(&9999_u16.to_be_bytes());
+    let packets = kept_packets(dir.path());
+    assert_eq!(packets.iter().filter(to_port).count(), 1, "{packets:?}");
+    capture.end();
+}
+
+/// A ring of two small files gives each up soon: what follows is kept all the same, without a gap.
+#[test]
+fn what_follows_is_kept_from_a_small_ring() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let args = [&SMALL[..], &["--files", "2"]].concat();
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+    under_traffic(&lab, 10_000, || {
+        capture.wait_written(1000);
+        ctl(&capture, &["keep", "--last", "1s", "--next", "2s"]);
+        // Its time, and the end of the last file.
+        let begun = Instant::now();
+        until("its time is over", || {
+            (begun.elapsed() > Duration::from_secs(3)).then_some(())
+        });
+    });
+    let ended = capture.end();
+    ended.assert_balanced();
+    assert!(!ended.said.contains("not kept"), "{}", ended.said);
+    let dirs = fs::read_dir(dir.path().join("kept")).unwrap().flatten();
+    let files: Vec<_> = dirs.flat_map(|dir| captures(&dir.path())).collect();
+    assert!(files.len() >= 6, "more than the ring has: {files:?}");
+    // Numbered as they came.
+    let numbers = files.iter().map(|file| {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        name[3..9].parse::<usize>().unwrap()
+    });
+    let numbers: Vec<_> = numbers.collect();
+    let whole: Vec<_> = (numbers[0]..).take(numbers.len()).collect();
+    assert_eq!(numbers, whole);
+}
+
+/// One file that goes between being listed and being kept is no reason to keep none.
+#[test]
+fn a_file_that_goes_meanwhile_leaves_the_others() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
+    for turn in 1..=4 {
+        send(&lab, &mut capture, 10, 10 * turn);
+        ctl(&capture, &["rotate"]);
+    }
+    let pid = capture.pid().to_string();
+    let mut strace = Command::new("strace");
+    let inject = "inject=linkat:error=ENOENT:when=4"; // the second file, or its index
+    strace.args([
+        "-e",
+        "trace=linkat",
+        "-e",
+        inject,
+        "-o",
+        "/dev/null",
+        "-p",
+        &pid,
+    ]);
+    let mut strace = Running::spawn(&mut strace);
+    strace.wait_said("attached");
+    let said = ctl(&capture, &["keep", "--last", "10m"]);
+    strace.end_by(Signal::INT);
+    assert!(said.starts_with("kept 3 files"), "{said}");
+    assert!(said.contains("1 more had just been given up"), "{said}");
+    assert_eq!(kept_packets(dir.path()).len(), 30);
+    capture.end();
+}
+
+/// Where files cannot be kept nothing is left, and nothing is said to follow.
+#[test]
+fn a_place_that_cannot_serve_is_refused_at_once() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let other = tempfile::tempdir_in("/dev/shm").unwrap();
+    let capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
+    let refused = |to: &Path, says: &str| {
+        let mut command = Command::new(LWNFLOG);
+        command.args(["ctl", "--directory"]).arg(capture.runtime());
+        let refused = output(command.args(["keep", "--next", "1s", "--to"]).arg(to), "");
+        assert_eq!(refused.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(said.contains(says), "{said}");
+    };
+    refused(&other.path().join("a/b/c"), "another file system");
+    assert_eq!(fs::read_dir(other.path()).unwrap().count(), 0);
+    // A link where the directory is to be.
+    std::os::unix::fs::symlink(other.path(), dir.path().join("kept")).unwrap();
+    let mut command = Command::new(LWNFLOG);
+    command.args(["ctl", "--directory"]).arg(capture.runtime());
+    let refused = output(command.args(["keep", "--last", "1s"]), "");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("this is no directory"), "{said}");
+    capture.end();
 }

@@ -2,6 +2,7 @@
 //! known well enough to be taken back.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
@@ -143,7 +144,7 @@ impl Session {
     /// The reason, in words: all is as it was then.
     pub fn obey(&mut self, order: &Order, by: &str) -> Result<String, String> {
         match order {
-            Order::Rotate => match self.ask(Command::Rotate, None) {
+            Order::Rotate => match self.end_live() {
                 Ok(true) => return Ok("went on to the next file".to_owned()),
                 Ok(false) => return Ok("nothing to do: the live file holds no packet".to_owned()),
                 Err(wrong) => return Err(wrong.to_string()),
@@ -342,6 +343,12 @@ impl Session {
                 )),
             },
         }
+    }
+
+    /// With what the kernel has of it yet.
+    fn end_live(&self) -> Result<bool, Wrong> {
+        thread::sleep(self.handed_over_within());
+        self.ask(Command::Rotate, None)
     }
 
     fn all_refuse(&self, wrong: &Wrong) -> bool {
