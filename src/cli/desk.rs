@@ -51,6 +51,9 @@ impl Desk {
         session: &mut Session,
         reporter: &mut Reporter,
     ) -> bool {
+        if !call.is_wanted() {
+            return false; // who asked has been told that nothing is done
+        }
         let answer = match call.asked.clone() {
             Asked::Stats => stats(session),
             Asked::Settings => value(session.changeable()).map(|now| json!({ "settings": now })),

@@ -26,6 +26,7 @@ mod signals;
 pub mod size;
 pub mod watch;
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use crate::nft::{MatchError, SpecError};
@@ -63,5 +64,14 @@ pub fn error_text(error: &anyhow::Error) -> String {
 
 /// Says what is wrong on standard error, if that is open.
 pub fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "lwnflog: {text}");
+    let _ = writeln!(io::stderr(), "lwnflog: {}", on_terminal(text));
+}
+
+/// A text that may hold what others chose (names of processes and files), as a terminal may see it.
+pub(crate) fn on_terminal(text: &str) -> Cow<'_, str> {
+    let is_command = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    match text.contains(is_command) {
+        true => Cow::Owned(text.replace(is_command, "?")),
+        false => Cow::Borrowed(text),
+    }
 }

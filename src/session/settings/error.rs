@@ -164,6 +164,9 @@ pub enum ConfigError {
         "--keep-on {0}: this group is captured; a rule that is to have files kept logs to a group of its own"
     )]
     KeepOnCaptured(u16),
+    /// A file of options that cannot be read, or says what makes no sense.
+    #[error("{0}")]
+    File(String),
     /// A hook that no rule stands at.
     #[error("--at: {0}")]
     At(String),
