@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,16 +12,19 @@ use anyhow::{Context as _, Result};
 use super::args::CaptureArgs;
 use super::desk::Desk;
 use super::every::Every;
+use super::finished::{
+    end_chores, forget_chores, found, hand_over, look_after, take_up, wait_for_chores,
+};
 use super::options::{chores, gid, settings};
 use super::reporter::Reporter;
 use super::scrape::scrape;
 use super::service;
 use super::signals;
 use super::{NO_THREAD, complain};
-use crate::chores::{self, Chores, Found, Hand};
+use crate::chores::{Chores, Hand};
 use crate::control::{Call, Server, place};
 use crate::metrics::{self, Place, Scrape};
-use crate::ring::{Notice, Recovered, ring_file, wherever};
+use crate::ring::{Notice, wherever};
 use crate::session::settings::{ConfigError, Settings, SourceSettings};
 use crate::session::{End, Session, SessionError, Step, Wake};
 use crate::source::SourceName;
@@ -171,7 +174,7 @@ fn thread(body: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle
 }
 
 /// What the main thread waits for.
-enum Event {
+pub(super) enum Event {
     /// A signal has come.
     Signal(i32),
     /// A capturing thread may have ended.
@@ -346,119 +349,6 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
     match error {
         Some(error) => Err(error).context("the capture ended early"),
         None => told.context("the report could not be written to standard output"),
-    }
-}
-
-/// What an earlier run has left to be done with its files.
-fn found(chores: &Chores, settings: &Settings) -> io::Result<Found> {
-    match &settings.output {
-        Some(output) => Found::look(chores, &output.dir, &file_names(settings)),
-        None => Ok(Found::default()),
-    }
-}
-
-fn file_names(settings: &Settings) -> Vec<String> {
-    let names = settings.names().into_iter();
-    names.map(|name| name.file_name()).collect()
-}
-
-/// The capture has begun: hands over what an earlier run has left.
-fn take_up(hand: &mut Hand, found: io::Result<Found>, reporter: &mut Reporter) {
-    let begun = found.and_then(|found| found.begin().map(|()| found.left));
-    match begun {
-        Ok(left) if left.is_empty() => {}
-        Ok(left) => {
-            reporter.say(&format!(
-                "{} finished files wait since an earlier run for what is done with them: now it is",
-                left.len()
-            ));
-            hand.take_earlier(left);
-        }
-        Err(error) => reporter.say(&format!(
-            "what an earlier run has left to be done with finished files is not known: {error}"
-        )),
-    }
-}
-
-/// Nothing is done with files that come now, nor later.
-fn forget_chores(settings: &Settings) {
-    if let Some(output) = &settings.output {
-        chores::forget(&output.dir, &file_names(settings));
-    }
-}
-
-/// Hands a finished file over to the process that has something to do with it.
-fn hand_over(notice: &Notice, hand: &mut Option<Hand>, reporter: &mut Reporter) {
-    let (Notice::Finished { path }
-    | Notice::Recovered(Recovered {
-        path: Some(path), ..
-    })) = notice
-    else {
-        return;
-    };
-    // One that could not be repaired is no file of the ring's any more.
-    if ring_file(path).is_some() {
-        look_after(hand, |hand| hand.take(path), reporter);
-    }
-}
-
-fn look_after(
-    hand: &mut Option<Hand>,
-    what: impl FnOnce(&mut Hand) -> io::Result<()>,
-    reporter: &mut Reporter,
-) {
-    if let Some(to) = hand
-        && let Err(error) = what(to)
-    {
-        reporter.say(&format!(
-            "the process for finished files has gone ({error}): they stay as they are until the next start"
-        ));
-        *hand = None;
-    }
-}
-
-/// Waits until all is done with finished files, and says what is to be said of it. False where it
-/// takes longer.
-fn wait_for_chores(
-    hand: &mut Option<Hand>,
-    longest: Duration,
-    events: &Receiver<Event>,
-    reporter: &mut Reporter,
-) -> bool {
-    const LOOK: Duration = Duration::from_millis(10);
-    let begun = Instant::now();
-    loop {
-        let done = hand.as_mut().is_none_or(Hand::is_done);
-        for event in events.try_iter() {
-            if let Event::Said(line) = event {
-                reporter.say(&line);
-            }
-        }
-        if done || begun.elapsed() >= longest {
-            return done;
-        }
-        thread::sleep(LOOK);
-    }
-}
-
-/// The report is given. What is not done with finished files has its time, and no more.
-fn end_chores(mut hand: Option<Hand>, events: &Receiver<Event>, reporter: &mut Reporter) {
-    /// It ends by itself, unless it is stopped.
-    const MOMENT: Duration = Duration::from_secs(2);
-    let left = |hand: &Option<Hand>| hand.as_ref().map_or(0, Hand::open);
-    reporter.say(&format!(
-        "{} finished files are not yet compressed, or handed to --on-rotate: they have {} s, then the next start takes \
-         them up",
-        left(&hand),
-        chores::END_MAX.as_secs()
-    ));
-    wait_for_chores(&mut hand, chores::END_MAX + MOMENT, events, reporter);
-    let left = left(&hand);
-    drop(hand);
-    if left != 0 {
-        reporter.say(&format!(
-            "what is done with {left} finished files was ended: the next start takes them up"
-        ));
     }
 }
 

@@ -10,6 +10,7 @@ mod desk;
 pub mod doctor;
 mod every;
 pub mod extcap;
+mod finished;
 pub mod ls;
 pub mod options;
 mod output;
