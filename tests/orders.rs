@@ -236,11 +236,7 @@ fn an_installed_rule_is_taken_back_whatever_it_was() {
     let capture = Running::capture(lab.receiver(), dir.path(), &options);
     let mut client = Client::of(&capture, "g5");
     let rules = |lab: &Lab| {
-        let text = run_in(
-            lab.receiver(),
-            "nft",
-            &["-s", "list", "table", "ip", "lwnflog"],
-        );
+        let text = run_in(lab.receiver(), "nft", &["-s", "list", "ruleset"]);
         // Chains in any order.
         let mut lines: Vec<_> = text.lines().map(ToOwned::to_owned).collect();
         lines.sort();

@@ -242,6 +242,8 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
         let _ = from_session.send(Event::Look);
     });
     let mut session = start(settings, quiet, &wake)?;
+    // Whoever reads that it captures may speak to it.
+    let server = control.and_then(|options| listen(&options, to_main.clone(), &mut reporter));
     reporter.greet(&session);
     match (&mut hand, found) {
         (Some(hand), Some(found)) => take_up(hand, found, &mut reporter),
@@ -251,7 +253,7 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
         Some(place) => Some(serve_figures(place, to_main.clone(), &mut reporter)?),
         None => None,
     };
-    let server = control.and_then(|options| listen(&options, to_main, &mut reporter));
+    drop(to_main);
     service::ready();
     let mut desk = Desk::default();
     let duration = session.settings().duration;

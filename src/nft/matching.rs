@@ -25,7 +25,6 @@ use super::place::RuleFamily;
 use super::socket::{NftSocket, Step, bad_message};
 use super::{RuleError, TABLE};
 use crate::netlink::attribute::Attributes;
-use crate::sys::capabilities;
 
 /// Statements and verdicts, which are not for a selection.
 const STATEMENTS: [&str; 22] = [
@@ -390,12 +389,7 @@ fn name_of(expression: &[u8]) -> String {
 
 /// Runs `nft`, wherever it is. Returns whether it succeeded, and what it said.
 fn nft(args: &[&str], input: &str) -> io::Result<(bool, String)> {
-    // Of a program that has the right by its file, too; then no user says which nft gets it.
-    let lent = capabilities::lend();
-    let path = match lent.is_lent() && !rustix::process::geteuid().is_root() {
-        true => "/usr/local/sbin:/usr/local/bin:/usr/bin:/bin".to_owned(),
-        false => env::var("PATH").unwrap_or_default(),
-    };
+    let path = env::var("PATH").unwrap_or_default();
     let mut child = Command::new("nft")
         .args(args)
         .env("PATH", format!("{path}:/usr/sbin:/sbin"))
@@ -403,7 +397,6 @@ fn nft(args: &[&str], input: &str) -> io::Result<(bool, String)> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()?;
-    drop(lent);
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(input.as_bytes())?;
     }
