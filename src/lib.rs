@@ -195,6 +195,8 @@ pub mod read;
 #[doc(hidden)]
 pub mod report;
 #[doc(hidden)]
+pub mod serve;
+#[doc(hidden)]
 pub mod session;
 #[doc(hidden)]
 pub mod sys;

@@ -636,6 +636,22 @@ fn signals_end_the_capture_with_nothing_lost() {
     }
 }
 
+/// As `timeout` sends them: one to the process, one to its group.
+#[test]
+fn two_signals_at_once_are_one() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    capture.signal(Signal::STOP);
+    Traffic::new(64, 100).send(&lab, None).unwrap();
+    capture.signal(Signal::TERM);
+    capture.signal(Signal::INT);
+    capture.signal(Signal::CONT);
+    let ended = capture.wait_end();
+    assert!(ended.status.success(), "{}", ended.status);
+    assert_eq!(ended.number("/written"), 100);
+}
+
 /// No signal that somebody may send ends a capture without its report.
 #[test]
 fn no_signal_takes_the_report_away() {

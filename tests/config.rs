@@ -117,3 +117,45 @@ fn what_is_wrong_with_a_file_is_said() {
     );
     assert!(String::from_utf8_lossy(&list.stdout).contains("log group 7"));
 }
+
+/// The command line goes before the environment for the source, too; whoever says nothing there has
+/// that of the environment.
+#[test]
+fn a_source_on_the_command_line_is_the_one() {
+    let (lab, dir) = (lab(), temp_dir());
+    for (args, says) in [
+        (&["--group", "6"][..], "capturing group 6"),
+        (&["--hook"], "capturing hook prerouting"),
+        (&[], "capturing group 5"),
+    ] {
+        let mut command = lab.receiver().command(LWNFLOG).unwrap();
+        command.env("LWNFLOG_GROUP", "5").args(args);
+        command.args(["--duration", "0.1", "-w"]);
+        let ended = Running::spawn(command.arg(dir.path())).wait_end();
+        assert!(ended.status.success(), "{args:?}: {}", ended.said);
+        assert!(ended.said.contains(says), "{args:?}: {}", ended.said);
+    }
+}
+
+/// Wrong options in a file are wrong options.
+#[test]
+fn a_wrong_file_is_exit_status_2() {
+    let (lab, dir) = (lab(), temp_dir());
+    let file = dir.path().join("wan.toml");
+    for (text, says) in [
+        ("group = 5\nfiles = false\n", "`files`: a text or a number"),
+        ("grupe = 5\n", "no option `grupe`"),
+        ("group = \n", "TOML parse error"),
+        ("group = 5\nquiet = 7\n", "`quiet` is true or false"),
+    ] {
+        fs::write(&file, text).unwrap();
+        let mut command = lab.receiver().command(LWNFLOG).unwrap();
+        let refused = output(command.arg("--config").arg(&file), "");
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(2), "{text}: {said}");
+        assert!(said.contains(says), "{text}: {said}");
+    }
+    let mut command = lab.receiver().command(LWNFLOG).unwrap();
+    let missing = output(command.args(["--config", "/no/such/file"]), "");
+    assert_eq!(missing.status.code(), Some(2));
+}

@@ -5,20 +5,22 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use common::files::read;
 use common::{
-    Ended, LWNFLOG, Running, copy_for_anybody, lab, load_capture_rules, number, output, run_in,
-    send_paced, temp_dir, until,
+    Ended, LWNFLOG, Mounted, Running, copy_for_anybody, lab, load_capture_rules, number, output,
+    run, run_in, send_paced, temp_dir, until, with_own_mounts,
 };
 use lwnflog::lab::{Lab, RX, Traffic};
 use lwnflog::source::nflog::{Group, GroupConfig, NLBUFSIZ_SMALL_BYTES};
 use lwnflog::source::{Arrival, Change, Source};
+use rustix::process::Signal;
 use serde_json::Value;
 
 fn ctl(capture: &Running, words: &[&str]) -> Output {
@@ -262,6 +264,8 @@ fn what_nobody_confirms_is_taken_back() {
     done(&capture, &["files", "3"]);
     done(&capture, &["file-size", "300k"]);
     done(&capture, &["buffer-size", "1MiB"]);
+    // A machine that is slow today has to hold all of them.
+    done(&capture, &["buffer-size", "64MiB"]);
     send(&lab, &capture, 100);
     done(&capture, &["rotate"]);
     send(&lab, &capture, 20_000);
@@ -447,4 +451,227 @@ fn batches_can_be_collected_in_smaller_pieces() {
         before > 500 && (2..=200).contains(&after),
         "{before}, then {after}"
     );
+}
+
+/// Clients that say a byte now and then hold nobody else up, in whatever number.
+#[test]
+fn clients_that_drip_hold_nobody_up() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    let path = socket(&capture, "g5");
+    let done_ = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..lwnflog::control::server::CLIENTS_MAX {
+            scope.spawn(|| {
+                while !done_.load(Ordering::Relaxed) {
+                    // Sent away, it comes again.
+                    let mut stream = UnixStream::connect(&path).unwrap();
+                    while stream.write_all(b"{").is_ok() && !done_.load(Ordering::Relaxed) {
+                        std::thread::sleep(Duration::from_millis(300));
+                    }
+                }
+            });
+        }
+        let _done = Done(&done_);
+        until("they have all places", || {
+            let told = String::from_utf8_lossy(&ctl(&capture, &["settings"]).stderr).into_owned();
+            told.contains("too many clients").then_some(())
+        });
+        until("there is a place", || {
+            ctl(&capture, &["pause"]).status.success().then_some(())
+        });
+    });
+    assert_eq!(settings(&capture)["paused"], true);
+    capture.end();
+}
+
+/// Ends threads also where the test fails.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Which captures run is asked, not read from names of files.
+#[test]
+fn what_is_no_capture_is_not_listed() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let runtime = temp_dir();
+    let metrics = format!("unix:{}/wan-metrics.sock", runtime.path().display());
+    let mut command = lab.receiver().command(LWNFLOG).unwrap();
+    // Of several directories the first.
+    command.env(
+        "RUNTIME_DIRECTORY",
+        format!("{}:/nowhere", runtime.path().display()),
+    );
+    command.args(["--json", "--group", "5", "--metrics", &metrics, "-w"]);
+    let mut capture = Running::spawn(command.arg(dir.path()));
+    capture.wait_said("figures are served at");
+    until("its socket is there", || {
+        runtime.path().join("g5.sock").exists().then_some(())
+    });
+    drop(UnixListener::bind(runtime.path().join("dead.sock")).unwrap());
+    std::fs::write(runtime.path().join("file.sock"), "").unwrap();
+    let ask = |words: &[&str]| {
+        let mut command = Command::new(LWNFLOG);
+        command.args(["ctl", "--directory"]).arg(runtime.path());
+        output(command.args(words), "")
+    };
+    let said = |output: &Output| {
+        String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
+    };
+    assert_eq!(said(&ask(&["list"])), "g5\n");
+    assert!(ask(&["settings"]).status.success());
+    // One that is stopped is one, and does nothing later of what was given up.
+    capture.signal(Signal::STOP);
+    assert!(said(&ask(&["list"])).contains("g5\n"));
+    let begun = Instant::now();
+    let paused = ask(&["g5", "pause"]);
+    assert!(
+        said(&paused).contains("g5: no capture answers"),
+        "{}",
+        said(&paused)
+    );
+    assert!(
+        said(&paused).contains("has not answered for 10 s"),
+        "{}",
+        said(&paused)
+    );
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    capture.signal(Signal::CONT);
+    let settings = said(&ask(&["settings"]));
+    assert!(settings.contains("\"paused\":false"), "{settings}");
+    capture.end();
+}
+
+/// Two captures in one directory, each for a group of users of its own; and a directory in which
+/// somebody else could put another socket in the place of ours.
+#[test]
+fn sockets_are_whose_they_are_said_to_be() {
+    let (lab, dir) = (lab(), temp_dir());
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let program = copy_for_anybody(dir.path());
+    let runtime = dir.path().join("run");
+    let start = |group: &str, readers: &str| {
+        let mut command = lab.receiver().command("sh").unwrap();
+        command.args(["-c", "umask 077; exec \"$@\"", "sh", LWNFLOG, "--json"]);
+        command.args(["--group", group, "--control-group", readers, "-w"]);
+        command.arg(dir.path().join(group));
+        let mut capture = Running::spawn(command.env("RUNTIME_DIRECTORY", &runtime));
+        capture.wait_said("capturing group");
+        let socket = runtime.join(format!("g{group}.sock"));
+        until("its socket is there", || socket.exists().then_some(()));
+        let meta = socket.metadata().unwrap();
+        assert_eq!(
+            (meta.mode() & 0o7777, meta.gid().to_string()),
+            (0o660, readers.to_owned())
+        );
+        capture
+    };
+    // A directory of an earlier version.
+    std::fs::create_dir(&runtime).unwrap();
+    std::fs::set_permissions(&runtime, PermissionsExt::from_mode(0o700)).unwrap();
+    let captures = [start("5", "60001"), start("6", "60002")];
+    for (user_group, name, may) in [
+        ("60001", "g5", true),
+        ("60001", "g6", false),
+        ("60002", "g6", true),
+        ("60002", "g5", false),
+    ] {
+        let mut user = Command::new("setpriv");
+        user.args(["--reuid", "65534", "--regid", user_group, "--clear-groups"]);
+        user.arg(&program)
+            .args(["ctl", "--directory"])
+            .arg(&runtime);
+        let looked = output(user.args([name, "stats"]), "");
+        let said = String::from_utf8_lossy(&looked.stderr).into_owned();
+        assert_eq!(looked.status.success(), may, "{user_group} {name}: {said}");
+    }
+    for capture in captures {
+        capture.end();
+    }
+    std::os::unix::fs::chown(&runtime, Some(65534), None).unwrap();
+    let mut command = lab.receiver().command(LWNFLOG).unwrap();
+    command
+        .env("RUNTIME_DIRECTORY", &runtime)
+        .args(["--json", "--group", "5", "-w"]);
+    let mut capture = Running::spawn(command.arg(dir.path().join("5")));
+    capture.wait_said("could be exchanged");
+    capture.end();
+    assert_eq!(std::fs::read_dir(&runtime).unwrap().count(), 0);
+}
+
+/// While the disk hangs the capture answers, and serves its figures.
+#[test]
+fn a_disk_that_hangs_keeps_nobody_from_asking() {
+    let name = "a_disk_that_hangs_keeps_nobody_from_asking";
+    with_own_mounts(name, || {
+        let lab = lab();
+        load_capture_rules(lab.receiver());
+        let disk = Mounted::ext4(256 << 20);
+        let runtime = temp_dir();
+        let metrics = runtime.path().join("metrics");
+        let place = format!("unix:{}", metrics.display());
+        let mut command = lab.receiver().command(LWNFLOG).unwrap();
+        command.env("RUNTIME_DIRECTORY", runtime.path());
+        command.args([
+            "--json",
+            "--group",
+            "5",
+            "-C",
+            "2MB",
+            "--metrics",
+            &place,
+            "-w",
+        ]);
+        let mut capture = Running::spawn(command.arg(disk.path().join("ring")));
+        capture.wait_said("figures are served at");
+        send_paced(&lab, 1000);
+        capture.wait_written(1000);
+        let frozen = Frozen::new(&disk);
+        // More than two files: the next cannot be had.
+        send_paced(&lab, 60_000);
+        for _ in 0..3 {
+            let mut command = Command::new(LWNFLOG);
+            command.args(["ctl", "--directory"]).arg(runtime.path());
+            let asked = output(command.arg("stats"), "");
+            assert!(
+                asked.status.success(),
+                "{}",
+                String::from_utf8_lossy(&asked.stderr)
+            );
+            let mut stream = UnixStream::connect(&metrics).unwrap();
+            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.contains("200 OK"), "{answer}");
+        }
+        drop(frozen);
+        let ended = capture.end();
+        ended.assert_balanced();
+    });
+}
+
+/// A file system that takes no writes.
+struct Frozen<'a>(&'a Mounted);
+
+impl Frozen<'_> {
+    fn new(disk: &Mounted) -> Frozen<'_> {
+        run(Command::new("fsfreeze").arg("-f").arg(disk.path()), "");
+        Frozen(disk)
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        let thawed = Command::new("fsfreeze")
+            .arg("-u")
+            .arg(self.0.path())
+            .status();
+        assert!(thawed.unwrap().success());
+    }
 }

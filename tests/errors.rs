@@ -282,3 +282,59 @@ fn a_taken_group_without_proc_has_two_possible_causes() {
     );
     first.end();
 }
+
+/// What a process calls itself is no command to the terminal of who reads it.
+#[test]
+fn names_of_others_are_no_escape_sequences() {
+    let (namespace, dir) = (namespace(), temp_dir());
+    let program = dir.path().join("\u{1b}[31mred\u{7}");
+    let mut copy = Command::new("cp");
+    common::run(copy.arg(LWNFLOG).arg(&program), "");
+    let mut command = namespace.command(program.to_str().unwrap()).unwrap();
+    command
+        .args(["--group", "5", "-w"])
+        .arg(dir.path().join("ring"));
+    let mut first = Running::spawn(&mut command);
+    first.wait_said("capturing group");
+    let second = attempt(&namespace, &["--group", "5"]);
+    assert_says(&second, 1, &["group 5 is taken by", "(?[31mred?)"]);
+    assert!(
+        !second.said.contains(['\u{1b}', '\u{7}']),
+        "{:?}",
+        second.said
+    );
+    first.end();
+}
+
+/// A program that has the right by its file, as README gives it to a group of users, has nft
+/// translate what `--match` says; and it is no nft that a user names.
+#[test]
+fn the_right_on_the_file_is_enough_for_match() {
+    let (namespace, dir) = (namespace(), temp_dir());
+    fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let program = copy_for_anybody(dir.path());
+    common::run(
+        Command::new("setcap").arg("cap_net_admin+ep").arg(&program),
+        "",
+    );
+    let ring = dir.path().join("ring");
+    fs::create_dir(&ring).unwrap();
+    std::os::unix::fs::chown(&ring, Some(65534), Some(65534)).unwrap();
+    let false_nft = dir.path().join("nft");
+    fs::write(&false_nft, "#!/bin/sh\ntouch \"$0.run\"\nexit 1\n").unwrap();
+    fs::set_permissions(&false_nft, PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = namespace.command("/usr/bin/setpriv").unwrap();
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+    command.arg(&program).env("PATH", dir.path());
+    command.args([
+        "--group",
+        "5",
+        "--install-rule",
+        "--match",
+        "udp dport { 9, 53 }",
+    ]);
+    command.args(["--duration", "0.3", "--no-control", "-B", "100KiB", "-w"]);
+    let ended = Running::spawn(command.arg(&ring)).wait_end();
+    assert!(ended.status.success(), "{}", ended.said);
+    assert!(!dir.path().join("nft.run").exists());
+}

@@ -8,11 +8,12 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use common::files::read;
 use common::{
     LWNFLOG, Running, lab, load_capture_rules, nft, output, run, run_in, send_paced, temp_dir,
-    until,
+    under_traffic, until,
 };
 use lwnflog::lab::Lab;
 use rustix::process::Signal;
@@ -183,7 +184,7 @@ fn compressed_files_hold_the_same_packets_within_the_limit() {
             .map(|entry| entry.file_name())
             .filter(|name| !name.to_str().unwrap().ends_with(".idx"))
             .collect();
-        assert_eq!(left.len(), after.len() + 1, "and the lock's file: {left:?}");
+        assert_eq!(left.len(), after.len() + 2, "a lock, a journal: {left:?}");
     }
 }
 
@@ -348,4 +349,268 @@ fn the_ring_of_a_hook_has_its_files_handed_over_too() {
     let ended = capture.end_by(Signal::TERM);
     ended.assert_balanced();
     assert_eq!(ended.files()[0].extension().unwrap(), "lz4");
+}
+
+/// The process that does what is to be done with finished files, of a capture.
+fn chores_of(capture: &Running) -> i32 {
+    let children = format!("/proc/{0}/task/{0}/children", capture.pid());
+    fs::read_to_string(children)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap()
+}
+
+/// Ends that process, and the commands that it runs.
+fn kill_chores(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+}
+
+/// A command that never ends, or a process for files that is stopped: the report is there, and a
+/// second signal ends the waiting.
+#[test]
+fn the_report_waits_for_nobody() {
+    for (command, stopped) in [("sh -c 'sleep 1000'", false), ("true", true)] {
+        let (lab, dir) = (lab(), temp_dir());
+        load_capture_rules(lab.receiver());
+        let args = [&SMALL[..], &["-z", command]].concat();
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+        send(&lab, &mut capture, 100, 100);
+        let chores = chores_of(&capture);
+        if stopped {
+            let pid = rustix::process::Pid::from_raw(chores).unwrap();
+            rustix::process::kill_process(pid, Signal::STOP).unwrap();
+        }
+        capture.signal(Signal::INT);
+        let said = capture.wait_said("are not yet compressed, or handed to --on-rotate");
+        assert!(said.contains("1 finished files"), "{said}");
+        let shown = capture.shown();
+        assert!(
+            shown.last().unwrap().contains("\"written\":100"),
+            "{shown:?}"
+        );
+        assert!(
+            capture.said().contains("lost  0.0000 %"),
+            "{}",
+            capture.said()
+        );
+        // More than half a second has passed: this is another one.
+        capture.signal(Signal::INT);
+        until("it has ended", || capture.has_ended().then_some(()));
+        kill_chores(chores);
+        assert_eq!(capture.wait_end().status.code(), Some(130));
+    }
+}
+
+/// Whatever was waiting when a capture was killed, with all of its processes, is done by the next
+/// one; what was done is not done again.
+#[test]
+fn what_a_killed_capture_has_left_is_taken_up() {
+    for compress in [&[][..], &["--compress", "lz4"]] {
+        let (lab, dir, place) = (lab(), temp_dir(), temp_dir());
+        load_capture_rules(lab.receiver());
+        let at = |name: &str| place.path().join(name);
+        // Files of a run without a command are none of its business.
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
+        send(&lab, &mut capture, 10, 10);
+        capture.end();
+        let before = captures(dir.path());
+        let command = format!(
+            "while [ -e {0}/hold ]; do sleep 0.02; done; echo \"$1\" >> {0}/list",
+            place.path().display()
+        );
+        let options = ["-z", &command, "--on-rotate-shell"];
+        let args = [&SMALL[..], compress, &options].concat();
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+        let list = || fs::read_to_string(at("list")).unwrap_or_default();
+        let lines = || list().lines().count();
+        send(&lab, &mut capture, 10, 10);
+        ctl(&capture, &["rotate"]);
+        let first = if compress.is_empty() { 1 } else { 2 };
+        until("the first is done", || (lines() == first).then_some(()));
+        fs::write(at("hold"), "").unwrap();
+        for turn in 2..=5 {
+            send(&lab, &mut capture, 10, 10 * turn);
+            ctl(&capture, &["rotate"]);
+        }
+        send(&lab, &mut capture, 10, 60);
+        let chores = chores_of(&capture);
+        capture.signal(Signal::KILL);
+        kill_chores(chores);
+        capture.wait_end();
+        assert_eq!(lines(), first, "{}", list());
+        fs::remove_file(at("hold")).unwrap();
+        // The live one is finished by the next start, too.
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+        capture.wait_said("4 finished files wait since an earlier run");
+        let all = captures(dir.path()).len() - if compress.is_empty() { 1 } else { 0 };
+        until("all are done", || (lines() == all).then_some(()));
+        capture.end();
+        let capture = Running::capture(lab.receiver(), dir.path(), &args);
+        assert!(
+            !capture.said().contains("earlier run"),
+            "{}",
+            capture.said()
+        );
+        capture.end();
+        let list = list();
+        let mut done: Vec<_> = list.lines().map(PathBuf::from).collect();
+        done.sort();
+        let mut wanted = captures(dir.path());
+        if compress.is_empty() {
+            wanted.retain(|file| !before.contains(file));
+        }
+        assert_eq!(done, wanted);
+    }
+}
+
+/// All packets of the files below `kept`.
+fn kept_packets(dir: &Path) -> Vec<Vec<u8>> {
+    let dirs = fs::read_dir(dir.join("kept")).unwrap().flatten();
+    let files = dirs.flat_map(|dir| captures(&dir.path()));
+    files
+        .flat_map(|file| read(&file).packets)
+        .map(|packet| packet.data)
+        .collect()
+}
+
+/// What has just come is in the kernel yet.
+#[test]
+fn what_the_kernel_holds_is_kept_too() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let args = [&SMALL[..], &["--group-owner", "nogroup"]].concat();
+    let capture = Running::capture(lab.receiver(), dir.path().join("ring").as_path(), &args);
+    assert!(ctl(&capture, &["keep", "--last", "10m"]).starts_with("kept 0 files for uid 0"));
+    send_paced(&lab, 20);
+    let said = ctl(&capture, &["keep", "--last", "10m"]);
+    assert!(said.starts_with("kept 1 files"), "{said}");
+    let ring = dir.path().join("ring");
+    assert_eq!(kept_packets(&ring).len(), 20);
+    send_paced(&lab, 20);
+    assert_eq!(ctl(&capture, &["rotate"]), "went on to the next file");
+    // Who may read the ring may read what is kept of it.
+    let kept = ring.join("kept");
+    let inner = fs::read_dir(&kept).unwrap().next().unwrap().unwrap().path();
+    let rights = |dir: &Path| {
+        let meta = dir.metadata().unwrap();
+        (meta.mode() & 0o7777, meta.gid())
+    };
+    assert_eq!(rights(&kept), rights(&ring));
+    assert_eq!(rights(&inner), rights(&ring));
+    capture.end().assert_balanced();
+}
+
+/// The packet that has files kept is the first that is to be in them.
+#[test]
+fn the_packet_that_triggers_is_kept() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    nft(
+        lab.receiver(),
+        "table ip canary { chain c { type filter hook prerouting priority 0; udp dport 9999 log group 9; }\n}",
+    );
+    let options = ["--keep-on", "9", "--last", "10m", "--next", "0"];
+    let args = [&SMALL[..], &options].concat();
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+    trigger(&lab, "exec 3>/dev/udp/198.18.0.2/9999; echo x >&3");
+    let said = capture.wait_said("for group 9");
+    assert!(said.contains("kept 1 files"), "{said}");
+    let to_port = |packet: &&Vec<u8>| packet.get(36..38) == Some(&9999_u16.to_be_bytes());
+    let packets = kept_packets(dir.path());
+    assert_eq!(packets.iter().filter(to_port).count(), 1, "{packets:?}");
+    capture.end();
+}
+
+/// A ring of two small files gives each up soon: what follows is kept all the same, without a gap.
+#[test]
+fn what_follows_is_kept_from_a_small_ring() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let args = [&SMALL[..], &["--files", "2"]].concat();
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+    under_traffic(&lab, 10_000, || {
+        capture.wait_written(1000);
+        ctl(&capture, &["keep", "--last", "1s", "--next", "2s"]);
+        // Its time, and the end of the last file.
+        let begun = Instant::now();
+        until("its time is over", || {
+            (begun.elapsed() > Duration::from_secs(3)).then_some(())
+        });
+    });
+    let ended = capture.end();
+    ended.assert_balanced();
+    assert!(!ended.said.contains("not kept"), "{}", ended.said);
+    let dirs = fs::read_dir(dir.path().join("kept")).unwrap().flatten();
+    let files: Vec<_> = dirs.flat_map(|dir| captures(&dir.path())).collect();
+    assert!(files.len() >= 6, "more than the ring has: {files:?}");
+    // Numbered as they came.
+    let numbers = files.iter().map(|file| {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        name[3..9].parse::<usize>().unwrap()
+    });
+    let numbers: Vec<_> = numbers.collect();
+    let whole: Vec<_> = (numbers[0]..).take(numbers.len()).collect();
+    assert_eq!(numbers, whole);
+}
+
+/// One file that goes between being listed and being kept is no reason to keep none.
+#[test]
+fn a_file_that_goes_meanwhile_leaves_the_others() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
+    for turn in 1..=4 {
+        send(&lab, &mut capture, 10, 10 * turn);
+        ctl(&capture, &["rotate"]);
+    }
+    let pid = capture.pid().to_string();
+    let mut strace = Command::new("strace");
+    let inject = "inject=linkat:error=ENOENT:when=4"; // the second file, or its index
+    strace.args([
+        "-e",
+        "trace=linkat",
+        "-e",
+        inject,
+        "-o",
+        "/dev/null",
+        "-p",
+        &pid,
+    ]);
+    let mut strace = Running::spawn(&mut strace);
+    strace.wait_said("attached");
+    let said = ctl(&capture, &["keep", "--last", "10m"]);
+    strace.end_by(Signal::INT);
+    assert!(said.starts_with("kept 3 files"), "{said}");
+    assert!(said.contains("1 more had just been given up"), "{said}");
+    assert_eq!(kept_packets(dir.path()).len(), 30);
+    capture.end();
+}
+
+/// Where files cannot be kept nothing is left, and nothing is said to follow.
+#[test]
+fn a_place_that_cannot_serve_is_refused_at_once() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let other = tempfile::tempdir_in("/dev/shm").unwrap();
+    let capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
+    let refused = |to: &Path, says: &str| {
+        let mut command = Command::new(LWNFLOG);
+        command.args(["ctl", "--directory"]).arg(capture.runtime());
+        let refused = output(command.args(["keep", "--next", "1s", "--to"]).arg(to), "");
+        assert_eq!(refused.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(said.contains(says), "{said}");
+    };
+    refused(&other.path().join("a/b/c"), "another file system");
+    assert_eq!(fs::read_dir(other.path()).unwrap().count(), 0);
+    // A link where the directory is to be.
+    std::os::unix::fs::symlink(other.path(), dir.path().join("kept")).unwrap();
+    let mut command = Command::new(LWNFLOG);
+    command.args(["ctl", "--directory"]).arg(capture.runtime());
+    let refused = output(command.args(["keep", "--last", "1s"]), "");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("this is no directory"), "{said}");
+    capture.end();
 }

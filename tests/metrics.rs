@@ -6,8 +6,11 @@ mod common;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use common::{Running, output, run, run_in, send_paced, temp_dir, until};
 use lwnflog::lab::{Lab, Namespace};
@@ -240,4 +243,81 @@ fn a_place_that_is_taken_is_said() {
     assert!(said.contains("nothing can listen there"), "{said}");
     assert_eq!(second.status.code(), Some(1));
     first.end();
+}
+
+/// What is at the place of a socket, and is none that this user's captures have left, stays.
+#[test]
+fn nothing_but_an_own_socket_is_replaced() {
+    let (lab, dir) = (lab(), temp_dir());
+    let at = |name: &str| dir.path().join(name);
+    let attempt = |path: &Path| {
+        let mut command = lab.receiver().command(common::LWNFLOG).unwrap();
+        let place = format!("unix:{}", path.display());
+        command.args([
+            "--group",
+            "5",
+            "--duration",
+            "0.2",
+            "--metrics",
+            &place,
+            "-w",
+        ]);
+        output(command.arg(dir.path().join("ring")), "")
+    };
+    fs::write(at("file"), "of the user's").unwrap();
+    let datagrams = UnixDatagram::bind(at("datagrams")).unwrap();
+    let listener = UnixListener::bind(at("listener")).unwrap();
+    drop(UnixListener::bind(at("of another user")).unwrap());
+    std::os::unix::fs::chown(at("of another user"), Some(65534), None).unwrap();
+    std::os::unix::fs::symlink(at("nowhere"), at("link")).unwrap();
+    for name in ["file", "datagrams", "listener", "of another user", "link"] {
+        let inode = |path: &Path| fs::symlink_metadata(path).unwrap().ino();
+        let before = inode(&at(name));
+        let refused = attempt(&at(name));
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{name}: {said}");
+        assert!(
+            said.contains("is there") || said.contains("listens there"),
+            "{name}: {said}"
+        );
+        assert_eq!(inode(&at(name)), before, "{name}");
+    }
+    assert_eq!(fs::read_to_string(at("file")).unwrap(), "of the user's");
+    drop((datagrams, listener));
+    // What a killed one has left is replaced, and a directory is made where there is none.
+    drop(UnixListener::bind(at("stale")).unwrap());
+    for name in ["stale", "a/new/place"] {
+        let done = attempt(&at(name));
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success(), "{name}: {said}");
+        assert!(!at(name).exists(), "{name}");
+    }
+}
+
+/// Clients that say a byte now and then do not keep the figures from others.
+#[test]
+fn clients_that_drip_keep_no_scraper_away() {
+    let (lab, dir) = (lab(), temp_dir());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &GROUP);
+    let address = place(&mut capture);
+    let connect = || {
+        lab.receiver()
+            .run(|| TcpStream::connect(address))
+            .unwrap()
+            .unwrap()
+    };
+    let dripping: Vec<_> = (0..8).map(|_| connect()).collect();
+    let begun = Instant::now();
+    until("a scraper is answered", || {
+        for mut stream in &dripping {
+            let _ = stream.write_all(b"G");
+        }
+        let mut stream = connect();
+        let mut answer = String::new();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").ok()?;
+        stream.read_to_string(&mut answer).ok()?;
+        answer.contains("200 OK").then_some(())
+    });
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    capture.end();
 }

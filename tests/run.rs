@@ -241,3 +241,40 @@ fn without_rights() {
     assert!(said.contains("it takes root"), "{said}");
     assert!(!String::from_utf8_lossy(&done.stdout).contains("started"));
 }
+
+/// Where the packets go to standard output, nothing else does.
+#[test]
+fn what_the_command_prints_is_not_in_the_stream() {
+    let (namespace, dir) = (host(), temp_dir());
+    let mut run = namespace.command(LWNFLOG).unwrap();
+    let script = format!("echo noise; python3 -c \"{TALK}\"; echo more noise");
+    run.args(["run", "-w", "-", "--", "sh", "-c", &script]);
+    let done = run.output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success(), "{said}");
+    assert!(
+        said.contains("noise\n") && said.contains("more noise\n"),
+        "{said}"
+    );
+    let file = dir.path().join("stream.pcapng");
+    fs::write(&file, &done.stdout).unwrap();
+    assert!(count(&file, "udp.port == 5555") >= 3);
+}
+
+/// `nohup lwnflog run` ignores a hang-up, and so does its command; without it neither does.
+#[test]
+fn what_is_ignored_stays_so() {
+    let (namespace, dir) = (host(), temp_dir());
+    for (before, ignored) in [("trap '' HUP QUIT;", true), ("", false)] {
+        let mut run = namespace.command("sh").unwrap();
+        let script = format!("{before} exec \"$@\"");
+        run.args(["-c", &script, "sh", LWNFLOG, "run", "-q", "-w"])
+            .arg(dir.path().join("f.pcapng"))
+            .args(["--", "grep", "SigIgn", "/proc/self/status"]);
+        let done = run.output().unwrap();
+        let shown = String::from_utf8_lossy(&done.stdout).into_owned();
+        let mask = shown.trim().rsplit('\t').next().unwrap();
+        let mask = u64::from_str_radix(mask, 16).unwrap();
+        assert_eq!(mask & 0b101 == 0b101, ignored, "{shown}");
+    }
+}

@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 
 use common::contents::parse;
 use common::{
-    LWNFLOG, lab, load_capture_rules, output, run, send_paced, temp_dir, until, with_runtime,
+    LWNFLOG, Mounted, lab, load_capture_rules, output, run, send_paced, temp_dir, until,
+    with_own_mounts, with_runtime,
 };
 use lwnflog::lab::{Lab, Traffic};
 use rustix::process::{Pid, Signal, kill_process};
@@ -23,13 +24,17 @@ struct Streaming {
 
 impl Streaming {
     fn start(lab: &Lab, args: &[&str]) -> Streaming {
+        Streaming::to(Stdio::piped(), lab, args)
+    }
+
+    fn to(stdout: Stdio, lab: &Lab, args: &[&str]) -> Streaming {
         let dir = temp_dir();
         let said = dir.path().join("said");
         let mut command = lab.receiver().command(LWNFLOG).unwrap();
         let child = with_runtime(&mut command, dir.path())
             .args(["-w", "-"])
             .args(args)
-            .stdout(Stdio::piped())
+            .stdout(stdout)
             .stderr(fs::File::create(&said).unwrap())
             .spawn()
             .unwrap();
@@ -49,6 +54,30 @@ impl Streaming {
 
     fn stop(&self) {
         kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
+    }
+
+    fn wait_received(&self, packets: u64) {
+        until("they have arrived", || {
+            (self.stats()["stats"]["received"] == packets).then_some(())
+        });
+    }
+
+    /// It ends with an error, and its report says how many the reader has taken.
+    #[track_caller]
+    fn assert_ends_with(&mut self, written: usize, dropped: Option<usize>, says: &str) {
+        let status = until("it has ended", || self.child.try_wait().unwrap());
+        let said = self.said();
+        assert_eq!(status.code(), Some(1), "{said}");
+        let line = |name: &str| {
+            let lines = said.lines().map(|line| line.trim_start().split_once("  "));
+            let found = lines.flatten().find(|(found, _)| *found == name);
+            found.map(|(_, figure)| figure.replace(',', "").parse().unwrap())
+        };
+        assert_eq!(line("written"), Some(written), "{said}");
+        // What comes when it is at its end already is nobody's.
+        let dropped = dropped.or(line("received").map(|received: usize| received - written));
+        assert_eq!(line("writer"), dropped, "{said}");
+        assert!(said.contains(says), "{said}");
     }
 
     /// What the control socket says is written and dropped.
@@ -180,7 +209,100 @@ fn a_reader_that_goes_ends_the_capture() {
         send_paced(&lab, 10);
         streaming.child.try_wait().unwrap()
     });
-    assert!(status.success(), "{}", streaming.said());
+    assert_eq!(status.code(), Some(1), "{}", streaming.said());
+}
+
+/// What was in the pipe when it went it has not taken.
+#[test]
+fn what_a_reader_that_goes_has_not_taken_is_not_written() {
+    let lab = lab();
+    load_capture_rules(lab.receiver());
+    let mut streaming = Streaming::start(&lab, &["--group", "5"]);
+    let mut stream = streaming.child.stdout.take().unwrap();
+    send_paced(&lab, 20);
+    let mut all = Vec::new();
+    until("20 packets have come", || {
+        let mut some = [0; 4096];
+        let read = stream.read(&mut some).unwrap();
+        all.extend(&some[..read]);
+        (parse(&all).ok()?.packets.len() == 20).then_some(())
+    });
+    send_paced(&lab, 500);
+    streaming.wait_received(520);
+    drop(stream);
+    streaming.assert_ends_with(20, Some(500), "its reader has gone");
+}
+
+/// Whatever waits in front of a reader that sleeps, the end comes.
+#[test]
+fn a_reader_that_never_reads_does_not_hold_the_end_up() {
+    for packets in [20, 2_000] {
+        let lab = lab();
+        load_capture_rules(lab.receiver());
+        let mut streaming = Streaming::start(&lab, &["--group", "5"]);
+        let sleeping = streaming.child.stdout.take().unwrap();
+        send_paced(&lab, packets);
+        streaming.wait_received(packets);
+        streaming.stop();
+        let packets = usize::try_from(packets).unwrap();
+        streaming.assert_ends_with(0, Some(packets), "its reader does not take what is there");
+        drop(sleeping);
+    }
+}
+
+/// A reader that is slow, and reads, gets all of it.
+#[test]
+fn a_slow_reader_is_waited_for_at_the_end() {
+    let lab = lab();
+    load_capture_rules(lab.receiver());
+    let mut streaming = Streaming::start(&lab, &["--group", "5"]);
+    let mut stream = streaming.child.stdout.take().unwrap();
+    send_paced(&lab, 2_000);
+    streaming.wait_received(2_000);
+    streaming.stop();
+    let mut all = Vec::new();
+    let mut some = [0; 4096];
+    loop {
+        match stream.read(&mut some).unwrap() {
+            0 => break,
+            read => all.extend(&some[..read]),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(
+        streaming.child.wait().unwrap().success(),
+        "{}",
+        streaming.said()
+    );
+    assert_eq!(parse(&all).unwrap().packets.len(), 2_000);
+}
+
+#[test]
+fn a_disk_that_is_full_is_counted_and_said() {
+    let name = "a_disk_that_is_full_is_counted_and_said";
+    with_own_mounts(name, || {
+        let lab = lab();
+        load_capture_rules(lab.receiver());
+        let disk = Mounted::tmpfs("size=64k");
+        let file = disk.path().join("stream");
+        let to = fs::File::create(&file).unwrap();
+        let mut streaming = Streaming::to(to.into(), &lab, &["--group", "5"]);
+        send_paced(&lab, 3_000);
+        until("it has ended", || streaming.child.try_wait().unwrap());
+        // Its end is cut; what is before is whole.
+        let all = fs::read(&file).unwrap();
+        let whole = (0..=all.len())
+            .rev()
+            .find_map(|len| parse(&all[..len]).ok())
+            .unwrap();
+        let written = whole.packets.len();
+        assert!(written > 100, "{written}");
+        streaming.assert_ends_with(written, None, "No space left on device");
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut streaming = Streaming::to(full.into(), &lab, &["--group", "5"]);
+        until("it has ended", || streaming.child.try_wait().unwrap());
+        streaming.assert_ends_with(0, Some(0), "No space left on device");
+    });
 }
 
 #[test]

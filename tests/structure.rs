@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The rooms, from the top floor down. One may use what is below it, and its own.
-const FLOORS: [&[&str]; 15] = [
+const FLOORS: [&[&str]; 16] = [
     &["main"],
     &["cli"],
     &["doctor", "export", "path", "report"],
     &["control", "chores", "metrics", "read"],
+    &["serve"],
     &["session", "lab"],
     &["capture"],
     &["account"],

@@ -108,6 +108,7 @@ impl<S: Source, K: Sink> Capture<S, K> {
         }
         self.sink.end();
         self.commit();
+        let error = error.or(self.sink.failure());
         let Capture {
             mut source,
             sink,
@@ -153,18 +154,24 @@ impl<S: Source, K: Sink> Capture<S, K> {
     /// The end (the thesis's 3.3.3): what is waiting is taken first, so that the socket has room
     /// for what the kernel still collects and hands over when the source detaches.
     fn drain(&mut self) -> io::Result<()> {
+        self.take_waiting()?;
+        self.source.detach()?;
+        self.account.set_detached();
+        // Nothing is added any more, or it ends with the kernel's refusal.
+        while self.source.receive(false)? == Arrival::Batch {
+            self.take_batch()?;
+        }
+        Ok(())
+    }
+
+    /// Takes what is waiting, without waiting for more.
+    fn take_waiting(&mut self) -> io::Result<()> {
         /// What waits in the largest buffer; under a flood there is always more.
         const BATCHES_MAX: usize = 4096;
         for _ in 0..BATCHES_MAX {
             if self.source.receive(false)? == Arrival::Nothing {
                 break;
             }
-            self.take_batch()?;
-        }
-        self.source.detach()?;
-        self.account.set_detached();
-        // Nothing is added any more, or it ends with the kernel's refusal.
-        while self.source.receive(false)? == Arrival::Batch {
             self.take_batch()?;
         }
         Ok(())
@@ -227,7 +234,11 @@ impl<S: Source, K: Sink> Capture<S, K> {
     /// Does what is asked. False where there is nothing to do.
     fn execute(&mut self, command: &Command) -> Result<bool, Refused> {
         match command {
-            Command::Rotate => Ok(self.sink.rotate()),
+            Command::Rotate => {
+                // The file that ends has what came before it was asked for. (An error is met again.)
+                let _ = self.take_waiting();
+                Ok(self.sink.rotate())
+            }
             Command::CheckNames => Ok(self.sink.check_names()),
             Command::Source(Change::Paused(paused)) => self.pause(*paused),
             Command::Source(change) => self.source.change(change).map(|()| true),
@@ -250,12 +261,12 @@ impl<S: Source, K: Sink> Capture<S, K> {
 
     /// What was copied before is recorded all the same, whenever it comes.
     fn pause(&mut self, paused: bool) -> Result<bool, Refused> {
-        if self.progress.paused == paused {
-            return Ok(false);
-        }
+        // Also where it is so already, as far as is known here: it is asked for again where it is not
+        // known whether the source has done what was asked before. Then, too, what comes without a
+        // payload is no packet to record.
+        self.progress.was_paused = true;
         self.source.change(&Change::Paused(paused))?;
         self.progress.paused = paused;
-        self.progress.was_paused = true;
         Ok(true)
     }
 }

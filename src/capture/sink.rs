@@ -127,6 +127,11 @@ pub trait Sink {
     /// Ends what packets went to.
     fn end(&mut self);
 
+    /// Why packets did not get where they were to go, once it has ended.
+    fn failure(&mut self) -> Option<std::io::Error> {
+        None
+    }
+
     /// What it has counted; nothing where it has nothing to count.
     fn figures(&self) -> Figures;
 

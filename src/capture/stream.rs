@@ -1,39 +1,35 @@
 //! A stream as a sink: records one behind the other, written by a thread of its own.
 //!
 //! ```text
-//!   capturing thread ──full buffers──> writer ──write(2)──> a pipe, a file
+//!   capturing thread ──full chunks──> writer ──write(2)──> a pipe, a file
 //!                    <──empty ones────
 //! ```
 //!
-//! While the reader sleeps the buffers fill; then packets count as dropped by the writer. The capture
+//! While the reader sleeps the chunks fill; then packets count as dropped by the writer. The capture
 //! never waits for it. Once it has gone, the capture ends, also if nothing arrives that could be written.
 
+mod writer;
+
 use std::fs::File;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fmt, io};
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Control;
 use super::sink::{Progress, Sink};
 use crate::format::{Context, Format, Frame, HEAD_BYTES, LinkType};
+use crate::numbers::grouped;
 use crate::packet::{IpFamily, Packet};
 use crate::ring::Figures;
 use crate::source::{Item, Source, Walk};
-use crate::sys::capabilities;
+use writer::{Chunk, Fate, Writer};
 
 /// A batch of a thousand records fits one of the usual length; a longer record than all of it does
 /// not exist.
-const BUFFER_BYTES: usize = 512 << 10;
+const CHUNK_BYTES: usize = 512 << 10;
 /// 32 MiB: what a reader that sleeps may be behind.
-const BUFFERS: usize = 64;
-/// How often it is looked whether the reader is there, while nothing is written.
-const LOOK: Duration = Duration::from_secs(1);
+const CHUNKS: usize = 64;
 
 /// Records packets in a stream.
 pub struct StreamSink<F> {
@@ -42,11 +38,12 @@ pub struct StreamSink<F> {
     snaplen: u32,
     family: IpFamily,
     /// What is being filled; `None` while all of them wait for the reader.
-    buffer: Option<Vec<u8>>,
-    empty: Receiver<Vec<u8>>,
-    full: Option<SyncSender<Vec<u8>>>,
-    writer: Option<JoinHandle<()>>,
+    chunk: Option<Chunk>,
+    writer: Writer,
+    /// So many were handed over.
+    records: u64,
     figures: Figures,
+    failure: Option<io::Error>,
 }
 
 impl<F> fmt::Debug for StreamSink<F> {
@@ -69,65 +66,34 @@ impl<F: Format> StreamSink<F> {
         stream: File,
         control: Arc<Control>,
     ) -> io::Result<Self> {
-        let (full, to_write) = mpsc::sync_channel::<Vec<u8>>(BUFFERS);
-        let (written, empty) = mpsc::channel();
-        for _ in 0..BUFFERS {
-            let _ = written.send(Vec::with_capacity(BUFFER_BYTES));
-        }
-        let writer = thread::Builder::new()
-            .name("stream".to_owned())
-            .spawn(move || {
-                let _ = capabilities::give_up();
-                let next = |stream: &File| loop {
-                    match to_write.recv_timeout(LOOK) {
-                        Ok(buffer) => break Some(buffer),
-                        Err(RecvTimeoutError::Timeout) if has_reader(stream) => {}
-                        Err(RecvTimeoutError::Timeout) => {
-                            control.stop();
-                            break None;
-                        }
-                        Err(RecvTimeoutError::Disconnected) => break None,
-                    }
-                };
-                while let Some(mut buffer) = next(&stream) {
-                    if (&stream).write_all(&buffer).is_err() {
-                        control.stop();
-                        return;
-                    }
-                    buffer.clear();
-                    let _ = written.send(buffer);
-                }
-            })?;
+        let writer = Writer::start(stream, CHUNKS, CHUNK_BYTES, control)?;
         Ok(StreamSink {
             format,
             link,
             snaplen,
             family,
-            buffer: empty.try_recv().ok(),
-            empty,
-            full: Some(full),
-            writer: Some(writer),
+            chunk: writer.empty(),
+            writer,
+            records: 0,
             figures: Figures::default(),
+            failure: None,
         })
     }
 
     /// Hands over what is filled.
     fn hand_over(&mut self) {
-        let Some(buffer) = self.buffer.take_if(|buffer| !buffer.is_empty()) else {
+        let Some(chunk) = self.chunk.take_if(|chunk| !chunk.bytes.is_empty()) else {
             return;
         };
-        // There is room for all buffers: this waits for nobody. A writer that has ended stops the capture.
-        if let Some(full) = &self.full {
-            let _ = full.try_send(buffer);
-        }
-        self.buffer = self.empty.try_recv().ok();
+        self.writer.write(chunk);
+        self.chunk = self.writer.empty();
     }
 
     /// Appends a whole block, if there is room.
     fn append(&mut self, block: &[u8]) -> bool {
         match self.room(block.len()) {
-            Some(buffer) => {
-                buffer.extend_from_slice(block);
+            Some(chunk) => {
+                chunk.bytes.extend_from_slice(block);
                 self.figures.bytes += block.len() as u64;
                 true
             }
@@ -135,18 +101,16 @@ impl<F: Format> StreamSink<F> {
         }
     }
 
-    /// A buffer with room for so many bytes more.
-    fn room(&mut self, bytes: usize) -> Option<&mut Vec<u8>> {
-        let fits = |buffer: &Vec<u8>| buffer.len() + bytes <= BUFFER_BYTES;
-        if !self.buffer.as_ref().is_some_and(fits) {
+    /// A chunk with room for so many bytes more.
+    fn room(&mut self, bytes: usize) -> Option<&mut Chunk> {
+        let fits = |chunk: &Chunk| chunk.bytes.len() + bytes <= CHUNK_BYTES;
+        if !self.chunk.as_ref().is_some_and(fits) {
             self.hand_over();
-            if self.buffer.is_none() {
-                self.buffer = self.empty.try_recv().ok();
+            if self.chunk.is_none() {
+                self.chunk = self.writer.empty();
             }
         }
-        self.buffer
-            .as_mut()
-            .filter(|buffer| buffer.len() + bytes <= BUFFER_BYTES)
+        self.chunk.as_mut().filter(|chunk| fits(chunk))
     }
 
     fn record(&mut self, packet: &Packet<'_>, progress: &mut Progress) -> bool {
@@ -159,7 +123,7 @@ impl<F: Format> StreamSink<F> {
             std::num::NonZeroU64::get,
         );
         // An interface is declared only where there is room for its block and the record.
-        if self.room(BUFFER_BYTES / 4).is_none() {
+        if self.room(CHUNK_BYTES / 4).is_none() {
             return false;
         }
         let known = self.format.interface(packet.ifindex());
@@ -181,12 +145,13 @@ impl<F: Format> StreamSink<F> {
         if self.room(len).is_none() {
             return false;
         }
-        let Some(buffer) = &mut self.buffer else {
+        let Some(Chunk { bytes, ends }) = &mut self.chunk else {
             return false;
         };
-        let at = buffer.len();
-        buffer.resize(at + len, 0);
-        let out = &mut buffer[at..];
+        let at = bytes.len();
+        bytes.resize(at + len, 0);
+        ends.push(at + len);
+        let out = &mut bytes[at..];
         let head = self
             .format
             .encode(packet, &frame, &context, (&mut *out).into());
@@ -194,6 +159,7 @@ impl<F: Format> StreamSink<F> {
             place.copy_from_slice(&head);
         }
         self.figures.bytes += len as u64;
+        self.records += 1;
         true
     }
 
@@ -216,13 +182,6 @@ impl<F: Format> StreamSink<F> {
             progress.lost_before += 1;
         }
     }
-}
-
-/// Whether somebody may still read this; of what is no pipe that is taken to be so.
-fn has_reader(stream: &File) -> bool {
-    let mut asked = [PollFd::new(stream, PollFlags::empty())];
-    let told = poll(&mut asked, Some(&Timespec::default()));
-    told.is_err() || !asked[0].revents().contains(PollFlags::ERR)
 }
 
 impl<F: Format> Sink for StreamSink<F> {
@@ -267,22 +226,45 @@ impl<F: Format> Sink for StreamSink<F> {
         let mut ending = Vec::new();
         self.format
             .end(&mut |block| ending.extend_from_slice(block));
-        // Here it may wait: nothing comes any more.
         self.hand_over();
-        if let Some(full) = self.full.take() {
-            let _ = full.send(ending);
-        }
+        self.writer.write(Chunk {
+            bytes: ending,
+            ends: Vec::new(),
+        });
+        // Here it may wait: nothing comes any more.
+        let Fate {
+            records_taken,
+            bytes_taken,
+            error,
+        } = self.writer.close();
+        let lost = self.records - records_taken;
+        self.figures.lost_records = lost;
+        self.figures.bytes = bytes_taken;
+        // A reader that has what there was may go.
+        let gone = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+        let error = error.filter(|error| lost != 0 || !gone(error));
+        self.failure = error.map(|error| {
+            let what = match gone(&error) {
+                true => "its reader has gone".to_owned(),
+                false => error.to_string(),
+            };
+            let lost = grouped(lost);
+            let text = format!(
+                "the stream: {what}; {lost} packets that it has not taken count as dropped by the writer"
+            );
+            io::Error::new(error.kind(), text)
+        });
+    }
+
+    fn failure(&mut self) -> Option<io::Error> {
+        self.failure.take()
     }
 
     fn figures(&self) -> Figures {
         self.figures
     }
 
-    fn close(mut self) -> (Vec<PathBuf>, Figures) {
-        self.full = None;
-        if let Some(writer) = self.writer.take() {
-            let _ = writer.join();
-        }
+    fn close(self) -> (Vec<PathBuf>, Figures) {
         (Vec::new(), self.figures)
     }
 }

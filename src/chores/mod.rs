@@ -6,28 +6,41 @@
 //!           <──line───── stdout: what is to be said
 //! ```
 //!
-//! The process ends when its input does and its queue is empty, however the capture has ended.
+//! The process ends when its input does and its queue is empty, however the capture has ended; in
+//! half a minute at the most. What it has not done then, the next start takes up (`journal.rs`).
 
 mod compress;
+mod journal;
 mod process;
 
+use std::collections::VecDeque;
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 pub use compress::is_built_in;
+pub use journal::{Found, forget};
 pub use process::run;
+use rustix::io::ioctl_fionbio;
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::ring::Compression;
 use crate::sys::capabilities;
 
 /// Files at a time.
 pub const AT_A_TIME: usize = 2;
+/// How long the process goes on when the capture has ended.
+pub const END_MAX: Duration = Duration::from_secs(30);
+/// What it says of each file that is done.
+const DONE: &str = "\u{6}";
 
 /// What to do with each finished file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +93,14 @@ impl Chores {
 #[derive(Debug)]
 pub struct Hand {
     child: Child,
+    /// Does not wait for room.
     files: Option<ChildStdin>,
+    /// Bytes that have found none yet.
+    unsent: VecDeque<u8>,
+    /// Files of an earlier run, which come after those of this one.
+    earlier: VecDeque<PathBuf>,
+    /// Files that it has been handed and has not done.
+    open: Arc<AtomicUsize>,
     sayer: Option<JoinHandle<()>>,
 }
 
@@ -108,6 +128,14 @@ impl Hand {
             .process_group(0)
             .spawn()?;
         let lines = child.stdout.take();
+        let files = child.stdin.take();
+        // Stopped, it reads nothing: the capture does not wait for it.
+        files
+            .as_ref()
+            .map(|pipe| ioctl_fionbio(pipe, true))
+            .transpose()?;
+        let open = Arc::new(AtomicUsize::new(0));
+        let left = Arc::clone(&open);
         let sayer = thread::Builder::new()
             .name("chores".to_owned())
             .spawn(move || {
@@ -115,11 +143,19 @@ impl Hand {
                 let lines = lines
                     .into_iter()
                     .flat_map(|lines| BufReader::new(lines).lines());
-                lines.map_while(Result::ok).for_each(say);
+                for line in lines.map_while(Result::ok) {
+                    match &*line {
+                        DONE => _ = left.fetch_sub(1, Ordering::Relaxed),
+                        _ => say(line),
+                    }
+                }
             })?;
         Ok(Hand {
-            files: child.stdin.take(),
+            files,
             child,
+            unsent: VecDeque::new(),
+            earlier: VecDeque::new(),
+            open,
             sayer: Some(sayer),
         })
     }
@@ -129,29 +165,80 @@ impl Hand {
     /// # Errors
     /// The process has gone.
     pub fn take(&mut self, file: &Path) -> io::Result<()> {
-        let files = self.files.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
-        let mut line = file.as_os_str().as_bytes().to_vec();
-        line.push(0);
-        files.write_all(&line)
+        self.open.fetch_add(1, Ordering::Relaxed);
+        self.unsent.extend(file.as_os_str().as_bytes());
+        self.unsent.push_back(0);
+        self.go_on()
     }
 
-    /// Waits until all of it is done.
-    pub fn finish(mut self) {
-        self.end();
+    /// Hands it files that an earlier run has left, a few at a time, while it has nothing else.
+    pub fn take_earlier(&mut self, files: Vec<PathBuf>) {
+        self.earlier.extend(files);
     }
 
-    fn end(&mut self) {
-        drop(self.files.take());
-        if let Some(sayer) = self.sayer.take() {
-            let _ = sayer.join();
+    /// Hands over what there is room for. To be called now and then.
+    ///
+    /// # Errors
+    /// The process has gone.
+    pub fn go_on(&mut self) -> io::Result<()> {
+        while self.open() < AT_A_TIME
+            && let Some(file) = self.earlier.pop_front()
+        {
+            self.take(&file)?;
         }
-        let _ = self.child.wait();
+        let files = self.files.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+        while !self.unsent.is_empty() {
+            match files.write(self.unsent.make_contiguous()) {
+                Ok(written) => drop(self.unsent.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Files that it has been handed and has not done.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// The capture has ended: whether all is done, and said. What an earlier run has left and is not
+    /// begun waits for another one.
+    pub fn is_done(&mut self) -> bool {
+        self.earlier.clear();
+        if self.go_on().is_err() || self.unsent.is_empty() {
+            self.files = None;
+        }
+        let said = self.sayer.as_ref().is_none_or(JoinHandle::is_finished);
+        said && !matches!(self.child.try_wait(), Ok(None))
     }
 }
 
+/// It may be stopped, or wait for what never comes.
 impl Drop for Hand {
     fn drop(&mut self) {
-        self.end();
+        const MOMENT: Duration = Duration::from_millis(10);
+        const MOMENTS: usize = 100;
+        self.files = None;
+        let mut runs = || matches!(self.child.try_wait(), Ok(None));
+        // It may have nothing left to do but end.
+        let mut moments = 0..if self.open.load(Ordering::Relaxed) == 0 {
+            MOMENTS
+        } else {
+            0
+        };
+        while runs() && moments.next().is_some() {
+            thread::sleep(MOMENT);
+        }
+        if runs() {
+            let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+            group.map(|group| kill_process_group(group, Signal::KILL));
+            let _ = self.child.wait();
+        }
+        if let Some(sayer) = self.sayer.take() {
+            let _ = sayer.join();
+        }
     }
 }
 

@@ -10,10 +10,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Signal, kill_process_group};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
-use super::{AT_A_TIME, Chores, compress};
-use crate::ring::wherever;
+use super::journal::Journals;
+use super::{AT_A_TIME, Chores, DONE, END_MAX, compress};
+use crate::ring::{Compression, wherever};
 use crate::sys::capabilities;
 
 /// A command that takes longer is said to, each time so much later.
@@ -34,11 +36,13 @@ pub fn run(chores: &Chores) -> io::Result<()> {
     let _ = capabilities::give_up();
     let _ = rustix::process::nice(19);
     let queue = Queue::default();
+    let journals = Journals::default();
     thread::scope(|scope| {
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
                 while let Some(file) = queue.next() {
-                    work(chores, &file);
+                    work(chores, &journals, &file);
+                    say(DONE);
                 }
             });
         }
@@ -53,8 +57,20 @@ pub fn run(chores: &Chores) -> io::Result<()> {
             }
         };
         queue.close();
+        let _ = thread::Builder::new().spawn(end_at_last);
         read
     })
+}
+
+/// The capture has ended, and nobody waits for ever: commands end with this process, the group's
+/// first. What is not done is left to the next start.
+fn end_at_last() {
+    thread::sleep(END_MAX);
+    let own = rustix::process::getpid();
+    if rustix::process::getpgrp() == own {
+        let _ = kill_process_group(own, Signal::KILL);
+    }
+    std::process::exit(1);
 }
 
 /// Files that wait.
@@ -117,14 +133,24 @@ fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{}", line.replace('\n', " "));
 }
 
-fn work(chores: &Chores, file: &Path) {
+fn work(chores: &Chores, journals: &Journals, file: &Path) {
     let gone = || {
         say(&format!(
             "{}: the ring has given this file up before it was its turn",
             file.display()
         ));
     };
-    let file = match chores.compress {
+    // Of a command alone, and of a file that was compressed before.
+    let plain = Compression::by_name(file).is_none();
+    match journals.is_done(file) {
+        Ok(true) if chores.compress.is_none() || !plain => return,
+        Ok(_) => {}
+        Err(error) => say(&format!(
+            "{}: whether it is done is not written down, so that the next start does it again: {error}",
+            file.display()
+        )),
+    }
+    let file = match chores.compress.filter(|_| plain) {
         None => file.to_owned(),
         Some(form) => match compress::compress(file, form) {
             Ok(Some(compressed)) => compressed,
@@ -146,9 +172,12 @@ fn work(chores: &Chores, file: &Path) {
     if !wherever(&file).exists() {
         return gone();
     }
-    if let Err(what) = execute(&words) {
-        let command = chores.command.as_deref().unwrap_or_default();
-        say(&format!("`{command}` for {}: {what}", file.display()));
+    match execute(&words) {
+        Ok(()) => _ = journals.note_done(&file),
+        Err(what) => {
+            let command = chores.command.as_deref().unwrap_or_default();
+            say(&format!("`{command}` for {}: {what}", file.display()));
+        }
     }
 }
 

@@ -11,6 +11,9 @@ use anyhow::{Context as _, Result};
 use super::args::CaptureArgs;
 use super::desk::Desk;
 use super::every::Every;
+use super::finished::{
+    end_chores, forget_chores, found, hand_over, look_after, take_up, wait_for_chores,
+};
 use super::options::{chores, gid, settings};
 use super::reporter::Reporter;
 use super::scrape::scrape;
@@ -20,7 +23,7 @@ use super::{NO_THREAD, complain};
 use crate::chores::{Chores, Hand};
 use crate::control::{Call, Server, place};
 use crate::metrics::{self, Place, Scrape};
-use crate::ring::{Notice, Recovered, wherever};
+use crate::ring::{Notice, wherever};
 use crate::session::settings::{ConfigError, Settings, SourceSettings};
 use crate::session::{End, Session, SessionError, Step, Wake};
 use crate::source::SourceName;
@@ -30,6 +33,8 @@ use signal_hook::consts::{SIGHUP, SIGUSR1};
 const FIGURES_EVERY: Duration = Duration::from_secs(1);
 /// A start that takes longer says what it is doing.
 const SLOW_START: Duration = Duration::from_secs(1);
+/// So long the report waits for what is done with finished files: their names may change.
+const REPORT_WAITS: Duration = Duration::from_secs(1);
 /// A group that no rule logs to by then is said to be one.
 const WITHOUT_RULE_AFTER: Duration = Duration::from_secs(2);
 /// How often it is looked for rules while no packet comes: they may have been removed.
@@ -145,7 +150,7 @@ fn thread(body: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle
 }
 
 /// What the main thread waits for.
-enum Event {
+pub(super) enum Event {
     /// A signal has come.
     Signal(i32),
     /// A capturing thread may have ended.
@@ -193,7 +198,9 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
     } = beside;
     let (to_main, events) = mpsc::channel();
     let from_signals = to_main.clone();
-    let watched = signals::watch(move |signal| from_signals.send(Event::Signal(signal)).is_ok())?;
+    let _watched = signals::watch(move |signal| {
+        let _ = from_signals.send(Event::Signal(signal));
+    })?;
     let mut reporter = Reporter::new(quiet, json).context(NO_THREAD)?;
     let mut hand = match &chores {
         Some(chores) => {
@@ -205,17 +212,24 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
         }
         None => None,
     };
+    let found = chores.as_ref().map(|chores| found(chores, &settings));
     let from_session = to_main.clone();
     let wake: Wake = Arc::new(move || {
         let _ = from_session.send(Event::Look);
     });
     let mut session = start(settings, quiet, &wake)?;
+    // Whoever reads that it captures may speak to it.
+    let server = control.and_then(|options| listen(&options, to_main.clone(), &mut reporter));
     reporter.greet(&session);
+    match (&mut hand, found) {
+        (Some(hand), Some(found)) => take_up(hand, found, &mut reporter),
+        _ => forget_chores(session.settings()),
+    }
     let figures_server = match &metrics {
         Some(place) => Some(serve_figures(place, to_main.clone(), &mut reporter)?),
         None => None,
     };
-    let server = control.and_then(|options| listen(&options, to_main, &mut reporter));
+    drop(to_main);
     service::ready();
     let mut desk = Desk::default();
     let duration = session.settings().duration;
@@ -270,6 +284,7 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
                 reporter.say(&collapsed);
             }
             reporter.figures(&mut session);
+            look_after(&mut hand, Hand::go_on, &mut reporter);
             service::alive();
         }
         if removed || rotate.as_mut().is_some_and(|rotate| rotate.due(elapsed)) {
@@ -298,41 +313,20 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
     for path in finished {
         hand_over(&Notice::Finished { path }, &mut hand, &mut reporter);
     }
-    if let Some(hand) = hand {
-        hand.finish();
-        for event in events.try_iter() {
-            if let Event::Said(line) = event {
-                reporter.say(&line);
-            }
-        }
+    // Usually all is done at once, and the report has the names that files keep.
+    let done = wait_for_chores(&mut hand, REPORT_WAITS, &events, &mut reporter);
+    if hand.is_some() {
         for file in &mut report.files {
             *file = wherever(file);
         }
     }
-    drop(watched);
     let told = reporter.report(&report);
+    if !done {
+        end_chores(hand, &events, &mut reporter);
+    }
     match error {
         Some(error) => Err(error).context("the capture ended early"),
         None => told.context("the report could not be written to standard output"),
-    }
-}
-
-/// Hands a finished file over to the process that has something to do with it.
-fn hand_over(notice: &Notice, hand: &mut Option<Hand>, reporter: &mut Reporter) {
-    let (Notice::Finished { path }
-    | Notice::Recovered(Recovered {
-        path: Some(path), ..
-    })) = notice
-    else {
-        return;
-    };
-    if let Some(to) = hand
-        && let Err(error) = to.take(path)
-    {
-        reporter.say(&format!(
-            "the process for finished files has gone ({error}): they stay as they are"
-        ));
-        *hand = None;
     }
 }
 

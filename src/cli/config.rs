@@ -10,11 +10,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use clap::builder::Resettable;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
 use toml::Value;
 
 use super::args::Cli;
+use super::error_text;
+use crate::session::settings::ConfigError;
 
 /// One of them is where packets come from: who names one on the command line does not want that of
 /// the file.
@@ -37,8 +40,9 @@ pub fn command() -> Command {
 /// # Errors
 /// A file that cannot be read, or that says what no option is.
 pub fn parse() -> Result<Cli> {
-    let words = with_file(env::args_os().collect())?;
-    let matches = command().get_matches_from(words);
+    let words = with_file(env::args_os().collect())
+        .map_err(|error| ConfigError::File(error_text(&error)))?;
+    let matches = without_source_of_environment(&words, command()).get_matches_from(words);
     Ok(Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
 }
 
@@ -58,6 +62,25 @@ fn with_file(mut words: Vec<OsString>) -> Result<Vec<OsString>> {
     let behind = 1.min(words.len());
     words.splice(behind..behind, more);
     Ok(words)
+}
+
+/// Who names a source on the command line does not want that of the environment.
+fn without_source_of_environment(words: &[OsString], command: Command) -> Command {
+    let lenient = command
+        .clone()
+        .ignore_errors(true)
+        .subcommand_negates_reqs(true);
+    let given = lenient.try_get_matches_from(words).is_ok_and(|matches| {
+        let on_line = |source| matches.value_source(source) == Some(ValueSource::CommandLine);
+        SOURCES.into_iter().any(on_line)
+    });
+    match given {
+        true => command.mut_args(|arg| match SOURCES.contains(&arg.get_id().as_str()) {
+            true => arg.env(Resettable::Reset),
+            false => arg,
+        }),
+        false => command,
+    }
 }
 
 /// What a file says and nobody else does.
@@ -101,6 +124,9 @@ fn words_of(path: &Path, matches: &ArgMatches) -> Result<Vec<OsString>> {
         let takes_value = option.get_action().takes_values();
         match (value, takes_value) {
             (Value::Boolean(true), _) => words.push(format!("--{key}").into()),
+            (Value::Boolean(false), true) if !may_stand_alone(option) => {
+                bail!("{}: `{key}`: a text or a number is wanted here", named())
+            }
             (Value::Boolean(false), _) => {}
             (_, false) => bail!("{}: `{key}` is true or false", named()),
             (Value::Array(values), true) => {
@@ -112,6 +138,12 @@ fn words_of(path: &Path, matches: &ArgMatches) -> Result<Vec<OsString>> {
         }
     }
     Ok(words)
+}
+
+/// Whether an option that takes a value may be given without one.
+fn may_stand_alone(option: &Arg) -> bool {
+    let values = option.get_num_args();
+    values.is_some_and(|values| values.min_values() == 0)
 }
 
 fn word(key: &str, value: &Value) -> Result<OsString> {

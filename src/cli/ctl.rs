@@ -1,11 +1,13 @@
 //! `lwnflog ctl`: speaks to a running capture.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::Value;
 
 use super::args::CtlArgs;
+use super::on_terminal;
 use crate::control::request::COMMANDS;
 use crate::control::{Request, VERSION, client, place};
 use crate::session::settings::parse_duration;
@@ -19,29 +21,25 @@ pub fn run(args: &CtlArgs) -> Result<()> {
         Some(directory) => directory.clone(),
         None => place::directory().context("XDG_RUNTIME_DIR is not set: give --directory")?,
     };
-    let running = place::names(&directory)
-        .with_context(|| format!("{}: cannot be read", directory.display()))?;
     let is_command = |word: &str| COMMANDS.iter().any(|(name, _)| *name == word);
+    let is_there = |name: &str| place::socket(&directory, name).exists();
     let (name, words) = match &args.words[..] {
         [command] if command == "list" => {
-            for name in running {
+            for name in running(&directory)? {
                 println(&name)?;
             }
             return Ok(());
         }
-        [first, rest @ ..] if running.contains(first) || !is_command(first) => {
-            (Some(first.clone()), rest)
+        [first, rest @ ..] if !is_command(first) => (first.clone(), rest),
+        // A capture that is called as a command is.
+        [first, second, ..] if is_command(second) && is_there(first) => {
+            (first.clone(), &args.words[1..])
         }
-        words => (None, words),
+        words => (the_only(&directory)?, words),
     };
-    let name = match name {
-        Some(name) => name,
-        None => the_only(&directory, &running)?,
-    };
-    if !running.contains(&name) {
-        bail!(
-            "`{name}` is no command, and no capture of that name runs: `lwnflog ctl list` names those that do"
-        );
+    let looked = place::socket(&directory, &name).symlink_metadata();
+    if looked.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        return Err(nobody(&name));
     }
     let Some((command, values)) = words.split_first() else {
         bail!("{name}: what is it to do? `lwnflog ctl --help` has the commands");
@@ -54,8 +52,13 @@ pub fn run(args: &CtlArgs) -> Result<()> {
         confirm_secs: confirm.map(|time| time.as_secs().max(1)),
     };
     let socket: PathBuf = place::socket(&directory, &name);
-    let answer = client::ask(&socket, &request)
-        .with_context(|| format!("{}: no capture answers", socket.display()))?;
+    let answer = client::ask(&socket, &request).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => nobody(&name),
+        _ => anyhow!(
+            "{name}: no capture answers at {}: {error}",
+            socket.display()
+        ),
+    })?;
     if answer["ok"] != Value::Bool(true) {
         let error = answer["error"].as_str().unwrap_or("it says no");
         return Err(anyhow!("{name}: {error}"));
@@ -66,19 +69,29 @@ pub fn run(args: &CtlArgs) -> Result<()> {
     }
 }
 
+fn nobody(name: &str) -> anyhow::Error {
+    anyhow!(
+        "`{name}` is no command, and no capture of that name runs: `lwnflog ctl list` names those that do"
+    )
+}
+
 /// The capture that runs, where there is one only.
 ///
 /// # Errors
 /// None runs, or several do.
-pub(super) fn the_only(directory: &Path, running: &[String]) -> Result<String> {
-    match running {
+pub(super) fn the_only(directory: &Path) -> Result<String> {
+    match &running(directory)?[..] {
         [only] => Ok(only.clone()),
         [] => bail!(
-            "no capture runs here: {} has no socket; `lwnflog --group 5` makes one",
+            "no capture runs here: none answers in {}; `lwnflog --group 5` starts one",
             directory.display()
         ),
         several => bail!("several captures run: name one of {}", several.join(", ")),
     }
+}
+
+fn running(directory: &Path) -> Result<Vec<String>> {
+    place::names(directory).with_context(|| format!("{}: cannot be read", directory.display()))
 }
 
 /// What `keep` is told by options.
@@ -95,5 +108,5 @@ fn keep_words(args: &CtlArgs) -> Result<Vec<String>> {
 }
 
 fn println(line: &str) -> Result<()> {
-    super::say(format!("{line}\n").as_bytes())
+    super::say(format!("{}\n", on_terminal(line)).as_bytes())
 }

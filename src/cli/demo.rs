@@ -14,13 +14,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::Parser;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 
 use super::NO_THREAD;
 use super::args::Cli;
 use super::options::settings;
 use super::report::ReportText;
+use super::signals::{self, Watched};
 use crate::account::report::Report;
 use crate::lab::{self, Lab, RX, Traffic};
 use crate::numbers::grouped;
@@ -47,7 +46,7 @@ const ARRIVAL: Duration = Duration::from_millis(500);
 pub fn run(dir: &Path, secs: u64) -> Result<()> {
     lab::enter_user_namespace().context("the demo needs network namespaces of its own")?;
     let lab = Lab::new().context("the demo needs network namespaces of its own")?;
-    let interrupted = watch_signals().context("watching signals")?;
+    let (interrupted, _watched) = watch_signals()?;
     let command = command_line(dir);
     let settings = settings(&Cli::try_parse_from(&command)?.capture)?;
     introduce(&lab, &command, secs)?;
@@ -66,14 +65,12 @@ fn command_line(dir: &Path) -> Vec<OsString> {
     words
 }
 
-/// The first SIGINT or SIGTERM ends the demo early, a second one at once.
-fn watch_signals() -> std::io::Result<Arc<AtomicBool>> {
+/// The first signal that ends a capture ends the demo early, a second one at once.
+fn watch_signals() -> Result<(Arc<AtomicBool>, Watched)> {
     let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_shutdown(signal, 130, Arc::clone(&interrupted))?;
-        flag::register(signal, Arc::clone(&interrupted))?;
-    }
-    Ok(interrupted)
+    let noted = Arc::clone(&interrupted);
+    let note = move |signal| _ = noted.fetch_or(signals::is_ending(signal), Ordering::Relaxed);
+    Ok((interrupted, signals::watch(note)?))
 }
 
 /// Captures inside the calling thread's namespace while another thread sends. Returns the report

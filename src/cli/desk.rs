@@ -10,10 +10,37 @@ use crate::control::{Asked, Call};
 use crate::session::Session;
 use crate::session::orders::Order;
 
-/// Changes that are to be confirmed.
+/// So long after a change could not be taken back it is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// Settings with changes that are to be confirmed.
 #[derive(Debug, Default)]
 pub(super) struct Desk {
-    unconfirmed: Vec<(Instant, Order)>,
+    unconfirmed: Vec<Unconfirmed>,
+}
+
+/// A setting, and what lies upon the value that was there before.
+///
+/// The last change is in force. Each goes when its time has come, wherever it lies; with the last the
+/// setting goes back to what is below. A change that is not to be confirmed stays: it takes the place
+/// of all.
+#[derive(Debug)]
+struct Unconfirmed {
+    before: Order,
+    changes: Vec<(Instant, Order)>,
+    /// When it is tried again, and said no more.
+    retry: Option<Instant>,
+}
+
+impl Unconfirmed {
+    fn in_force(&self) -> &Order {
+        self.changes.last().map_or(&self.before, |(_, order)| order)
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let changes = self.changes.iter().map(|(due, _)| *due);
+        changes.chain(self.retry).min()
+    }
 }
 
 impl Desk {
@@ -24,6 +51,9 @@ impl Desk {
         session: &mut Session,
         reporter: &mut Reporter,
     ) -> bool {
+        if !call.is_wanted() {
+            return false; // who asked has been told that nothing is done
+        }
         let answer = match call.asked.clone() {
             Asked::Stats => stats(session),
             Asked::Settings => value(session.changeable()).map(|now| json!({ "settings": now })),
@@ -39,7 +69,7 @@ impl Desk {
                 call.answer(Ok("the capture ends".into()));
                 return true;
             }
-            Asked::Confirm => match std::mem::take(&mut self.unconfirmed).len() {
+            Asked::Confirm => match self.confirm() {
                 0 => Err("there is nothing to confirm".to_owned()),
                 changes => Ok(format!("confirmed: changes that stay: {changes}").into()),
             },
@@ -59,32 +89,78 @@ impl Desk {
         confirm: Option<Duration>,
         by: &str,
     ) -> Result<Value, String> {
-        let reverse = session.reverse_of(order);
+        let before = session.reverse_of(order);
         let mut done = session.obey(order, by)?;
-        if let (Some(after), Some(reverse)) = (confirm, reverse) {
-            self.unconfirmed.push((Instant::now() + after, reverse));
-            done += &format!("; unless confirmed, taken back in {} s", after.as_secs());
+        let known = self
+            .unconfirmed
+            .iter()
+            .position(|setting| setting.before.concerns_the_same(order));
+        match (confirm, before) {
+            (None, _) => {
+                // What was to be confirmed of this setting is no more: this stays.
+                known.map(|at| self.unconfirmed.remove(at));
+            }
+            (Some(after), Some(before)) => {
+                let now = Instant::now();
+                let change = (now.checked_add(after).unwrap_or(now), order.clone());
+                match known.and_then(|at| self.unconfirmed.get_mut(at)) {
+                    Some(setting) => setting.changes.push(change),
+                    None => self.unconfirmed.push(Unconfirmed {
+                        before,
+                        changes: vec![change],
+                        retry: None,
+                    }),
+                }
+                done += &format!("; unless confirmed, taken back in {} s", after.as_secs());
+            }
+            (Some(_), None) => {}
         }
         reporter.say(&format!("{done} (by {by})"));
         Ok(done.into())
     }
 
+    /// All changes stay. Returns how many there were.
+    fn confirm(&mut self) -> usize {
+        let settings = std::mem::take(&mut self.unconfirmed);
+        settings.iter().map(|setting| setting.changes.len()).sum()
+    }
+
     /// How long until something is to be taken back.
     pub(super) fn left(&self) -> Option<Duration> {
-        let next = self.unconfirmed.iter().map(|(due, _)| *due).min()?;
+        let next = self.unconfirmed.iter().filter_map(Unconfirmed::due).min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
-    /// Takes back what nobody has confirmed in time, the last first.
+    /// Takes back what nobody has confirmed in time. What cannot be is tried again.
     pub(super) fn take_back_due(&mut self, session: &mut Session, reporter: &mut Reporter) {
         let now = Instant::now();
-        while let Some(at) = self.unconfirmed.iter().rposition(|(due, _)| *due <= now) {
-            let (_, order) = self.unconfirmed.remove(at);
-            match session.obey(&order, "a change that nobody confirmed") {
-                Ok(done) => reporter.say(&format!("nobody has confirmed it: {done}")),
-                Err(why) => reporter.say(&format!("a change cannot be taken back: {why}")),
+        for setting in &mut self.unconfirmed {
+            if setting.due().is_none_or(|due| due > now) {
+                continue;
+            }
+            let in_force = setting.in_force().clone();
+            setting.changes.retain(|(due, _)| *due > now);
+            let order = setting.in_force();
+            if setting.retry.is_none() && *order == in_force {
+                continue;
+            }
+            match session.obey(order, "a change that nobody confirmed") {
+                Ok(done) => {
+                    setting.retry = None;
+                    reporter.say(&format!("nobody has confirmed it: {done}"));
+                }
+                Err(why) => {
+                    let again = now.checked_add(RETRY);
+                    if std::mem::replace(&mut setting.retry, again).is_none() {
+                        reporter.say(&format!(
+                            "a change cannot be taken back: {why}; it is tried again every {} s",
+                            RETRY.as_secs()
+                        ));
+                    }
+                }
             }
         }
+        self.unconfirmed.retain(|setting| setting.due().is_some());
     }
 }
 

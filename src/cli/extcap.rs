@@ -264,7 +264,15 @@ fn capture(args: &ExtcapArgs, interface: &Interface) -> Result<()> {
     // What goes to standard output goes to whoever has opened the pipe.
     rustix::stdio::dup2_stdout(&pipe).context("standard output")?;
     drop(pipe);
-    super::capture::run(&cli.capture)
+    match super::capture::run(&cli.capture) {
+        // Who reads it ends it so.
+        Err(error) if error.downcast_ref().is_some_and(is_broken_pipe) => Ok(()),
+        done => done,
+    }
+}
+
+fn is_broken_pipe(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
 }
 
 /// Opens a pipe for writing once somebody reads it. Until then nothing is captured, and a signal that ends a process

@@ -10,6 +10,7 @@ mod desk;
 pub mod doctor;
 mod every;
 pub mod extcap;
+mod finished;
 pub mod ls;
 pub mod options;
 mod output;
@@ -26,6 +27,7 @@ mod signals;
 pub mod size;
 pub mod watch;
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use anyhow::{Context as _, Result};
@@ -66,9 +68,16 @@ pub fn error_text(error: &anyhow::Error) -> String {
 /// Says what is wrong on standard error, if that is open. Names that others chose, of files above all, give a
 /// terminal no commands.
 pub fn complain(text: &str) {
-    let is_command = |letter: char| letter.is_control() && letter != '\n';
-    let text = text.replace(is_command, "?");
-    let _ = writeln!(io::stderr(), "lwnflog: {text}");
+    let _ = writeln!(io::stderr(), "lwnflog: {}", on_terminal(text));
+}
+
+/// A text that may hold what others chose (names of processes and files), as a terminal may see it.
+pub(crate) fn on_terminal(text: &str) -> Cow<'_, str> {
+    let is_command = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    match text.contains(is_command) {
+        true => Cow::Owned(text.replace(is_command, "?")),
+        false => Cow::Borrowed(text),
+    }
 }
 
 /// Writes to standard output. That its reader has gone ends the program's work quietly.

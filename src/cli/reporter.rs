@@ -4,9 +4,9 @@
 use std::io::{self, IsTerminal};
 use std::time::Instant;
 
-use super::complain;
 use super::output::LineWriter;
 use super::report::ReportText;
+use super::{complain, on_terminal};
 use crate::account::report::{Report, Stats};
 use crate::account::snapshot::Figures;
 use crate::doctor;
@@ -60,7 +60,7 @@ impl Reporter {
     pub(super) fn say(&mut self, text: &str) {
         let clear = self.clear();
         self.text
-            .say(format!("{clear}lwnflog: {text}\n").into_bytes());
+            .say(format!("{clear}lwnflog: {}\n", on_terminal(text)).into_bytes());
     }
 
     fn clear(&mut self) -> &'static str {
@@ -245,8 +245,9 @@ impl Reporter {
         };
         if !(self.quiet && self.json && told.is_ok()) {
             let open = if self.line_open { "\n" } else { "" };
+            let text = ReportText(report).to_string();
             self.text
-                .insist(format!("{open}{}", ReportText(report)).into_bytes());
+                .insist(format!("{open}{}", on_terminal(&text)).into_bytes());
         }
         told
     }

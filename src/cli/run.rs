@@ -268,14 +268,22 @@ fn wait(
     place: &Place,
 ) -> Result<i32> {
     let own = std::env::current_exe().context("the program's own path")?;
-    let mut signals =
-        Signals::new([SIGINT, SIGQUIT, SIGTERM, SIGHUP]).context("watching signals")?;
+    // What is ignored (`nohup`) stays so, for the command as well.
+    let ignored = ignored_signals();
+    let watched = [SIGINT, SIGQUIT, SIGTERM, SIGHUP].into_iter();
+    let watched = watched.filter(|signal| ignored & (1 << (signal - 1)) == 0);
+    let mut signals = Signals::new(watched).context("watching signals")?;
     let handle = signals.handle();
     let child = Command::new(own)
         .arg("run-in")
         .arg(&cgroup.dir)
         .arg("--")
         .args(command)
+        .stdout(match place.file {
+            Some(_) => Stdio::inherit(),
+            // There the packets are.
+            None => Stdio::from(io::stderr()),
+        })
         .spawn();
     let mut child = child.context("starting the command")?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
@@ -307,6 +315,14 @@ fn wait(
         complain(&summary(&report, place));
     }
     Ok(exit_status(status?))
+}
+
+/// The signals that this process was started to ignore, a bit each (proc(5)).
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0)
 }
 
 fn exit_status(status: ExitStatus) -> i32 {

@@ -2,9 +2,8 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use signal_hook::consts::{
@@ -47,6 +46,10 @@ impl Drop for Watched {
     }
 }
 
+/// Two that end a capture within so long are one: `timeout` sends one to the process, and one to its
+/// group.
+const ONE: Duration = Duration::from_millis(500);
+
 /// Begins to watch, before anything is opened, so that no signal ends the process without its
 /// report. A second signal that ends a capture ends the process at once: files are valid as they
 /// are.
@@ -54,14 +57,8 @@ impl Drop for Watched {
 /// # Errors
 /// What `sigaction(2)` answers; no thread could be started.
 ///
-/// `tell` is called with each, from a thread of its own; when it returns false, that was all.
-pub(super) fn watch(tell: impl Fn(i32) -> bool + Send + 'static) -> anyhow::Result<Watched> {
-    let asked = Arc::new(AtomicBool::new(false));
-    for signal in ENDING {
-        flag::register_conditional_shutdown(signal, 130, Arc::clone(&asked))
-            .and_then(|_| flag::register(signal, Arc::clone(&asked)))
-            .context("watching signals")?;
-    }
+/// `tell` is called with each, from a thread of its own.
+pub(super) fn watch(tell: impl Fn(i32) + Send + 'static) -> anyhow::Result<Watched> {
     // (A file that grows beyond the limit for this process, SIGXFSZ, is an error.)
     for signal in MEANINGLESS.into_iter().chain(REAL_TIME) {
         flag::register(signal, Arc::default()).context("watching signals")?;
@@ -71,12 +68,23 @@ pub(super) fn watch(tell: impl Fn(i32) -> bool + Send + 'static) -> anyhow::Resu
     let handle = signals.handle();
     let forward = move || {
         let _ = capabilities::give_up();
+        let mut ending: Option<Instant> = None;
         for signal in signals.forever() {
-            if !tell(signal) {
-                break;
+            if is_ending(signal) {
+                match ending {
+                    Some(since) if since.elapsed() >= ONE => signal_hook::low_level::exit(130),
+                    Some(_) => continue,
+                    None => ending = Some(Instant::now()),
+                }
             }
+            tell(signal);
         }
     };
     thread::Builder::new().spawn(forward).context(NO_THREAD)?;
     Ok(Watched { handle })
+}
+
+/// Whether a capture ends by it.
+pub(super) fn is_ending(signal: i32) -> bool {
+    ENDING.contains(&signal)
 }

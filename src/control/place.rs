@@ -1,14 +1,18 @@
 //! Where the sockets are.
 
 use std::env;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-/// The directory: what systemd has made for the service, `/run/lwnflog` of root, else below
-/// `$XDG_RUNTIME_DIR`. `None` where there is none.
+use super::client;
+
+/// The directory: what systemd has made for the service (of several the first), `/run/lwnflog` of
+/// root, else below `$XDG_RUNTIME_DIR`. `None` where there is none.
 pub fn directory() -> Option<PathBuf> {
     if let Some(given) = env::var_os("RUNTIME_DIRECTORY").filter(|given| !given.is_empty()) {
-        return Some(PathBuf::from(given));
+        let first = given.as_bytes().split(|byte| *byte == b':').next()?;
+        return Some(PathBuf::from(std::ffi::OsString::from_vec(first.to_vec())));
     }
     if rustix::process::geteuid().is_root() {
         return Some(PathBuf::from("/run/lwnflog"));
@@ -17,12 +21,18 @@ pub fn directory() -> Option<PathBuf> {
     Some(Path::new(&own).join("lwnflog"))
 }
 
-/// The socket of the capture of this name.
+/// The socket of the capture of this name; a service's is in a directory of its own.
 pub fn socket(directory: &Path, name: &str) -> PathBuf {
-    directory.join(format!("{name}.sock"))
+    let file = format!("{name}.sock");
+    let own = directory.join(name).join(&file);
+    match own.symlink_metadata() {
+        Ok(_) => own,
+        Err(_) => directory.join(file),
+    }
 }
 
-/// The names of all captures that have a socket there, in order.
+/// The names of all captures that run there, in order. Each is asked: what a killed one has left, and
+/// what belongs to something else, is none.
 ///
 /// # Errors
 /// What the system says; none where there is no such directory.
@@ -34,12 +44,13 @@ pub fn names(directory: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in entries {
         let name = entry?.file_name();
-        names.extend(
-            name.to_str()
-                .and_then(|name| name.strip_suffix(".sock"))
-                .map(ToOwned::to_owned),
-        );
+        let Some(name) = name.to_str() else { continue };
+        let name = name.strip_suffix(".sock").unwrap_or(name);
+        if client::is_capture(&socket(directory, name)) {
+            names.push(name.to_owned());
+        }
     }
     names.sort();
+    names.dedup();
     Ok(names)
 }

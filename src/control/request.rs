@@ -9,6 +9,9 @@ use crate::session::keep::Wanted;
 use crate::session::orders::Order;
 use crate::session::settings::{parse_duration, parse_size};
 
+/// The longest that a change may wait to be confirmed: a hundred days.
+const CONFIRM_MAX_SECS: u64 = 100 * 24 * 3600;
+
 /// One request: a line of JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -66,6 +69,15 @@ impl Asked {
             ("stop", []) => return plain(Asked::Stop, request),
             ("confirm", []) => return plain(Asked::Confirm, request),
             ("keep", words) => return plain(Asked::Keep(wanted(words)?), request),
+            (command, _)
+                if request
+                    .confirm_secs
+                    .is_some_and(|secs| secs > CONFIRM_MAX_SECS) =>
+            {
+                return Err(format!(
+                    "{command}: a change waits {CONFIRM_MAX_SECS} seconds at the most to be confirmed"
+                ));
+            }
             ("rotate", []) if request.confirm_secs.is_some() => {
                 return Err("rotate: this cannot be taken back".to_owned());
             }

@@ -1,34 +1,34 @@
-//! The listening side: a thread that accepts, and one for each client, of which there are few.
+//! The listening side: what clients ask, and what they are answered (`serve/` has who is served).
 //!
 //! A client that says nothing, too much, or nothing sensible gets an error or is left; whatever it
 //! does, the capture does not wait for it.
 
-use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustix::process::Uid;
 use serde_json::{Value, json};
 
 use super::VERSION;
-use super::place;
 use super::request::{Asked, Request};
-use crate::sys::capabilities;
+use crate::serve::socket::{self, OwnSocket, SocketError};
+use crate::serve::{Accepting, Client, Service};
 
 /// Clients at a time. Others are told so, and left.
 pub const CLIENTS_MAX: usize = 16;
 /// Bytes of a request.
 pub const REQUEST_BYTES_MAX: u64 = 8192;
-/// How long a client may take for its next request, or for taking an answer.
+/// How long a client may take for its next request, whole, or for taking an answer.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-/// How long an answer may take to come about.
-const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// How long an answer may take to come about; a client waits a little longer.
+const ANSWER_MAX: Duration = Duration::from_secs(9);
+/// What a client is told for which there is no place.
+const FULL: &[u8] = b"{\"error\":\"too many clients at a time\",\"ok\":false,\"v\":1}\n";
 
 /// One request on its way to whoever carries it out.
 #[derive(Debug)]
@@ -37,10 +37,17 @@ pub struct Call {
     pub asked: Asked,
     /// Who asks: `uid 0`.
     pub by: String,
+    /// Nobody waits for it any more; or it is being carried out.
+    given_up: Arc<AtomicBool>,
     answer: Sender<Value>,
 }
 
 impl Call {
+    /// Whether it is to be carried out still. From now on it is.
+    pub fn is_wanted(&self) -> bool {
+        !self.given_up.swap(true, Ordering::Relaxed)
+    }
+
     /// Answers it. The client may have gone.
     pub fn answer(self, answer: Result<Value, String>) {
         let _ = self.answer.send(match answer {
@@ -62,9 +69,9 @@ fn refusal(error: &str) -> Value {
 /// A listening socket, removed when this is dropped.
 #[derive(Debug)]
 pub struct Server {
-    path: PathBuf,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    // In this order: nobody comes any more, then the name goes.
+    _accepting: Accepting,
+    socket: OwnSocket,
 }
 
 impl Server {
@@ -79,108 +86,63 @@ impl Server {
         readers: Option<u32>,
         deliver: Arc<dyn Fn(Call) + Send + Sync>,
     ) -> Result<Server, String> {
-        let path = place::socket(directory, name);
-        let wrong = |error: io::Error| format!("{}: {error}", path.display());
-        let mode = if readers.is_some() { 0o750 } else { 0o700 };
-        if !directory.is_dir() {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(mode)
-                .create(directory)
-                .map_err(wrong)?;
-        }
-        if path.exists() {
-            if UnixStream::connect(&path).is_ok() {
-                return Err(format!(
-                    "{}: another capture of this name is there; give this one a --name",
-                    path.display()
-                ));
-            }
-            fs::remove_file(&path).map_err(wrong)?; // of one that was killed
-        }
-        let listener = UnixListener::bind(&path).map_err(wrong)?;
+        let path = directory.join(format!("{name}.sock"));
         let mode = if readers.is_some() { 0o660 } else { 0o600 };
-        fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(wrong)?;
-        if let Some(gid) = readers {
-            chown(&path, None, Some(gid)).map_err(wrong)?;
-            let _ = chown(directory, None, Some(gid));
-        }
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = thread::Builder::new()
-            .name("control".to_owned())
-            .spawn(move || accept(&listener, &stopped, &deliver))
-            .map_err(wrong)?;
+        let listening = socket::make_directory(directory)
+            .and_then(|()| match readers {
+                Some(gid) => socket::let_in(directory, gid),
+                None => Ok(()),
+            })
+            .and_then(|()| socket::listen_at(&path, mode, readers));
+        let (listener, socket) = listening.map_err(|error| match error {
+            SocketError::Taken(path) => format!(
+                "{}: another capture of this name is there; give this one a --name",
+                path.display()
+            ),
+            error => error.to_string(),
+        })?;
+        let service = Service {
+            name: "control",
+            clients_max: CLIENTS_MAX,
+            is_favoured: may_change,
+            full: FULL,
+            serve: Arc::new(move |client| _ = serve(client, &*deliver)),
+        };
+        let accepting = Accepting::start(listener, service)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(Server {
-            path,
-            stop,
-            thread: Some(thread),
+            _accepting: accepting,
+            socket,
         })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.socket.path()
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let woken = UnixStream::connect(&self.path).is_ok();
-        let _ = fs::remove_file(&self.path);
-        if let Some(thread) = self.thread.take().filter(|_| woken) {
-            let _ = thread.join();
-        }
-    }
+fn peer(socket: &OwnedFd) -> Option<Uid> {
+    let peer = rustix::net::sockopt::socket_peercred(socket);
+    peer.ok().map(|peer| peer.uid)
 }
 
-fn accept(listener: &UnixListener, stop: &AtomicBool, deliver: &Arc<dyn Fn(Call) + Send + Sync>) {
-    /// After an error that may go by itself: no descriptor is left.
-    const PAUSE: Duration = Duration::from_millis(100);
-    let _ = capabilities::give_up();
-    let clients = Arc::new(AtomicUsize::new(0));
-    while !stop.load(Ordering::Relaxed) {
-        let Ok((stream, _)) = listener.accept() else {
-            thread::sleep(PAUSE);
-            continue;
-        };
-        if stop.load(Ordering::Relaxed) {
-            return;
-        }
-        let timeouts = stream
-            .set_read_timeout(Some(PATIENCE))
-            .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
-        if timeouts.is_err() {
-            continue;
-        }
-        if clients.fetch_add(1, Ordering::Relaxed) >= CLIENTS_MAX {
-            clients.fetch_sub(1, Ordering::Relaxed);
-            // Its buffer is empty: this does not wait.
-            let _ = send(&stream, &refusal("too many clients at a time"));
-            continue;
-        }
-        let (deliver, counted) = (Arc::clone(deliver), Arc::clone(&clients));
-        let served = thread::Builder::new()
-            .name("control-client".to_owned())
-            .spawn(move || {
-                let _ = serve(&stream, &*deliver);
-                counted.fetch_sub(1, Ordering::Relaxed);
-            });
-        if served.is_err() {
-            clients.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
+/// Root and the capture's own user.
+fn may_change(socket: &OwnedFd) -> bool {
+    let own = rustix::process::geteuid();
+    peer(socket).is_some_and(|uid| uid.is_root() || uid == own)
 }
 
 /// Answers one client's requests until it goes.
-fn serve(stream: &UnixStream, deliver: &dyn Fn(Call)) -> io::Result<()> {
-    let peer = rustix::net::sockopt::socket_peercred(stream)?;
-    let own = rustix::process::geteuid();
-    let may_change = peer.uid.is_root() || peer.uid == own;
-    let by = format!("uid {}", peer.uid.as_raw());
-    let mut reader = BufReader::new(stream);
+fn serve(client: &Client, deliver: &dyn Fn(Call)) -> io::Result<()> {
+    let may_change = may_change(client.socket());
+    let by = match peer(client.socket()) {
+        Some(uid) => format!("uid {}", uid.as_raw()),
+        None => return Ok(()),
+    };
+    let mut reader = BufReader::new(client);
     loop {
+        client.has_its_turn(PATIENCE);
         let mut line = Vec::new();
         let read = reader
             .by_ref()
@@ -189,9 +151,10 @@ fn serve(stream: &UnixStream, deliver: &dyn Fn(Call)) -> io::Result<()> {
         if read == 0 {
             return Ok(());
         }
+        client.is_answered(PATIENCE);
         if line.last() != Some(&b'\n') {
             send(
-                stream,
+                client,
                 &refusal("a request is one line of at most 8192 bytes"),
             )?;
             return Ok(());
@@ -201,16 +164,29 @@ fn serve(stream: &UnixStream, deliver: &dyn Fn(Call)) -> io::Result<()> {
             Ok(asked) if !may_change && !asked.is_harmless() => {
                 refusal("this takes root or the capture's own user")
             }
+            // The process was stopped meanwhile: nobody believes any more that this is done.
+            Ok(_) if client.has_gone() => return Ok(()),
             Ok(asked) => {
                 let (answer, answers) = mpsc::channel();
-                let by = by.clone();
-                deliver(Call { asked, by, answer });
+                let (by, given_up) = (by.clone(), Arc::default());
+                deliver(Call {
+                    asked,
+                    by,
+                    given_up: Arc::clone(&given_up),
+                    answer,
+                });
                 answers
                     .recv_timeout(ANSWER_MAX)
-                    .unwrap_or_else(|_| refusal("the capture has not answered, or has ended"))
+                    .unwrap_or_else(|_| match given_up.swap(true, Ordering::Relaxed) {
+                        false => refusal("the capture has not answered: nothing is done"),
+                        true => refusal(
+                            "the capture is at it, and has not answered: whether it is done is not known",
+                        ),
+                    })
             }
         };
-        send(stream, &answer)?;
+        client.is_answered(PATIENCE);
+        send(client, &answer)?;
     }
 }
 
@@ -220,8 +196,8 @@ fn asked(line: &[u8]) -> Result<Asked, String> {
     Asked::of(&request)
 }
 
-fn send(mut stream: &UnixStream, answer: &Value) -> io::Result<()> {
+fn send(mut client: &Client, answer: &Value) -> io::Result<()> {
     let mut line = serde_json::to_vec(answer)?;
     line.push(b'\n');
-    stream.write_all(&line)
+    client.write_all(&line)
 }

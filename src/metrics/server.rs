@@ -1,105 +1,56 @@
 //! The listening side. A client that hangs or sends nonsense is left; the capture does not wait.
 
-use std::fs::{self, Permissions};
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::Scrape;
 use super::place::Place;
 use super::text::{CONTENT_TYPE, render};
-use crate::sys::capabilities;
+use crate::serve::socket::{self, OwnSocket, SocketError};
+use crate::serve::{Accepting, Client, Service};
 
 /// Clients at a time; others are left.
 const CLIENTS_MAX: usize = 8;
 /// Bytes of a request.
 const REQUEST_BYTES_MAX: usize = 8192;
 const HEADERS_MAX: usize = 64;
-/// How long a client may take for its request, and for taking the answer.
+/// How long a client may take for its request, whole, and for taking the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks whoever captures for a scrape.
 pub type Deliver = Arc<dyn Fn(Sender<Scrape>) + Send + Sync>;
 
-enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-trait Stream: Read + Write + Send {}
-impl<S: Read + Write + Send> Stream for S {}
-
-impl Listener {
-    fn open(place: &Place) -> io::Result<Listener> {
-        match place {
-            Place::Tcp(address) => TcpListener::bind(address).map(Listener::Tcp),
-            Place::Unix(path) => {
-                if UnixStream::connect(path).is_err() {
-                    let _ = fs::remove_file(path); // of one that was killed
-                }
-                let listener = UnixListener::bind(path)?;
-                fs::set_permissions(path, Permissions::from_mode(0o660))?;
-                Ok(Listener::Unix(listener))
-            }
-        }
-    }
-
-    fn accept(&self) -> io::Result<Box<dyn Stream>> {
-        match self {
-            Listener::Tcp(listener) => {
-                let (stream, _) = listener.accept()?;
-                stream.set_read_timeout(Some(PATIENCE))?;
-                stream.set_write_timeout(Some(PATIENCE))?;
-                Ok(Box::new(stream))
-            }
-            Listener::Unix(listener) => {
-                let (stream, _) = listener.accept()?;
-                stream.set_read_timeout(Some(PATIENCE))?;
-                stream.set_write_timeout(Some(PATIENCE))?;
-                Ok(Box::new(stream))
-            }
-        }
-    }
-
-    fn place(&self, asked: &Place) -> Place {
-        match self {
-            Listener::Tcp(listener) => listener.local_addr().map_or(asked.clone(), Place::Tcp),
-            Listener::Unix(_) => asked.clone(),
-        }
-    }
-}
-
 /// A listening server; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Server {
     place: Place,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    // In this order: nobody comes any more, then the name goes.
+    _accepting: Accepting,
+    _socket: Option<OwnSocket>,
 }
 
 impl Server {
     /// Listens.
     ///
     /// # Errors
-    /// What the system says.
+    /// What the system says, what is in the way.
     pub fn start(place: &Place, deliver: Deliver) -> io::Result<Server> {
-        let listener = Listener::open(place)?;
-        let place = listener.place(place);
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = thread::Builder::new()
-            .name("metrics".to_owned())
-            .spawn(move || accept(&listener, &stopped, &deliver))?;
+        let (listener, place, socket) = open(place)?;
+        let service = Service {
+            name: "metrics",
+            clients_max: CLIENTS_MAX,
+            is_favoured: |_| false,
+            full: b"",
+            serve: Arc::new(move |client| _ = serve(client, &deliver)),
+        };
         Ok(Server {
+            _accepting: Accepting::start(listener, service)?,
             place,
-            stop,
-            thread: Some(thread),
+            _socket: socket,
         })
     }
 
@@ -109,52 +60,33 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let woken = match &self.place {
-            Place::Tcp(address) => TcpStream::connect_timeout(address, PATIENCE).is_ok(),
-            Place::Unix(path) => {
-                let woken = UnixStream::connect(path).is_ok();
-                let _ = fs::remove_file(path);
-                woken
-            }
-        };
-        if let Some(thread) = self.thread.take().filter(|_| woken) {
-            let _ = thread.join();
+fn open(place: &Place) -> io::Result<(OwnedFd, Place, Option<OwnSocket>)> {
+    const MODE: u32 = 0o660;
+    match place {
+        Place::Tcp(address) => {
+            let listener = TcpListener::bind(address)?;
+            let address = listener.local_addr()?;
+            Ok((listener.into(), Place::Tcp(address), None))
+        }
+        Place::Unix(path) => {
+            let listening = path
+                .parent()
+                .map_or(Ok(()), socket::make_directory)
+                .and_then(|()| socket::listen_at(path, MODE, None));
+            let (listener, socket) = listening.map_err(|error| match error {
+                SocketError::System(_, error) => error,
+                error => io::Error::other(error),
+            })?;
+            Ok((listener, place.clone(), Some(socket)))
         }
     }
 }
 
-fn accept(listener: &Listener, stop: &AtomicBool, deliver: &Deliver) {
-    /// After an error that may go by itself: no descriptor is left.
-    const PAUSE: Duration = Duration::from_millis(100);
-    let _ = capabilities::give_up();
-    let clients = Arc::new(AtomicUsize::new(0));
-    while !stop.load(Ordering::Relaxed) {
-        let Ok(mut stream) = listener.accept() else {
-            thread::sleep(PAUSE);
-            continue;
-        };
-        if stop.load(Ordering::Relaxed) || clients.load(Ordering::Relaxed) >= CLIENTS_MAX {
-            continue;
-        }
-        clients.fetch_add(1, Ordering::Relaxed);
-        let (deliver, counted) = (Arc::clone(deliver), Arc::clone(&clients));
-        let served = thread::Builder::new()
-            .name("metrics-client".to_owned())
-            .spawn(move || {
-                let _ = serve(&mut *stream, &deliver);
-                counted.fetch_sub(1, Ordering::Relaxed);
-            });
-        if served.is_err() {
-            clients.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-fn serve(stream: &mut dyn Stream, deliver: &Deliver) -> io::Result<()> {
-    let (status, body) = match read_request(stream)? {
+fn serve(mut client: &Client, deliver: &Deliver) -> io::Result<()> {
+    client.has_its_turn(PATIENCE);
+    let request = read_request(client)?;
+    client.is_answered(PATIENCE);
+    let (status, body) = match request {
         Some((method, path)) => answer(&method, &path, deliver),
         None => ("400 Bad Request", "this is no HTTP request\n".to_owned()),
     };
@@ -163,23 +95,29 @@ fn serve(stream: &mut dyn Stream, deliver: &Deliver) -> io::Result<()> {
     } else {
         "text/plain"
     };
-    write!(
-        stream,
+    let text = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
-    )?;
-    stream.flush()
+    );
+    client.is_answered(PATIENCE);
+    client.write_all(text.as_bytes())
 }
 
 /// The method and the path asked for; `None` of what is no request.
-fn read_request(stream: &mut dyn Stream) -> io::Result<Option<(String, String)>> {
+fn read_request(mut client: &Client) -> io::Result<Option<(String, String)>> {
     let (mut request, mut filled) = (vec![0; REQUEST_BYTES_MAX], 0);
     loop {
-        let read = stream.read(&mut request[filled..])?;
+        let read = client.read(&mut request[filled..])?;
         if read == 0 {
             return Ok(None);
         }
         filled += read;
+        // What asks for no HTTP is told so at once.
+        let mut lines = request[..filled].split_inclusive(|byte| *byte == b'\n');
+        let first = lines.next().filter(|line| line.ends_with(b"\n"));
+        if first.is_some_and(|line| !line.windows(6).any(|part| part == b" HTTP/")) {
+            return Ok(None);
+        }
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut parsed = httparse::Request::new(&mut headers);
         match parsed.parse(&request[..filled]) {

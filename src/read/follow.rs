@@ -118,7 +118,7 @@ impl Merged {
                         self.faults.push(Fault::Error(ReadError {
                             path: first.path.clone(),
                             what: format!(
-                                "what came before it is not there any more, and is not shown: {} files, numbers {} to {}",
+                                "what came before it has gone and is not shown: {} files, numbers {} to {}",
                                 grouped(missing),
                                 before + 1,
                                 before + missing

@@ -99,6 +99,11 @@ pub fn ring_file(path: &Path) -> Option<RingFile> {
     })
 }
 
+/// The lock of the ring `ring` in `dir`.
+pub fn lock_of(dir: &Path, ring: &str) -> PathBuf {
+    dir.join(lock(ring))
+}
+
 /// What a file's name was before it was compressed.
 pub(super) fn uncompressed(path: &Path) -> PathBuf {
     match Compression::by_name(path) {

@@ -3,20 +3,31 @@
 //! A kept file gets a second name, a hard link. The ring never writes anew what has another name
 //! (`ring/access.rs`); when the file's turn comes it takes its own name away, and no more.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Session;
+use super::kept::{NotKept, bytes_below, cannot_link, link};
+use super::settings::SourceSettings;
 use crate::capture::{Answer, Command};
-use crate::index;
 use crate::numbers::grouped;
-use crate::ring::{FinishedFile, Notice, finished_in};
+use crate::ring::{FinishedFile, Notice, finished_in, lock_of, wherever};
+use crate::source::Target;
 
 /// How long after its time files are looked for that hold it: they are finished a little later.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// While files follow it is looked so often whether one is finished: a small ring gives it up soon.
+const LOOK: Duration = Duration::from_millis(5);
+/// So long after a time's end files are finished that may hold some of it: names have whole seconds.
+const FOLLOW: Duration = Duration::from_secs(2);
+/// The kernel's timers may be so late.
+const LATE: Duration = Duration::from_millis(30);
+/// What is made of directories is the ring's directory's, and not more open.
+const DIR_MODE: u32 = 0o750;
 
 /// What is to be kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,6 +67,8 @@ pub(super) struct Kept {
     pub(super) dir: PathBuf,
     pub(super) files: u64,
     pub(super) bytes: u64,
+    /// Files that were given up before they could be.
+    pub(super) gone: u64,
 }
 
 impl Keeper {
@@ -77,15 +90,10 @@ impl Keeper {
     pub(super) fn begin(&mut self, wanted: &Wanted, now: SystemTime) -> Result<Kept, String> {
         let dir = match &wanted.to {
             Some(dir) => dir.clone(),
-            None => self.free_name(now),
+            None => self.free_name(now)?,
         };
         self.check_room()?;
-        let said = |error: io::Error| format!("{}: {error}", dir.display());
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o750)
-            .create(&dir)
-            .map_err(said)?;
+        self.check_place(&dir)?;
         let keeping = Keeping {
             dir: dir.clone(),
             from: now
@@ -98,12 +106,23 @@ impl Keeper {
             dir: dir.clone(),
             ..Kept::default()
         };
+        if keeping.rotate {
+            self.make_dir(&dir)?;
+        }
         for ring in &self.rings {
-            for file in finished_in(&self.dir, ring).map_err(said)? {
-                if keeping.holds(&file) {
-                    link(&file.path, &keeping.dir)?;
-                    kept.files += 1;
-                    kept.bytes += file.bytes;
+            let files = finished_in(&self.dir, ring);
+            let said = |error: io::Error| format!("{}: {error}", self.dir.display());
+            for file in files.map_err(said)? {
+                if !keeping.holds(&file) {
+                    continue;
+                }
+                match self.keep(&file.path, &keeping.dir) {
+                    Ok(()) => {
+                        kept.files += 1;
+                        kept.bytes += file.bytes;
+                    }
+                    Err(NotKept::Gone) => kept.gone += 1,
+                    Err(NotKept::Because(why)) => return Err(why),
                 }
             }
         }
@@ -111,17 +130,80 @@ impl Keeper {
         Ok(kept)
     }
 
+    /// Whether files can be kept in a directory. Where it is not there, it is not made yet.
+    fn check_place(&self, dir: &Path) -> Result<(), String> {
+        let before = dir.ancestors().find(|above| above.exists());
+        let probed = self.make_dir(dir).and_then(|()| self.probe(dir));
+        // From the bottom up, what was made: nothing else is empty.
+        let made = dir.ancestors().take_while(|above| Some(*above) != before);
+        for above in made {
+            let _ = fs::remove_dir(above);
+        }
+        probed
+    }
+
+    /// A name for the ring's lock, for a moment: it is always there.
+    fn probe(&self, dir: &Path) -> Result<(), String> {
+        let Some(ring) = self.rings.first() else {
+            return Ok(());
+        };
+        let probe = dir.join(format!(".{}.lwnflog", std::process::id()));
+        match fs::hard_link(lock_of(&self.dir, ring), &probe) {
+            Ok(()) => {
+                fs::remove_file(&probe).map_err(|error| format!("{}: {error}", probe.display()))
+            }
+            Err(error) => Err(cannot_link(&self.dir, dir, &error)),
+        }
+    }
+
+    /// Makes it, where it is not there, as the ring's directory is.
+    fn make_dir(&self, dir: &Path) -> Result<(), String> {
+        let said = |error: io::Error| format!("{}: {error}", dir.display());
+        if dir.is_dir() {
+            return Ok(());
+        }
+        if let Some(above) = dir.parent() {
+            self.make_dir(above)?;
+        }
+        let ring = fs::metadata(&self.dir).map_err(said)?;
+        DirBuilder::new().mode(0o700).create(dir).map_err(said)?;
+        let made = File::open(dir).map_err(said)?;
+        if made.metadata().map_err(said)?.gid() != ring.gid() {
+            fchown(&made, None, Some(ring.gid())).map_err(said)?;
+        }
+        let mode = ring.mode() & DIR_MODE;
+        made.set_permissions(Permissions::from_mode(mode))
+            .map_err(said)
+    }
+
+    /// Gives a file another name in `dir`, which is made if it is not there.
+    fn keep(&self, file: &Path, dir: &Path) -> Result<(), NotKept> {
+        self.make_dir(dir).map_err(NotKept::Because)?;
+        match link(file, dir) {
+            // Compressed meanwhile?
+            Err(NotKept::Gone) if wherever(file) != file => link(&wherever(file), dir),
+            done => done,
+        }
+    }
+
     /// `kept/20261126T200000Z`, or with a number behind it.
-    fn free_name(&self, now: SystemTime) -> PathBuf {
+    fn free_name(&self, now: SystemTime) -> Result<PathBuf, String> {
+        let kept = self.kept_dir();
+        // Who may write to the ring's directory might have put a link there.
+        if fs::symlink_metadata(&kept).is_ok_and(|meta| !meta.is_dir()) {
+            return Err(format!(
+                "{}: this is no directory: move it away, or say where with to=DIR",
+                kept.display()
+            ));
+        }
         let stamp = humantime::format_rfc3339_seconds(now).to_string();
         let stamp = stamp.replace(['-', ':'], "");
-        let kept = self.kept_dir();
         let mut names = (1..).map(|number| match number {
             1 => kept.join(&stamp),
             _ => kept.join(format!("{stamp}-{number}")),
         });
         let free = names.find(|dir| !dir.exists());
-        free.unwrap_or_else(|| kept.join(&stamp))
+        Ok(free.unwrap_or_else(|| kept.join(&stamp)))
     }
 
     /// Whether kept files leave room for more.
@@ -148,33 +230,52 @@ impl Keeper {
             return Vec::new();
         }
         let Some(file) = FinishedFile::at(path) else {
-            return vec![format!("{}: it is gone, and not kept", path.display())];
+            return vec![format!("{}: it is gone", path.display())];
         };
         let holding = self.open.iter().filter(|keeping| keeping.holds(&file));
         holding
             .filter_map(|keeping| match self.check_room() {
-                Ok(()) => link(&file.path, &keeping.dir).err(),
+                Ok(()) => match self.keep(&file.path, &keeping.dir) {
+                    Ok(()) => None,
+                    Err(NotKept::Gone) => Some(format!("{}: it is gone", file.path.display())),
+                    Err(NotKept::Because(why)) => Some(why),
+                },
                 Err(full) => Some(full),
             })
             .collect()
     }
 
     /// How long until something is due.
-    pub(super) fn left(&self, now: SystemTime) -> Option<Duration> {
+    pub(super) fn left(&self, now: SystemTime, flush: Duration) -> Option<Duration> {
+        let follow = |keeping: &Keeping| now < add(keeping.until, flush + FOLLOW);
+        if self.open.iter().any(follow) {
+            return Some(LOOK);
+        }
         let due = self.open.iter().filter(|keeping| keeping.rotate);
         let next = due.map(|keeping| keeping.until).min()?;
-        Some(next.duration_since(now).unwrap_or_default())
+        Some(
+            add(next, flush + LATE)
+                .duration_since(now)
+                .unwrap_or_default(),
+        )
     }
 
-    /// Whether the live file is to be ended, because it holds the end of a time that is kept.
-    pub(super) fn is_due(&mut self, now: SystemTime) -> bool {
-        self.open.retain(|keeping| now < keeping.until + PATIENCE);
+    /// Whether the live file is to be ended, because it holds the end of a time that is kept: what the
+    /// kernel collects has been handed over by then.
+    pub(super) fn is_due(&mut self, now: SystemTime, flush: Duration) -> bool {
+        self.open
+            .retain(|keeping| now < add(keeping.until, PATIENCE));
         let mut due = false;
         for keeping in &mut self.open {
-            due |= now >= keeping.until && std::mem::take(&mut keeping.rotate);
+            let over = now >= add(keeping.until, flush + LATE);
+            due |= over && std::mem::take(&mut keeping.rotate);
         }
         due
     }
+}
+
+fn add(time: SystemTime, more: Duration) -> SystemTime {
+    time.checked_add(more).unwrap_or(time)
 }
 
 impl Keeping {
@@ -182,57 +283,6 @@ impl Keeping {
     fn holds(&self, file: &FinishedFile) -> bool {
         file.begun <= self.until && file.ended >= self.from
     }
-}
-
-fn link(file: &Path, dir: &Path) -> Result<(), String> {
-    let to = dir.join(file.file_name().unwrap_or_default());
-    let said = |error: io::Error| match error.kind() {
-        io::ErrorKind::CrossesDevices => format!(
-            "{} is on another file system than {}: a file stays where it is, under another name; name a directory \
-             of the ring's own file system",
-            dir.display(),
-            file.display()
-        ),
-        _ => format!(
-            "{}: it cannot be kept as {}: {error}",
-            file.display(),
-            to.display()
-        ),
-    };
-    match fs::hard_link(file, &to) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let id = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
-            match (id(file), id(&to)) {
-                (Ok(one), Ok(other)) if one == other => Ok(()), // kept already
-                _ => Err(said(error)),
-            }
-        }
-        Ok(()) => {
-            // Where it is not made yet, readers make it.
-            let _ = fs::hard_link(index::beside(file), index::beside(&to));
-            Ok(())
-        }
-        Err(error) => Err(said(error)),
-    }
-}
-
-/// Bytes of all files below `dir`; 0 where there is none.
-fn bytes_below(dir: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(dir) else {
-        return 0;
-    };
-    let metas = entries
-        .flatten()
-        .filter_map(|entry| Some((entry.metadata().ok()?, entry.path())));
-    metas
-        .map(|(meta, path)| {
-            if meta.is_dir() {
-                bytes_below(&path)
-            } else {
-                meta.len()
-            }
-        })
-        .sum()
 }
 
 impl Session {
@@ -245,25 +295,55 @@ impl Session {
             return Err("nothing is written: there are no files to keep".to_owned());
         };
         let mut kept = keeper.begin(wanted, SystemTime::now())?;
-        // The live files hold some of it, too.
+        // The live files hold some of it, too, and the kernel has what came last.
         if !wanted.last.is_zero() {
-            let answers = self.control.ask(Command::Rotate);
-            let ended = answers
-                .iter()
-                .filter(|answer| *answer == Answer::Done)
-                .count();
+            thread::sleep(self.handed_over_within());
+            let ended = self.end_live_files();
             self.wait_finished(ended, &mut kept);
         }
+        let gone = match kept.gone {
+            0 => String::new(),
+            gone => format!(
+                "; {} more had just been given up by the ring",
+                grouped(gone)
+            ),
+        };
         let next = match wanted.next.is_zero() {
             true => String::new(),
             false => format!("; what comes in {} s will follow", wanted.next.as_secs()),
         };
+        if kept.files == 0 && next.is_empty() {
+            return Ok(format!(
+                "kept 0 files for {by}: no packets of that time are in files{gone}"
+            ));
+        }
         Ok(format!(
-            "kept {} files ({} bytes) in {} for {by}{next}",
+            "kept {} files ({} bytes) in {} for {by}{gone}{next}",
             grouped(kept.files),
             grouped(kept.bytes),
             kept.dir.display()
         ))
+    }
+
+    /// How long the kernel may collect packets before it hands them over.
+    pub(super) fn handed_over_within(&self) -> Duration {
+        match self.settings.source {
+            SourceSettings::Numbers(Target::Group, _) => self.settings.flush + LATE,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Ends the live files. Returns how many there were that hold packets.
+    fn end_live_files(&self) -> usize {
+        const LONGEST: Duration = Duration::from_secs(2);
+        let answers = self.control.ask(Command::Rotate);
+        let deadline = Instant::now() + LONGEST;
+        let next = || {
+            let left = deadline.saturating_duration_since(Instant::now());
+            answers.recv_timeout(left).ok()
+        };
+        let answers = std::iter::from_fn(next);
+        answers.filter(|answer| *answer == Answer::Done).count()
     }
 
     /// Waits until so many files are finished.
@@ -311,20 +391,28 @@ impl Session {
 
     /// How long until [`Session::look_at_kept`] has something to do.
     pub fn left_to_keep(&self) -> Option<Duration> {
-        self.keeper.as_ref()?.left(SystemTime::now())
+        let flush = self.settings.flush;
+        self.keeper.as_ref()?.left(SystemTime::now(), flush)
     }
 
     /// Ends the live file where a time that is kept is over, and keeps what a trigger asks for. Says
     /// what has come of the latter.
     pub fn look_at_kept(&mut self) -> Option<Result<String, String>> {
+        let (now, flush) = (SystemTime::now(), self.settings.flush);
         if self
             .keeper
             .as_mut()
-            .is_some_and(|keeper| keeper.is_due(SystemTime::now()))
+            .is_some_and(|keeper| keeper.is_due(now, flush))
         {
             self.rotate();
         }
         let options = self.settings.keep.clone()?;
+        if let Some(error) = self.trigger.as_ref()?.failure() {
+            return Some(Err(format!(
+                "group {} cannot be read any more ({error}): nothing is kept by itself from now on",
+                options.group
+            )));
+        }
         // What comes too soon is kept when its time has come.
         let due = self
             .triggered

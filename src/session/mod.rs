@@ -6,6 +6,7 @@ mod files;
 mod fill;
 mod finish;
 pub mod keep;
+mod kept;
 mod open;
 pub mod orders;
 mod rule;

@@ -2,6 +2,7 @@
 //! known well enough to be taken back.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
@@ -12,8 +13,10 @@ use super::{Session, rule};
 use crate::capture::{Answer, Command};
 use crate::source::Change;
 
-/// How long a capture may take to answer.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How long a capture may take to answer; a client waits a little longer.
+const ANSWER_MAX: Duration = Duration::from_secs(7);
+/// What the kernel grants a socket at the most.
+const SOCKET_BUFFER_MAX_BYTES: u64 = 1 << 31;
 
 /// Something to change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +49,21 @@ pub enum Order {
     Sample(u32),
     /// Bytes captured of each connection.
     CutoffBytes(u64),
+}
+
+impl Order {
+    /// Whether both change the same setting.
+    pub fn concerns_the_same(&self, other: &Order) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+}
+
+/// What an order comes to, before anything is done.
+struct Plan {
+    command: Command,
+    settings: Settings,
+    /// `snaplen 128 -> 64`
+    what: String,
 }
 
 /// The settings that can be changed, as they are.
@@ -110,7 +128,7 @@ impl Session {
             Order::Rotate => return None,
             Order::Files(_) => Order::Files(now.files?),
             Order::MaxBytes(_) => Order::MaxBytes(now.max_bytes),
-            Order::MaxAge(_) => Order::MaxAge(now.max_age_secs.map(Duration::from_secs)),
+            Order::MaxAge(_) => Order::MaxAge(self.settings.output.as_ref()?.limits.age),
             Order::FileBytes(_) => Order::FileBytes(now.file_bytes?),
             Order::Interfaces(_) => Order::Interfaces(now.interfaces),
             Order::Match(_) => Order::Match(now.matching),
@@ -125,21 +143,38 @@ impl Session {
     /// # Errors
     /// The reason, in words: all is as it was then.
     pub fn obey(&mut self, order: &Order, by: &str) -> Result<String, String> {
+        match order {
+            Order::Rotate => match self.end_live() {
+                Ok(true) => return Ok("went on to the next file".to_owned()),
+                Ok(false) => return Ok("nothing to do: the live file holds no packet".to_owned()),
+                Err(wrong) => return Err(wrong.to_string()),
+            },
+            Order::Pause(paused) => return self.pause(*paused, by),
+            Order::Interfaces(_) | Order::Match(_) if self.settings.rule.is_some() => {
+                return self.change_rule(order, by);
+            }
+            _ => {}
+        }
+        let Plan {
+            command,
+            settings,
+            what,
+        } = self.plan(order)?;
+        let undo = self.reverse_of(order).map(|reverse| self.plan(&reverse));
+        let undo = undo.and_then(Result::ok).map(|plan| plan.command);
+        self.change(command, undo, &what, by)?;
+        self.settings = settings;
+        Ok(what)
+    }
+
+    /// What a change of settings comes to.
+    fn plan(&self, order: &Order) -> Result<Plan, String> {
         let mut settings = self.settings.clone();
         let shown = |from: &dyn std::fmt::Display, to: &dyn std::fmt::Display, what: &str| {
             format!("{what} {from} -> {to}")
         };
         let (command, what) = match order {
-            Order::Rotate => {
-                return match self.ask(Command::Rotate, None)? {
-                    true => Ok("went on to the next file".to_owned()),
-                    false => Ok("nothing to do: the live file holds no packet".to_owned()),
-                };
-            }
-            Order::Pause(paused) => return self.pause(*paused, by),
-            Order::Interfaces(_) | Order::Match(_) if settings.rule.is_some() => {
-                return self.change_rule(order, by);
-            }
+            Order::Rotate | Order::Pause(_) => return Err("this is no setting".to_owned()),
             Order::Match(_) => {
                 return Err(
                     "the selection is the rule's: start with --install-rule to change it, or change your own rule"
@@ -169,6 +204,13 @@ impl Session {
                 (Command::Source(Change::Flush(flush)), what)
             }
             Order::BufferBytes(bytes) => {
+                let of_socket = matches!(settings.source, SourceSettings::Numbers(..));
+                if of_socket && *bytes > SOCKET_BUFFER_MAX_BYTES {
+                    return Err(format!(
+                        "a buffer of {bytes} bytes is more than the kernel grants a socket: {SOCKET_BUFFER_MAX_BYTES} \
+                         at the most"
+                    ));
+                }
                 let what = shown(&settings.buffer_bytes, bytes, "buffer-size");
                 settings.buffer_bytes = usize::try_from(*bytes).unwrap_or(usize::MAX);
                 let change = Change::BufferBytes(settings.buffer_bytes);
@@ -211,9 +253,11 @@ impl Session {
                 (Command::Source(Change::CutoffBytes(*bytes)), what)
             }
         };
-        self.ask(command, Some(&note(&what, by)))?;
-        self.settings = settings;
-        Ok(what)
+        Ok(Plan {
+            command,
+            settings,
+            what,
+        })
     }
 
     fn pause(&mut self, paused: bool, by: &str) -> Result<String, String> {
@@ -221,8 +265,8 @@ impl Session {
         if self.paused == paused {
             return Ok(format!("nothing to do: it is {what} already"));
         }
-        let command = Command::Source(Change::Paused(paused));
-        self.ask(command, Some(&note(what, by)))?;
+        let command = |paused| Command::Source(Change::Paused(paused));
+        self.change(command(paused), Some(command(!paused)), what, by)?;
         self.paused = paused;
         Ok(what.to_owned())
     }
@@ -256,41 +300,96 @@ impl Session {
             .replace(&spec)
             .map_err(|error| error.to_string())?;
         self.settings.rule = Some(request);
-        self.ask(Command::Note, Some(&note(&what, by)))?;
+        // The rule is in force: a capture that is slow to note it makes nothing undone.
+        let _ = self.ask(Command::Note, Some(&note(&what, by)));
         Ok(what)
     }
 
     /// Has every capture do something of its own accord, and note it.
     pub(super) fn change_noting(&self, command: Command, what: &str) -> Result<(), String> {
-        self.ask(command, Some(&note(what, "itself"))).map(drop)
+        let asked = self.ask(command, Some(&note(what, "itself")));
+        asked.map(drop).map_err(|wrong| wrong.to_string())
+    }
+
+    /// Has every capture change something, or none: where one does not, `undo` follows.
+    fn change(
+        &self,
+        command: Command,
+        undo: Option<Command>,
+        what: &str,
+        by: &str,
+    ) -> Result<(), String> {
+        let wrong = match self.ask(command, Some(&note(what, by))) {
+            Ok(_) => return Ok(()),
+            Err(wrong) => wrong,
+        };
+        let Some(undo) = undo.filter(|_| !self.all_refuse(&wrong)) else {
+            return Err(wrong.to_string());
+        };
+        // A capture takes commands in order: one that has not answered does the first one, when it
+        // goes on, and this one behind it.
+        let back = note(&format!("{what} is taken back: {wrong}"), "itself");
+        let answers = self.control.ask_noting(undo, Some(&back));
+        match &wrong {
+            Wrong::Silent => Err(format!(
+                "{wrong}; what it may do of it when it goes on is taken back"
+            )),
+            Wrong::Refused { by, .. } => match collect(&answers, self.running.len()) {
+                Ok(_) => Err(wrong.to_string()),
+                // Who has not done it has nothing to take back.
+                Err(Wrong::Refused { by: again, .. }) if again <= *by => Err(wrong.to_string()),
+                Err(again) => Err(format!(
+                    "{wrong}; others had done it, and whether all of them have taken it back is not known: {again}"
+                )),
+            },
+        }
+    }
+
+    /// With what the kernel has of it yet.
+    fn end_live(&self) -> Result<bool, Wrong> {
+        thread::sleep(self.handed_over_within());
+        self.ask(Command::Rotate, None)
+    }
+
+    fn all_refuse(&self, wrong: &Wrong) -> bool {
+        matches!(wrong, Wrong::Refused { by, .. } if *by == self.running.len())
     }
 
     /// Has every capture do something. True where one of them had something to do.
-    fn ask(&self, command: Command, note: Option<&str>) -> Result<bool, String> {
+    fn ask(&self, command: Command, note: Option<&str>) -> Result<bool, Wrong> {
         let answers = self.control.ask_noting(command, note);
         collect(&answers, self.running.len())
     }
 }
 
+/// Why not every capture has done what was asked.
+#[derive(Debug, thiserror::Error)]
+enum Wrong {
+    /// So many of them say no.
+    #[error("{reason}")]
+    Refused { reason: String, by: usize },
+    /// One of them says nothing.
+    #[error("the capture has not answered for {} s", ANSWER_MAX.as_secs())]
+    Silent,
+}
+
 /// The answers of so many captures.
-fn collect(answers: &Receiver<Answer>, captures: usize) -> Result<bool, String> {
+fn collect(answers: &Receiver<Answer>, captures: usize) -> Result<bool, Wrong> {
     let deadline = Instant::now() + ANSWER_MAX;
-    let (mut done, mut refused) = (false, None);
+    let (mut done, mut by, mut refused) = (false, 0, None);
     for _ in 0..captures {
         match answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(Answer::Done) => done = true,
             Ok(Answer::NothingToDo) => {}
-            Ok(Answer::Refused(reason)) => refused = Some(reason),
-            Err(RecvTimeoutError::Disconnected) => break,
-            Err(RecvTimeoutError::Timeout) => {
-                return Err(format!(
-                    "the capture has not answered for {} s: whether it is done is not known",
-                    ANSWER_MAX.as_secs()
-                ));
+            Ok(Answer::Refused(reason)) => {
+                by += 1;
+                refused = Some(reason);
             }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => return Err(Wrong::Silent),
         }
     }
-    refused.map_or(Ok(done), Err)
+    refused.map_or(Ok(done), |reason| Err(Wrong::Refused { reason, by }))
 }
 
 fn change_files(settings: &mut Settings, order: &Order) -> Result<(Command, String), String> {

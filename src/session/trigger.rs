@@ -1,7 +1,9 @@
 //! A group whose packets say that something has happened: nothing of them is recorded.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -14,6 +16,8 @@ use crate::sys::capabilities;
 pub(super) struct Trigger {
     stop: Arc<AtomicBool>,
     fired: Arc<AtomicBool>,
+    /// Why it ended.
+    failure: Receiver<io::Error>,
     waker: Option<Waker>,
     thread: Option<JoinHandle<()>>,
 }
@@ -32,6 +36,7 @@ impl Trigger {
             Arc::new(AtomicBool::new(false)),
         );
         let (stopped, noted) = (Arc::clone(&stop), Arc::clone(&fired));
+        let (failed, failure) = mpsc::channel();
         let waker = source.waker();
         let thread = thread::Builder::new()
             .name(format!("trigger-{group}"))
@@ -46,7 +51,11 @@ impl Trigger {
                             }
                         }
                         Ok(_) => {}
-                        Err(_) => return,
+                        Err(error) => {
+                            let _ = failed.send(error);
+                            wake();
+                            return;
+                        }
                     }
                 }
             })
@@ -54,9 +63,15 @@ impl Trigger {
         Ok(Trigger {
             stop,
             fired,
+            failure,
             waker,
             thread: Some(thread),
         })
+    }
+
+    /// Why it cannot go on, once.
+    pub(super) fn failure(&self) -> Option<io::Error> {
+        self.failure.try_recv().ok()
     }
 
     /// Whether packets have come since the last call.

@@ -3,7 +3,7 @@
 
 use std::io::{self, Cursor};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use neli::ToBytes;
 use neli::consts::nl::NlmF;
@@ -11,7 +11,7 @@ use neli::consts::socket::{Msg, NlFamily};
 use neli::socket::NlSocket;
 use neli::utils::Groups;
 
-use super::Waker;
+use super::{Arrival, Waker};
 use crate::netlink::message::answer;
 use crate::netlink::request::{AttrResult, attrs, message};
 use crate::sys::netlink as options;
@@ -21,13 +21,13 @@ const RECEIVE_TIMEOUT: Duration = Duration::from_millis(100);
 /// The same where the caller can be woken: it has nothing to look for.
 const RECEIVE_TIMEOUT_LONG: Duration = Duration::from_secs(1);
 
-/// How many receive calls the kernel's answer may take: packets may have come before it.
-pub(super) const ANSWER_TRIES: usize = 100;
+/// How long the kernel's answer to a request is waited for.
+const ANSWER_MAX: Duration = Duration::from_secs(3);
+/// After so many receive calls that did not bring the answer, the request is sent again.
+const ASK_AGAIN: usize = 64;
 /// How often a request is sent that finds no memory, and how long is waited between.
 const SEND_TRIES: u32 = 10;
 const SEND_PAUSE: Duration = Duration::from_millis(5);
-/// The sequence number of every request.
-const SEQUENCE: u32 = 1;
 
 /// What could not be done, and what the system said.
 pub(super) type Failed = (&'static str, io::Error);
@@ -61,24 +61,61 @@ pub(super) fn waker(socket: &NlSocket) -> Option<Waker> {
     }))
 }
 
-/// Sends a configuration request (`kind`) for group or queue `number`.
-pub(super) fn configure<const N: usize>(
-    socket: &NlSocket,
+/// A configuration request (`kind`) for group or queue `number`. Its answer has the same `sequence`.
+pub(super) fn request<const N: usize>(
     kind: u16,
     flags: NlmF,
+    sequence: u32,
     number: u16,
     settings: [AttrResult; N],
-) -> io::Result<()> {
+) -> io::Result<Vec<u8>> {
     let other = |error| io::Error::other(format!("{error}"));
     let settings = attrs(settings).map_err(other)?;
-    let request = message(kind, flags, SEQUENCE, 0, number, settings).map_err(other)?;
+    let request = message(kind, flags, sequence, 0, number, settings).map_err(other)?;
     let mut bytes = Cursor::new(Vec::new());
     request
         .to_bytes(&mut bytes)
         .map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(bytes.into_inner())
+}
+
+/// Sends a request, and looks for the kernel's answer in what `receive` finds, which is called
+/// without waiting. True of that is: something came.
+///
+/// The kernel carries a request out and answers before `send` returns. So the answer stands behind
+/// the packets that wait in the socket; where these leave no room for it, it is dropped, though what
+/// was asked is done. Hence the socket is read on, and the request, which may be repeated, sent
+/// again: that no answer comes says nothing.
+pub(super) fn ask(
+    mut send: impl FnMut() -> io::Result<()>,
+    mut receive: impl FnMut(&mut Option<io::Result<()>>) -> io::Result<Arrival>,
+) -> io::Result<()> {
+    let deadline = Instant::now() + ANSWER_MAX;
+    while Instant::now() < deadline {
+        send()?;
+        for _ in 0..ASK_AGAIN {
+            let mut answer = None;
+            let arrival = receive(&mut answer)?;
+            if let Some(answer) = answer {
+                return answer;
+            }
+            if arrival == Arrival::Nothing {
+                thread::sleep(SEND_PAUSE);
+                break;
+            }
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::TimedOut,
+        "the kernel does not acknowledge the configuration: whether it holds is not known",
+    ))
+}
+
+/// Sends a request.
+pub(super) fn send(socket: &NlSocket, request: &[u8]) -> io::Result<()> {
     let mut tries = SEND_TRIES;
     loop {
-        match socket.send(bytes.get_ref(), Msg::empty()) {
+        match socket.send(request, Msg::empty()) {
             Err(error) if tries > 1 && passes(&error) => {
                 tries -= 1;
                 thread::sleep(SEND_PAUSE);
@@ -97,19 +134,11 @@ pub(super) fn passes(error: &io::Error) -> bool {
     )
 }
 
-/// The kernel's answer to a request, if it is in `datagram`.
-pub(super) fn answered(datagram: &[u8]) -> Option<io::Result<()>> {
+/// The kernel's answer to the request of this number, if it is in `datagram`.
+pub(super) fn answered(datagram: &[u8], sequence: u32) -> Option<io::Result<()>> {
     match answer(datagram)? {
-        (SEQUENCE, 0) => Some(Ok(())),
-        (SEQUENCE, errno) => Some(Err(io::Error::from_raw_os_error(errno))),
-        _ => None,
+        (to, _) if to != sequence => None,
+        (_, 0) => Some(Ok(())),
+        (_, errno) => Some(Err(io::Error::from_raw_os_error(errno))),
     }
-}
-
-/// The error where [`ANSWER_TRIES`] calls brought no answer.
-pub(super) fn unanswered() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::TimedOut,
-        "the kernel did not acknowledge the configuration",
-    )
 }

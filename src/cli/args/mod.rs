@@ -154,7 +154,7 @@ pub enum Command {
     Export(ExportArgs),
     /// Record what one command sends and receives, its children included, and nothing else
     #[command(
-        after_help = "Examples:\n  lwnflog run -- curl -s https://example.org\n  lwnflog run -w - -- ./client | tshark -r -\n\nThe command runs in a cgroup of its own, whose sockets a rule selects where packets come in and go out; that takes\nroot, cgroups of version 2 and Linux 5.13. Replies to ping are not those of a socket, and are not there; nor is what\nthe kernel sends by itself once a connection is closed. What of the command is left when it ends goes on, unseen.\nSIGTERM and SIGHUP are handed on; SIGINT is the terminal's to give.\nExit status: the command's, 128+N where signal N ended it, 126 or 127 where it could not be started."
+        after_help = "Examples:\n  lwnflog run -- curl -s https://example.org\n  lwnflog run -w - -- ./client | tshark -r -\n\nThe command runs in a cgroup of its own, whose sockets a rule selects where packets come in and go out; that takes\nroot, cgroups of version 2 and Linux 5.13. Replies to ping are not those of a socket, and are not there; nor is what\nthe kernel sends by itself once a connection is closed. With -w - the command's standard output is standard error. What of the command is left when it ends goes on, unseen.\nSIGTERM and SIGHUP are handed on; SIGINT is the terminal's to give.\nExit status: the command's, 128+N where signal N ended it, 126 or 127 where it could not be started."
     )]
     Run(RunArgs),
     /// What `run` starts: goes into a cgroup, and becomes the command

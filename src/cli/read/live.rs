@@ -61,7 +61,6 @@ impl Live {
                 if signal != SIGUSR1 {
                     other.end_by_signal();
                 }
-                true
             })?;
             live.state().signals = Some(watched);
         }

@@ -7,15 +7,18 @@ use ratatui::text::Line;
 use ratatui::widgets::{Block, Cell, Gauge, Paragraph, Row, Sparkline, Table};
 use serde_json::Value;
 
-use super::sight::Sight;
+use super::sight::{Sight, State};
 use crate::numbers::grouped;
 
 pub(super) fn draw(sight: &Sight, frame: &mut Frame<'_>) {
+    if frame.area().height < LINES || frame.area().width < COLUMNS {
+        return draw_small(sight, frame);
+    }
     let [head, rates, middle, fill, foot] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Min(4),
-        Constraint::Length(11),
-        Constraint::Length(4),
+        Constraint::Length(12),
+        Constraint::Length(3),
         Constraint::Length(1),
     ])
     .areas(frame.area());
@@ -32,10 +35,39 @@ pub(super) fn draw(sight: &Sight, frame: &mut Frame<'_>) {
     );
 }
 
+/// What the boxes need.
+const LINES: u16 = 21;
+const COLUMNS: u16 = 66;
+
+/// On a terminal without room for boxes: the figures alone, as many as there are lines, the most
+/// telling first.
+fn draw_small(sight: &Sight, frame: &mut Frame<'_>) {
+    let [head, rows] =
+        Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(frame.area());
+    frame.render_widget(title(sight), head);
+    let figure = |name: &str| sight.known(&format!("/stats/{name}"));
+    let alarm = match sight.new_drops {
+        0 => Style::new(),
+        _ => Style::new().add_modifier(Modifier::REVERSED),
+    };
+    let figures = vec![
+        row("packets/s", Some(sight.rate())),
+        row("dropped", Some(sight.dropped())).style(alarm),
+        row("detected", figure("detected")),
+        row("written", figure("written")),
+        row("skipped", figure("skipped")),
+        row("bytes/s written", Some(sight.bytes_rate)),
+        row("files begun", figure("files_begun")),
+        row("packets a batch", Some(sight.batch_fill)),
+    ];
+    frame.render_widget(Table::new(figures, COLUMNS_OF_A_ROW), rows);
+}
+
 fn title(sight: &Sight) -> Paragraph<'static> {
-    let state = match (sight.ended, sight.last["paused"].as_bool()) {
-        (true, _) => "  ENDED",
-        (false, Some(true)) => "  PAUSED",
+    let state = match (sight.state, sight.last["paused"].as_bool()) {
+        (State::Ended, _) => "  ENDED",
+        (State::Silent, _) => "  DOES NOT ANSWER",
+        (State::Runs, Some(true)) => "  PAUSED",
         _ => "",
     };
     let since =
@@ -65,6 +97,10 @@ fn draw_rates(sight: &Sight, frame: &mut Frame<'_>, area: Rect) {
     frame.render_widget(Sparkline::default().block(block).data(&newest), area);
 }
 
+/// Columns of a row's name.
+const NAME_COLUMNS: u16 = 18;
+const COLUMNS_OF_A_ROW: [Constraint; 2] = [Constraint::Length(NAME_COLUMNS), Constraint::Min(8)];
+
 /// A row: a name, and its figure or that it is not known.
 fn row(name: &'static str, value: Option<u64>) -> Row<'static> {
     let text = value.map_or("unknown".to_owned(), grouped);
@@ -72,8 +108,7 @@ fn row(name: &'static str, value: Option<u64>) -> Row<'static> {
 }
 
 fn figures(rows: Vec<Row<'static>>, title: String) -> Table<'static> {
-    Table::new(rows, [Constraint::Length(18), Constraint::Min(8)])
-        .block(Block::bordered().title(title))
+    Table::new(rows, COLUMNS_OF_A_ROW).block(Block::bordered().title(title))
 }
 
 fn draw_account(sight: &Sight, frame: &mut Frame<'_>, area: Rect) {
@@ -131,6 +166,8 @@ fn draw_settings(sight: &Sight, frame: &mut Frame<'_>, area: Rect) {
     let text = |name: &'static str, text: String| {
         Row::new([Cell::new(name), Cell::new(Line::raw(text).right_aligned())])
     };
+    // Beside the name, the space behind it and the frame.
+    let room = usize::from(area.width.saturating_sub(NAME_COLUMNS + 3));
     let rows = vec![
         text("place in the ring", place),
         row("files begun", begun),
@@ -142,19 +179,28 @@ fn draw_settings(sight: &Sight, frame: &mut Frame<'_>, area: Rect) {
             if names.is_empty() {
                 "as the rule says".to_owned()
             } else {
-                names.join(",")
+                beginning(&names.join(","), room)
             },
         ),
         text(
             "match",
-            setting("match")
-                .and_then(Value::as_str)
-                .unwrap_or("-")
-                .to_owned(),
+            beginning(
+                setting("match").and_then(Value::as_str).unwrap_or("-"),
+                room,
+            ),
         ),
         row("buffer", sight.known("/buffer_bytes")),
     ];
     frame.render_widget(figures(rows, " ring ".to_owned()), area);
+}
+
+/// As much of a text as there is room for, and that there is more.
+fn beginning(text: &str, columns: usize) -> String {
+    if text.chars().count() <= columns {
+        return text.to_owned();
+    }
+    let shown: String = text.chars().take(columns.saturating_sub(1)).collect();
+    format!("{shown}\u{2026}")
 }
 
 /// How full a batch comes: the kernel waits for it to fill, and a batch of few is what costs.
@@ -190,7 +236,7 @@ mod tests {
                 "ok": true, "elapsed_secs": second as f64, "paused": false, "rings": 1,
                 "buffer_bytes": 67_108_864,
                 "settings": {"files": 8, "file_bytes": 200_000_000, "snaplen": 128, "batch": 1024,
-                    "interfaces": [], "match": null},
+                    "interfaces": [], "match": "ip saddr { 198.18.0.1, 198.18.0.2 } udp dport { 1000-2000 }"},
                 "stats": {"detected": second * second * 1000, "received": second * second * 1000,
                     "written": second * second * 1000, "skipped": 3, "bytes": second * second * 90_000,
                     "batches": second * second, "files_begun": 11, "stalls": 0,
@@ -214,8 +260,19 @@ mod tests {
             "file 3 of 8",
             "200,000,000",
             "1,000 of 1,024 packets",
+            "ip saddr { 198.18",
+            "buffer",
+            "stalls",
             "q: leave",
         ] {
+            assert!(screen.contains(text), "{text}:\n{screen}");
+        }
+    }
+
+    #[test]
+    fn forty_by_ten_show_what_tells_most() {
+        let screen = screen(40, 10);
+        for text in ["57,000", "841,000", "dropped", "written", "files begun"] {
             assert!(screen.contains(text), "{text}:\n{screen}");
         }
     }

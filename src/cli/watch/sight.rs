@@ -23,8 +23,18 @@ pub(super) struct Sight {
     pub(super) batch_fill: u64,
     /// Packets dropped since the look before.
     pub(super) new_drops: u64,
-    pub(super) ended: bool,
+    pub(super) state: State,
     before: Option<(Instant, Before)>,
+}
+
+/// What is known of a capture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Runs,
+    /// It does not answer.
+    Silent,
+    /// It is gone.
+    Ended,
 }
 
 /// The figures that become rates.
@@ -45,14 +55,21 @@ impl Sight {
             bytes_rate: 0,
             batch_fill: 0,
             new_drops: 0,
-            ended: false,
+            state: State::Runs,
             before: None,
         }
     }
 
     /// Takes an answer to `stats`.
     pub(super) fn take(&mut self, answer: &Value, at: Instant) {
+        let before = self.elapsed();
         self.last = answer.clone();
+        self.state = State::Runs;
+        if self.elapsed() < before {
+            // Another one of its name: nothing goes on from the one before.
+            (self.before, self.new_drops) = (None, 0);
+            self.rates.clear();
+        }
         let now = Before {
             received: self.number("/stats/received"),
             bytes: self.number("/stats/bytes"),
@@ -132,6 +149,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn one_that_is_started_again_begins_anew() {
+        let mut sight = Sight::new("g5");
+        let answer = |elapsed: f64, received: u64| json!({"elapsed_secs": elapsed, "stats": {"received": received}});
+        let begun = Instant::now();
+        sight.take(&answer(100.0, 5000), begun);
+        sight.take(&answer(101.0, 6000), begun + Duration::from_secs(1));
+        sight.state = State::Ended;
+        sight.take(&answer(1.0, 70), begun + Duration::from_secs(9));
+        assert_eq!((sight.state, sight.rate()), (State::Runs, 0));
+        sight.take(&answer(2.0, 80), begun + Duration::from_secs(10));
+        assert_eq!(sight.rate(), 10);
+    }
 
     #[test]
     fn rates_are_between_two_looks() {

@@ -26,7 +26,9 @@ pub enum ConfigError {
         text: String,
     },
     /// A duration that cannot be read.
-    #[error("`{text}` is no duration: write 30s, 5min, 1h, or a number of seconds above 0")]
+    #[error(
+        "`{text}` is no duration: write 30s, 5min, 1h, or a number of seconds above 0, a hundred years at the most"
+    )]
     Duration {
         /// As given.
         text: String,
@@ -162,6 +164,9 @@ pub enum ConfigError {
         "--keep-on {0}: this group is captured; a rule that is to have files kept logs to a group of its own"
     )]
     KeepOnCaptured(u16),
+    /// A file of options that cannot be read, or says what makes no sense.
+    #[error("{0}")]
+    File(String),
     /// A hook that no rule stands at.
     #[error("--at: {0}")]
     At(String),

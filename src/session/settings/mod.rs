@@ -267,7 +267,8 @@ impl Output {
         if self.limits.files == 1 {
             return Err(ConfigError::OneFile);
         }
-        let least = if self.limits.compressed { 4 } else { 3 } * self.file_bytes;
+        let files_least = if self.limits.compressed { 4 } else { 3 };
+        let least = self.file_bytes.saturating_mul(files_least);
         match self.limits.bytes {
             Some(bytes) if bytes < least => Err(ConfigError::MaxBytes { bytes, least }),
             _ => Ok(()),

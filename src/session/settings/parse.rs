@@ -75,7 +75,10 @@ pub fn parse_size(text: &str, bare_unit: u64) -> Result<u64, ConfigError> {
     number.checked_mul(factor).ok_or_else(bad)
 }
 
-/// Reads a duration: `30s`, `5min`, `1h`, or a number of seconds.
+/// The longest duration: a hundred years.
+const DURATION_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// Reads a duration: `30s`, `5min`, `1h`, or a number of seconds. More than a hundred years is none.
 ///
 /// # Errors
 /// [`ConfigError::Duration`].
@@ -87,7 +90,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, ConfigError> {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|_| bad())?,
         Err(_) => humantime::parse_duration(text).map_err(|_| bad())?,
     };
-    if duration.is_zero() {
+    if duration.is_zero() || duration > DURATION_MAX {
         Err(bad())
     } else {
         Ok(duration)

@@ -59,8 +59,8 @@ pub enum HookError {
     UserNamespace,
     /// Capabilities are missing.
     #[error(
-        "hook: loading a program needs {missing}; run as root, or give the program what it lacks with \
-         `setcap cap_bpf,cap_perfmon,cap_net_admin+ep`, or use `--group 5`"
+        "hook: loading a program needs {missing}; run as root, or give the program what it lacks, for a group of \
+         users and nobody else (README, Rights), or use `--group 5`"
     )]
     NoRight {
         /// Which.

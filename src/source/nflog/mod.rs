@@ -4,6 +4,7 @@ mod batch;
 pub mod message;
 pub mod template;
 
+use std::cell::RefCell;
 use std::io;
 use std::time::Duration;
 
@@ -104,6 +105,8 @@ pub struct Group {
     detaching: Detaching,
     granted_buffer_bytes: usize,
     paused: bool,
+    /// The number of the last request.
+    sequence: u32,
 }
 
 impl std::fmt::Debug for Group {
@@ -151,6 +154,7 @@ impl Group {
             detaching: Detaching::No,
             granted_buffer_bytes,
             paused: false,
+            sequence: 0,
             config,
         };
         this.configure()
@@ -179,28 +183,28 @@ impl Group {
     /// Sends a configuration request and waits for the kernel's answer; packets that come before it
     /// are kept.
     fn request<const N: usize>(&mut self, settings: [AttrResult; N]) -> io::Result<()> {
-        self.send(NlmF::ACK, settings)?;
-        for _ in 0..source_socket::ANSWER_TRIES {
-            if self.fill(true)? == Arrival::Nothing {
-                continue;
-            }
-            let datagram = &self.buffer[..self.filled];
-            match source_socket::answered(datagram) {
-                Some(answer) => return answer,
-                None => self.kept.push(datagram.to_vec()),
-            }
-        }
-        Err(source_socket::unanswered())
+        let request = self.next_request(settings)?;
+        let this = RefCell::new(self);
+        source_socket::ask(
+            || source_socket::send(&this.borrow().socket, &request),
+            |answer| {
+                let mut this = this.borrow_mut();
+                let arrival = this.fill(false)?;
+                let datagram = &this.buffer[..this.filled];
+                *answer = source_socket::answered(datagram, this.sequence);
+                if answer.is_none() && !datagram.is_empty() {
+                    let datagram = datagram.to_vec();
+                    this.kept.push(datagram);
+                }
+                Ok(arrival)
+            },
+        )
     }
 
-    fn send<const N: usize>(&self, flags: NlmF, settings: [AttrResult; N]) -> io::Result<()> {
-        source_socket::configure(
-            &self.socket,
-            message::CONFIG,
-            flags,
-            self.config.group,
-            settings,
-        )
+    fn next_request<const N: usize>(&mut self, settings: [AttrResult; N]) -> io::Result<Vec<u8>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let (sequence, group) = (self.sequence, self.config.group);
+        source_socket::request(message::CONFIG, NlmF::ACK, sequence, group, settings)
     }
 
     /// Receives one datagram into the buffer.
@@ -229,7 +233,8 @@ impl Group {
     #[cold]
     fn last_packets(&mut self, arrival: Arrival) -> Arrival {
         if matches!(self.detaching, Detaching::Asked)
-            && let Some(answer) = source_socket::answered(&self.buffer[..self.filled])
+            && let Some(answer) =
+                source_socket::answered(&self.buffer[..self.filled], self.sequence)
         {
             self.detaching = Detaching::Answered(answer);
         }
@@ -348,10 +353,8 @@ impl Source for Group {
     }
 
     fn detach(&mut self) -> io::Result<()> {
-        self.send(
-            NlmF::ACK,
-            [bytes(NfLogCfg::Cmd.into(), &[LogCmd::Unbind.into()])],
-        )?;
+        let request = self.next_request([bytes(NfLogCfg::Cmd.into(), &[LogCmd::Unbind.into()])])?;
+        source_socket::send(&self.socket, &request)?;
         self.detaching = Detaching::Asked;
         Ok(())
     }

@@ -20,6 +20,7 @@
 //! every packet of the queue (`-EINVAL`, which neither `bypass` nor fail-open covers). Here one
 //! request does it all, and a packet that comes before the answer is kept.
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::{Arc, PoisonError};
 
@@ -93,6 +94,8 @@ pub struct Queue {
     last_status: LastStatus,
     granted_buffer_bytes: usize,
     paused: bool,
+    /// The number of the last request.
+    sequence: u32,
 }
 
 impl std::fmt::Debug for Queue {
@@ -134,6 +137,7 @@ impl Queue {
             last_status: LastStatus::default(),
             granted_buffer_bytes,
             paused: false,
+            sequence: 0,
             config: QueueConfig {
                 copy_range_bytes,
                 ..config
@@ -180,31 +184,33 @@ impl Queue {
     /// Sends a configuration request and waits for the kernel's answer; packets that come before it
     /// are kept.
     fn request<const N: usize>(&mut self, settings: [AttrResult; N]) -> io::Result<()> {
-        self.send(NlmF::ACK, settings)?;
-        for _ in 0..source_socket::ANSWER_TRIES {
-            self.fill(true)?;
-            let mut answer = None;
-            for datagram in self.datagrams.iter() {
-                match source_socket::answered(datagram) {
-                    None => self.kept.push(datagram.to_vec()),
-                    found => answer = found,
+        self.sequence = self.sequence.wrapping_add(1);
+        let (sequence, queue) = (self.sequence, self.config.queue);
+        let request = source_socket::request(wire::CONFIG, NlmF::ACK, sequence, queue, settings)?;
+        let this = RefCell::new(self);
+        source_socket::ask(
+            || source_socket::send(&this.borrow().socket, &request),
+            |answer| {
+                let this = &mut **this.borrow_mut();
+                let arrival = this.fill(false)?;
+                for datagram in this.datagrams.iter() {
+                    match source_socket::answered(datagram, sequence) {
+                        None => this.kept.push(datagram.to_vec()),
+                        found => *answer = found,
+                    }
                 }
-            }
-            if let Some(answer) = answer {
-                return answer;
-            }
-        }
-        Err(source_socket::unanswered())
+                Ok(arrival)
+            },
+        )
     }
 
-    fn send<const N: usize>(&self, flags: NlmF, settings: [AttrResult; N]) -> io::Result<()> {
-        source_socket::configure(
-            &self.socket,
-            wire::CONFIG,
-            flags,
-            self.config.queue,
-            settings,
-        )
+    /// Without an answer.
+    fn send<const N: usize>(&self, settings: [AttrResult; N]) -> io::Result<()> {
+        const SEQUENCE: u32 = 0;
+        let queue = self.config.queue;
+        let request =
+            source_socket::request(wire::CONFIG, NlmF::empty(), SEQUENCE, queue, settings)?;
+        source_socket::send(&self.socket, &request)
     }
 
     #[inline]
@@ -221,7 +227,7 @@ impl Queue {
     /// Has the queue take no more packets: they pass (fail-open), or are dropped.
     fn close(&mut self) -> io::Result<()> {
         self.stage = Stage::Closing;
-        self.send(NlmF::empty(), [be32(cfg::QUEUE_MAXLEN, 0)])
+        self.send([be32(cfg::QUEUE_MAXLEN, 0)])
     }
 
     /// Unbinds the empty queue: packets find no listener, and pass by the rule's `bypass`.
@@ -231,10 +237,7 @@ impl Queue {
             .last_status
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = QueueStatus::read(self.config.queue);
-        self.send(
-            NlmF::empty(),
-            [bytes(cfg::CMD, &[cfg::CMD_UNBIND, 0, 0, 0])],
-        )
+        self.send([bytes(cfg::CMD, &[cfg::CMD_UNBIND, 0, 0, 0])])
     }
 
     /// The verdict on every packet up to `id`. Where the system has no room for it just now, it is
