@@ -228,7 +228,11 @@ impl<S: Source, K: Sink> Capture<S, K> {
     fn execute(&mut self, command: &Command) -> Result<bool, Refused> {
         match command {
             Command::Rotate => Ok(self.sink.rotate()),
-            Command::CheckNames => Ok(self.sink.check_names()),
+            Command::Links(changes) => {
+                self.source.note_links(changes);
+                self.sink.note_links(changes);
+                Ok(true)
+            }
             Command::Source(Change::Paused(paused)) => self.pause(*paused),
             Command::Source(change) => self.source.change(change).map(|()| true),
             Command::Snaplen {

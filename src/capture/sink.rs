@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use super::Control;
 use crate::account::{Sequence, Tally};
+use crate::format::Format;
 use crate::netlink::Malformed;
 use crate::packet::Packet;
 use crate::ring::{Figures, Limits};
 use crate::source::nfqueue::message::attribute::PAYLOAD;
-use crate::source::{Count, Source};
+use crate::source::{Count, Source, links};
 
 /// A capture's figures so far, and where it is in its source's numbers.
 #[derive(Debug)]
@@ -91,6 +92,20 @@ impl Progress {
     }
 }
 
+/// Tells a format what interfaces are called now. One that has gone is called what it was last, for
+/// what is still to come of it.
+pub(super) fn set_names(format: &mut impl Format, changes: &[links::Change]) {
+    for change in changes {
+        match change {
+            links::Change::There(link) => format.set_name(link.index, Some(&link.name)),
+            links::Change::Gone(link) => {
+                format.set_name(link.index, Some(&link.name));
+                format.set_name(link.index, None);
+            }
+        }
+    }
+}
+
 /// What packets go to. The capturing thread owns it.
 pub trait Sink {
     /// Makes ready for the first packet.
@@ -110,10 +125,8 @@ pub trait Sink {
         false
     }
 
-    /// Looks up the names of interfaces again. False where there are none.
-    fn check_names(&mut self) -> bool {
-        false
-    }
+    /// Takes note of interfaces that have come, gone or changed.
+    fn note_links(&mut self, _changes: &[links::Change]) {}
 
     /// Cuts frames to another length from now on, in another file.
     fn set_snaplen(&mut self, _snaplen: u32, _file_snaplen: u32) {}

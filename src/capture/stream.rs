@@ -20,11 +20,11 @@ use std::{fmt, io};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Control;
-use super::sink::{Progress, Sink};
+use super::sink::{Progress, Sink, set_names};
 use crate::format::{Context, Format, Frame, HEAD_BYTES, LinkType};
 use crate::packet::{IpFamily, Packet};
 use crate::ring::Figures;
-use crate::source::{Item, Source, Walk};
+use crate::source::{Item, Source, Walk, links};
 use crate::sys::capabilities;
 
 /// A batch of a thousand records fits one of the usual length; a longer record than all of it does
@@ -254,9 +254,8 @@ impl<F: Format> Sink for StreamSink<F> {
         self.hand_over();
     }
 
-    fn check_names(&mut self) -> bool {
-        self.format.check_names();
-        true
+    fn note_links(&mut self, changes: &[links::Change]) {
+        set_names(&mut self.format, changes);
     }
 
     fn note(&mut self, text: &str) {

@@ -61,8 +61,8 @@ pub trait Format {
     /// The id of the interface of this index; `None` if it was not met in this file.
     fn interface(&mut self, ifindex: u32) -> Option<usize>;
 
-    /// Takes note that interfaces may have other names now.
-    fn check_names(&mut self) {}
+    /// Takes note of what an interface is called now; `None` where it has gone.
+    fn set_name(&mut self, _ifindex: u32, _name: Option<&str>) {}
 
     /// Takes up a new interface. Returns the block that has to stand in the file before the first
     /// record of it; it may be empty.

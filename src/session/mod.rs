@@ -251,6 +251,7 @@ impl Session {
             session.running.push(running);
             gates.push(gate);
         }
+        session.look_at_links(); // all that there are
         for gate in gates {
             let _ = gate.send(());
         }
@@ -286,11 +287,12 @@ impl Session {
             .unwrap_or(0)
     }
 
-    /// Looks whether interfaces have come, gone or changed, without waiting.
+    /// Tells the capturing threads which interfaces have come, gone or changed, without waiting.
     pub fn look_at_links(&mut self) {
-        if self.changes.as_ref().is_some_and(LinkWatch::any) {
-            self.drops.look();
-            self.control.ask(Command::CheckNames);
+        let changes = self.changes.as_ref().map_or(Vec::new(), LinkWatch::take);
+        if !changes.is_empty() {
+            self.drops.note(&changes);
+            self.control.ask(Command::Links(changes.into()));
         }
     }
 

@@ -261,6 +261,10 @@ pub trait Source {
         Err(Refused("this source has no such setting".to_owned()))
     }
 
+    /// Takes note of interfaces that have come, gone or changed: from the first call on it is told of
+    /// all of them.
+    fn note_links(&mut self, _changes: &[links::Change]) {}
+
     /// What ends a wait early; `None` where waits are short.
     fn waker(&self) -> Option<Waker> {
         None

@@ -191,8 +191,8 @@ impl Format for PcapNg {
         self.interfaces.find(ifindex)
     }
 
-    fn check_names(&mut self) {
-        self.interfaces.check_names();
+    fn set_name(&mut self, ifindex: u32, name: Option<&str>) {
+        self.interfaces.set_name(ifindex, name);
     }
 
     fn declare(&mut self, packet: &Packet<'_>) -> Vec<u8> {

@@ -21,7 +21,7 @@ mod setup;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use config::{Cutoff, HookConfig, HookPoint, PRIORITIES_TRIED, PRIORITY_DEFAULT};
@@ -78,6 +78,8 @@ pub struct Hook {
     /// There was more than a batch takes.
     more: bool,
     refreshed: Instant,
+    /// Which interfaces there are is told: they need not be looked up.
+    links_are_told: bool,
     ring_bytes: usize,
     ring_count: usize,
     listing: String,
@@ -159,6 +161,7 @@ impl Hook {
             paused: false,
             more: false,
             refreshed: Instant::now(),
+            links_are_told: false,
             ring_bytes: geometry.ring_bytes,
             ring_count: geometry.rings,
             listing: String::new(),
@@ -261,19 +264,31 @@ impl Hook {
         program.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Looks up the interfaces, and what the kernel's atomic time is ahead.
+    /// Looks what the kernel's atomic time is ahead, and where nobody tells, at the interfaces.
     fn refresh(&mut self) {
+        if !self.links_are_told {
+            self.look_up_interfaces();
+        }
+        self.set_word(TAI_AHEAD, processors::tai_ahead_ns());
+    }
+
+    /// Where the program finds the interfaces it compares with, and their names.
+    fn interface_slots(&self) -> impl Iterator<Item = (&AtomicU32, Option<&String>)> {
         let slots = self.config.interfaces.len().max(INTERFACES_MIN);
-        for (number, place) in (0..slots).zip((INTERFACES..).step_by(4)) {
-            let name = self.names.get(number);
+        let places = (0..slots).zip((INTERFACES..).step_by(4));
+        places.filter_map(|(number, place)| {
+            let word = self.settings.half_word(place)?;
+            Some((word, self.names.get(number)))
+        })
+    }
+
+    fn look_up_interfaces(&mut self) {
+        for (word, name) in self.interface_slots() {
             let found = name.and_then(|name| links::by_name(name).ok().flatten());
             let index = found.map_or(0, |link| link.index); // 0 is no interface
-            if let Some(word) = self.settings.half_word(place) {
-                word.store(index, Ordering::Relaxed);
-            }
+            word.store(index, Ordering::Relaxed);
         }
         self.set_word(ALL_INTERFACES, u64::from(self.names.is_empty()));
-        self.set_word(TAI_AHEAD, processors::tai_ahead_ns());
     }
 
     fn set_word(&self, place: usize, value: u64) {
@@ -304,7 +319,7 @@ impl Hook {
             )));
         }
         self.names = names.to_vec();
-        self.refresh();
+        self.look_up_interfaces();
         Ok(())
     }
 
@@ -415,6 +430,22 @@ impl Source for Hook {
             }
         }
         Ok(())
+    }
+
+    /// An interface that comes is captured from the program's next packet on: nothing is asked.
+    fn note_links(&mut self, changes: &[links::Change]) {
+        self.links_are_told = true;
+        for change in changes {
+            let (links::Change::There(link) | links::Change::Gone(link)) = change;
+            let is_there = matches!(change, links::Change::There(_));
+            for (word, name) in self.interface_slots() {
+                if is_there && name.is_some_and(|name| link.is_called(name)) {
+                    word.store(link.index, Ordering::Relaxed);
+                } else if word.load(Ordering::Relaxed) == link.index {
+                    word.store(0, Ordering::Relaxed);
+                }
+            }
+        }
     }
 
     fn dropped_datagrams(&self) -> u64 {
