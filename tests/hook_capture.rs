@@ -291,8 +291,8 @@ fn what_is_left_out_is_told_by_reason() {
     let others = others(&ended.report);
     let sampled = ended.number("/left_out/sample");
     assert_eq!(ended.number("/written") + sampled, 5000);
-    // By count, on each processor.
-    assert!((4490..=4510).contains(&sampled), "{sampled}");
+    // One in ten, left to chance: ten standard deviations.
+    assert!((4370..=4630).contains(&sampled), "{sampled}");
     assert_eq!(left_out(&ended.report), sampled + others);
     reported(
         dir.path(),

@@ -99,6 +99,10 @@ figures! {
     detected,
     /// Of them those that its buffer had no room for.
     dropped_by_source,
+    /// Of them those on processors that have no buffer.
+    dropped_no_ring,
+    /// Of them those that came while the buffer was being written to.
+    dropped_nested,
     /// Of them those in what could not be read.
     unreadable,
     /// Of them those of another interface.

@@ -31,6 +31,12 @@ pub struct Dropped {
     /// kernel numbers neither).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<u64>,
+    /// They came on a processor that has no ring: it was not online at the start (of a hook only).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_ring: Option<u64>,
+    /// They came while the program was at work on the ring of the same processor (of a hook only).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nested: Option<u64>,
     /// No file in time, or the disk was full.
     pub writer: u64,
 }
@@ -38,7 +44,9 @@ pub struct Dropped {
 impl Dropped {
     /// All of them, as far as they are known.
     pub fn total(&self) -> u64 {
-        self.overrun + self.allocation.unwrap_or(0) + self.queue.unwrap_or(0) + self.writer
+        let of_hook = self.no_ring.unwrap_or(0) + self.nested.unwrap_or(0);
+        let of_queue = self.allocation.unwrap_or(0) + self.queue.unwrap_or(0);
+        self.overrun + of_queue + of_hook + self.writer
     }
 }
 
@@ -166,8 +174,8 @@ impl Figures {
             dropped: Dropped {
                 overrun: tally.overrun + tail,
                 allocation,
-                queue: None,
                 writer: tally.writer,
+                ..Dropped::default()
             },
             skipped: tally.skipped(),
             skipped_other_family: tally.other_family,
@@ -195,6 +203,8 @@ impl Figures {
                 overrun: tally.dropped_by_source,
                 allocation: Some(0),
                 queue: None,
+                no_ring: Some(tally.dropped_no_ring),
+                nested: Some(tally.dropped_nested),
                 writer: tally.writer,
             },
             skipped: tally.other_family + tally.unreadable + tally.beyond_count + tally.paused,

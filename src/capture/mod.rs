@@ -270,6 +270,8 @@ fn note_ledger(source: &impl Source, tally: &mut Tally) {
     if let Some(ledger) = source.ledger() {
         tally.detected = ledger.detected;
         tally.dropped_by_source = ledger.dropped;
+        tally.dropped_no_ring = ledger.no_ring;
+        tally.dropped_nested = ledger.nested;
         tally.left_interface = ledger.left_interface;
         tally.left_mark = ledger.left_mark;
         tally.left_sample = ledger.left_sample;

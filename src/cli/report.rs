@@ -49,6 +49,12 @@ impl fmt::Display for ReportText<'_> {
             (None, None) => line("allocation", &known(total.dropped.allocation))?,
             (None, Some(_)) => {} // the hook allocates nothing
         }
+        if let Some(lost @ 1..) = total.dropped.no_ring {
+            line("processor without ring", &grouped(lost))?;
+        }
+        if let Some(lost @ 1..) = total.dropped.nested {
+            line("nested", &grouped(lost))?;
+        }
         line("writer", &grouped(total.dropped.writer))?;
         if let Some(unrecorded) = total.unrecorded {
             line("passed unrecorded", &grouped(unrecorded.passed))?;

@@ -149,14 +149,18 @@ pub struct Count {
 
 /// Every packet that came to the source's place, by what became of it there.
 ///
-/// When the source is detached and read to its end: `detected` = those handed over here + `dropped`
-/// + `unreadable` + what was left out.
+/// When the source is detached and read to its end: `detected` = those handed over here + what was
+/// lost + `unreadable` + what was left out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ledger {
     /// Packets that came to the hook.
     pub detected: u64,
-    /// Packets that found the buffer full, or came to a processor that has none.
+    /// Packets that found the buffer full.
     pub dropped: u64,
+    /// Packets on processors that have no ring: they came online after the start.
+    pub no_ring: u64,
+    /// Packets that came while the program was at work on the ring of the same processor.
+    pub nested: u64,
     /// Packets in what could not be read.
     pub unreadable: u64,
     /// Packets of another interface.
@@ -172,6 +176,11 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Packets lost at the hook.
+    pub fn lost(&self) -> u64 {
+        self.dropped + self.no_ring + self.nested
+    }
+
     /// Packets left out on purpose.
     pub fn left_out(&self) -> u64 {
         let by_packet = self.left_interface + self.left_mark + self.left_sample;

@@ -34,7 +34,8 @@ pub use batch::Batch;
 
 use assembler::{AssembleError, Assembled};
 use layout::{
-    ALL_INTERFACES, COPY_RANGE, CUTOFF, INTERFACES, LATE, NESTED, NO_SLOT, SAMPLE, SLOTS, TAI_AHEAD,
+    ALL_INTERFACES, COPY_RANGE, CUTOFF, INTERFACES, LATE, NESTED, NO_SLOT, SAMPLE, SLOTS,
+    TAI_AHEAD, WITHOUT_RING_INTERFACE, WITHOUT_RING_MARK, WITHOUT_RING_PAUSED,
 };
 use pace::Pace;
 use processors::Processors;
@@ -171,6 +172,7 @@ impl Hook {
         this.refresh();
         this.set_copy_range();
         this.set_word(SAMPLE, u64::from(this.config.sample));
+        this.rings.begin_sample(this.config.sample);
         this.set_word(CUTOFF, this.config.cutoff.map_or(0, |cutoff| cutoff.bytes));
         // Last: no packet comes before everything is as it should be.
         this.attach(&parameters, assemble)?;
@@ -192,7 +194,9 @@ impl Hook {
         let mut refused = None;
         for priority in priorities {
             let assembled = assemble(&Parameters {
-                guard: priority > PRIORITY_DEFAULT,
+                // A multicast route that a process resolves has the packets that waited for it pass
+                // forward there, and softirq comes in between (ipmr_cache_resolve).
+                guard: priority > PRIORITY_DEFAULT || self.config.hook == HookPoint::Forward,
                 ..*parameters
             })
             .map_err(|error| HookError::Settings(error.to_string()))?;
@@ -462,20 +466,25 @@ impl Source for Hook {
 
     fn ledger(&self) -> Option<Ledger> {
         let counters = self.rings.counters();
-        let without_ring = self.count_of(LATE) + self.count_of(NESTED);
+        let (no_ring, nested) = (self.count_of(LATE), self.count_of(NESTED));
+        let interface = self.count_of(WITHOUT_RING_INTERFACE);
+        let mark = self.count_of(WITHOUT_RING_MARK);
+        let paused = self.count_of(WITHOUT_RING_PAUSED);
         let mut ledger = Ledger {
-            detected: counters.detected + without_ring,
-            dropped: counters.dropped + without_ring,
+            detected: counters.detected + no_ring + nested + interface + mark + paused,
+            dropped: counters.dropped,
+            no_ring,
+            nested,
             unreadable: 0,
-            left_interface: counters.left_interface,
-            left_mark: counters.left_mark,
+            left_interface: counters.left_interface + interface,
+            left_mark: counters.left_mark + mark,
             left_sample: counters.left_sample,
-            left_paused: counters.left_paused,
+            left_paused: counters.left_paused + paused,
             left_cutoff: counters.left_cutoff,
         };
         // Whole when everything is read: until then some of it is still in the rings.
         if self.rings.broken() != 0 {
-            let known = ledger.dropped + ledger.left_out() + self.rings.read();
+            let known = ledger.lost() + ledger.left_out() + self.rings.read();
             ledger.unreadable = ledger.detected.saturating_sub(known);
         }
         Some(ledger)

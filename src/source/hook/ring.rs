@@ -1,11 +1,12 @@
 //! The reader's side of the rings. No length in the mapped memory is believed.
 
 use std::cell::Cell;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::Ordering;
 
 use super::layout::{
     ALIGN, BYTES, DETECTED, DROPPED, HEAD, LEFT_CUTOFF, LEFT_INTERFACE, LEFT_MARK, LEFT_PAUSED,
-    LEFT_SAMPLE, PACKET, RECORD_BYTES, TAIL, record_bytes,
+    LEFT_SAMPLE, PACKET, RECORD_BYTES, SKIP, TAIL, record_bytes,
 };
 use super::record::{Record, stamp, word};
 use crate::netlink::{Layer, Malformed};
@@ -105,6 +106,16 @@ impl Rings {
             sequence: Cell::new(0),
             horizon: 0,
             broken: Cell::new(0),
+        }
+    }
+
+    /// Leaves it to chance, too, which packet of each ring is the first of the sample.
+    pub fn begin_sample(&self, every: u32) {
+        for ring in &self.rings {
+            let chance = RandomState::new().hash_one(ring.base);
+            if let Some(skip) = self.map.word(ring.base + SKIP) {
+                skip.store(chance % u64::from(every.max(1)), Ordering::Relaxed);
+            }
         }
     }
 

@@ -18,6 +18,7 @@ use super::layout::{
     LATE, LEFT_CUTOFF, LEFT_INTERFACE, LEFT_MARK, LEFT_PAUSED, LEFT_SAMPLE, NESTED, PACKET,
     RECORD_BYTES, RECORD_CAPTURED, RECORD_DROPPED, RECORD_ETHERNET, RECORD_INTERFACE, RECORD_MARK,
     RECORD_ORIGINAL, RECORD_STAMP, RECORD_TYPE, SAMPLE, SKIP, SLOTS, TAI_AHEAD, TAIL,
+    WITHOUT_RING_INTERFACE, WITHOUT_RING_MARK, WITHOUT_RING_PAUSED,
 };
 
 /// `NF_DROP` and `NF_ACCEPT`.
@@ -162,30 +163,15 @@ fn find_ring(a: &mut Assembler, p: &Parameters) {
 /// Whether the packet is wanted: interface, mark, pause, sample.
 fn select(a: &mut Assembler, p: &Parameters) {
     if p.interfaces != 0 {
-        a.c("u32 interface = skb->dev->ifindex;");
-        a.load(U64, R1, R7, p.types.skb_dev);
-        a.load(U32, R1, R1, p.types.dev_ifindex);
-        a.c("if (settings->all_interfaces) goto interface_wanted;");
-        a.map_value(R2, p.settings, "settings");
-        a.load(U64, R3, R2, at(ALL_INTERFACES));
-        a.jump_if(R3, If::NotEqual, 0, "interface_wanted");
-        for number in 0..p.interfaces {
-            a.c(format!(
-                "if (interface == settings->interfaces[{number}]) goto interface_wanted;"
-            ));
-            a.load(U32, R3, R2, at(INTERFACES + 4 * number));
-            a.jump_if(R1, If::Equal, R3, "interface_wanted");
-        }
+        test_interface(a, p, "interface_wanted");
         a.c("r->left_interface++; return pass(r);");
         add_one(a, R8, LEFT_INTERFACE);
         a.jump("pass");
         a.label("interface_wanted");
     }
-    if let Some((value, mask)) = p.mark {
-        a.c("if ((skb->mark & MASK) != VALUE) { r->left_mark++; return pass(r); }");
-        a.load(U32, R1, R7, p.types.skb_mark);
-        a.alu(Alu::And, R1, mask.cast_signed());
-        a.jump_if_32(R1, If::Equal, value.cast_signed(), "mark_wanted");
+    if let Some(mark) = p.mark {
+        test_mark(a, p, mark, "mark_wanted");
+        a.c("r->left_mark++; return pass(r);");
         add_one(a, R8, LEFT_MARK);
         a.jump("pass");
         a.label("mark_wanted");
@@ -198,20 +184,59 @@ fn select(a: &mut Assembler, p: &Parameters) {
     a.jump("verdict");
     a.label("not_paused");
     if p.sample {
-        a.c("if (r->skip) { r->skip--; r->left_sample++; return verdict(r); }");
-        a.load(U64, R1, R8, at(SKIP));
-        a.jump_if(R1, If::Equal, 0, "sampled");
-        a.alu(Alu::Sub, R1, 1);
-        a.store(U64, R8, at(SKIP), R1);
-        add_one(a, R8, LEFT_SAMPLE);
-        a.jump("verdict");
-        a.label("sampled");
-        a.c("r->skip = settings->sample - 1;");
-        a.map_value(R1, p.settings, "settings");
-        a.load(U64, R1, R1, at(SAMPLE));
-        a.alu(Alu::Sub, R1, 1);
-        a.store(U64, R8, at(SKIP), R1);
+        sample(a, p);
     }
+}
+
+/// Goes to `wanted` with packets of the interfaces that are captured.
+fn test_interface(a: &mut Assembler, p: &Parameters, wanted: &'static str) {
+    a.c("u32 interface = skb->dev->ifindex;");
+    a.load(U64, R1, R7, p.types.skb_dev);
+    a.load(U32, R1, R1, p.types.dev_ifindex);
+    a.c(format!("if (settings->all_interfaces) goto {wanted};"));
+    a.map_value(R2, p.settings, "settings");
+    a.load(U64, R3, R2, at(ALL_INTERFACES));
+    a.jump_if(R3, If::NotEqual, 0, wanted);
+    for number in 0..p.interfaces {
+        a.c(format!(
+            "if (interface == settings->interfaces[{number}]) goto {wanted};"
+        ));
+        a.load(U32, R3, R2, at(INTERFACES + 4 * number));
+        a.jump_if(R1, If::Equal, R3, wanted);
+    }
+}
+
+/// Goes to `wanted` with packets that have the mark.
+fn test_mark(a: &mut Assembler, p: &Parameters, (value, mask): (u32, u32), wanted: &'static str) {
+    a.c(format!("if ((skb->mark & MASK) == VALUE) goto {wanted};"));
+    a.load(U32, R1, R7, p.types.skb_mark);
+    a.alu(Alu::And, R1, mask.cast_signed());
+    a.jump_if_32(R1, If::Equal, value.cast_signed(), wanted);
+}
+
+/// One packet in so many: how many are passed over until the next is left to chance, because
+/// traffic has a beat of its own (a request, an answer).
+fn sample(a: &mut Assembler, p: &Parameters) {
+    a.c("u64 range = 2 * settings->sample; // between 0 and range - 2: sample - 1 in the mean");
+    a.map_value(R2, p.settings, "settings");
+    a.load(U64, R2, R2, at(SAMPLE));
+    a.alu(Alu::ShiftLeft, R2, 1);
+    a.c("if (!r->skip || r->skip >= range) goto sampled; // the sample may have become denser");
+    a.load(U64, R1, R8, at(SKIP));
+    a.jump_if(R1, If::Equal, 0, "sampled");
+    a.jump_if(R1, If::GreaterOrEqual, R2, "sampled");
+    a.c("r->skip--; r->left_sample++; return verdict(r);");
+    a.alu(Alu::Sub, R1, 1);
+    a.store(U64, R8, at(SKIP), R1);
+    add_one(a, R8, LEFT_SAMPLE);
+    a.jump("verdict");
+    a.label("sampled");
+    a.c("r->skip = bpf_get_prandom_u32() % (range - 1);");
+    a.set(R6, R2);
+    a.alu(Alu::Sub, R6, 1);
+    a.call(Helper::GetPrandomU32);
+    a.alu(Alu::Modulo, R0, R6);
+    a.store(U64, R8, at(SKIP), R0);
 }
 
 fn make_pointer(a: &mut Assembler, p: &Parameters) {
@@ -393,23 +418,63 @@ fn leave(a: &mut Assembler, p: &Parameters) {
         a.label("pass");
         end(a, ACCEPT);
     }
-    let mut count = |label, offset, line| {
-        a.label(label);
-        a.c(line);
+    without_ring(a, p, verdict);
+}
+
+/// No ring can be had: of a processor that came later there is none, or the program is at work on
+/// it. What is wanted is told apart all the same, and gets the verdict.
+fn without_ring(a: &mut Assembler, p: &Parameters, verdict: i32) {
+    let count = |a: &mut Assembler, offset| {
         a.map_value(R1, p.settings, "settings");
         a.set(R2, 1);
         a.atomic_add(R1, at(offset), R2);
-        a.set(R0, ACCEPT);
+    };
+    let end = |a: &mut Assembler, verdict| {
+        a.set(R0, verdict);
         a.exit();
     };
-    count("late", LATE, "lock settings->late++; return NF_ACCEPT;");
+    let of = if verdict == DROP {
+        "NF_DROP"
+    } else {
+        "NF_ACCEPT"
+    };
     if p.guard {
-        count(
-            "nested",
-            NESTED,
-            "lock settings->nested++; return NF_ACCEPT;",
-        );
+        a.label("nested");
+        a.c("u64 *lost = &settings->nested; goto without_ring;");
+        a.map_value(R6, p.settings, "settings");
+        a.alu(Alu::Add, R6, at(NESTED));
+        a.jump("without_ring");
     }
+    a.label("late");
+    a.c("u64 *lost = &settings->late;");
+    a.map_value(R6, p.settings, "settings");
+    a.alu(Alu::Add, R6, at(LATE));
+    a.label("without_ring");
+    if p.interfaces != 0 {
+        test_interface(a, p, "without_ring_interface_wanted");
+        a.c("lock settings->without_ring_interface++; return NF_ACCEPT;");
+        count(a, WITHOUT_RING_INTERFACE);
+        end(a, ACCEPT);
+        a.label("without_ring_interface_wanted");
+    }
+    if let Some(mark) = p.mark {
+        test_mark(a, p, mark, "without_ring_mark_wanted");
+        a.c("lock settings->without_ring_mark++; return NF_ACCEPT;");
+        count(a, WITHOUT_RING_MARK);
+        end(a, ACCEPT);
+        a.label("without_ring_mark_wanted");
+    }
+    a.c("if (!settings->copy_range) lost = &settings->without_ring_paused;");
+    a.map_value(R1, p.settings, "settings");
+    a.load(U64, R2, R1, at(COPY_RANGE));
+    a.jump_if(R2, If::NotEqual, 0, "count_lost");
+    a.set(R6, R1);
+    a.alu(Alu::Add, R6, at(WITHOUT_RING_PAUSED));
+    a.label("count_lost");
+    a.c(format!("lock ++*lost; return {of};"));
+    a.set(R2, 1);
+    a.atomic_add(R6, 0, R2);
+    end(a, verdict);
 }
 
 #[cfg(test)]
@@ -493,7 +558,7 @@ mod tests {
                 ..parameters()
             };
             let made = assemble(&p).unwrap();
-            assert!(made.instructions.len() < 400);
+            assert!(made.instructions.len() < 500);
         }
     }
 }
