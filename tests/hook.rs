@@ -513,9 +513,8 @@ fn a_sample_is_one_in_so_many_and_keeps_no_beat() {
         assert_eq!(ledger.left_sample, 20_000 - seen.len() as u64);
         // Ten standard deviations: of 2,000, with gaps that are alike between 1 and 19, some 250.
         let near = |count: usize, expected: u32| {
-            let expected = expected as usize;
-            let off = 10 * (expected as f64).sqrt() as usize;
-            (expected - off..=expected + off).contains(&count)
+            let off = f64::from(u32::try_from(count).unwrap()) - f64::from(expected);
+            off.abs() <= 10.0 * f64::from(expected).sqrt()
         };
         assert!(near(seen.len(), 20_000 / every), "{every}: {}", seen.len());
         for beat in [2, 3, 10] {

@@ -318,7 +318,8 @@ impl<F: Format> Sink for FileSink<F> {
         self.format.note(text);
     }
 
-    fn end(&mut self) {
+    fn end(&mut self, lost: u64) {
+        self.format.lose(lost);
         self.append_end();
     }
 

@@ -106,7 +106,10 @@ impl<S: Source, K: Sink> Capture<S, K> {
         if error.is_none() {
             error = self.drain().err();
         }
-        self.sink.end();
+        if let Some(next) = self.source.next_number() {
+            self.progress.lose_until(next);
+        }
+        self.sink.end(self.progress.lost_before);
         self.commit();
         let Capture {
             mut source,

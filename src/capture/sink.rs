@@ -51,6 +51,14 @@ impl Progress {
         }
     }
 
+    /// Accounts for packets that are missing behind the last one: the next would have this number.
+    pub(super) fn lose_until(&mut self, next: u32) {
+        let missing = self.sequence.take(next, 0);
+        self.tally.overrun += missing;
+        self.tally.numbered += missing;
+        self.lost_before += missing;
+    }
+
     /// A message that could not be read was one packet. One of a queue without a packet in it came
     /// while the capture was paused.
     #[cold]
@@ -137,8 +145,8 @@ pub trait Sink {
     /// Has the next record carry a note.
     fn note(&mut self, _text: &str) {}
 
-    /// Ends what packets went to.
-    fn end(&mut self);
+    /// Ends what packets went to: so many were lost behind the last one that was recorded.
+    fn end(&mut self, lost: u64);
 
     /// What it has counted; nothing where it has nothing to count.
     fn figures(&self) -> Figures;
@@ -170,7 +178,7 @@ impl Sink for Discard {
         progress.tally.beyond_count += packets - allowed;
     }
 
-    fn end(&mut self) {}
+    fn end(&mut self, _lost: u64) {}
 
     fn figures(&self) -> Figures {
         Figures::default()

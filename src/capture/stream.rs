@@ -262,7 +262,8 @@ impl<F: Format> Sink for StreamSink<F> {
         self.format.note(text);
     }
 
-    fn end(&mut self) {
+    fn end(&mut self, lost: u64) {
+        self.format.lose(lost);
         let mut ending = Vec::new();
         self.format
             .end(&mut |block| ending.extend_from_slice(block));

@@ -45,6 +45,9 @@ pub trait Format {
     /// The blocks that every file starts with, each as (head, rest).
     fn begin(&mut self, emit: &mut dyn FnMut(&[u8]));
 
+    /// Has the end of the file say that so many packets were lost behind the last one, where it can.
+    fn lose(&mut self, _packets: u64) {}
+
     /// The blocks that end a file.
     fn end(&mut self, emit: &mut dyn FnMut(&[u8]));
 

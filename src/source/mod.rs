@@ -309,6 +309,12 @@ pub trait Source {
         Resolution::Micros
     }
 
+    /// The number that the next packet would have, where that is known when everything is received:
+    /// what is missing before it was lost behind the last packet.
+    fn next_number(&self) -> Option<u32> {
+        None
+    }
+
     /// The first sequence number that the source gives.
     fn first_sequence(&self) -> u32 {
         0

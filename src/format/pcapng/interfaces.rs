@@ -169,6 +169,15 @@ impl Interfaces {
         }
     }
 
+    /// Counts packets that were lost behind the last one that was recorded, with its interface: whose
+    /// they were is not known.
+    pub fn lose(&mut self, packets: u64) {
+        let met = self.table.iter_mut().filter(|met| met.packets != 0);
+        if let Some(last) = met.max_by_key(|met| met.last_ticks) {
+            last.lost += packets;
+        }
+    }
+
     /// All interfaces of the file, in order of their ids.
     pub fn all(&self) -> &[Interface] {
         &self.table

@@ -81,6 +81,8 @@ pub struct Hook {
     refreshed: Instant,
     /// Which interfaces there are is told: they need not be looked up.
     links_are_told: bool,
+    /// Packets for which there was no ring, as far as packets' numbers show them.
+    lost_without_ring: u64,
     ring_bytes: usize,
     ring_count: usize,
     listing: String,
@@ -163,6 +165,7 @@ impl Hook {
             more: false,
             refreshed: Instant::now(),
             links_are_told: false,
+            lost_without_ring: 0,
             ring_bytes: geometry.ring_bytes,
             ring_count: geometry.rings,
             listing: String::new(),
@@ -364,6 +367,10 @@ impl Source for Hook {
             true => u64::MAX, // nothing comes any more: nothing waits
         };
         let (bytes, any) = self.rings.look(time);
+        let lost = self.count_of(LATE) + self.count_of(NESTED);
+        let more = lost - std::mem::replace(&mut self.lost_without_ring, lost);
+        self.rings
+            .note_lost(u32::try_from(more).unwrap_or(u32::MAX));
         self.pace.note(bytes, now);
         // What only waits for the next look is nothing yet.
         if any && self.rings.is_due() {
@@ -462,6 +469,10 @@ impl Source for Hook {
 
     fn resolution(&self) -> Resolution {
         Resolution::Nanos
+    }
+
+    fn next_number(&self) -> Option<u32> {
+        Some(self.rings.next_number())
     }
 
     fn ledger(&self) -> Option<Ledger> {

@@ -18,6 +18,12 @@ use crate::sys::hook::SharedMap;
 const HOLD_NS: u64 = 10_000_000;
 /// What lies between a record's time and its being there.
 const PUBLISHED_WITHIN_NS: u64 = 50_000;
+/// The counter's lower half, as records have it.
+const DROPPED_LOW: usize = if cfg!(target_endian = "little") {
+    DROPPED
+} else {
+    DROPPED + 4
+};
 /// How the rings are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
@@ -119,7 +125,8 @@ impl Rings {
         }
     }
 
-    /// Looks how far the program has come. Records of times after `horizon` wait for a later look.
+    /// Looks how far the program has come, and what it has dropped where it left no record that would
+    /// say so: that is missing before the next packet of any ring. Records of times after `horizon` wait for a later look.
     /// Returns the bytes that came since the last look, of the ring to which most came, and whether
     /// there is anything to read.
     pub fn look(&mut self, horizon: u64) -> (u64, bool) {
@@ -139,9 +146,31 @@ impl Rings {
             } else {
                 self.broken.set(self.broken.get() + 1);
             }
-            any |= ring.cursor.get() < ring.head;
+            if ring.cursor.get() < ring.head {
+                any = true;
+            } else {
+                // Nothing here will say what was dropped since: it is known now.
+                let dropped = self
+                    .map
+                    .half_word(ring.base + DROPPED_LOW)
+                    .map_or(ring.dropped.get(), |dropped| {
+                        dropped.load(Ordering::Relaxed)
+                    });
+                let gap = dropped.wrapping_sub(ring.dropped.replace(dropped));
+                self.sequence.set(self.sequence.get().wrapping_add(gap));
+            }
         }
         (most, any)
+    }
+
+    /// Leaves a gap of so many before the next packet: they were lost, and no ring knows of them.
+    pub fn note_lost(&self, packets: u32) {
+        self.sequence.set(self.sequence.get().wrapping_add(packets));
+    }
+
+    /// The number that the next packet has, unless something is lost before it.
+    pub fn next_number(&self) -> u32 {
+        self.sequence.get()
     }
 
     /// Whether a record may be read now.
@@ -430,6 +459,36 @@ mod tests {
         assert_eq!((rings.read(), rings.broken()), (6, 0));
         rings.release();
         assert!(!rings.look(u64::MAX).1);
+    }
+
+    /// A flood ends and leaves no record behind what it lost: the next packet of any ring shows it.
+    #[test]
+    fn what_a_ring_lost_at_its_end_is_missing_before_the_next_packet_of_any() {
+        let (mut map, geometry) = rings(2);
+        fill(
+            &mut map,
+            0,
+            &[record(1000, 0, &[0x45; 30]), record(2000, 4, &[0x45; 30])],
+        );
+        map.put(DROPPED, &7u64.to_ne_bytes());
+        let mut rings = Rings::new(map, geometry);
+        rings.look(u64::MAX);
+        assert_eq!(stamps(&rings), [(1000, 0), (2000, 5)]);
+        rings.release();
+        rings.look(u64::MAX);
+        assert_eq!(rings.next_number(), 9, "three are missing at the end");
+        rings.look(u64::MAX);
+        rings.note_lost(2);
+        fill(&mut rings.map, 1, &[record(3000, 0, &[0x45; 30])]);
+        rings.look(u64::MAX);
+        assert_eq!(stamps(&rings), [(3000, 11)]);
+        // What the ring itself says later begins there.
+        rings.release();
+        rings.map.put(DROPPED, &9u64.to_ne_bytes());
+        fill(&mut rings.map, 0, &[record(4000, 9, &[0x45; 30])]);
+        rings.look(u64::MAX);
+        assert_eq!(stamps(&rings), [(4000, 14)]);
+        assert_eq!(rings.next_number(), 15);
     }
 
     #[test]
