@@ -134,13 +134,60 @@ pub struct Unrecorded {
     pub refused: u64,
 }
 
+/// What is known of losses that no number shows, while the capture runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    /// Packets without a number; `None`: not known.
+    pub unseen: Option<u64>,
+    /// Packets that the socket had no room for behind the last one that came.
+    pub behind_last: u64,
+    /// Of a queue: whether what it does not take passes, and what the kernel says that it dropped.
+    pub queue: Option<(bool, u64)>,
+}
+
+impl Lost {
+    /// Nothing.
+    pub fn none() -> Lost {
+        Lost {
+            unseen: Some(0),
+            behind_last: 0,
+            queue: None,
+        }
+    }
+
+    /// The sum.
+    #[must_use]
+    pub fn plus(self, more: Lost) -> Lost {
+        let refused = |lost: Lost| lost.queue.map_or(0, |(_, refused)| refused);
+        let fail_open = more.queue.or(self.queue).map(|(fail_open, _)| fail_open);
+        Lost {
+            unseen: self.unseen.zip(more.unseen).map(|(one, other)| one + other),
+            behind_last: self.behind_last + more.behind_last,
+            queue: fail_open.map(|fail_open| (fail_open, refused(self) + refused(more))),
+        }
+    }
+}
+
 impl Figures {
     /// The account of a moment while the capture runs: what was counted and has not arrived yet
-    /// counts as detected, and not as lost.
-    pub fn running(group: Option<u16>, tally: &Tally, detected: Option<Bounds>) -> Figures {
-        Figures {
-            detected: detected.map(|bounds| bounds.least.max(tally.numbered)),
+    /// counts as detected, and as lost only where that is known.
+    pub fn running(
+        group: Option<u16>,
+        tally: &Tally,
+        detected: Option<Bounds>,
+        lost: Lost,
+    ) -> Figures {
+        let unseen = lost.unseen.filter(|_| detected.is_some());
+        let least = tally.numbered + unseen.unwrap_or(0) + lost.behind_last;
+        let mut figures = Figures {
+            detected: detected.map(|bounds| bounds.least.max(least)),
             ..Figures::new(group, tally, None, false)
+        };
+        figures.dropped.allocation = unseen;
+        figures.dropped.overrun += lost.behind_last;
+        match lost.queue {
+            Some((fail_open, refused)) => figures.of_queue(fail_open, refused),
+            None => figures,
         }
     }
 

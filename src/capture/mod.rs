@@ -203,6 +203,8 @@ impl<S: Source, K: Sink> Capture<S, K> {
     #[cold]
     fn explain_gap(&mut self) {
         self.explained_datagrams = self.source.dropped_datagrams();
+        self.account
+            .set_explained_datagrams(self.explained_datagrams);
     }
 
     #[inline]

@@ -217,24 +217,10 @@ fn add_up(total: &mut Figures, groups: &[Figures]) {
 /// The last id that a queue gave tells what the socket lost behind the last packet that arrived.
 /// Returns how many packets the kernel dropped by its own count.
 fn count_unseen_end(outcome: &mut Outcome, last: QueueStatus) -> u64 {
-    // The account counts further than the kernel's 32 bits.
-    let unseen = last.last_id.wrapping_sub(low_half(outcome.tally.numbered));
-    let unseen = if unseen > u32::MAX / 2 {
-        0
-    } else {
-        u64::from(unseen)
-    };
-    outcome.tally.numbered += unseen;
-    outcome.tally.overrun += unseen;
-    u64::from(last.queue_dropped) + u64::from(last.user_dropped)
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the low half is what is meant"
-)]
-fn low_half(number: u64) -> u32 {
-    number as u32
+    let numbered = last.numbered(outcome.tally.numbered);
+    outcome.tally.overrun += numbered - outcome.tally.numbered;
+    outcome.tally.numbered = numbered;
+    last.refused()
 }
 
 /// What was counted by the time the group was released, between two readings.
@@ -274,6 +260,7 @@ mod tests {
     use super::*;
     use crate::account::Account;
     use crate::account::drops::Drops;
+    use crate::account::unseen::Unseen;
     use crate::capture::Control;
     use crate::format::LinkType;
     use crate::nft::RuleFamily;
@@ -321,6 +308,8 @@ mod tests {
                 thread,
                 granted_buffer_bytes: 0,
                 queue_status: None,
+                socket: None,
+                unseen: Unseen::default(),
             }],
             watch: Some(Watch::of_own_table(
                 Target::Group,

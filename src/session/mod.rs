@@ -6,6 +6,7 @@ mod files;
 mod fill;
 mod finish;
 pub mod keep;
+mod losses;
 mod open;
 pub mod orders;
 mod rule;
@@ -18,6 +19,7 @@ pub use files::disk_bound_bytes;
 pub use finish::End;
 pub use rule::{real_name, spec as rule_spec};
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
@@ -26,7 +28,8 @@ use std::{fmt, io};
 
 use crate::account::counters::{Bounds, Watch};
 use crate::account::drops::Drops;
-use crate::account::snapshot::{Figures, Snapshot};
+use crate::account::snapshot::{Figures, Lost, Snapshot};
+use crate::account::unseen::Unseen;
 use crate::account::{Account, Tally};
 use crate::capture::{Command, Control, Outcome};
 use crate::nft::{self, InstalledTable, MatchError, RuleError, SpecError};
@@ -40,6 +43,7 @@ use crate::sys::capabilities;
 use files::keeper;
 use fill::FillWatch;
 use keep::Keeper;
+use losses::look_for_unseen;
 use open::{Opened, open_rings, open_sources};
 use trigger::Trigger;
 use watch::LinkWatch;
@@ -114,6 +118,9 @@ struct Running {
     granted_buffer_bytes: usize,
     /// Where a queue leaves the kernel's figures at its end; none for a group.
     queue_status: Option<LastStatus>,
+    /// A group's, to look at.
+    socket: Option<OwnedFd>,
+    unseen: Unseen,
 }
 
 /// Called when there may be something to look at.
@@ -322,6 +329,7 @@ impl Session {
     pub fn look_at_rules(&mut self) {
         if let Some(watch) = &mut self.watch {
             watch.refresh();
+            look_for_unseen(watch, &mut self.running, self.settings.flush);
         }
     }
 
@@ -340,17 +348,17 @@ impl Session {
     pub fn snapshot(&mut self) -> Snapshot {
         let elapsed = self.begun.elapsed();
         let running = self.running.iter();
-        let tallies: Vec<_> = running
-            .map(|running| (running.name, running.account.read()))
-            .collect();
+        let tallies: Vec<_> = running.map(|running| running.account.read()).collect();
         self.look_at_rules();
-        let (mut sum, mut sources) = (Tally::default(), Vec::new());
-        for (name, tally) in tallies {
+        let (mut sum, mut sources, mut lost) = (Tally::default(), Vec::new(), Lost::none());
+        for (running, tally) in self.running.iter().zip(tallies) {
             sum += tally;
-            sources.push(match name {
-                SourceName::Number(_, number) => {
+            sources.push(match running.name {
+                SourceName::Number(target, number) => {
+                    let of_this = Lost::of(running, target, &self.settings);
+                    lost = lost.plus(of_this);
                     let detected = self.counted(&[number]);
-                    Figures::running(Some(number), &tally, detected)
+                    Figures::running(Some(number), &tally, detected, of_this)
                 }
                 SourceName::Hook(hook) => Figures::of_hook(&tally).named(hook),
             });
@@ -358,7 +366,7 @@ impl Session {
         let total = match &self.settings.source {
             SourceSettings::Hook(_) => Figures::of_hook(&sum),
             SourceSettings::Numbers(_, numbers) => {
-                Figures::running(None, &sum, self.counted(numbers))
+                Figures::running(None, &sum, self.counted(numbers), lost)
             }
         };
         Snapshot {
