@@ -54,7 +54,7 @@ pub const COPY_RANGE_MAX_BYTES: u32 = 8 * 65_536;
 const INTERFACES_MIN: usize = 8;
 /// Bytes of a packet that can be copied where less is at the start.
 const COPY_RANGE_MIN: u32 = 262_144;
-/// How often interfaces are looked up by their names, and the clock compared.
+/// How often interfaces are looked up by their names where nobody tells of them.
 const REFRESH: Duration = Duration::from_millis(100);
 const PAGE: usize = 4096;
 const NAME: &str = "lwnflog";
@@ -81,6 +81,10 @@ pub struct Hook {
     refreshed: Instant,
     /// Which interfaces there are is told: they need not be looked up.
     links_are_told: bool,
+    /// What the program has been told that atomic time is ahead, and by how much that has grown at
+    /// the last look.
+    tai_ahead_ns: u64,
+    learnt_ns: i64,
     /// Packets for which there was no ring, as far as packets' numbers show them.
     lost_without_ring: u64,
     ring_bytes: usize,
@@ -166,13 +170,16 @@ impl Hook {
             refreshed: Instant::now(),
             links_are_told: false,
             lost_without_ring: 0,
+            tai_ahead_ns: 0,
+            learnt_ns: 0,
             ring_bytes: geometry.ring_bytes,
             ring_count: geometry.rings,
             listing: String::new(),
             names: config.interfaces.clone(),
             config,
         };
-        this.refresh();
+        this.look_up_interfaces();
+        this.look_at_clock();
         this.set_copy_range();
         this.set_word(SAMPLE, u64::from(this.config.sample));
         this.rings.begin_sample(this.config.sample);
@@ -271,12 +278,15 @@ impl Hook {
         program.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Looks what the kernel's atomic time is ahead, and where nobody tells, at the interfaces.
-    fn refresh(&mut self) {
-        if !self.links_are_told {
-            self.look_up_interfaces();
+    /// Looks what the kernel's atomic time is ahead. Where the kernel has learnt it since the last
+    /// look (once a boot, mostly), returns by how much the program's times are ahead until now.
+    fn look_at_clock(&mut self) -> i64 {
+        let ahead = processors::tai_ahead_ns().unwrap_or(self.tai_ahead_ns);
+        let before = std::mem::replace(&mut self.tai_ahead_ns, ahead);
+        if ahead != before {
+            self.set_word(TAI_AHEAD, ahead);
         }
-        self.set_word(TAI_AHEAD, processors::tai_ahead_ns());
+        ahead.wrapping_sub(before).cast_signed()
     }
 
     /// Where the program finds the interfaces it compares with, and their names.
@@ -354,19 +364,28 @@ impl Source for Hook {
             self.rest();
         }
         let now = Instant::now();
-        if now.duration_since(self.refreshed) >= REFRESH {
+        if !self.links_are_told && now.duration_since(self.refreshed) >= REFRESH {
             self.refreshed = now;
-            self.refresh();
+            self.look_up_interfaces();
         }
-        let time = match self.links.is_empty() {
-            false => SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(u64::MAX, |time| {
-                    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-                }),
-            true => u64::MAX, // nothing comes any more: nothing waits
+        let learnt = self.look_at_clock();
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+        let wall = since_1970.map_or(u64::MAX, |time| {
+            u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+        });
+        // Once nothing comes any more, nothing waits.
+        let horizon = if self.links.is_empty() {
+            u64::MAX
+        } else {
+            wall
         };
-        let (bytes, any) = self.rings.look(time);
+        let (bytes, any) = self.rings.look(horizon);
+        // The program may be at work with what it was told before.
+        for ahead_ns in [std::mem::replace(&mut self.learnt_ns, learnt), learnt] {
+            if ahead_ns != 0 {
+                self.rings.set_back(ahead_ns, wall);
+            }
+        }
         let lost = self.count_of(LATE) + self.count_of(NESTED);
         let more = lost - std::mem::replace(&mut self.lost_without_ring, lost);
         self.rings

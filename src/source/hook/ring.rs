@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::layout::{
     ALIGN, BYTES, DETECTED, DROPPED, HEAD, LEFT_CUTOFF, LEFT_INTERFACE, LEFT_MARK, LEFT_PAUSED,
-    LEFT_SAMPLE, PACKET, RECORD_BYTES, SKIP, TAIL, record_bytes,
+    LEFT_SAMPLE, PACKET, RECORD_BYTES, RECORD_STAMP, SKIP, TAIL, record_bytes,
 };
 use super::record::{Record, stamp, word};
 use crate::netlink::{Layer, Malformed};
@@ -161,6 +161,29 @@ impl Rings {
             }
         }
         (most, any)
+    }
+
+    /// The kernel has learnt what its atomic time is ahead, and the program has not heard of it yet:
+    /// the times it took since are ahead of `now` by as much. They are set right where they stand.
+    #[cold]
+    pub fn set_back(&mut self, ahead_ns: i64, now: u64) {
+        for ring in &self.rings {
+            let mut cursor = ring.cursor.get();
+            while let Some(left) = ring.head.checked_sub(cursor).filter(|left| *left != 0)
+                && let Ok((_, behind)) = self.record_at(ring.base, cursor, left)
+            {
+                let within = cursor & (self.geometry.ring_bytes as u64 - 1);
+                let place = ring.base + BYTES + usize::try_from(within).unwrap_or(usize::MAX / 2);
+                if let Some(stamp) = self.map.word(place + RECORD_STAMP) {
+                    let written = stamp.load(Ordering::Relaxed);
+                    let right = written.wrapping_add_signed(-ahead_ns);
+                    if right.abs_diff(now) < written.abs_diff(now) {
+                        stamp.store(right, Ordering::Relaxed);
+                    }
+                }
+                cursor = behind;
+            }
+        }
     }
 
     /// Leaves a gap of so many before the next packet: they were lost, and no ring knows of them.
@@ -512,6 +535,29 @@ mod tests {
         let mut rings = Rings::new(map, geometry);
         rings.look(5_000);
         assert_eq!(stamps(&rings).len(), 1);
+    }
+
+    /// The kernel learns that atomic time is 37 s ahead: what the program stamps until it hears of it
+    /// is set right, and nothing else is.
+    #[test]
+    fn times_of_before_the_kernel_learnt_its_offset_are_set_right() {
+        const SECOND: u64 = 1_000_000_000;
+        let now = 1_800_000_000 * SECOND;
+        for (learnt, wrong) in [(37i64, now + 37 * SECOND - 7), (-1, now - SECOND - 7)] {
+            let (mut map, geometry) = rings(2);
+            let of = |stamps: &[u64]| {
+                let made = stamps.iter().map(|stamp| record(*stamp, 0, &[0x45; 30]));
+                made.collect::<Vec<_>>()
+            };
+            fill(&mut map, 0, &of(&[now - 20, wrong, wrong + 1]));
+            fill(&mut map, 1, &of(&[now - 10]));
+            let mut rings = Rings::new(map, geometry);
+            rings.look(u64::MAX);
+            rings.set_back(learnt * 1_000_000_000, now);
+            rings.set_back(learnt * 1_000_000_000, now); // again at the next look
+            let times: Vec<_> = stamps(&rings).iter().map(|(stamp, _)| *stamp).collect();
+            assert_eq!(times, [now - 20, now - 10, now - 7, now - 6]);
+        }
     }
 
     #[test]
