@@ -87,6 +87,10 @@ pub struct Figures {
     /// Up to so many more may have been detected (and lost by allocation, or passed while the group
     /// was not bound): packets were counted while it was being bound or released.
     pub detected_uncertain: u64,
+    /// Packets that `--rate-limit` passed over, before they were detected (in the sum alone); none
+    /// without one, or where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beyond_rate: Option<u64>,
     /// Packets that arrived here.
     pub received: u64,
     /// Packets recorded.
@@ -215,6 +219,7 @@ impl Figures {
             hook: None,
             detected: counted,
             detected_uncertain: uncertain,
+            beyond_rate: None,
             received: tally.received,
             written: tally.written,
             discarded: tally.discarded,

@@ -36,6 +36,9 @@ impl fmt::Display for ReportText<'_> {
         }
         let mut line = |name: &str, value: &str| writeln!(f, "{name:>22}  {value}");
         line("before the hook", &grouped(report.before_hook))?;
+        if let Some(beyond) = total.beyond_rate {
+            line("beyond the rate", &grouped(beyond))?;
+        }
         line("detected", &detected)?;
         line("received", &grouped(total.received))?;
         if total.discarded == 0 {

@@ -6,12 +6,13 @@ use std::sync::PoisonError;
 use std::thread;
 use std::time::Duration;
 
+use super::losses::BeyondRate;
 use super::{Running, Session};
 use crate::account::Tally;
 use crate::account::counters::{Bounds, Doubts, Watch};
 use crate::account::report::Report;
 use crate::account::snapshot::{Figures, Snapshot};
-use crate::capture::Outcome;
+use crate::capture::{Command, Outcome};
 use crate::numbers::grouped;
 use crate::ring::{Notice, sort_by_age};
 use crate::session::settings::SourceSettings;
@@ -38,6 +39,12 @@ impl Session {
             && let Err(error) = installed.stop_logging()
         {
             log::debug!("cannot take the rule back before the end: {error}");
+        }
+        let beyond_rate = self.beyond_rate.as_mut().and_then(BeyondRate::look);
+        if let Some(beyond) = beyond_rate.filter(|beyond| *beyond != 0) {
+            // It stands in the last record, or at the end of the file.
+            let what = format!("beyond --rate-limit: {beyond} packets passed over");
+            let _ = self.change_noting(Command::Note, &what);
         }
         // Counters are read before and after: what was counted in between is uncertain.
         let befores = self.count();
@@ -116,6 +123,7 @@ impl Session {
             total = total.of_queue(fail_open, refused);
         }
         add_up(&mut total, &groups);
+        total.beyond_rate = beyond_rate;
         if groups.len() > 1 {
             sort_by_age(&mut files);
         }
@@ -317,6 +325,7 @@ mod tests {
                 (RuleFamily::default(), String::new()),
             )),
             fill: None,
+            beyond_rate: None,
             paused: false,
             keeper: None,
             trigger: None,

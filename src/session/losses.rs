@@ -5,10 +5,11 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::Running;
-use super::settings::Settings;
+use super::settings::{RuleRequest, Settings};
 use crate::account::counters::Watch;
 use crate::account::snapshot::Lost;
 use crate::account::unseen::Look;
+use crate::nft::{CounterPlace, Counters};
 use crate::source::nfqueue::QueueStatus;
 use crate::source::{SourceName, Target};
 use crate::sys::netlink;
@@ -46,6 +47,35 @@ pub(super) fn look_for_unseen(watch: &Watch, running: &mut [Running], flush: Dur
                 }
             }
         }
+    }
+}
+
+/// The counter of what `--rate-limit` passes over: it stands before the one of what is detected.
+#[derive(Debug)]
+pub(super) struct BeyondRate {
+    reader: Counters,
+    packets: Option<u64>,
+}
+
+impl BeyondRate {
+    /// None without a limit.
+    pub(super) fn of(rule: Option<&RuleRequest>) -> Option<BeyondRate> {
+        let rule = rule.filter(|rule| rule.rate_limit.is_some())?;
+        let mut reader = Counters::open().ok()?;
+        reader.watch([CounterPlace::beyond_rate(rule.family, rule.table())]);
+        Some(BeyondRate {
+            reader,
+            packets: None,
+        })
+    }
+
+    /// Packets passed over so far; `None` where that is not known.
+    pub(super) fn look(&mut self) -> Option<u64> {
+        if let Some((_, now)) = self.reader.look().pop() {
+            // Somebody may have set it back: what it showed before stands.
+            self.packets = now.ok().max(self.packets);
+        }
+        self.packets
     }
 }
 

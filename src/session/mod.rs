@@ -43,7 +43,7 @@ use crate::sys::capabilities;
 use files::keeper;
 use fill::FillWatch;
 use keep::Keeper;
-use losses::look_for_unseen;
+use losses::{BeyondRate, look_for_unseen};
 use open::{Opened, open_rings, open_sources};
 use trigger::Trigger;
 use watch::LinkWatch;
@@ -142,6 +142,8 @@ pub struct Session {
     running: Vec<Running>,
     /// The counters of all groups together: known also where groups share one. None of a hook.
     watch: Option<Watch>,
+    /// Of an installed rule with a rate limit.
+    beyond_rate: Option<BeyondRate>,
     /// Of groups: whether their batches collapse.
     fill: Option<FillWatch>,
     installed: Option<InstalledTable>,
@@ -229,11 +231,13 @@ impl Session {
 
         let keeper = keeper(&settings);
         let fill = FillWatch::of(&settings.source);
+        let beyond_rate = BeyondRate::of(settings.rule.as_ref());
         let mut session = Session {
             settings,
             control,
             running: Vec::new(),
             fill,
+            beyond_rate,
             watch,
             installed,
             priority,
@@ -368,6 +372,10 @@ impl Session {
             SourceSettings::Numbers(_, numbers) => {
                 Figures::running(None, &sum, self.counted(numbers), lost)
             }
+        };
+        let total = Figures {
+            beyond_rate: self.beyond_rate.as_mut().and_then(BeyondRate::look),
+            ..total
         };
         Snapshot {
             elapsed,
