@@ -183,6 +183,13 @@ struct Counted {
 /// What the rules leave unknown.
 fn remarks_on_rules(doubts: Doubts) -> Vec<String> {
     let mut remarks = Vec::new();
+    if doubts.unreadable {
+        remarks.push(
+            "the rules' counters could not be read at the end (has this process lost CAP_NET_ADMIN?): how many packets \
+             were detected is not known"
+                .to_owned(),
+        );
+    }
     if doubts.broken {
         remarks.push(
             "a counter of the rules was reset, reloaded or removed while capturing: detected may be too low".to_owned(),
