@@ -11,6 +11,7 @@ mod batch;
 pub mod btf;
 mod config;
 mod error;
+mod interfaces;
 pub mod layout;
 mod pace;
 mod processors;
@@ -21,7 +22,7 @@ mod setup;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use config::{Cutoff, HookConfig, HookPoint, PRIORITIES_TRIED, PRIORITY_DEFAULT};
@@ -34,8 +35,8 @@ pub use batch::Batch;
 
 use assembler::{AssembleError, Assembled};
 use layout::{
-    ALL_INTERFACES, COPY_RANGE, CUTOFF, INTERFACES, LATE, NESTED, NO_SLOT, SAMPLE, SLOTS,
-    TAI_AHEAD, WITHOUT_RING_INTERFACE, WITHOUT_RING_MARK, WITHOUT_RING_PAUSED,
+    COPY_RANGE, CUTOFF, LATE, NESTED, NO_SLOT, SAMPLE, SLOTS, TAI_AHEAD, WITHOUT_RING_INTERFACE,
+    WITHOUT_RING_MARK, WITHOUT_RING_PAUSED,
 };
 use pace::Pace;
 use processors::Processors;
@@ -289,25 +290,6 @@ impl Hook {
         ahead.wrapping_sub(before).cast_signed()
     }
 
-    /// Where the program finds the interfaces it compares with, and their names.
-    fn interface_slots(&self) -> impl Iterator<Item = (&AtomicU32, Option<&String>)> {
-        let slots = self.config.interfaces.len().max(INTERFACES_MIN);
-        let places = (0..slots).zip((INTERFACES..).step_by(4));
-        places.filter_map(|(number, place)| {
-            let word = self.settings.half_word(place)?;
-            Some((word, self.names.get(number)))
-        })
-    }
-
-    fn look_up_interfaces(&mut self) {
-        for (word, name) in self.interface_slots() {
-            let found = name.and_then(|name| links::by_name(name).ok().flatten());
-            let index = found.map_or(0, |link| link.index); // 0 is no interface
-            word.store(index, Ordering::Relaxed);
-        }
-        self.set_word(ALL_INTERFACES, u64::from(self.names.is_empty()));
-    }
-
     fn set_word(&self, place: usize, value: u64) {
         if let Some(word) = self.settings.word(place) {
             word.store(value, Ordering::Relaxed);
@@ -322,22 +304,6 @@ impl Hook {
             layout::record_bytes(bytes.min(1500) as usize),
         );
         self.set_word(COPY_RANGE, if self.paused { 0 } else { u64::from(bytes) });
-    }
-
-    fn set_interfaces(&mut self, names: &[String]) -> Result<(), Refused> {
-        let most = self.config.interfaces.len().max(INTERFACES_MIN);
-        if self.config.interfaces.is_empty() {
-            return Err(Refused::not_begun_with("--iface"));
-        }
-        if names.len() > most {
-            return Err(Refused(format!(
-                "{} interfaces are named; {most} can be",
-                names.len()
-            )));
-        }
-        self.names = names.to_vec();
-        self.look_up_interfaces();
-        Ok(())
     }
 
     fn rest(&mut self) {
@@ -462,20 +428,8 @@ impl Source for Hook {
         Ok(())
     }
 
-    /// An interface that comes is captured from the program's next packet on: nothing is asked.
     fn note_links(&mut self, changes: &[links::Change]) {
-        self.links_are_told = true;
-        for change in changes {
-            let (links::Change::There(link) | links::Change::Gone(link)) = change;
-            let is_there = matches!(change, links::Change::There(_));
-            for (word, name) in self.interface_slots() {
-                if is_there && name.is_some_and(|name| link.is_called(name)) {
-                    word.store(link.index, Ordering::Relaxed);
-                } else if word.load(Ordering::Relaxed) == link.index {
-                    word.store(0, Ordering::Relaxed);
-                }
-            }
-        }
+        self.follow_links(changes);
     }
 
     fn dropped_datagrams(&self) -> u64 {
