@@ -156,7 +156,7 @@ pub struct ReadArgs {
 enum Sink {
     Lines(Lines, Vec<u8>),
     Count,
-    File(Writer<Live>, Option<Anonymizer>),
+    File(Writer<Live>, Option<Box<Anonymizer>>),
 }
 
 /// `lwnflog read …`
@@ -194,7 +194,10 @@ fn one_by_one(args: &ReadArgs, selection: Selection, places: &[PathBuf], zone: Z
     let output = Output::create(to, &inputs(args, places))?;
     let mut live = Live::begin(output, args.write.is_some())?;
     let mut sink = match &args.write {
-        Some(path) => Sink::File(Writer::begin(live.clone(), kind(path))?, anonymizer(args)?),
+        Some(path) => Sink::File(
+            Writer::begin(live.clone(), kind(path))?,
+            anonymizer(args)?.map(Box::new),
+        ),
         None if args.count => Sink::Count,
         None => Sink::Lines(Lines::new(args, zone), Vec::new()),
     };
