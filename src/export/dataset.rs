@@ -203,7 +203,7 @@ impl Dataset {
                 break;
             }
         }
-        losses.end(file, shown);
+        losses.end(&merged.take_tails(), shown);
         exported.faults = merged.take_faults();
         exported.lost = losses.lost();
         let (mut batch, bytes) = hours.finish()?;

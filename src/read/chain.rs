@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use super::follow::Known;
-use super::packets::{self, Packets};
+use super::packets::{self, Packets, Tail};
 use super::piece::{Make, Piece};
 use super::places::{Files, Listed, Places, RingKey, look};
 use super::plan::{Plan, Selection};
@@ -33,6 +33,8 @@ pub(super) struct Chain {
     pub(super) begins_ns: u64,
     /// More may come behind its last file.
     pub(super) follows: bool,
+    /// What was lost behind the last packets of files.
+    tails: Vec<Tail>,
     /// What is read now is complete: others stand behind it, and it was looked at since.
     pub(super) complete: bool,
 }
@@ -46,6 +48,7 @@ impl Chain {
             current: None,
             begins_ns: 0,
             follows: false,
+            tails: Vec::new(),
             complete: false,
         }
     }
@@ -86,6 +89,7 @@ impl Chain {
                 if self.follows && !self.complete {
                     return Ok(());
                 }
+                self.tails.append(&mut packets.take_tails());
             }
             self.current = None;
             let Some(file) = self.files.pop_front() else {
@@ -282,6 +286,18 @@ impl Merged {
     /// Link types of packets that the filter could not look into, since this was asked last.
     pub fn take_unseen(&self) -> Vec<u16> {
         self.selection.filter.take_unseen()
+    }
+
+    /// What was lost behind the last packets of files in the time that is asked for, as their statistics say;
+    /// of files that were read from their start to their end.
+    pub fn take_tails(&mut self) -> Vec<Tail> {
+        let tails = self
+            .chains
+            .iter_mut()
+            .map(|chain| std::mem::take(&mut chain.tails));
+        let span = self.selection.span;
+        let tails = tails.flatten().filter(|tail| span.holds(tail.time_ns));
+        tails.collect()
     }
 
     /// What could not be read since this was asked last: few lines for a file.

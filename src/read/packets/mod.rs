@@ -15,6 +15,7 @@ mod declared;
 mod growing;
 mod noted;
 mod runs;
+mod tails;
 mod turned;
 
 use std::collections::VecDeque;
@@ -34,6 +35,7 @@ pub(super) use damage::told;
 pub use declared::Declared;
 use noted::{Words, flags_alone, noted};
 pub use runs::Each;
+pub use tails::Tail;
 
 /// Where an Enhanced Packet Block has the packet.
 const DATA: usize = 28;
@@ -74,8 +76,13 @@ pub struct Packets {
     lent: usize,
     /// It was read from another place than its start: interfaces may have been declared before.
     sought: bool,
+    /// Something of it was not read.
+    skipped: bool,
     /// The packet that was found last.
     found: Option<Found>,
+    /// Of each interface what was lost, and of those before what was lost behind their packets.
+    losses: Vec<tails::Losses>,
+    tails: Vec<Tail>,
     /// Its bytes, where they are not as they stand in the file.
     turned: Option<Vec<u8>>,
     /// Bytes of a segment, as lwnflog's own files say.
@@ -158,7 +165,10 @@ impl Packets {
             crossed: false,
             lent: 0,
             sought: false,
+            skipped: false,
             found: None,
+            losses: Vec::new(),
+            tails: Vec::new(),
             turned: None,
             segment_bytes: None,
             proven: 0,
@@ -201,7 +211,7 @@ impl Packets {
     /// What the system says.
     pub fn seek(&mut self, position: u64) -> Result<bool, ReadError> {
         (self.lent, self.found) = (0, None);
-        self.sought = true;
+        (self.sought, self.skipped) = (true, true);
         let sought = self.input.seek(position);
         sought.map_err(|error| self.said(&error))
     }
