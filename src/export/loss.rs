@@ -99,8 +99,10 @@ impl Losses {
 
     /// Takes what was lost behind the last packets.
     pub fn end(&mut self, tails: &[Tail], shown: impl Fn(&Interface) -> Interface) {
+        let ended = self.sources.iter().map(|source| source.to_ns).max();
         for tail in tails {
-            let place = self.place(&tail.interface, tail.time_ns, &shown);
+            let time_ns = ended.unwrap_or(tail.time_ns);
+            let place = self.place(&tail.interface, time_ns, &shown);
             let source = &mut self.sources[place];
             self.gaps.push(Gap {
                 source: place,

@@ -184,8 +184,12 @@ impl Tally {
     pub fn add_tail(&mut self, tail: &Tail) {
         self.lost = self.lost.saturating_add(tail.lost);
         self.gaps += 1;
-        let column = self.series.at(tail.time_ns);
-        column.lost = column.lost.saturating_add(tail.lost);
+        // What a file says of itself is not to draw out the time.
+        if self.first_ns <= self.last_ns {
+            let time_ns = tail.time_ns.clamp(self.first_ns, self.last_ns);
+            let column = self.series.at(time_ns);
+            column.lost = column.lost.saturating_add(tail.lost);
+        }
         let interface = &tail.interface;
         of_name(&mut self.places, &interface.description, |described| {
             of_name(described, &interface.name, |place| {

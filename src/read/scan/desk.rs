@@ -23,7 +23,7 @@ enum State {
 
 /// A step of a chain that was begun.
 #[derive(Debug)]
-struct Step {
+pub(super) struct Step {
     id: u64,
     /// Which of the files it is of.
     file: u64,
