@@ -704,7 +704,7 @@ fn times_that_nobody_can_mean_are_told() {
     berlin("read a.pcapng --from 2025-10-26T02:30").is(1, &parts);
     berlin("report --text a.pcapng --from 2025-03-30T02:30").is(1, &["does not come that day"]);
     berlin("read a.pcapng --from 2025-10-26T02:30:00+01").is(0, &[]);
-    let last = "--last 100000d: that is before 1970";
-    lwnflog(dir, "read a.pcapng --last 100000d").is(1, &[last]);
+    let last = "--last 30000d: that is before 1970";
+    lwnflog(dir, "read a.pcapng --last 30000d").is(1, &[last]);
     lwnflog(dir, "read a.pcapng --last 20000d").is(0, &[]);
 }
