@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use super::follow::Known;
-use super::packets::{self, Packets, Tail};
+use super::packets::{self, Packets, Passed, Tail};
 use super::piece::{Make, Piece};
 use super::places::{Files, Listed, Places, RingKey, look};
 use super::plan::{Plan, Selection};
@@ -117,16 +117,6 @@ impl Chain {
         }
     }
 
-    /// The files that are open, and cannot be others' by now.
-    pub(super) fn open(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let current = self.current.as_ref().and_then(Packets::handle);
-        let files = self.files.iter().filter_map(|file| file.handle.as_ref());
-        current
-            .into_iter()
-            .chain(files)
-            .map(|handle| handle.identity())
-    }
-
     fn bytes_left(&self) -> u64 {
         let len = |file: &Listed| {
             let meta = file
@@ -169,6 +159,7 @@ pub struct Merged {
     /// The chain whose packet was gone on to.
     last: Option<usize>,
     pub(super) faults: Vec<Fault>,
+    passed: Passed,
 }
 
 impl Merged {
@@ -214,6 +205,7 @@ impl Merged {
             heads: BinaryHeap::new(),
             last: None,
             faults: found.faults,
+            passed: Passed::default(),
         }
     }
 
@@ -302,6 +294,17 @@ impl Merged {
 
     /// What could not be read since this was asked last: few lines for a file.
     pub fn take_faults(&mut self) -> Vec<ReadError> {
-        packets::told(std::mem::take(&mut self.faults))
+        let faults = std::mem::take(&mut self.faults);
+        for fault in &faults {
+            if let Fault::Passed(passed) = fault {
+                self.passed.add(passed);
+            }
+        }
+        packets::told(faults)
+    }
+
+    /// What stood beside packets and is in no copy, as far as faults were taken.
+    pub fn passed(&self) -> Passed {
+        self.passed
     }
 }

@@ -110,6 +110,8 @@ impl Packets {
                 if let Some(found) = found.as_ref().filter(|found| found.lost_before != 0) {
                     self.count_lost(found.interface, found.lost_before);
                 }
+                self.passed.options +=
+                    u64::from(found.as_ref().is_some_and(|found| found.words.others));
                 found.map_or(Seen::Damage, Seen::Packet)
             }
             PACKET => {
@@ -256,11 +258,11 @@ impl Packets {
         match trailer {
             Some(trailer) if trailer as usize == total => {
                 self.lent = total;
-                if kind == INTERFACE_STATISTICS && total <= READ_BYTES_MAX {
-                    self.take_statistics(total);
-                }
-                if kind == PADDING {
-                    self.was_led_to(begin + total as u64);
+                match kind {
+                    PADDING => self.was_led_to(begin + total as u64),
+                    INTERFACE_STATISTICS if total <= READ_BYTES_MAX => self.take_statistics(total),
+                    INTERFACE_STATISTICS => {}
+                    _ => self.count_passed(kind),
                 }
                 Ok(Passed::Yes)
             }

@@ -120,8 +120,8 @@ impl Packets {
                 return Ok(None);
             }
             let head = Head::of(self.input.rest(), variant);
-            // Space of a live file of lwnflog's that is not written yet.
-            if head.is_zero() && self.grows {
+            // In a live file of lwnflog's the time is written last, once for a whole batch.
+            if self.grows && head.seconds == 0 && head.part == 0 {
                 return Ok(None);
             }
             let total = variant.header_bytes + head.captured;

@@ -14,6 +14,7 @@ mod damage;
 mod declared;
 mod growing;
 mod noted;
+mod passed;
 mod runs;
 mod tails;
 mod turned;
@@ -34,6 +35,7 @@ pub use damage::Damage;
 pub(super) use damage::told;
 pub use declared::Declared;
 use noted::{Words, flags_alone, noted};
+pub use passed::Passed;
 pub use runs::Each;
 pub use tails::Tail;
 
@@ -94,6 +96,7 @@ pub struct Packets {
     /// Nothing more can be read of it.
     over: bool,
     damage: Vec<Damage>,
+    passed: Passed,
     was_damaged: bool,
 }
 
@@ -175,6 +178,7 @@ impl Packets {
             grows: false,
             over: false,
             damage: Vec::new(),
+            passed: Passed::default(),
             was_damaged: false,
         };
         if let Some(variant) = classic::Variant::of(packets.input.rest()) {

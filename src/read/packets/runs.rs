@@ -183,8 +183,8 @@ impl Packets {
                 let text = |(from, to)| std::str::from_utf8(block.get(from..to).unwrap_or(&[]));
                 comment = text(words.comment).unwrap_or("");
                 note = text(words.note).unwrap_or("");
-                // What was lost is counted, not here.
-                if lost_before != 0 {
+                // What is counted is so elsewhere.
+                if lost_before != 0 || words.others {
                     break;
                 }
             } else {
