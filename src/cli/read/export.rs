@@ -85,10 +85,9 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     };
     let anonymizer = anonymizer_of(args.anonymize.as_deref(), keep)?;
     if let Some(host) = &args.host {
-        let fits = |letter: char| letter.is_ascii_alphanumeric() || ".-_".contains(letter);
         anyhow::ensure!(
-            host.chars().all(fits) && host.chars().any(|letter| letter != '.'),
-            "--host {host}: a name has letters, digits, `.`, `-` and `_`: it is a directory's in the data set"
+            host.chars().any(|letter| letter != '.'),
+            "--host `{host}`: it is a directory's name in the data set, and this is none"
         );
     }
     let host = args.host.clone().unwrap_or_else(|| {
