@@ -15,6 +15,7 @@ use common::{
     LWNFLOG, Running, detected, lab, load_capture_rules, load_rule, namespace, nft, number, run,
     run_in, temp_dir, under_traffic, until,
 };
+use etherparse::PacketBuilder;
 use lwnflog::lab::{Marker, Namespace, Progress, RX, TX, Traffic};
 use lwnflog::sys::tun::Tun;
 use rustix::fs::OFlags;
@@ -300,6 +301,96 @@ fn an_interface_that_is_renamed_is_shown_by_its_name() {
         .collect();
     assert_eq!(shown, [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]);
     assert_eq!(ended.number("/before_hook"), 50, "{:#}", ended.report);
+}
+
+/// Interfaces come and go by the thousand where containers do. The kernel says what they are called
+/// when they change, and nobody asks again: least of all the thread that captures. It may ask once
+/// for the name of one that is met before it was told.
+#[test]
+fn interfaces_that_come_and_go_cost_the_capturing_thread_nothing() {
+    const INTERFACES: usize = 50;
+    let sources = [
+        (&["--hook"][..], INTERFACES + 1),
+        (&["--hook", "--iface", "rx,mv7"], 2),
+        (&["--group", "5"], INTERFACES + 1),
+    ];
+    for (source, captured) in sources {
+        let (lab, dir) = (lab(), temp_dir());
+        load_capture_rules(lab.receiver());
+        let args = [source, &["--file-size", "16MiB"]].concat();
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+        let thread = capturing_thread(capture.pid());
+        let trace = dir.path().join("trace");
+        let mut strace = Running::spawn(
+            Command::new("strace")
+                .args(["-p", &thread, "-o"])
+                .arg(&trace),
+        );
+        strace.wait_said("attached");
+        let ip = |line: &dyn Fn(usize) -> String| {
+            let lines: String = (0..INTERFACES).map(line).collect();
+            run(
+                lab.receiver().command("ip").unwrap().args(["-batch", "-"]),
+                &lines,
+            );
+        };
+        let asked = || {
+            let trace = std::fs::read_to_string(&trace).unwrap();
+            let sockets = trace.lines().filter(|line| line.starts_with("socket("));
+            sockets.count()
+        };
+        let mut met = 0;
+        for round in 0..2 {
+            ip(&|n| {
+                format!(
+                    "link add link {RX} name mv{n} type macvlan mode bridge\nlink set mv{n} up\n"
+                )
+            });
+            // A program that tells interfaces apart knows a new one after its reader's rest.
+            std::thread::sleep(Duration::from_millis(300));
+            // One frame to all of them, and to the one below.
+            let mut frame = Vec::new();
+            PacketBuilder::ethernet2(lab.tx().mac, [0xff; 6])
+                .ipv4([198, 18, 7, 7], [255; 4], 64)
+                .udp(1, 2)
+                .write(&mut frame, &[round; 20])
+                .unwrap();
+            common::send_frames(lab.sender(), TX, &[frame]);
+            met += captured;
+            capture.wait_written(met as u64);
+            ip(&|n| format!("link set mv{n} alias changed\n"));
+            ip(&|n| format!("link del mv{n}\n"));
+        }
+        // What comes now is behind all that.
+        for n in 0..20 {
+            let alias = format!("changed-{n}");
+            run_in(lab.receiver(), "ip", &["link", "set", RX, "alias", &alias]);
+        }
+        Traffic::new(64, 5).send(&lab, None).unwrap();
+        capture.wait_written(met as u64 + 5);
+        strace.end_by(Signal::INT);
+        assert!(asked() <= met, "{source:?}: {} questions", asked());
+        let contents = only_file(&capture.end().files());
+        let names = contents.interfaces.iter().map(|met| &*met.name);
+        let mut names: Vec<_> = names.collect();
+        assert_eq!(names.len(), met - 1, "{source:?}"); // what is below was met once
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), captured, "{source:?}: {names:?}");
+        assert!(!names.iter().any(|name| name.starts_with("ifindex")));
+    }
+}
+
+/// The kernel's number of the thread that captures.
+fn capturing_thread(pid: u32) -> String {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let mut tasks = tasks.map(|task| task.unwrap().path());
+    let captures = |task: &PathBuf| {
+        let name = std::fs::read_to_string(task.join("comm")).unwrap();
+        name.starts_with("capture-")
+    };
+    let task = tasks.find(captures).unwrap();
+    task.file_name().unwrap().to_str().unwrap().to_owned()
 }
 
 /// An interface that comes with a history of drops brings none of them.

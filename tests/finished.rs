@@ -230,6 +230,38 @@ fn bytes_and_age_are_limits_too() {
     assert!(!before.is_empty());
 }
 
+/// Age is time that passes: a file that is dated ahead stops nothing, and a limit that comes later
+/// holds for what is in the live file as well.
+#[test]
+fn age_is_time_that_passes() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
+    send(&lab, &mut capture, 100, 100);
+    drop(capture.end());
+    let dated_ahead = captures(dir.path()).remove(0);
+    let year = std::time::Duration::from_secs(365 * 24 * 3600);
+    let file = fs::File::options().write(true).open(&dated_ahead).unwrap();
+    file.set_modified(std::time::SystemTime::now() + year)
+        .unwrap();
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
+    send(&lab, &mut capture, 100, 100);
+    assert_eq!(captures(dir.path()), [dated_ahead]);
+    assert_eq!(ctl(&capture, &["max-age", "2s"]), "max-age none -> 2s");
+    let holds_packets = || {
+        let live = fs::read_dir(dir.path()).unwrap().flatten();
+        let live = live.filter(|entry| entry.file_name().to_str().unwrap().contains(".live."));
+        live.map(|entry| read(&entry.path()).packets.len()).sum()
+    };
+    until("no packet is there any more", || {
+        let left: usize = holds_packets();
+        (captures(dir.path()).is_empty() && left == 0).then_some(())
+    });
+    let ended = capture.end();
+    ended.assert_balanced();
+    assert_eq!(ended.number("/written"), 100);
+}
+
 #[test]
 fn kept_files_leave_the_ring_with_their_packets() {
     let (lab, dir) = (lab(), temp_dir());

@@ -10,6 +10,7 @@ use std::process::Command;
 use std::sync::{Arc, mpsc};
 
 use common::{lab, namespace, nft, run_in, send_frames, until};
+use etherparse::{IpNumber, PacketBuilder};
 use lwnflog::account::Account;
 use lwnflog::capture::{Capture, Control, Discard, FileSink, Outcome};
 use lwnflog::format::pcapng::PcapNg;
@@ -73,7 +74,7 @@ fn finish(mut hook: Hook, mut seen: Vec<Seen>) -> (Vec<Seen>, Ledger) {
     assert_eq!(ledger.unreadable, 0, "{ledger:?}");
     assert_eq!(
         ledger.detected,
-        seen.len() as u64 + ledger.dropped + ledger.left_out(),
+        seen.len() as u64 + ledger.lost() + ledger.left_out(),
         "{ledger:?}"
     );
     (seen, ledger)
@@ -350,7 +351,41 @@ fn a_processor_without_a_ring_is_counted() {
         }
         let (seen, ledger) = all_of(hook);
         assert_eq!(ledger.detected, 200);
-        assert_eq!((seen.len(), ledger.dropped), (100, 100), "{processors:?}");
+        assert_eq!((seen.len(), ledger.no_ring), (100, 100), "{processors:?}");
+        assert_eq!((ledger.dropped, ledger.nested), (0, 0));
+    }
+}
+
+/// `--drop` drops on every processor, be there a ring or not, and what is not wanted goes on there as
+/// elsewhere.
+#[test]
+fn a_processor_without_a_ring_drops_what_it_would_capture() {
+    for guard in [false, true] {
+        let mut config = HookConfig::new(HookPoint::Prerouting, 50);
+        config.priority = guard.then_some(-100);
+        config.drop = true;
+        let of_each = |config: &HookConfig| {
+            let mut config = config.clone();
+            config.processors = Some(vec![0]);
+            let on_first = received(&lab(), config.clone());
+            config.processors = Some(vec![1]);
+            let without_ring = received(&lab(), config);
+            let ledgers = (on_first.0, without_ring.0);
+            (ledgers, [on_first.1, without_ring.1])
+        };
+        let ((_, late), behind) = of_each(&config);
+        assert_eq!((late.no_ring, behind), (1_000, [0, 0]), "{late:?}");
+        config.interfaces = vec!["lo".to_owned()];
+        let ((_, late), behind) = of_each(&config);
+        assert_eq!((late.no_ring, late.left_interface), (0, 1_000), "{late:?}");
+        assert_eq!(behind, [1_000, 1_000]);
+        config.interfaces = vec![RX.to_owned()];
+        let ((_, late), behind) = of_each(&config);
+        assert_eq!((late.no_ring, behind), (1_000, [0, 0]), "{late:?}");
+        config.mark = Some((0x80, 0x80));
+        let ((_, late), behind) = of_each(&config);
+        assert_eq!((late.no_ring, late.left_mark), (0, 1_000), "{late:?}");
+        assert_eq!(behind, [1_000, 1_000]);
     }
 }
 
@@ -397,7 +432,7 @@ fn received(lab: &Lab, config: HookConfig) -> (Ledger, u64) {
         }",
     );
     let hook = open(lab.receiver(), config);
-    Traffic::new(64, 1_000).send(lab, None).unwrap();
+    Traffic::new(64, 1_000).send(lab, Some(0)).unwrap();
     let (_, ledger) = all_of(hook);
     let text = run_in(
         lab.receiver(),
@@ -461,18 +496,41 @@ fn interfaces_are_told_apart_and_a_later_one_is_found() {
     assert_eq!((seen.len(), ledger.left_interface), (170, 50), "{ledger:?}");
 }
 
+/// Chance decides, with the mean that was asked for: what comes in a beat (every second packet is an
+/// answer) is in the sample by its share.
 #[test]
-fn a_sample_is_one_in_so_many() {
-    let lab = lab();
-    let mut config = HookConfig::new(HookPoint::Prerouting, 50);
-    config.sample = 10;
-    let hook = open(lab.receiver(), config);
-    Traffic::new(64, 1_000).send(&lab, Some(0)).unwrap();
-    let (seen, ledger) = all_of(hook);
-    assert_eq!((seen.len(), ledger.left_sample), (100, 900));
-    for (number, packet) in seen.iter().enumerate() {
-        let marker = Marker::of_packet(&packet.payload).unwrap();
-        assert_eq!(marker.sequence, number as u64 * 10);
+fn a_sample_is_one_in_so_many_and_keeps_no_beat() {
+    for every in [2, 10] {
+        let lab = lab();
+        let mut config = HookConfig::new(HookPoint::Prerouting, 50);
+        config.sample = every;
+        let hook = open(lab.receiver(), config);
+        Traffic::new(64, 20_000)
+            .rate(Some(100_000))
+            .send(&lab, Some(0))
+            .unwrap();
+        let (seen, ledger) = all_of(hook);
+        assert_eq!(ledger.left_sample, 20_000 - seen.len() as u64);
+        // Ten standard deviations: of 2,000, with gaps that are alike between 1 and 19, some 250.
+        let near = |count: usize, expected: u32| {
+            let off = f64::from(u32::try_from(count).unwrap()) - f64::from(expected);
+            off.abs() <= 10.0 * f64::from(expected).sqrt()
+        };
+        assert!(near(seen.len(), 20_000 / every), "{every}: {}", seen.len());
+        for beat in [2, 3, 10] {
+            for place in 0..beat {
+                let of_beat = seen.iter().filter(|packet| {
+                    let marker = Marker::of_packet(&packet.payload).unwrap();
+                    marker.sequence % beat == place
+                });
+                let of_beat = of_beat.count();
+                let expected = 20_000 / every / u32::try_from(beat).unwrap();
+                assert!(
+                    near(of_beat, expected),
+                    "{every}, {place} of {beat}: {of_beat}"
+                );
+            }
+        }
     }
 }
 
@@ -542,6 +600,46 @@ fn both_directions_count_and_a_new_connection_starts_anew() {
     assert!(ledger.left_cutoff > 50, "{ledger:?}");
 }
 
+/// An error or a redirect is about another connection: it is captured whatever came between the two
+/// hosts before. Echoes of one program are a connection.
+#[test]
+fn icmp_about_other_connections_is_never_cut_off() {
+    let lab = lab();
+    let mut config = whole();
+    config.cutoff = Some(Cutoff::new(100));
+    let hook = open(lab.receiver(), config);
+    let icmp = |kind: u8, identifier: u8| {
+        let mut payload = vec![kind, 0, 0, 0, 0, identifier, 0, 1];
+        payload.extend([7; 40]);
+        let mut frame = Vec::new();
+        PacketBuilder::ethernet2(lab.tx().mac, lab.rx().mac)
+            .ipv4([198, 18, 7, 7], lab.rx().address.octets(), 64)
+            .write(&mut frame, IpNumber::ICMP, &payload)
+            .unwrap();
+        frame
+    };
+    let (echo, reply, unreachable, redirect) = (8, 0, 3, 5);
+    let mut frames = vec![icmp(echo, 1); 10];
+    frames.extend(vec![icmp(reply, 1); 10]);
+    for kind in [unreachable, redirect, 4, 11, 12] {
+        frames.extend(vec![icmp(kind, 1); 5]);
+    }
+    frames.extend(vec![icmp(echo, 2); 10]);
+    send_frames(lab.sender(), lwnflog::lab::TX, &frames);
+    let (seen, ledger) = all_of(hook);
+    let of = |kind: u8, identifier: u8| {
+        let wanted = |seen: &&Seen| seen.payload[20] == kind && seen.payload[25] == identifier;
+        seen.iter().filter(wanted).count()
+    };
+    // 68 bytes each: the second goes beyond.
+    assert_eq!((of(echo, 1), of(reply, 1), of(echo, 2)), (2, 0, 2));
+    assert_eq!(ledger.left_cutoff, 8 + 10 + 8);
+    assert_eq!(
+        (of(unreachable, 1), of(redirect, 1), seen.len()),
+        (5, 5, 29)
+    );
+}
+
 #[test]
 fn input_and_forward_are_hooks_too() {
     let lab = lab();
@@ -576,6 +674,32 @@ fn a_later_priority_has_a_guard_and_captures_the_same() {
     Traffic::new(300, 1_000).send(&lab, None).unwrap();
     let (seen, ledger) = all_of(hook);
     assert_eq!((seen.len(), ledger.dropped), (1_000, 0));
+}
+
+/// At forward a process may be inside the program when softirq comes (a multicast route that it
+/// resolves: ipmr_cache_resolve), at any priority. When is chance: what shows is the guard, in both
+/// families' programs, and that it is given back.
+#[test]
+fn forward_has_a_guard_at_any_priority() {
+    let is_guarded = |hook: &Hook| hook.listing().contains("xchg(&r->busy, 1)");
+    for (point, guarded) in [
+        (HookPoint::Prerouting, false),
+        (HookPoint::Input, false),
+        (HookPoint::Forward, true),
+    ] {
+        for priority in [None, Some(PRIORITY_DEFAULT)] {
+            let mut config = HookConfig::new(point, 50);
+            config.priority = priority;
+            let hook = open(&namespace(), config);
+            assert_eq!(is_guarded(&hook), guarded, "{point} {priority:?}");
+        }
+    }
+    let router = namespace();
+    let hook = open(&router, HookConfig::new(HookPoint::Forward, 50));
+    let packet = [[0x45, 0, 0, 40].as_slice(), &[0; 36]].concat();
+    hook.test_run(&packet, 1_000).unwrap();
+    let (seen, ledger) = all_of(hook);
+    assert_eq!((seen.len(), ledger.nested), (1_000, 0));
 }
 
 #[test]

@@ -179,6 +179,42 @@ fn what_a_stopped_reader_loses_is_exact() {
     assert!(kept.is_sorted_by_key(|marker| marker.sequence) && !kept.is_empty());
 }
 
+/// What a flood loses at its end is in the file all the same: in the next packet of whatever
+/// processor, and where none comes, in the statistics at the end.
+#[test]
+fn what_is_lost_at_the_end_of_a_flood_is_in_the_file() {
+    const FLOOD: u64 = 300_000;
+    for more in [false, true] {
+        let (lab, dir) = (lab(), temp_dir());
+        let args = ["--hook", "--buffer-size", "4096", "-s", "64"];
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+        capture.signal(Signal::STOP);
+        Traffic::new(64, FLOOD).send(&lab, Some(0)).unwrap();
+        capture.signal(Signal::CONT);
+        capture.wait_stats("the rings are read empty", |stats| {
+            number(stats, "/received") + number(stats, "/dropped/overrun") == FLOOD
+        });
+        if more {
+            // By the other processor, whose ring has lost nothing.
+            Traffic::new(64, 10).stream(1).send(&lab, Some(1)).unwrap();
+            capture.wait_stats("it goes on", |stats| {
+                number(stats, "/detected") == FLOOD + 10
+            });
+        }
+        let ended = capture.end();
+        ended.assert_balanced();
+        let lost = ended.number("/dropped/overrun");
+        let all = read_all(&ended.files());
+        assert!(lost > 1000, "this was to overrun: {:#}", ended.report);
+        let by_statistics: u64 = all.statistics.iter().map(|of| of.dropped).sum();
+        assert_eq!(by_statistics, lost);
+        let at_next = all.packets.iter().find(|packet| packet.dropcount != 0);
+        let stream = at_next.map(|packet| Marker::of_frame(&packet.data).unwrap().stream);
+        assert_eq!(stream, more.then_some(1));
+        assert_eq!(all.dropcounts(), if more { lost } else { 0 });
+    }
+}
+
 /// No report, but nothing is lost that was written: the next run finishes the file. And nothing is
 /// left in the kernel.
 #[test]
@@ -291,8 +327,8 @@ fn what_is_left_out_is_told_by_reason() {
     let others = others(&ended.report);
     let sampled = ended.number("/left_out/sample");
     assert_eq!(ended.number("/written") + sampled, 5000);
-    // By count, on each processor.
-    assert!((4490..=4510).contains(&sampled), "{sampled}");
+    // One in ten, left to chance: ten standard deviations.
+    assert!((4370..=4630).contains(&sampled), "{sampled}");
     assert_eq!(left_out(&ended.report), sampled + others);
     reported(
         dir.path(),

@@ -144,9 +144,9 @@ fn one_bad_file_or_place_hides_no_other() {
         assert!(line(number).ends_with("finished"), "{told}");
     }
     for (number, says) in [
-        (2, "damaged: at byte "),
-        (3, "too short"),
-        (4, "damaged: it ends inside a block"),
+        (2, "damaged: bytes "),
+        (3, "it is empty"),
+        (4, "damaged: cut, from byte "),
         (5, "not a plain file"),
     ] {
         assert!(line(number).contains(says), "{told}");

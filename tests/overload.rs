@@ -7,8 +7,8 @@ mod common;
 use std::time::Duration;
 
 use common::files::read_all;
-use common::{Ended, Running, detected, lab, load_capture_rules, number, temp_dir, until};
-use lwnflog::lab::{Lab, Marker, Traffic};
+use common::{Ended, Running, detected, lab, load_capture_rules, number, run_in, temp_dir, until};
+use lwnflog::lab::{Lab, Marker, RX, Traffic};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -181,4 +181,58 @@ fn the_account_is_exact_at_full_speed() {
     }
     let allocation = ended.number("/dropped/allocation");
     assert_eq!(missing, overrun + allocation, "{:#}", ended.report);
+}
+
+/// What no number shows is told while the capture runs, at its place, and is what the report says.
+#[test]
+fn losses_show_while_the_capture_runs() {
+    let none_is_missing = |stats: &Value| {
+        number(stats, "/detected")
+            == number(stats, "/written") + number(stats, "/skipped") + common::dropped(stats)
+    };
+    // A queue that is full: what it does not take passes.
+    let (lab, dir) = (lab(), temp_dir());
+    let rule = ["-t", "raw", "-I", "PREROUTING", "-i", RX, "-j", "NFQUEUE"];
+    let rule = [&rule[..], &["--queue-num", "5", "--queue-bypass"]].concat();
+    run_in(lab.receiver(), "iptables-nft", &rule);
+    let options = ["--queue", "5", "--queue-len", "4"];
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+    capture.signal(Signal::STOP);
+    send(&lab, 5_000, 1);
+    capture.signal(Signal::CONT);
+    let stats = capture.wait_stats("the queue's losses are told", |stats| {
+        number(stats, "/detected") == 5_000 && none_is_missing(stats)
+    });
+    let lost = number(&stats, "/dropped/queue");
+    assert!(lost > 4_000, "{stats:#}");
+    assert_eq!(number(&stats, "/unrecorded/passed"), lost);
+    let ended = capture.end();
+    assert_eq!(ended.number("/dropped/queue"), lost);
+
+    // A socket that was full at the end of a flood.
+    let (lab, dir) = (self::lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let options = ["--group", "5", "--buffer-size", "512KiB", "--batch", "1"];
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+    // Unknown, until it is known that nothing was lost.
+    capture.wait_stats("it is known that nothing is lost", |stats| {
+        stats["dropped"]["allocation"].as_u64() == Some(0)
+    });
+    capture.signal(Signal::STOP);
+    send(&lab, 60_000, 1);
+    capture.signal(Signal::CONT);
+    let stats = capture.wait_stats("the socket's losses are told", |stats| {
+        number(stats, "/detected") == 60_000 && none_is_missing(stats)
+    });
+    let lost = number(&stats, "/dropped/overrun");
+    assert!(lost > 1_000, "{stats:#}");
+    // The next packet's number says the same, and nothing is told twice.
+    send(&lab, 10, 2);
+    let stats = capture.wait_stats("it goes on", |stats| {
+        number(stats, "/detected") == 60_010 && none_is_missing(stats)
+    });
+    assert_eq!(number(&stats, "/dropped/overrun"), lost);
+    let ended = capture.end();
+    assert_eq!(ended.number("/dropped/overrun"), lost);
+    assert_eq!(ended.number("/dropped/allocation"), 0);
 }

@@ -307,5 +307,5 @@ fn damage_ends_neither_the_summary_nor_in_silence() {
     let said = String::from_utf8_lossy(&done.stderr);
     assert_eq!(done.status.code(), Some(1), "{told}{said}");
     assert!(told.contains("last seen at"), "{told}");
-    assert!(said.contains("damaged at byte"), "{said}");
+    assert!(said.contains("damaged, bytes"), "{said}");
 }

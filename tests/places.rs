@@ -11,6 +11,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::made::{File, ip, tcp};
+use common::rings;
+use common::spent::spent;
 use common::{LWNFLOG, Running, copy_for_anybody, output, run, temp_dir, until};
 use rustix::process::Signal;
 
@@ -704,7 +706,97 @@ fn times_that_nobody_can_mean_are_told() {
     berlin("read a.pcapng --from 2025-10-26T02:30").is(1, &parts);
     berlin("report --text a.pcapng --from 2025-03-30T02:30").is(1, &["does not come that day"]);
     berlin("read a.pcapng --from 2025-10-26T02:30:00+01").is(0, &[]);
-    let last = "--last 100000d: that is before 1970";
-    lwnflog(dir, "read a.pcapng --last 100000d").is(1, &[last]);
+    let last = "--last 30000d: that is before 1970";
+    lwnflog(dir, "read a.pcapng --last 30000d").is(1, &[last]);
     lwnflog(dir, "read a.pcapng --last 20000d").is(0, &[]);
+}
+
+/// As many files as nobody has descriptors for, all of the same hour; and each command takes little memory.
+#[test]
+fn many_files_take_few_descriptors() {
+    const FILES: u32 = 1200;
+    let dir = temp_dir();
+    for number in 0..FILES {
+        let stamps = [u64::from(number), 2_000_000 - u64::from(number)];
+        let packets: Vec<_> = stamps
+            .into_iter()
+            .map(|us| {
+                (
+                    1_764_252_000_000_000_000 + us * 1000,
+                    rings::frame(number, 60),
+                )
+            })
+            .collect();
+        fs::write(
+            dir.path().join(format!("{number}.pcap")),
+            rings::pcap(&packets),
+        )
+        .unwrap();
+    }
+    let place = dir.path().to_str().unwrap();
+    let shell = |command: &str| {
+        let line = format!("ulimit -n 128; exec {LWNFLOG} {command}");
+        let spent = spent("sh", &["-c", &line]);
+        let said = String::from_utf8_lossy(&spent.output.stderr).into_owned();
+        assert!(spent.output.status.success(), "{command}: {said}");
+        assert!(
+            spent.peak_bytes < 256 << 20,
+            "{command}: {}",
+            spent.peak_bytes
+        );
+        String::from_utf8(spent.output.stdout).unwrap()
+    };
+    let all = (2 * FILES).to_string();
+    assert_eq!(shell(&format!("read --count {place}")).trim(), all);
+    for command in ["read --threads 1 --utc", "read --utc", "export --csv -"] {
+        let lines = shell(&format!("{command} {place}"));
+        let lines: Vec<_> = lines
+            .lines()
+            .filter(|line| !line.starts_with("host"))
+            .collect();
+        assert!(
+            lines.len() >= 2 * FILES as usize,
+            "{command}: {}",
+            lines.len()
+        );
+        if command.starts_with("read") {
+            assert!(lines.is_sorted(), "{command}: in order of time");
+        }
+    }
+    assert!(shell(&format!("report --text {place}")).contains("2,400"));
+    shell(&format!("path {place}"));
+}
+
+/// What is no packet is not in a copy of packets, and that is said.
+#[test]
+fn what_a_copy_lacks_is_said() {
+    let dir = temp_dir();
+    let comment = |text: &str| {
+        let mut option = vec![1, 0, u8::try_from(text.len()).unwrap(), 0];
+        option.extend(text.as_bytes());
+        option.resize(option.len().next_multiple_of(4), 0);
+        option
+    };
+    let mut body = rings::packet(5, &rings::frame(0, 60));
+    body.drain(..8);
+    body.truncate(body.len() - 4);
+    body.extend([comment("one"), comment("two"), vec![0; 4]].concat());
+    let file = [
+        rings::section(""),
+        rings::interface(6, 0, &[]),
+        rings::block(10, &[0; 12]),
+        rings::block(4, &[0; 4]),
+        rings::block(0x0bad, &[0; 8]),
+        rings::block(6, &body),
+    ]
+    .concat();
+    fs::write(dir.path().join("a.pcapng"), file).unwrap();
+    lwnflog(dir.path(), "read -r a.pcapng -w b.pcapng").is(
+        0,
+        &[
+            "not in what was written: 1 blocks of names, 1 blocks of keys, 1 other blocks that are no packets",
+            "1 packets' further comments and options",
+        ],
+    );
+    lwnflog(dir.path(), "read -r b.pcapng -w c.pcapng").is(0, &[]);
 }

@@ -398,3 +398,31 @@ fn names_of_any_length_are_cut() {
     assert!(text.contains("(others), "), "{text}");
     assert!(text.lines().all(|line| line.len() < 1000), "{text}");
 }
+
+/// What was lost behind the last packet is in a file's statistics alone.
+#[test]
+fn what_was_lost_behind_the_last_packet_is_counted() {
+    let dir = temp_dir();
+    let path = dir.path().join("made.pcapng");
+    let mut file = File::new();
+    file.packet(0, &ip([192, 0, 2, 1], SERVER, 6, 0, &tcp(1, 2, 16)), 3);
+    file.packet(5, &ip([192, 0, 2, 1], SERVER, 6, 0, &tcp(1, 2, 16)), 0);
+    let mut block = [0; 12].to_vec();
+    common::made::option(&mut block, 7, &12_u64.to_le_bytes());
+    block.extend([0; 4]);
+    file.block(5, &block);
+    fs::write(&path, file.0).unwrap();
+    let name = path.to_str().unwrap();
+    let lost = |args: &[&str]| {
+        let text = report(args);
+        let line = text.lines().find(|line| line.contains("lost")).unwrap();
+        line.to_owned()
+    };
+    assert!(
+        lost(&["--text", name]).contains("12"),
+        "{}",
+        lost(&["--text", name])
+    );
+    // What a filter does not take is not asked about.
+    assert!(!lost(&["--text", name, "tcp"]).contains("12"));
+}

@@ -4,10 +4,11 @@
 
 mod common;
 
+use std::fs;
 use std::process::Command;
 
 use common::{LWNFLOG, Running, lab, namespace, nft, output, run_in, send_paced, temp_dir, until};
-use lwnflog::lab::{Namespace, RX};
+use lwnflog::lab::{Namespace, RX, Traffic};
 
 fn rules(namespace: &Namespace, options: &[&str]) -> std::process::Output {
     let mut command = namespace.command(LWNFLOG).unwrap();
@@ -181,6 +182,22 @@ fn each_option_selects_what_it_says() {
     }
 }
 
+/// What comes in bursts reaches the rate as well: an interface hands over what it has gathered.
+#[test]
+fn a_rate_limit_is_reached_in_bursts() {
+    let (lab, dir) = (lab(), temp_dir());
+    let options = ["--group", "5", "--install-rule", "--rate-limit", "1000"];
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+    for burst in 0..8 {
+        Traffic::new(64, 64).stream(burst).send(&lab, None).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(128));
+    }
+    // Half of what is allowed, 64 at a time: all of it.
+    capture.wait_written(8 * 64);
+    let ended = capture.end();
+    assert_eq!(ended.number("/beyond_rate"), 0);
+}
+
 #[test]
 fn beyond_the_rate_packets_go_on_unseen_and_are_counted() {
     const PACKETS: u64 = 2000;
@@ -205,6 +222,14 @@ fn beyond_the_rate_packets_go_on_unseen_and_are_counted() {
     let seen = beyond();
     let ended = capture.end();
     ended.assert_balanced();
+    // What is passed over is in the account, and in the file.
+    let passed_over = ended.number("/beyond_rate");
+    assert_eq!(passed_over + ended.number("/detected"), PACKETS);
+    assert!(ended.said.contains("beyond the rate"), "{}", ended.said);
+    let file = fs::read(&ended.files()[0]).unwrap();
+    let note = format!("beyond --rate-limit: {passed_over} packets passed over");
+    let noted = file.windows(note.len()).any(|at| at == note.as_bytes());
+    assert!(noted, "{note}");
     assert!(
         ended.number("/detected") >= 5 && seen > PACKETS / 2,
         "{}",

@@ -63,6 +63,8 @@ pub struct Doubts {
     pub broken: bool,
     /// Packets that counters showed already when they were first seen, while capturing.
     pub past: u64,
+    /// Counters could not be read at the last look (a right that was given up): nothing is known.
+    pub unreadable: bool,
     /// The rules have changed since they were read, and are too many to be read again.
     pub outdated: bool,
 }
@@ -253,6 +255,7 @@ impl Watch {
             return true;
         };
         let mut all_there = true;
+        self.doubts.unreadable = false;
         for (place, now) in reader.look() {
             let Some(counter) = self.counters.get_mut(&place) else {
                 continue;
@@ -285,7 +288,7 @@ impl Watch {
                     all_there = false;
                     self.doubts.broken |= seen;
                 }
-                Err(_) => {}
+                Err(_) => self.doubts.unreadable = true,
             }
         }
         if !all_there {
@@ -300,6 +303,9 @@ impl Watch {
     /// Packets counted so far for these numbers, as of the last look; `None` where no counter says
     /// so.
     pub fn counted(&self, numbers: &[u16]) -> Option<Bounds> {
+        if self.doubts.unreadable {
+            return None;
+        }
         let mut rules = self
             .rules
             .iter()

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::source::links::{self, Link};
+use crate::source::links::{self, Change, Link};
 
 /// What the interfaces of this network namespace drop on the way in, the backlog's drops among it.
 ///
@@ -42,6 +42,27 @@ impl Drops {
     pub fn look(&mut self) {
         if let Ok(links) = links::all() {
             self.take(&links);
+        }
+    }
+
+    /// Takes note of interfaces that have come or gone since.
+    pub fn note(&mut self, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::There(link) => {
+                    let seen = Seen {
+                        first: link.dropped,
+                        last: link.dropped,
+                    };
+                    self.interfaces.entry(link.index).or_insert(seen);
+                }
+                Change::Gone(link) => {
+                    if let Some(seen) = self.interfaces.remove(&link.index) {
+                        let last = link.dropped.max(seen.last);
+                        self.gone += Seen { last, ..seen }.dropped();
+                    }
+                }
+            }
         }
     }
 

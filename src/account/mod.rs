@@ -8,6 +8,7 @@ pub mod counters;
 pub mod drops;
 pub mod report;
 pub mod snapshot;
+pub mod unseen;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -26,6 +27,8 @@ macro_rules! figures {
         pub struct Account {
             $($name: AtomicU64,)*
             detached: AtomicBool,
+            published: AtomicU64,
+            explained_datagrams: AtomicU64,
         }
 
         impl Account {
@@ -33,6 +36,8 @@ macro_rules! figures {
             #[inline]
             pub fn publish(&self, tally: &Tally) {
                 $(self.$name.store(tally.$name, Ordering::Relaxed);)*
+                let published = self.published.load(Ordering::Relaxed) + 1;
+                self.published.store(published, Ordering::Release);
             }
 
             /// Reads the figures.
@@ -53,6 +58,21 @@ impl Account {
     /// Says that no packet comes to the source any more; some may be there still.
     pub fn set_detached(&self) {
         self.detached.store(true, Ordering::Release);
+    }
+
+    /// How often a tally has been published.
+    pub fn published(&self) -> u64 {
+        self.published.load(Ordering::Acquire)
+    }
+
+    /// Says how many of the datagrams that the socket dropped show as gaps.
+    pub fn set_explained_datagrams(&self, datagrams: u64) {
+        self.explained_datagrams.store(datagrams, Ordering::Release);
+    }
+
+    /// How many of the datagrams that the socket dropped show as gaps.
+    pub fn explained_datagrams(&self) -> u64 {
+        self.explained_datagrams.load(Ordering::Acquire)
     }
 
     /// Whether the source is detached.
@@ -99,6 +119,10 @@ figures! {
     detected,
     /// Of them those that its buffer had no room for.
     dropped_by_source,
+    /// Of them those on processors that have no buffer.
+    dropped_no_ring,
+    /// Of them those that came while the buffer was being written to.
+    dropped_nested,
     /// Of them those in what could not be read.
     unreadable,
     /// Of them those of another interface.

@@ -31,6 +31,12 @@ pub struct Dropped {
     /// kernel numbers neither).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<u64>,
+    /// They came on a processor that has no ring: it was not online at the start (of a hook only).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_ring: Option<u64>,
+    /// They came while the program was at work on the ring of the same processor (of a hook only).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nested: Option<u64>,
     /// No file in time, or the disk was full.
     pub writer: u64,
 }
@@ -38,7 +44,9 @@ pub struct Dropped {
 impl Dropped {
     /// All of them, as far as they are known.
     pub fn total(&self) -> u64 {
-        self.overrun + self.allocation.unwrap_or(0) + self.queue.unwrap_or(0) + self.writer
+        let of_hook = self.no_ring.unwrap_or(0) + self.nested.unwrap_or(0);
+        let of_queue = self.allocation.unwrap_or(0) + self.queue.unwrap_or(0);
+        self.overrun + of_queue + of_hook + self.writer
     }
 }
 
@@ -79,6 +87,10 @@ pub struct Figures {
     /// Up to so many more may have been detected (and lost by allocation, or passed while the group
     /// was not bound): packets were counted while it was being bound or released.
     pub detected_uncertain: u64,
+    /// Packets that `--rate-limit` passed over, before they were detected (in the sum alone); none
+    /// without one, or where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beyond_rate: Option<u64>,
     /// Packets that arrived here.
     pub received: u64,
     /// Packets recorded.
@@ -126,13 +138,60 @@ pub struct Unrecorded {
     pub refused: u64,
 }
 
+/// What is known of losses that no number shows, while the capture runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    /// Packets without a number; `None`: not known.
+    pub unseen: Option<u64>,
+    /// Packets that the socket had no room for behind the last one that came.
+    pub behind_last: u64,
+    /// Of a queue: whether what it does not take passes, and what the kernel says that it dropped.
+    pub queue: Option<(bool, u64)>,
+}
+
+impl Lost {
+    /// Nothing.
+    pub fn none() -> Lost {
+        Lost {
+            unseen: Some(0),
+            behind_last: 0,
+            queue: None,
+        }
+    }
+
+    /// The sum.
+    #[must_use]
+    pub fn plus(self, more: Lost) -> Lost {
+        let refused = |lost: Lost| lost.queue.map_or(0, |(_, refused)| refused);
+        let fail_open = more.queue.or(self.queue).map(|(fail_open, _)| fail_open);
+        Lost {
+            unseen: self.unseen.zip(more.unseen).map(|(one, other)| one + other),
+            behind_last: self.behind_last + more.behind_last,
+            queue: fail_open.map(|fail_open| (fail_open, refused(self) + refused(more))),
+        }
+    }
+}
+
 impl Figures {
     /// The account of a moment while the capture runs: what was counted and has not arrived yet
-    /// counts as detected, and not as lost.
-    pub fn running(group: Option<u16>, tally: &Tally, detected: Option<Bounds>) -> Figures {
-        Figures {
-            detected: detected.map(|bounds| bounds.least.max(tally.numbered)),
+    /// counts as detected, and as lost only where that is known.
+    pub fn running(
+        group: Option<u16>,
+        tally: &Tally,
+        detected: Option<Bounds>,
+        lost: Lost,
+    ) -> Figures {
+        let unseen = lost.unseen.filter(|_| detected.is_some());
+        let least = tally.numbered + unseen.unwrap_or(0) + lost.behind_last;
+        let mut figures = Figures {
+            detected: detected.map(|bounds| bounds.least.max(least)),
             ..Figures::new(group, tally, None, false)
+        };
+        figures.dropped.allocation = unseen;
+        figures.dropped.overrun += lost.behind_last;
+        match lost.queue {
+            Some((fail_open, refused)) => figures.of_queue(fail_open, refused),
+            None => figures,
         }
     }
 
@@ -160,14 +219,15 @@ impl Figures {
             hook: None,
             detected: counted,
             detected_uncertain: uncertain,
+            beyond_rate: None,
             received: tally.received,
             written: tally.written,
             discarded: tally.discarded,
             dropped: Dropped {
                 overrun: tally.overrun + tail,
                 allocation,
-                queue: None,
                 writer: tally.writer,
+                ..Dropped::default()
             },
             skipped: tally.skipped(),
             skipped_other_family: tally.other_family,
@@ -195,6 +255,8 @@ impl Figures {
                 overrun: tally.dropped_by_source,
                 allocation: Some(0),
                 queue: None,
+                no_ring: Some(tally.dropped_no_ring),
+                nested: Some(tally.dropped_nested),
                 writer: tally.writer,
             },
             skipped: tally.other_family + tally.unreadable + tally.beyond_count + tally.paused,

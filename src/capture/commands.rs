@@ -3,11 +3,11 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::{fmt, sync::OnceLock};
 
 use crate::ring::Limits;
-use crate::source::{Change, Waker};
+use crate::source::{Change, Waker, links};
 
 /// What a capture can be asked to do while it runs. It looks once a batch, and where no packet
 /// comes, when it is woken.
@@ -15,8 +15,8 @@ use crate::source::{Change, Waker};
 pub enum Command {
     /// Go on to the next file.
     Rotate,
-    /// Look up the names of interfaces again: some have come, gone or changed.
-    CheckNames,
+    /// Take note of interfaces that have come, gone or changed.
+    Links(Arc<[links::Change]>),
     /// Change a setting of the source.
     Source(Change),
     /// Cut frames to another length, from the next file on, which begins now.
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(all, [Answer::Done, Answer::NothingToDo]);
         // One that has ended is not waited for.
         drop(first);
-        let answers = control.ask(Command::CheckNames);
+        let answers = control.ask(Command::Note);
         second.try_recv().unwrap().answer(Answer::Done);
         assert_eq!(answers.into_iter().count(), 1);
     }

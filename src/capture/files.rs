@@ -6,11 +6,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Control;
 use super::fast::{KnownTemplate, append_hits};
-use super::sink::{Progress, Sink};
+use super::sink::{Progress, Sink, set_names};
 use crate::format::{Context, Format, Frame, LinkType};
 use crate::packet::{IpFamily, Packet};
 use crate::ring::{Figures, Limits, Ring, segment_bytes_for};
-use crate::source::{Item, Source, TEMPLATES_MAX, Walk};
+use crate::source::{Item, Source, TEMPLATES_MAX, Walk, links};
 
 /// Records packets in the files of a ring.
 #[derive(Debug)]
@@ -292,9 +292,8 @@ impl<F: Format> Sink for FileSink<F> {
         holds_records
     }
 
-    fn check_names(&mut self) -> bool {
-        self.format.check_names();
-        true
+    fn note_links(&mut self, changes: &[links::Change]) {
+        set_names(&mut self.format, changes);
     }
 
     /// What the file says of its records' length holds for the whole of it, so another one begins.
@@ -319,7 +318,8 @@ impl<F: Format> Sink for FileSink<F> {
         self.format.note(text);
     }
 
-    fn end(&mut self) {
+    fn end(&mut self, lost: u64) {
+        self.format.lose(lost);
         self.append_end();
     }
 

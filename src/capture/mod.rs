@@ -106,7 +106,10 @@ impl<S: Source, K: Sink> Capture<S, K> {
         if error.is_none() {
             error = self.drain().err();
         }
-        self.sink.end();
+        if let Some(next) = self.source.next_number() {
+            self.progress.lose_until(next);
+        }
+        self.sink.end(self.progress.lost_before);
         self.commit();
         let error = error.or(self.sink.failure());
         let Capture {
@@ -207,6 +210,8 @@ impl<S: Source, K: Sink> Capture<S, K> {
     #[cold]
     fn explain_gap(&mut self) {
         self.explained_datagrams = self.source.dropped_datagrams();
+        self.account
+            .set_explained_datagrams(self.explained_datagrams);
     }
 
     #[inline]
@@ -239,7 +244,11 @@ impl<S: Source, K: Sink> Capture<S, K> {
                 let _ = self.take_waiting();
                 Ok(self.sink.rotate())
             }
-            Command::CheckNames => Ok(self.sink.check_names()),
+            Command::Links(changes) => {
+                self.source.note_links(changes);
+                self.sink.note_links(changes);
+                Ok(true)
+            }
             Command::Source(Change::Paused(paused)) => self.pause(*paused),
             Command::Source(change) => self.source.change(change).map(|()| true),
             Command::Snaplen {
@@ -277,6 +286,8 @@ fn note_ledger(source: &impl Source, tally: &mut Tally) {
     if let Some(ledger) = source.ledger() {
         tally.detected = ledger.detected;
         tally.dropped_by_source = ledger.dropped;
+        tally.dropped_no_ring = ledger.no_ring;
+        tally.dropped_nested = ledger.nested;
         tally.left_interface = ledger.left_interface;
         tally.left_mark = ledger.left_mark;
         tally.left_sample = ledger.left_sample;

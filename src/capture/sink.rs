@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use super::Control;
 use crate::account::{Sequence, Tally};
+use crate::format::Format;
 use crate::netlink::Malformed;
 use crate::packet::Packet;
 use crate::ring::{Figures, Limits};
 use crate::source::nfqueue::message::attribute::PAYLOAD;
-use crate::source::{Count, Source};
+use crate::source::{Count, Source, links};
 
 /// A capture's figures so far, and where it is in its source's numbers.
 #[derive(Debug)]
@@ -48,6 +49,14 @@ impl Progress {
             self.tally.numbered += missing;
             self.lost_before += missing;
         }
+    }
+
+    /// Accounts for packets that are missing behind the last one: the next would have this number.
+    pub(super) fn lose_until(&mut self, next: u32) {
+        let missing = self.sequence.take(next, 0);
+        self.tally.overrun += missing;
+        self.tally.numbered += missing;
+        self.lost_before += missing;
     }
 
     /// A message that could not be read was one packet. One of a queue without a packet in it came
@@ -91,6 +100,20 @@ impl Progress {
     }
 }
 
+/// Tells a format what interfaces are called now. One that has gone is called what it was last, for
+/// what is still to come of it.
+pub(super) fn set_names(format: &mut impl Format, changes: &[links::Change]) {
+    for change in changes {
+        match change {
+            links::Change::There(link) => format.set_name(link.index, Some(&link.name)),
+            links::Change::Gone(link) => {
+                format.set_name(link.index, Some(&link.name));
+                format.set_name(link.index, None);
+            }
+        }
+    }
+}
+
 /// What packets go to. The capturing thread owns it.
 pub trait Sink {
     /// Makes ready for the first packet.
@@ -110,10 +133,8 @@ pub trait Sink {
         false
     }
 
-    /// Looks up the names of interfaces again. False where there are none.
-    fn check_names(&mut self) -> bool {
-        false
-    }
+    /// Takes note of interfaces that have come, gone or changed.
+    fn note_links(&mut self, _changes: &[links::Change]) {}
 
     /// Cuts frames to another length from now on, in another file.
     fn set_snaplen(&mut self, _snaplen: u32, _file_snaplen: u32) {}
@@ -124,8 +145,8 @@ pub trait Sink {
     /// Has the next record carry a note.
     fn note(&mut self, _text: &str) {}
 
-    /// Ends what packets went to.
-    fn end(&mut self);
+    /// Ends what packets went to: so many were lost behind the last one that was recorded.
+    fn end(&mut self, lost: u64);
 
     /// Why packets did not get where they were to go, once it has ended.
     fn failure(&mut self) -> Option<std::io::Error> {
@@ -162,7 +183,7 @@ impl Sink for Discard {
         progress.tally.beyond_count += packets - allowed;
     }
 
-    fn end(&mut self) {}
+    fn end(&mut self, _lost: u64) {}
 
     fn figures(&self) -> Figures {
         Figures::default()

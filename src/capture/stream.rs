@@ -17,12 +17,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fmt, io};
 
 use super::Control;
-use super::sink::{Progress, Sink};
+use super::sink::{Progress, Sink, set_names};
 use crate::format::{Context, Format, Frame, HEAD_BYTES, LinkType};
 use crate::numbers::grouped;
 use crate::packet::{IpFamily, Packet};
 use crate::ring::Figures;
-use crate::source::{Item, Source, Walk};
+use crate::source::{Item, Source, Walk, links};
 use writer::{Chunk, Fate, Writer};
 
 /// A batch of a thousand records fits one of the usual length; a longer record than all of it does
@@ -213,16 +213,16 @@ impl<F: Format> Sink for StreamSink<F> {
         self.hand_over();
     }
 
-    fn check_names(&mut self) -> bool {
-        self.format.check_names();
-        true
+    fn note_links(&mut self, changes: &[links::Change]) {
+        set_names(&mut self.format, changes);
     }
 
     fn note(&mut self, text: &str) {
         self.format.note(text);
     }
 
-    fn end(&mut self) {
+    fn end(&mut self, lost: u64) {
+        self.format.lose(lost);
         let mut ending = Vec::new();
         self.format
             .end(&mut |block| ending.extend_from_slice(block));

@@ -233,12 +233,16 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
     service::ready();
     let mut desk = Desk::default();
     let duration = session.settings().duration;
-    let mut rotate = session.settings().rotate.map(Every::new);
+    let mut rotate = session.settings().rotate_every().map(Every::new);
     let mut figures = Every::new(FIGURES_EVERY);
     // The first look comes whatever arrives: one of several groups may be without_rule.
     let (mut next_look_for_rules, mut received) = (WITHOUT_RULE_AFTER, None);
     loop {
         let elapsed = session.elapsed();
+        let rotate_every = session.settings().rotate_every();
+        if rotate.as_ref().map(Every::every) != rotate_every {
+            rotate = rotate_every.map(|every| Every::since(every, elapsed));
+        }
         let waits = [
             rotate.as_ref().map(|rotate| rotate.left(elapsed)),
             duration.map(|duration| duration.saturating_sub(elapsed)),

@@ -15,6 +15,19 @@ impl Every {
         Every { every, next: every }
     }
 
+    /// From `elapsed` on.
+    pub(super) fn since(every: Duration, elapsed: Duration) -> Every {
+        Every {
+            every,
+            next: elapsed.saturating_add(every),
+        }
+    }
+
+    /// How often.
+    pub(super) fn every(&self) -> Duration {
+        self.every
+    }
+
     /// How long it is until then.
     pub(super) fn left(&self, elapsed: Duration) -> Duration {
         self.next.saturating_sub(elapsed)

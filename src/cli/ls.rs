@@ -250,7 +250,7 @@ fn table(rows: &[Row], zone: &Zone) -> String {
             if row.kept { ", kept" } else { "" }
         );
         if let Some(fault) = row.faults.first() {
-            text += &format!(": {}", printable(fault.trim_start_matches("damaged ")));
+            text += &format!(": {}", printable(fault.trim_start_matches("damaged, ")));
         }
         if row.faults.len() > 1 {
             text += &format!(", and at {} more places", row.faults.len() - 1);

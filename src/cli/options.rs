@@ -292,8 +292,6 @@ pub(crate) fn settings(args: &CaptureArgs) -> Result<Settings, ConfigError> {
     let source = source(args)?;
     let snaplen_max = source.snaplen_max();
     let limits = limits(args)?;
-    // So that no packet is there much longer than it may be.
-    let by_age = limits.age.map(|age| age / 8).filter(|age| !age.is_zero());
     let output = Output {
         dir: args.write.clone().unwrap_or_else(|| place(args)),
         file_bytes: settings::parse_size(&args.file_size, 1_000_000)?,
@@ -323,7 +321,7 @@ pub(crate) fn settings(args: &CaptureArgs) -> Result<Settings, ConfigError> {
         snaplen: settings::snaplen(args.snaplen, snaplen_max)?,
         count: args.count,
         duration: args.duration.as_deref().map(parse_duration).transpose()?,
-        rotate: args.rotate_secs.map(Duration::from_secs).or(by_age),
+        rotate: args.rotate_secs.map(Duration::from_secs),
         buffer_bytes: usize::try_from(buffer_bytes).unwrap_or(usize::MAX),
         batch: args.batch,
         flush: settings::flush(args.flush_ms)?,

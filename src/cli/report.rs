@@ -36,6 +36,9 @@ impl fmt::Display for ReportText<'_> {
         }
         let mut line = |name: &str, value: &str| writeln!(f, "{name:>22}  {value}");
         line("before the hook", &grouped(report.before_hook))?;
+        if let Some(beyond) = total.beyond_rate {
+            line("beyond the rate", &grouped(beyond))?;
+        }
         line("detected", &detected)?;
         line("received", &grouped(total.received))?;
         if total.discarded == 0 {
@@ -48,6 +51,12 @@ impl fmt::Display for ReportText<'_> {
             (Some(_), _) => line("queue full", &known(total.dropped.queue))?,
             (None, None) => line("allocation", &known(total.dropped.allocation))?,
             (None, Some(_)) => {} // the hook allocates nothing
+        }
+        if let Some(lost @ 1..) = total.dropped.no_ring {
+            line("processor without ring", &grouped(lost))?;
+        }
+        if let Some(lost @ 1..) = total.dropped.nested {
+            line("nested", &grouped(lost))?;
         }
         line("writer", &grouped(total.dropped.writer))?;
         if let Some(unrecorded) = total.unrecorded {

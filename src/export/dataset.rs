@@ -125,7 +125,7 @@ impl Dataset {
         }
         // It may have been compressed since it was listed.
         let file = wherever(file);
-        let mut merged = Merged::open(&[file.clone()], Span::default())?;
+        let mut merged = Merged::open(std::slice::from_ref(&file), Span::default())?;
         if !merged.advance() {
             return match merged.take_faults().pop() {
                 Some(fault) => Err(fault.into()),
@@ -203,7 +203,7 @@ impl Dataset {
                 break;
             }
         }
-        losses.end(file, shown);
+        losses.end(&merged.take_tails(), shown);
         exported.faults = merged.take_faults();
         exported.lost = losses.lost();
         let (mut batch, bytes) = hours.finish()?;

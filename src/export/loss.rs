@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 use std::mem;
-use std::path::Path;
 
-use super::behind;
+use crate::read::packets::Tail;
 use crate::read::{Interface, Record};
 
 /// Where packets came from, as rows say it, and what a file says of it in sum.
@@ -98,29 +97,20 @@ impl Losses {
         })
     }
 
-    /// Takes what the file says in sum, behind its packets: what it has lost behind the last one, too.
-    pub fn end(&mut self, file: &Path, shown: impl Fn(&Interface) -> Interface) {
+    /// Takes what was lost behind the last packets.
+    pub fn end(&mut self, tails: &[Tail], shown: impl Fn(&Interface) -> Interface) {
         let ended = self.sources.iter().map(|source| source.to_ns).max();
-        for (key, lost) in behind::sums(file) {
-            let counted = self.known.get(&key).map(|place| self.sources[*place].lost);
-            if lost <= counted.unwrap_or(0) {
-                continue;
-            }
-            let (description, name) = key;
-            let interface = Interface {
-                description,
-                name,
-                ..Interface::default()
-            };
-            let place = self.place(&interface, ended.unwrap_or(0), &shown);
+        for tail in tails {
+            let time_ns = ended.unwrap_or(tail.time_ns);
+            let place = self.place(&tail.interface, time_ns, &shown);
             let source = &mut self.sources[place];
             self.gaps.push(Gap {
                 source: place,
                 from_ns: source.from_ns.map(|_| source.to_ns),
                 to_ns: source.to_ns,
-                lost: lost - source.lost,
+                lost: tail.lost,
             });
-            source.lost = lost;
+            source.lost = source.lost.saturating_add(tail.lost);
         }
     }
 

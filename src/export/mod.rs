@@ -7,7 +7,6 @@
 //! ```
 
 #[cfg(feature = "parquet")]
-mod behind;
 #[cfg(feature = "s3")]
 mod bucket;
 #[cfg(feature = "parquet")]

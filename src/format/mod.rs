@@ -45,6 +45,9 @@ pub trait Format {
     /// The blocks that every file starts with, each as (head, rest).
     fn begin(&mut self, emit: &mut dyn FnMut(&[u8]));
 
+    /// Has the end of the file say that so many packets were lost behind the last one, where it can.
+    fn lose(&mut self, _packets: u64) {}
+
     /// The blocks that end a file.
     fn end(&mut self, emit: &mut dyn FnMut(&[u8]));
 
@@ -61,8 +64,8 @@ pub trait Format {
     /// The id of the interface of this index; `None` if it was not met in this file.
     fn interface(&mut self, ifindex: u32) -> Option<usize>;
 
-    /// Takes note that interfaces may have other names now.
-    fn check_names(&mut self) {}
+    /// Takes note of what an interface is called now; `None` where it has gone.
+    fn set_name(&mut self, _ifindex: u32, _name: Option<&str>) {}
 
     /// Takes up a new interface. Returns the block that has to stand in the file before the first
     /// record of it; it may be empty.

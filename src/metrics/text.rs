@@ -106,7 +106,7 @@ impl Families<'_> {
         self.counters(
             (
                 "lwnflog_dropped_packets_total",
-                "Packets lost, by place: overrun (buffer or ring), allocation, queue, writer. No sample: not known.",
+                "Packets lost, by place: overrun (buffer or ring), allocation, queue, no_ring (a processor that came later), nested, writer. No sample: not known.",
                 "place",
             ),
             |figures| {
@@ -115,6 +115,8 @@ impl Families<'_> {
                     ("overrun", Some(dropped.overrun)),
                     ("allocation", dropped.allocation),
                     ("queue", dropped.queue),
+                    ("no_ring", dropped.no_ring),
+                    ("nested", dropped.nested),
                     ("writer", Some(dropped.writer)),
                 ]
             },

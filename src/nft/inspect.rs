@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::plan::BEYOND_RATE;
 use super::{
     RuleFamily, Target,
     constants::*,
@@ -157,6 +158,15 @@ pub enum CounterPlace {
 }
 
 impl CounterPlace {
+    /// Of what a rate limit passes over, in a table that was made here.
+    pub(crate) fn beyond_rate(family: RuleFamily, table: &str) -> CounterPlace {
+        CounterPlace::Named {
+            family: Family(family.number()),
+            table: table.to_owned(),
+            name: BEYOND_RATE.to_owned(),
+        }
+    }
+
     /// The table it is in.
     pub(super) fn table(&self) -> (Family, &str) {
         match self {

@@ -51,8 +51,16 @@ pub(super) struct Plan<'a> {
 
 /// Where the chain is that packets come to once they are selected, if not at the hook.
 const SELECTED: &str = "selected";
+/// Packets that may come at once under a rate limit. An interface hands over what it has gathered, up
+/// to 64 packets at a time: with nft's own 5 a limit is reached by traffic alone that is evenly
+/// spaced. A tenth of a second's worth, and at most a second's.
+pub(super) fn burst(rate: u32) -> u32 {
+    const AT_ONCE: u32 = 64;
+    (rate / 10).max(AT_ONCE).min(rate).max(1)
+}
+
 /// Packets beyond the rate limit.
-const BEYOND_RATE: &str = "beyond_rate";
+pub(crate) const BEYOND_RATE: &str = "beyond_rate";
 
 impl<'a> Plan<'a> {
     pub(super) fn new(spec: &'a RuleSpec) -> Plan<'a> {

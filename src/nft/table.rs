@@ -6,7 +6,7 @@ use super::{
     At, RuleSpec,
     constants::*,
     message::{AttrResult, Attrs, attrs, be16, be32, be64, bytes, nested, string},
-    plan::{Part, Plan},
+    plan::{Part, Plan, burst},
     socket::Step,
 };
 
@@ -288,15 +288,14 @@ fn count(name: &str) -> AttrResult {
     )
 }
 
-/// `limit rate over N/second`, with the burst that nft gives it.
+/// `limit rate over N/second burst M packets`.
 fn over(rate: u32) -> AttrResult {
-    const BURST: u32 = 5;
     expression(
         "limit",
         [
             be64(NFTA_LIMIT_RATE, u64::from(rate)),
             be64(NFTA_LIMIT_UNIT, 1),
-            be32(NFTA_LIMIT_BURST, BURST),
+            be32(NFTA_LIMIT_BURST, burst(rate)),
             be32(NFTA_LIMIT_TYPE, NFT_LIMIT_PKTS),
             be32(NFTA_LIMIT_FLAGS, NFT_LIMIT_F_INV),
         ],

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::plan::{Part, Plan};
+use super::plan::{Part, Plan, burst};
 use super::{At, RuleSpec, Target};
 
 /// The rules for `nft -f -`: they replace the table of that name, whatever it held, and no other.
@@ -72,7 +72,10 @@ fn part(part: &Part<'_>) -> String {
         }
         Part::Cgroup { level, id } => format!("socket cgroupv2 level {level} {id}"),
         Part::Match(matching) => matching.text().to_owned(),
-        Part::Over(rate) => format!("limit rate over {rate}/second"),
+        Part::Over(rate) => format!(
+            "limit rate over {rate}/second burst {} packets",
+            burst(*rate)
+        ),
         Part::Count(name) => format!("counter name \"{name}\""),
         Part::Log { group, prefix } => {
             let prefix = prefix.map(|text| format!(" prefix \"{text}\""));

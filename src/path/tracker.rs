@@ -372,7 +372,7 @@ mod tests {
             "{given_up}, {most}"
         );
         tracker.finish(&mut |packet| ended.push(packet.sights.len()));
-        assert_eq!(ended.len() as u32, 2 * PACKETS);
+        assert_eq!(ended.len(), 2 * PACKETS as usize);
         assert!(tracker.by_key.is_empty() && tracker.open_bytes == 0);
     }
 }

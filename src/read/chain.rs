@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use super::follow::Known;
-use super::packets::{self, Packets};
+use super::packets::{self, Packets, Passed, Tail};
 use super::piece::{Make, Piece};
 use super::places::{Files, Listed, Places, RingKey, look};
 use super::plan::{Plan, Selection};
@@ -33,6 +33,8 @@ pub(super) struct Chain {
     pub(super) begins_ns: u64,
     /// More may come behind its last file.
     pub(super) follows: bool,
+    /// What was lost behind the last packets of files.
+    tails: Vec<Tail>,
     /// What is read now is complete: others stand behind it, and it was looked at since.
     pub(super) complete: bool,
 }
@@ -46,6 +48,7 @@ impl Chain {
             current: None,
             begins_ns: 0,
             follows: false,
+            tails: Vec::new(),
             complete: false,
         }
     }
@@ -86,6 +89,7 @@ impl Chain {
                 if self.follows && !self.complete {
                     return Ok(());
                 }
+                self.tails.append(&mut packets.take_tails());
             }
             self.current = None;
             let Some(file) = self.files.pop_front() else {
@@ -111,16 +115,6 @@ impl Chain {
                 packets.set_window(window);
             }
         }
-    }
-
-    /// The files that are open, and cannot be others' by now.
-    pub(super) fn open(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let current = self.current.as_ref().and_then(Packets::handle);
-        let files = self.files.iter().filter_map(|file| file.handle.as_ref());
-        current
-            .into_iter()
-            .chain(files)
-            .map(|handle| handle.identity())
     }
 
     fn bytes_left(&self) -> u64 {
@@ -165,6 +159,7 @@ pub struct Merged {
     /// The chain whose packet was gone on to.
     last: Option<usize>,
     pub(super) faults: Vec<Fault>,
+    passed: Passed,
 }
 
 impl Merged {
@@ -210,6 +205,7 @@ impl Merged {
             heads: BinaryHeap::new(),
             last: None,
             faults: found.faults,
+            passed: Passed::default(),
         }
     }
 
@@ -284,8 +280,31 @@ impl Merged {
         self.selection.filter.take_unseen()
     }
 
+    /// What was lost behind the last packets of files in the time that is asked for, as their statistics say;
+    /// of files that were read from their start to their end.
+    pub fn take_tails(&mut self) -> Vec<Tail> {
+        let tails = self
+            .chains
+            .iter_mut()
+            .map(|chain| std::mem::take(&mut chain.tails));
+        let span = self.selection.span;
+        let tails = tails.flatten().filter(|tail| span.holds(tail.time_ns));
+        tails.collect()
+    }
+
     /// What could not be read since this was asked last: few lines for a file.
     pub fn take_faults(&mut self) -> Vec<ReadError> {
-        packets::told(std::mem::take(&mut self.faults))
+        let faults = std::mem::take(&mut self.faults);
+        for fault in &faults {
+            if let Fault::Passed(passed) = fault {
+                self.passed.add(passed);
+            }
+        }
+        packets::told(faults)
+    }
+
+    /// What stood beside packets and is in no copy, as far as faults were taken.
+    pub fn passed(&self) -> Passed {
+        self.passed
     }
 }

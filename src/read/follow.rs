@@ -14,14 +14,15 @@ use super::plan::Selection;
 use super::{Fault, ReadError};
 use crate::numbers::grouped;
 
-/// What is known of a ring's files.
+/// What is known of a ring's files: an inode alone comes again when a file is recycled or another removed, so
+/// it counts as long as it is open.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// The highest number that was seen.
     last: u64,
     stems: HashSet<String>,
-    /// Files by their numbers: an inode alone comes again, when a file is recycled or another removed.
-    identities: HashSet<(u64, (u64, u64))>,
+    /// Those that were live when they were found, until they are seen under their finished names.
+    live: Vec<Listed>,
 }
 
 impl Known {
@@ -35,32 +36,33 @@ impl Known {
 
     fn put(&mut self, file: &Listed) {
         self.last = file.sequence();
-        self.stems.extend(file.stem());
-        self.identities.extend(file.identity());
+        match file.stem() {
+            Some(stem) => {
+                self.stems.insert(stem);
+            }
+            None => self.live.push(file.clone()),
+        }
     }
 
-    /// Whether it is one that was seen, which may have been live then, and be finished now.
-    fn holds(&self, file: &Listed, is_open: impl Fn(&Listed) -> bool) -> bool {
-        let seen = |identity| self.identities.contains(&identity);
+    fn holds(&self, file: &Listed) -> bool {
         let stem = file.stem().is_some_and(|stem| self.stems.contains(&stem));
-        stem || file.identity().is_some_and(seen) && (file.stem().is_some() || is_open(file))
+        stem || self.live.iter().any(|live| live.is_same(file))
     }
 
     /// Takes in the files that have come, of all that are there, and says how many have gone unseen before
-    /// the first. Of a live file its identity counts as long as it is open.
-    fn take(&mut self, all: Vec<Listed>, is_open: impl Fn(&Listed) -> bool) -> (Vec<Listed>, u64) {
+    /// the first.
+    fn take(&mut self, all: Vec<Listed>) -> (Vec<Listed>, u64) {
         let oldest = all.iter().map(Listed::sequence).min();
         let newest = all.iter().map(Listed::sequence).max().unwrap_or(0);
-        let live = all
-            .iter()
-            .find(|file| file.name.as_ref().is_some_and(|name| name.live));
+        let live = all.iter().find(|file| file.stem().is_none());
         let begun_anew = newest < self.last
-            || live.is_some_and(|live| live.sequence() <= self.last && !self.holds(live, &is_open));
+            || live.is_some_and(|live| live.sequence() <= self.last && !self.holds(live));
         let last = self.last;
         // What is there by the names of before is read, or will be. Who begins a ring anew begins with 1.
         let mut new: Vec<_> = all
-            .into_iter()
-            .filter(|file| !self.holds(file, &is_open) && (begun_anew || file.sequence() > last))
+            .iter()
+            .filter(|file| !self.holds(file) && (begun_anew || file.sequence() > last))
+            .cloned()
             .collect();
         new.sort_by_key(Listed::sequence);
         // The oldest go first. Other numbers that are missing are of files that never had a packet.
@@ -68,6 +70,17 @@ impl Known {
             Some(oldest) if !begun_anew => oldest.saturating_sub(last + 1),
             _ => 0,
         };
+        // Finished by now, or compressed.
+        let stems = &mut self.stems;
+        self.live.retain(|live| {
+            let mut finished = all.iter().filter(|file| file.stem().is_some());
+            let now = finished.find(|file| {
+                let same_number = !begun_anew && file.sequence() == live.sequence();
+                same_number || live.is_same(file)
+            });
+            stems.extend(now.and_then(Listed::stem));
+            now.is_none()
+        });
         for file in &new {
             self.put(file);
         }
@@ -100,7 +113,7 @@ impl Merged {
             .collect();
         let is_known = |file: &Listed| {
             let mut chains = self.chains.iter();
-            file.stem().is_some() && chains.any(|chain| chain.known.holds(file, |_| false))
+            file.stem().is_some() && chains.any(|chain| chain.known.holds(file))
         };
         for found in look_for(&dirs, &|file| !is_known(file)).chains {
             let place = self.chain_of(found.key.as_ref());
@@ -108,12 +121,7 @@ impl Merged {
                 Some(place) => {
                     let chain = &mut self.chains[place];
                     let before = chain.known.last;
-                    let open: HashSet<_> = chain.open().collect();
-                    let is_open = |file: &Listed| {
-                        let handle = file.handle.as_ref();
-                        handle.is_some_and(|handle| open.contains(&handle.identity()))
-                    };
-                    let (new, missing) = chain.known.take(found.files, is_open);
+                    let (new, missing) = chain.known.take(found.files);
                     if let Some(first) = new.first().filter(|_| missing != 0) {
                         self.faults.push(Fault::Error(ReadError {
                             path: first.path.clone(),
@@ -165,11 +173,7 @@ impl Merged {
     }
 
     fn is_new(&self, files: &[Listed]) -> bool {
-        let known = |file: &Listed| {
-            self.chains
-                .iter()
-                .any(|chain| chain.known.holds(file, |_| true))
-        };
+        let known = |file: &Listed| self.chains.iter().any(|chain| chain.known.holds(file));
         !files.iter().any(known)
     }
 }

@@ -11,6 +11,8 @@ use crate::ring::Compression;
 
 /// Read at a time.
 const WINDOW_BYTES: usize = 256 << 10;
+/// The same at first.
+const FIRST_BYTES: usize = 4 << 10;
 /// The longest that has to be there in one piece. A block that says that it is longer is damaged.
 const PIECE_BYTES_MAX: usize = 64 << 20;
 
@@ -122,8 +124,13 @@ impl Input {
         self.window_start += self.at as u64;
         self.filled -= self.at;
         self.at = 0;
-        let room = bytes.next_power_of_two().max(self.window_bytes);
-        if self.window.len() < bytes || self.window.is_empty() {
+        // A file is begun with little: many are opened at once, and may be small.
+        let room = match self.window.len() {
+            0 => self.window_bytes.min(FIRST_BYTES),
+            _ => self.window_bytes,
+        };
+        let room = bytes.next_power_of_two().max(room);
+        if self.window.len() < room {
             self.window.resize(room, 0);
         }
         while self.filled < bytes {

@@ -53,6 +53,8 @@ enum Fault {
     Error(ReadError),
     /// A directory without captures.
     Empty(PathBuf),
+    /// No fault: what is in no copy.
+    Passed(packets::Passed),
     Damage {
         path: PathBuf,
         damage: packets::Damage,

@@ -98,10 +98,10 @@ impl Listed {
         Some(plain.file_stem()?.to_str()?.to_owned())
     }
 
-    /// Its number and what tells it from all files that are there.
-    pub(super) fn identity(&self) -> Option<(u64, (u64, u64))> {
-        let handle = self.handle.as_ref()?;
-        Some((self.sequence(), handle.identity()))
+    /// Whether both are the same file, of which one at least is open.
+    pub(super) fn is_same(&self, other: &Listed) -> bool {
+        let identity = |file: &Listed| file.handle.as_ref().map(|handle| handle.identity());
+        identity(self).is_some() && identity(self) == identity(other)
     }
 
     pub(super) fn sequence(&self) -> u64 {

@@ -82,7 +82,7 @@ impl Selection {
         };
         Ok(Plan::Parts(Parts {
             handle: Arc::clone(handle),
-            runs: VecDeque::from([0..end]),
+            runs: std::iter::once(0..end).collect(),
             declared: Arc::new(declared),
             segment_bytes,
             by_index: false,

@@ -10,6 +10,7 @@ use super::hosts::{Host, Hosts};
 use super::series::Series;
 use crate::read::Record;
 use crate::read::decode::{Fields, is_known, network};
+use crate::read::packets::Tail;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -177,6 +178,26 @@ impl Tally {
         column.rst += u64::from(flags.rst);
         self.syns += u64::from(flags.opens());
         self.flows.tcp(from, to, flags);
+    }
+
+    /// Counts what was lost behind the last packet of a file.
+    pub fn add_tail(&mut self, tail: &Tail) {
+        self.lost = self.lost.saturating_add(tail.lost);
+        self.gaps += 1;
+        // What a file says of itself is not to draw out the time.
+        if self.first_ns <= self.last_ns {
+            let time_ns = tail.time_ns.clamp(self.first_ns, self.last_ns);
+            let column = self.series.at(time_ns);
+            column.lost = column.lost.saturating_add(tail.lost);
+        }
+        let interface = &tail.interface;
+        of_name(&mut self.places, &interface.description, |described| {
+            of_name(described, &interface.name, |place| {
+                place.lost = place.lost.saturating_add(tail.lost);
+                place.gaps += 1;
+                place.snaplen_bytes = place.snaplen_bytes.max(interface.snaplen_bytes);
+            });
+        });
     }
 
     /// Counts a packet, and what was lost before it, where it was captured.

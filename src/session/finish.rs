@@ -6,13 +6,14 @@ use std::sync::PoisonError;
 use std::thread;
 use std::time::Duration;
 
+use super::losses::BeyondRate;
 use super::rule::cause_of_more;
 use super::{Running, Session};
 use crate::account::Tally;
 use crate::account::counters::{Bounds, Doubts, Watch};
 use crate::account::report::Report;
 use crate::account::snapshot::{Figures, Snapshot};
-use crate::capture::Outcome;
+use crate::capture::{Command, Outcome};
 use crate::nft::{InstalledTable, RuleSpec};
 use crate::numbers::grouped;
 use crate::ring::{Notice, sort_by_age};
@@ -40,6 +41,12 @@ impl Session {
             && let Err(error) = installed.stop_logging()
         {
             log::debug!("cannot take the rule back before the end: {error}");
+        }
+        let beyond_rate = self.beyond_rate.as_mut().and_then(BeyondRate::look);
+        if let Some(beyond) = beyond_rate.filter(|beyond| *beyond != 0) {
+            // It stands in the last record, or at the end of the file.
+            let what = format!("beyond --rate-limit: {beyond} packets passed over");
+            let _ = self.change_noting(Command::Note, &what);
         }
         // Counters are read before and after: what was counted in between is uncertain.
         let befores = self.count();
@@ -119,6 +126,7 @@ impl Session {
             total = total.of_queue(fail_open, refused);
         }
         add_up(&mut total, &groups);
+        total.beyond_rate = beyond_rate;
         if groups.len() > 1 {
             sort_by_age(&mut files);
         }
@@ -178,6 +186,13 @@ struct Counted {
 /// What the rules leave unknown.
 fn remarks_on_rules(doubts: Doubts) -> Vec<String> {
     let mut remarks = Vec::new();
+    if doubts.unreadable {
+        remarks.push(
+            "the rules' counters could not be read at the end (has this process lost CAP_NET_ADMIN?): how many packets \
+             were detected is not known"
+                .to_owned(),
+        );
+    }
     if doubts.broken {
         remarks.push(
             "a counter of the rules was reset, reloaded or removed while capturing: detected may be too low".to_owned(),
@@ -220,24 +235,10 @@ fn add_up(total: &mut Figures, groups: &[Figures]) {
 /// The last id that a queue gave tells what the socket lost behind the last packet that arrived.
 /// Returns how many packets the kernel dropped by its own count.
 fn count_unseen_end(outcome: &mut Outcome, last: QueueStatus) -> u64 {
-    // The account counts further than the kernel's 32 bits.
-    let unseen = last.last_id.wrapping_sub(low_half(outcome.tally.numbered));
-    let unseen = if unseen > u32::MAX / 2 {
-        0
-    } else {
-        u64::from(unseen)
-    };
-    outcome.tally.numbered += unseen;
-    outcome.tally.overrun += unseen;
-    u64::from(last.queue_dropped) + u64::from(last.user_dropped)
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the low half is what is meant"
-)]
-fn low_half(number: u64) -> u32 {
-    number as u32
+    let numbered = last.numbered(outcome.tally.numbered);
+    outcome.tally.overrun += numbered - outcome.tally.numbered;
+    outcome.tally.numbered = numbered;
+    last.refused()
 }
 
 /// What was counted by the time the group was released, between two readings.
@@ -282,6 +283,7 @@ mod tests {
     use super::*;
     use crate::account::Account;
     use crate::account::drops::Drops;
+    use crate::account::unseen::Unseen;
     use crate::capture::Control;
     use crate::format::LinkType;
     use crate::nft::RuleFamily;
@@ -329,6 +331,8 @@ mod tests {
                 thread,
                 granted_buffer_bytes: 0,
                 queue_status: None,
+                socket: None,
+                unseen: Unseen::default(),
             }],
             watch: Some(Watch::of_own_table(
                 Target::Group,
@@ -336,6 +340,7 @@ mod tests {
                 (RuleFamily::default(), String::new()),
             )),
             fill: None,
+            beyond_rate: None,
             paused: false,
             keeper: None,
             trigger: None,

@@ -7,6 +7,7 @@ mod fill;
 mod finish;
 pub mod keep;
 mod kept;
+mod losses;
 mod open;
 pub mod orders;
 mod rule;
@@ -19,6 +20,7 @@ pub use files::disk_bound_bytes;
 pub use finish::End;
 pub use rule::{real_name, spec as rule_spec};
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
@@ -27,7 +29,8 @@ use std::{fmt, io};
 
 use crate::account::counters::{Bounds, Watch};
 use crate::account::drops::Drops;
-use crate::account::snapshot::{Figures, Snapshot};
+use crate::account::snapshot::{Figures, Lost, Snapshot};
+use crate::account::unseen::Unseen;
 use crate::account::{Account, Tally};
 use crate::capture::{Command, Control, Outcome};
 use crate::nft::{self, InstalledTable, MatchError, RuleError, SpecError};
@@ -41,6 +44,7 @@ use crate::sys::capabilities;
 use files::keeper;
 use fill::FillWatch;
 use keep::Keeper;
+use losses::{BeyondRate, look_for_unseen};
 use open::{Opened, open_rings, open_sources};
 use trigger::Trigger;
 use watch::LinkWatch;
@@ -115,6 +119,9 @@ struct Running {
     granted_buffer_bytes: usize,
     /// Where a queue leaves the kernel's figures at its end; none for a group.
     queue_status: Option<LastStatus>,
+    /// A group's, to look at.
+    socket: Option<OwnedFd>,
+    unseen: Unseen,
 }
 
 /// Called when there may be something to look at.
@@ -136,6 +143,8 @@ pub struct Session {
     running: Vec<Running>,
     /// The counters of all groups together: known also where groups share one. None of a hook.
     watch: Option<Watch>,
+    /// Of an installed rule with a rate limit.
+    beyond_rate: Option<BeyondRate>,
     /// Of groups: whether their batches collapse.
     fill: Option<FillWatch>,
     installed: Option<InstalledTable>,
@@ -223,11 +232,13 @@ impl Session {
 
         let keeper = keeper(&settings);
         let fill = FillWatch::of(&settings.source);
+        let beyond_rate = BeyondRate::of(&settings);
         let mut session = Session {
             settings,
             control,
             running: Vec::new(),
             fill,
+            beyond_rate,
             watch,
             installed,
             priority,
@@ -252,6 +263,7 @@ impl Session {
             session.running.push(running);
             gates.push(gate);
         }
+        session.look_at_links(); // all that there are
         for gate in gates {
             let _ = gate.send(());
         }
@@ -287,11 +299,12 @@ impl Session {
             .unwrap_or(0)
     }
 
-    /// Looks whether interfaces have come, gone or changed, without waiting.
+    /// Tells the capturing threads which interfaces have come, gone or changed, without waiting.
     pub fn look_at_links(&mut self) {
-        if self.changes.as_ref().is_some_and(LinkWatch::any) {
-            self.drops.look();
-            self.control.ask(Command::CheckNames);
+        let changes = self.changes.as_ref().map_or(Vec::new(), LinkWatch::take);
+        if !changes.is_empty() {
+            self.drops.note(&changes);
+            self.control.ask(Command::Links(changes.into()));
         }
     }
 
@@ -321,6 +334,7 @@ impl Session {
     pub fn look_at_rules(&mut self) {
         if let Some(watch) = &mut self.watch {
             watch.refresh();
+            look_for_unseen(watch, &mut self.running, self.settings.flush);
         }
     }
 
@@ -339,17 +353,17 @@ impl Session {
     pub fn snapshot(&mut self) -> Snapshot {
         let elapsed = self.begun.elapsed();
         let running = self.running.iter();
-        let tallies: Vec<_> = running
-            .map(|running| (running.name, running.account.read()))
-            .collect();
+        let tallies: Vec<_> = running.map(|running| running.account.read()).collect();
         self.look_at_rules();
-        let (mut sum, mut sources) = (Tally::default(), Vec::new());
-        for (name, tally) in tallies {
+        let (mut sum, mut sources, mut lost) = (Tally::default(), Vec::new(), Lost::none());
+        for (running, tally) in self.running.iter().zip(tallies) {
             sum += tally;
-            sources.push(match name {
-                SourceName::Number(_, number) => {
+            sources.push(match running.name {
+                SourceName::Number(target, number) => {
+                    let of_this = Lost::of(running, target, &self.settings);
+                    lost = lost.plus(of_this);
                     let detected = self.counted(&[number]);
-                    Figures::running(Some(number), &tally, detected)
+                    Figures::running(Some(number), &tally, detected, of_this)
                 }
                 SourceName::Hook(hook) => Figures::of_hook(&tally).named(hook),
             });
@@ -357,8 +371,12 @@ impl Session {
         let total = match &self.settings.source {
             SourceSettings::Hook(_) => Figures::of_hook(&sum),
             SourceSettings::Numbers(_, numbers) => {
-                Figures::running(None, &sum, self.counted(numbers))
+                Figures::running(None, &sum, self.counted(numbers), lost)
             }
+        };
+        let total = Figures {
+            beyond_rate: self.beyond_rate.as_mut().and_then(BeyondRate::look),
+            ..total
         };
         Snapshot {
             elapsed,

@@ -14,6 +14,7 @@ use super::open::Opened;
 use super::settings::{FileFormat, Settings};
 use super::{OnEnd, Running, Session};
 use crate::account::Account;
+use crate::account::unseen::Unseen;
 use crate::capture::{Capture, Discard, FileSink, Outcome, Sink, StreamSink};
 use crate::format::pcap::Pcap;
 use crate::ring::Ring;
@@ -29,9 +30,11 @@ impl Session {
     ) -> io::Result<Running> {
         let account = Arc::new(Account::default());
         let published = Arc::clone(&account);
+        let mut socket = None;
         let (thread, granted_buffer_bytes, queue_status) = match source {
             Opened::Group(group) => {
                 let granted = group.granted_buffer_bytes();
+                socket = group.socket().ok();
                 (
                     self.spawn_thread(name, group, ring, published, gate)?,
                     granted,
@@ -61,6 +64,8 @@ impl Session {
             thread,
             granted_buffer_bytes,
             queue_status,
+            socket,
+            unseen: Unseen::default(),
         })
     }
 

@@ -21,10 +21,12 @@ use crate::sys::netlink as socket;
 
 // linux/rtnetlink.h, linux/netlink.h
 const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
 const RTNLGRP_LINK: u32 = 1;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_DUMP: u16 = 0x300;
+const AF_UNSPEC: u8 = 0;
 /// Bytes of `struct ifinfomsg`: family, type, index at 4, flags, change.
 const IFINFOMSG_BYTES: usize = 16;
 // linux/if_link.h
@@ -33,7 +35,10 @@ const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_STATS64: u16 = 23;
 const IFLA_XDP: u16 = 43;
+const IFLA_PROP_LIST: u16 = 52;
 const IFLA_ALT_IFNAME: u16 = 53;
+/// The type of an attribute that has others in it has this bit, too.
+const NLA_TYPE_MASK: u16 = 0x3fff;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 /// Places in `struct rtnl_link_stats64`, of 64 bits each.
@@ -52,6 +57,8 @@ pub struct Link {
     pub index: u32,
     /// Its name.
     pub name: String,
+    /// Its alternative names.
+    pub others: Vec<String>,
     /// The index of the bridge whose port it is.
     pub bridge: Option<u32>,
     /// The index of what it is a port of, and of which kind that is: `bridge`, `bond`, `team`, `vrf`.
@@ -69,6 +76,11 @@ impl Link {
     pub fn takes_over(&self) -> Option<(u32, &str)> {
         let (index, kind) = self.port_of.as_ref()?;
         (kind != "vrf").then_some((*index, kind))
+    }
+
+    /// Whether it is called so.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.others.iter().any(|other| other == name)
     }
 }
 
@@ -190,8 +202,13 @@ fn link(message: &Message<'_>) -> Option<Link> {
     };
     let (mut master, mut kind) = (None, None);
     for found in Attributes::new(attributes).flatten() {
-        match found.kind {
+        match found.kind & NLA_TYPE_MASK {
             IFLA_IFNAME => link.name = text(found.value),
+            IFLA_PROP_LIST => {
+                let inner = Attributes::new(found.value).flatten();
+                let names = inner.filter(|inner| inner.kind & NLA_TYPE_MASK == IFLA_ALT_IFNAME);
+                link.others = names.map(|inner| text(inner.value)).collect();
+            }
             IFLA_MASTER => master = found.bytes().ok().map(u32::from_ne_bytes),
             IFLA_LINKINFO => {
                 let mut inner = Attributes::new(found.value).flatten();
@@ -226,8 +243,20 @@ fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned()
 }
 
-/// Says when interfaces come, go or change.
-pub struct Changes(NlSocket);
+/// What the kernel says of an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// It is there, and as described.
+    There(Link),
+    /// It has gone from this namespace. As it was last.
+    Gone(Link),
+}
+
+/// Says when interfaces come, go or change, and how.
+pub struct Changes {
+    socket: NlSocket,
+    buffer: Vec<u8>,
+}
 
 impl std::fmt::Debug for Changes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -242,13 +271,16 @@ impl Changes {
     /// What the system says.
     pub fn listen() -> io::Result<Changes> {
         let groups = Groups::new_groups(&[RTNLGRP_LINK]);
-        Ok(Changes(NlSocket::connect(NlFamily::Route, None, groups)?))
+        Ok(Changes {
+            socket: NlSocket::connect(NlFamily::Route, None, groups)?,
+            buffer: vec![0; BUFFER_BYTES],
+        })
     }
 
     /// Waits until something changes, or the other end of `stop` is closed: then false.
     pub fn wait(&self, stop: &impl AsFd) -> bool {
         let mut wanted = [
-            PollFd::from_borrowed_fd(socket::borrow(&self.0), PollFlags::IN),
+            PollFd::from_borrowed_fd(socket::borrow(&self.socket), PollFlags::IN),
             PollFd::new(stop, PollFlags::IN),
         ];
         let ready = poll(&mut wanted, None);
@@ -256,19 +288,40 @@ impl Changes {
         matches!(ready, Ok(_) | Err(Errno::INTR)) && !stopped
     }
 
-    /// Whether anything has changed since the last call. Does not wait.
-    pub fn any(&self) -> bool {
-        let mut buffer = vec![0; BUFFER_BYTES];
-        let mut changed = false;
+    /// Hands over what has changed since the last call. Does not wait. False if that was so much
+    /// that not all of it had room: whoever follows has to look at [`all`] of them.
+    pub fn take(&mut self, mut each: impl FnMut(Change)) -> bool {
+        let mut whole = true;
         loop {
-            match socket::receive(socket::borrow(&self.0), &mut buffer, false) {
-                Ok(_) => changed = true,
-                // So much that not all of it had room.
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => changed = true,
+            match socket::receive(socket::borrow(&self.socket), &mut self.buffer, false) {
+                Ok(received) if received.port == 0 => {
+                    let bytes = self.buffer.len().min(received.bytes);
+                    whole &= received.bytes <= bytes;
+                    for message in Messages::new(&self.buffer[..bytes]).flatten() {
+                        if let Some(change) = change(&message) {
+                            each(change);
+                        }
+                    }
+                }
+                Ok(_) => {} // not the kernel's
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => whole = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return changed,
+                Err(_) => return whole,
             }
         }
+    }
+}
+
+/// A bridge says, too, that a port has come to it or left it (its messages are of its own address
+/// family): that is no interface that comes or goes.
+fn change(message: &Message<'_>) -> Option<Change> {
+    if message.body.first() != Some(&AF_UNSPEC) {
+        return None;
+    }
+    match message.kind {
+        RTM_NEWLINK => link(message).map(Change::There),
+        RTM_DELLINK => link(message).map(Change::Gone),
+        _ => None,
     }
 }
 

@@ -150,14 +150,18 @@ pub struct Count {
 
 /// Every packet that came to the source's place, by what became of it there.
 ///
-/// When the source is detached and read to its end: `detected` = those handed over here + `dropped`
-/// + `unreadable` + what was left out.
+/// When the source is detached and read to its end: `detected` = those handed over here + what was
+/// lost + `unreadable` + what was left out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ledger {
     /// Packets that came to the hook.
     pub detected: u64,
-    /// Packets that found the buffer full, or came to a processor that has none.
+    /// Packets that found the buffer full.
     pub dropped: u64,
+    /// Packets on processors that have no ring: they came online after the start.
+    pub no_ring: u64,
+    /// Packets that came while the program was at work on the ring of the same processor.
+    pub nested: u64,
     /// Packets in what could not be read.
     pub unreadable: u64,
     /// Packets of another interface.
@@ -173,6 +177,11 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Packets lost at the hook.
+    pub fn lost(&self) -> u64 {
+        self.dropped + self.no_ring + self.nested
+    }
+
     /// Packets left out on purpose.
     pub fn left_out(&self) -> u64 {
         let by_packet = self.left_interface + self.left_mark + self.left_sample;
@@ -262,6 +271,10 @@ pub trait Source {
         Err(Refused("this source has no such setting".to_owned()))
     }
 
+    /// Takes note of interfaces that have come, gone or changed: from the first call on it is told of
+    /// all of them.
+    fn note_links(&mut self, _changes: &[links::Change]) {}
+
     /// What ends a wait early; `None` where waits are short.
     fn waker(&self) -> Option<Waker> {
         None
@@ -295,6 +308,12 @@ pub trait Source {
     /// What a tick of its packets' time stamps is.
     fn resolution(&self) -> Resolution {
         Resolution::Micros
+    }
+
+    /// The number that the next packet would have, where that is known when everything is received:
+    /// what is missing before it was lost behind the last packet.
+    fn next_number(&self) -> Option<u32> {
+        None
     }
 
     /// The first sequence number that the source gives.

@@ -149,9 +149,31 @@ pub fn set_timestamps(socket: BorrowedFd<'_>) -> io::Result<()> {
 /// # Errors
 /// What `getsockopt(2)` answers.
 pub fn dropped_datagrams(socket: BorrowedFd<'_>) -> io::Result<u32> {
-    const SK_MEMINFO_DROPS: usize = 8; // linux/sock_diag.h
+    memory(socket).map(|memory| memory.dropped_datagrams)
+}
+
+/// A socket's receive buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Bytes that wait in it.
+    pub waiting_bytes: u32,
+    /// Datagrams that it had no room for since the socket was opened.
+    pub dropped_datagrams: u32,
+}
+
+/// What a socket's receive buffer holds, and has not held (`SO_MEMINFO`).
+///
+/// # Errors
+/// What `getsockopt(2)` answers.
+pub fn memory(socket: BorrowedFd<'_>) -> io::Result<Memory> {
+    // linux/sock_diag.h
+    const SK_MEMINFO_RMEM_ALLOC: usize = 0;
+    const SK_MEMINFO_DROPS: usize = 8;
     let info: [u32; SK_MEMINFO_DROPS + 1] = get_option(socket, libc::SOL_SOCKET, libc::SO_MEMINFO)?;
-    Ok(info[SK_MEMINFO_DROPS])
+    Ok(Memory {
+        waiting_bytes: info[SK_MEMINFO_RMEM_ALLOC],
+        dropped_datagrams: info[SK_MEMINFO_DROPS],
+    })
 }
 
 /// The descriptor of a socket of `neli`'s, for the calls of this file.

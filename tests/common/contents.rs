@@ -76,6 +76,7 @@ pub fn read_all(paths: &[PathBuf]) -> Contents {
     for path in paths {
         let contents = read(path);
         all.packets.extend(contents.packets);
+        all.statistics.extend(contents.statistics);
         all.interfaces = contents.interfaces;
     }
     all

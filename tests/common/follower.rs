@@ -42,7 +42,8 @@ fn made_number(frame: &[u8]) -> u64 {
 
 /// The number of a packet of a laboratory, with its stream's above it.
 fn lab_number(frame: &[u8]) -> u64 {
-    let marker = Marker::of_frame(frame).expect("a packet of this test");
+    let marker = Marker::of_frame(frame);
+    let marker = marker.unwrap_or_else(|| panic!("no packet of this test: {frame:02x?}"));
     numbered(marker.stream, marker.sequence)
 }
 

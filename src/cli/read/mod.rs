@@ -20,6 +20,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
+use crate::numbers::grouped;
 use crate::read::Record;
 use crate::read::anonymize::{Anonymizer, Keep, Key};
 use crate::read::chain::{Merged, Span};
@@ -156,7 +157,7 @@ pub struct ReadArgs {
 enum Sink {
     Lines(Lines, Vec<u8>),
     Count,
-    File(Writer<Live>, Option<Anonymizer>),
+    File(Writer<Live>, Option<Box<Anonymizer>>),
 }
 
 /// `lwnflog read …`
@@ -194,7 +195,10 @@ fn one_by_one(args: &ReadArgs, selection: Selection, places: &[PathBuf], zone: Z
     let output = Output::create(to, &inputs(args, places))?;
     let mut live = Live::begin(output, args.write.is_some())?;
     let mut sink = match &args.write {
-        Some(path) => Sink::File(Writer::begin(live.clone(), kind(path))?, anonymizer(args)?),
+        Some(path) => Sink::File(
+            Writer::begin(live.clone(), kind(path))?,
+            anonymizer(args)?.map(Box::new),
+        ),
         None if args.count => Sink::Count,
         None => Sink::Lines(Lines::new(args, zone), Vec::new()),
     };
@@ -245,6 +249,7 @@ fn one_by_one(args: &ReadArgs, selection: Selection, places: &[PathBuf], zone: Z
         }
     }
     faulty |= tell(&mut merged);
+    tell_passed(args, &merged);
     let mut told = Ok(());
     if args.count {
         told = writeln!(live, "{taken}");
@@ -304,6 +309,28 @@ fn tell(merged: &mut Merged) -> bool {
 fn all_read(faulty: bool) -> Result<()> {
     anyhow::ensure!(!faulty, "not all could be read: see above");
     Ok(())
+}
+
+/// Says what of the files is not in the copy that was written of their packets. Who is to know nothing is told of
+/// nothing that could be kept.
+fn tell_passed(args: &ReadArgs, merged: &Merged) {
+    let passed = merged.passed();
+    if args.write.is_none() || args.anonymize.is_some() {
+        return;
+    }
+    let counted = [
+        (passed.names, "blocks of names"),
+        (passed.secrets, "blocks of keys"),
+        (passed.others, "other blocks that are no packets"),
+        (passed.options, "packets' further comments and options"),
+    ];
+    let counted = counted.into_iter().filter(|(count, _)| *count != 0);
+    let counted: Vec<_> = counted
+        .map(|(count, what)| format!("{} {what}", grouped(count)))
+        .collect();
+    if !counted.is_empty() {
+        super::complain(&format!("not in what was written: {}", counted.join(", ")));
+    }
 }
 
 /// The same at the end.

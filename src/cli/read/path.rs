@@ -106,7 +106,7 @@ pub fn run(args: &PathArgs) -> Result<()> {
     };
     let mut tracker = Tracker::default();
     // What was read before damage is shown, too.
-    let done = progress::each(Merged::select(&places, selection)?, |record| {
+    let done = progress::each(&mut Merged::select(&places, selection)?, |record| {
         let wanted = filter.takes(record);
         tracker.take(record, wanted, &mut |packet| shown.take(packet));
         Ok(shown.goes_on())

@@ -14,7 +14,7 @@ use crate::read::chain::Merged;
 /// # Errors
 /// What the system says, damage, and what `take` says.
 pub(super) fn each(
-    mut merged: Merged,
+    merged: &mut Merged,
     mut take: impl FnMut(&Record<'_>) -> Result<bool>,
 ) -> Result<()> {
     let mut progress = Progress::begin(merged.bytes_left());
@@ -32,7 +32,7 @@ pub(super) fn each(
         }
     }
     progress.end();
-    super::tell_faults(&mut merged)
+    super::tell_faults(merged)
 }
 
 /// How far it is, for who waits at a terminal.

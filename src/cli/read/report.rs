@@ -96,11 +96,19 @@ pub fn run(args: &ReportArgs) -> Result<()> {
             no_index: false,
         };
         let mut tally = Tally::default();
-        let done = progress::each(Merged::select(&places, selection)?, |record| {
+        let mut merged = Merged::select(&places, selection)?;
+        let done = progress::each(&mut merged, |record| {
             tally.add(record);
             packets += 1;
             Ok(true)
         });
+        // As before a packet that the filter does not take, so behind it.
+        if words.is_empty() {
+            merged
+                .take_tails()
+                .iter()
+                .for_each(|tail| tally.add_tail(tail));
+        }
         tallies.push(tally);
         read = read.and(done);
     }

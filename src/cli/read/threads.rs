@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use super::out::{Output, named};
 use super::print::Lines;
 use super::time::Zone;
-use super::{ReadArgs, all_read, anonymizer, inputs, kind, tell, went};
+use super::{ReadArgs, all_read, anonymizer, inputs, kind, tell, tell_passed, went};
 use crate::read::Record;
 use crate::read::anonymize::Anonymizer;
 use crate::read::chain::Merged;
@@ -117,6 +117,7 @@ pub(super) fn run(
         told = writeln!(output, "{taken}");
     }
     let faulty = tell(&mut merged);
+    tell_passed(args, &merged);
     // Nothing that could be read takes no other's place.
     if !(faulty && taken == 0 && args.write.is_some()) {
         told = told.and_then(|()| output.finish());

@@ -102,7 +102,14 @@ impl Sight {
 
     /// Packets dropped, as far as it is known.
     pub(super) fn dropped(&self) -> u64 {
-        let places = ["overrun", "allocation", "queue", "writer"];
+        let places = [
+            "overrun",
+            "allocation",
+            "queue",
+            "no_ring",
+            "nested",
+            "writer",
+        ];
         let places = places.map(|place| self.number(&format!("/stats/dropped/{place}")));
         places.iter().sum()
     }

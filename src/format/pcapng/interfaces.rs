@@ -1,6 +1,6 @@
 //! The interfaces that the packets of one file came by, numbered in the order they were met.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 /// One interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub struct Interface {
 /// Places that are found by an index's low bits: a host with more interfaces looks some of them up
 /// the long way.
 const SLOTS: usize = 1024;
-/// Names that are remembered from file to file. A host that has had more interfaces asks again.
-const NAMES_MAX: usize = 4096;
+/// Names that are remembered of interfaces that have gone, for what is still to come of them.
+const GONE_MAX: usize = 256;
 
 /// An index and the place of its interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,19 +44,23 @@ pub struct Interfaces {
     slots: Box<[Slot; SLOTS]>,
     /// All of the table, by index.
     places: HashMap<u32, usize>,
+    /// Of interfaces that are there, and of the last that have gone.
     names: HashMap<u32, String>,
+    /// Those that have gone, in the order in which they did.
+    gone: VecDeque<u32>,
     name_of: fn(u32) -> Option<String>,
 }
 
 impl Interfaces {
-    /// An empty table. `name_of` looks up an interface's name; it is called when one is first met,
-    /// and again after [`Interfaces::check_names`].
+    /// An empty table. `name_of` looks up an interface's name; it is called when one is met whose
+    /// name [`Interfaces::set_name`] has not told.
     pub fn new(name_of: fn(u32) -> Option<String>) -> Self {
         Interfaces {
             table: Vec::new(),
             slots: Box::new([EMPTY; SLOTS]),
             places: HashMap::new(),
             names: HashMap::new(),
+            gone: VecDeque::new(),
             name_of,
         }
     }
@@ -116,9 +120,6 @@ impl Interfaces {
         }
         match (self.name_of)(ifindex) {
             Some(name) => {
-                if self.names.len() >= NAMES_MAX {
-                    self.names.clear();
-                }
                 self.names.insert(ifindex, name.clone());
                 name
             }
@@ -127,30 +128,29 @@ impl Interfaces {
         }
     }
 
-    /// Takes note that interfaces have changed: one whose index has another name now is met anew.
-    /// One that has gone keeps its name, for what is still to come of it.
-    pub fn check_names(&mut self) {
-        let name_of = self.name_of;
-        let mut renamed = Vec::new();
-        self.names.retain(|ifindex, name| match name_of(*ifindex) {
-            Some(now) if now != *name => {
-                renamed.push(*ifindex);
-                false
+    /// Takes note of what an interface is called now: where it was met under another name, it is met
+    /// anew. One that has gone (`None`) keeps its name for a while, for what is still to come of it.
+    pub fn set_name(&mut self, ifindex: u32, name: Option<&str>) {
+        let Some(name) = name else {
+            if self.names.contains_key(&ifindex) && !self.gone.contains(&ifindex) {
+                self.gone.push_back(ifindex);
             }
-            _ => true,
-        });
-        for ifindex in renamed {
+            if self.gone.len() > GONE_MAX
+                && let Some(first) = self.gone.pop_front()
+            {
+                self.names.remove(&first);
+            }
+            return;
+        };
+        self.gone.retain(|gone| *gone != ifindex);
+        if self.names.get(&ifindex).is_none_or(|known| known != name) {
+            self.names.insert(ifindex, name.to_owned());
+        }
+        let met = self.places.get(&ifindex).copied();
+        let shown = met.and_then(|place| self.table.get(place));
+        if shown.is_some_and(|interface| interface.name != name) {
             self.places.remove(&ifindex);
             self.slots[ifindex as usize % SLOTS] = EMPTY;
-        }
-        // A name that could not be had may be had now.
-        let (table, places, slots) = (&self.table, &mut self.places, &mut self.slots);
-        for interface in table {
-            let unknown = interface.ifindex != 0 && !self.names.contains_key(&interface.ifindex);
-            if unknown && name_of(interface.ifindex).is_some() {
-                places.remove(&interface.ifindex);
-                slots[interface.ifindex as usize % SLOTS] = EMPTY;
-            }
         }
     }
 
@@ -169,6 +169,15 @@ impl Interfaces {
         }
     }
 
+    /// Counts packets that were lost behind the last one that was recorded, with its interface: whose
+    /// they were is not known.
+    pub fn lose(&mut self, packets: u64) {
+        let met = self.table.iter_mut().filter(|met| met.packets != 0);
+        if let Some(last) = met.max_by_key(|met| met.last_ticks) {
+            last.lost += packets;
+        }
+    }
+
     /// All interfaces of the file, in order of their ids.
     pub fn all(&self) -> &[Interface] {
         &self.table
@@ -177,20 +186,11 @@ impl Interfaces {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
 
-    thread_local! {
-        static RENAMED: Cell<bool> = const { Cell::new(false) };
-    }
-
+    #[expect(clippy::unnecessary_wraps, reason = "as the kernel's answer")]
     fn name_of(ifindex: u32) -> Option<String> {
-        match (ifindex, RENAMED.get()) {
-            (7, true) => Some("wan".to_owned()),
-            (9, true) => None,
-            _ => Some(format!("if{ifindex}")),
-        }
+        Some(format!("if{ifindex}"))
     }
 
     #[test]
@@ -216,8 +216,9 @@ mod tests {
         for ifindex in [7, 8, 9] {
             interfaces.add(ifindex, 0);
         }
-        RENAMED.set(true);
-        interfaces.check_names();
+        interfaces.set_name(7, Some("wan"));
+        interfaces.set_name(8, Some("if8"));
+        interfaces.set_name(9, None);
         assert_eq!(interfaces.find(7), None);
         assert_eq!(interfaces.find(8), Some(1));
         assert_eq!(
@@ -228,5 +229,39 @@ mod tests {
         let place = interfaces.add(7, 0);
         assert_eq!(interfaces.all()[place].name, "wan");
         assert_eq!(interfaces.all()[0].name, "if7");
+        // The bridge of a port is a name as well.
+        let place = interfaces.add(10, 7);
+        assert_eq!(interfaces.all()[place].bridge.as_deref(), Some("wan"));
+    }
+
+    #[test]
+    fn what_has_gone_is_forgotten_in_the_end() {
+        fn none(_: u32) -> Option<String> {
+            None
+        }
+        let mut interfaces = Interfaces::new(none);
+        let of = |ifindex: u32| format!("veth{ifindex}");
+        for ifindex in 1..=50_000 {
+            interfaces.set_name(ifindex, Some(&of(ifindex)));
+            interfaces.set_name(ifindex, None);
+            interfaces.set_name(ifindex, None);
+            assert!(interfaces.names.len() <= GONE_MAX + 1);
+        }
+        // The last ones are known for what is still to come of them, in another file as well.
+        interfaces.begin_file();
+        let place = interfaces.add(50_000, 0);
+        assert_eq!(interfaces.all()[place].name, of(50_000));
+        let place = interfaces.add(1, 0);
+        assert_eq!(interfaces.all()[place].name, "ifindex-1");
+        // One whose name could not be had is met anew when it is told; so is one that comes back.
+        interfaces.set_name(1, Some("eth0"));
+        assert_eq!(interfaces.find(1), None);
+        interfaces.set_name(50_000, Some(&of(50_000)));
+        assert!(interfaces.find(50_000).is_some());
+        for ifindex in 60_000..61_000 {
+            interfaces.set_name(ifindex, Some(&of(ifindex)));
+            interfaces.set_name(ifindex, None);
+        }
+        assert!(interfaces.names.contains_key(&50_000), "it is there");
     }
 }

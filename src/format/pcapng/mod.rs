@@ -159,6 +159,10 @@ impl Format for PcapNg {
         emit(&self.section_header());
     }
 
+    fn lose(&mut self, packets: u64) {
+        self.interfaces.lose(packets);
+    }
+
     fn end(&mut self, emit: &mut dyn FnMut(&[u8])) {
         let interfaces = (0..).zip(self.interfaces.all()).take(STATISTICS_MAX);
         // One that is to be declared in the next file has no packet yet.
@@ -191,8 +195,8 @@ impl Format for PcapNg {
         self.interfaces.find(ifindex)
     }
 
-    fn check_names(&mut self) {
-        self.interfaces.check_names();
+    fn set_name(&mut self, ifindex: u32, name: Option<&str>) {
+        self.interfaces.set_name(ifindex, name);
     }
 
     fn declare(&mut self, packet: &Packet<'_>) -> Vec<u8> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{DATA, Declared, Found, Options, Packets, Words, flags_alone, half, noted, word};
 use crate::format::pcapng::block::{
-    ENHANCED_PACKET, INTERFACE_DESCRIPTION, PADDING, SECTION_HEADER,
+    ENHANCED_PACKET, INTERFACE_DESCRIPTION, INTERFACE_STATISTICS, PADDING, SECTION_HEADER,
 };
 use crate::format::pcapng::reader::Block;
 use crate::read::{Interface, ReadError, Tick};
@@ -107,6 +107,11 @@ impl Packets {
                     self.knows_interface(word(self.input.rest(), 8, self.big_endian))?;
                     found = self.enhanced(total, word(self.input.rest(), 8, self.big_endian));
                 }
+                if let Some(found) = found.as_ref().filter(|found| found.lost_before != 0) {
+                    self.count_lost(found.interface, found.lost_before);
+                }
+                self.passed.options +=
+                    u64::from(found.as_ref().is_some_and(|found| found.words.others));
                 found.map_or(Seen::Damage, Seen::Packet)
             }
             PACKET => {
@@ -147,10 +152,11 @@ impl Packets {
             (self.lent, self.crossed) = (0, true);
             return Seen::Other;
         }
+        self.end_losses();
         self.interfaces.clear();
         self.places.clear();
         self.interface_bytes = 0;
-        let major = half(block, 12, self.big_endian);
+        let major = half(self.input.rest(), 12, self.big_endian);
         if major != 1 {
             self.lent = 0;
             self.ends_with(format!(
@@ -252,8 +258,11 @@ impl Packets {
         match trailer {
             Some(trailer) if trailer as usize == total => {
                 self.lent = total;
-                if kind == PADDING {
-                    self.was_led_to(begin + total as u64);
+                match kind {
+                    PADDING => self.was_led_to(begin + total as u64),
+                    INTERFACE_STATISTICS if total <= READ_BYTES_MAX => self.take_statistics(total),
+                    INTERFACE_STATISTICS => {}
+                    _ => self.count_passed(kind),
                 }
                 Ok(Passed::Yes)
             }

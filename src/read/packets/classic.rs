@@ -15,7 +15,7 @@ pub(super) struct Variant {
     tick_ns: u64,
     /// Bytes before the packet: 16, or 24 of a patched libpcap of 1999 (`0xa1b2cd34`).
     header_bytes: usize,
-    /// Before version 2.4 some wrote the two lengths the other way round.
+    /// In version 2.3 some wrote the two lengths the other way round.
     lengths_may_be_swapped: bool,
 }
 
@@ -91,11 +91,11 @@ impl Packets {
     pub(super) fn begin_classic(&mut self, variant: Variant) -> Result<(), ReadError> {
         let header = self.input.rest();
         let big = variant.big_endian;
-        let major = half(header, 4, big);
-        if major != 2 {
+        let (major, minor) = (half(header, 4, big), half(header, 6, big));
+        if major != 2 || minor < 3 {
             return Err(ReadError {
                 path: self.path.clone(),
-                what: format!("this is pcap's version {major}, which is not known here"),
+                what: format!("this is pcap's version {major}.{minor}, which is not known here"),
             });
         }
         let link = word(header, 20, big) & 0xffff;
@@ -120,8 +120,8 @@ impl Packets {
                 return Ok(None);
             }
             let head = Head::of(self.input.rest(), variant);
-            // Space of a live file of lwnflog's that is not written yet.
-            if head.is_zero() && self.grows {
+            // In a live file of lwnflog's the time is written last, once for a whole batch.
+            if self.grows && head.seconds == 0 && head.part == 0 {
                 return Ok(None);
             }
             let total = variant.header_bytes + head.captured;

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use super::{Format, Packets};
+use super::{Format, Packets, Passed};
 use crate::format::pcapng::block::{
     ENHANCED_PACKET, INTERFACE_DESCRIPTION, INTERFACE_STATISTICS, PADDING,
 };
@@ -40,12 +40,18 @@ impl Packets {
     /// The same, with the file's name.
     pub(in crate::read) fn take_faults(&mut self) -> Vec<Fault> {
         let path = self.path().to_owned();
-        let damage = self.take_damage();
-        let faults = damage.into_iter().map(|damage| Fault::Damage {
-            path: path.clone(),
-            damage,
-        });
-        faults.collect()
+        let damage = self.take_damage().into_iter();
+        let mut faults: Vec<_> = damage
+            .map(|damage| Fault::Damage {
+                path: path.clone(),
+                damage,
+            })
+            .collect();
+        let passed = std::mem::take(&mut self.passed);
+        if passed != Passed::default() {
+            faults.push(Fault::Passed(passed));
+        }
+        faults
     }
 
     /// What is read now is as the border of a segment should be.
@@ -220,6 +226,7 @@ pub(in crate::read) fn told(faults: Vec<Fault>) -> Vec<ReadError> {
     for fault in faults {
         match fault {
             Fault::Error(error) => told.push(error),
+            Fault::Passed(_) => {}
             Fault::Empty(path) => told.push(ReadError {
                 path,
                 what: "no capture is in this directory".to_owned(),

@@ -22,9 +22,9 @@ impl Packets {
     /// # Errors
     /// What the system says.
     pub fn look_again(&mut self) -> Result<bool, ReadError> {
-        let (sought, position) = (self.sought, self.position());
-        let can = self.seek(position)?;
-        self.sought = sought;
+        let before = (self.sought, self.skipped);
+        let can = self.seek(self.position())?;
+        (self.sought, self.skipped) = before;
         Ok(can)
     }
 

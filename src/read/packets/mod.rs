@@ -14,7 +14,9 @@ mod damage;
 mod declared;
 mod growing;
 mod noted;
+mod passed;
 mod runs;
+mod tails;
 mod turned;
 
 use std::collections::VecDeque;
@@ -33,7 +35,9 @@ pub use damage::Damage;
 pub(super) use damage::told;
 pub use declared::Declared;
 use noted::{Words, flags_alone, noted};
+pub use passed::Passed;
 pub use runs::Each;
+pub use tails::Tail;
 
 /// Where an Enhanced Packet Block has the packet.
 const DATA: usize = 28;
@@ -74,8 +78,13 @@ pub struct Packets {
     lent: usize,
     /// It was read from another place than its start: interfaces may have been declared before.
     sought: bool,
+    /// Something of it was not read.
+    skipped: bool,
     /// The packet that was found last.
     found: Option<Found>,
+    /// Of each interface what was lost, and of those before what was lost behind their packets.
+    losses: Vec<tails::Losses>,
+    tails: Vec<Tail>,
     /// Its bytes, where they are not as they stand in the file.
     turned: Option<Vec<u8>>,
     /// Bytes of a segment, as lwnflog's own files say.
@@ -87,6 +96,7 @@ pub struct Packets {
     /// Nothing more can be read of it.
     over: bool,
     damage: Vec<Damage>,
+    passed: Passed,
     was_damaged: bool,
 }
 
@@ -158,13 +168,17 @@ impl Packets {
             crossed: false,
             lent: 0,
             sought: false,
+            skipped: false,
             found: None,
+            losses: Vec::new(),
+            tails: Vec::new(),
             turned: None,
             segment_bytes: None,
             proven: 0,
             grows: false,
             over: false,
             damage: Vec::new(),
+            passed: Passed::default(),
             was_damaged: false,
         };
         if let Some(variant) = classic::Variant::of(packets.input.rest()) {
@@ -201,7 +215,7 @@ impl Packets {
     /// What the system says.
     pub fn seek(&mut self, position: u64) -> Result<bool, ReadError> {
         (self.lent, self.found) = (0, None);
-        self.sought = true;
+        (self.sought, self.skipped) = (true, true);
         let sought = self.input.seek(position);
         sought.map_err(|error| self.said(&error))
     }

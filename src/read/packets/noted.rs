@@ -11,6 +11,8 @@ const EPB_DROPCOUNT: u16 = 4;
 pub(super) struct Words {
     pub(super) comment: (usize, usize),
     pub(super) note: (usize, usize),
+    /// There are others of which nothing is known here.
+    pub(super) others: bool,
 }
 
 /// What an Enhanced Packet Block says in its options, which begin at `options`: packets that were lost
@@ -29,7 +31,7 @@ pub(super) fn noted(block: &[u8], options: usize, big: bool) -> (u64, u32, Words
             }
             COMMENT if block[from..to].starts_with(NOTE) => words.note = (from, to),
             COMMENT if words.comment == (0, 0) => words.comment = (from, to),
-            _ => {}
+            _ => words.others = true,
         }
     }
     (lost_before, flags, words)

@@ -175,14 +175,18 @@ impl Packets {
             if !behind {
                 break;
             }
-            let (mut lost_before, mut comment, mut note) = (0, "", "");
+            let (mut comment, mut note) = ("", "");
             let flags;
             if total - options > 16 {
-                let words;
+                let (lost_before, words);
                 (lost_before, flags, words) = noted(block, options, false);
                 let text = |(from, to)| std::str::from_utf8(block.get(from..to).unwrap_or(&[]));
                 comment = text(words.comment).unwrap_or("");
                 note = text(words.note).unwrap_or("");
+                // What is counted is so elsewhere.
+                if lost_before != 0 || words.others {
+                    break;
+                }
             } else {
                 flags = flags_alone(block, options, false);
             }
@@ -191,7 +195,7 @@ impl Packets {
                 interface,
                 data: &block[DATA..DATA + captured],
                 original_len: field(24),
-                lost_before,
+                lost_before: 0,
                 flags,
                 comment,
                 note,

@@ -3,6 +3,7 @@
 //! What is no plain file is none of the ring's, whatever its name (`ring/names.rs`): a link would
 //! be followed.
 
+mod age;
 mod files;
 mod space;
 
@@ -12,7 +13,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::access::{Access, open_only_ours, open_plain, open_unwritten};
 use super::error::StoreError;
@@ -22,6 +23,7 @@ use super::recovery;
 use crate::index;
 use crate::sys::file::is_open_only_here;
 
+use age::{Age, Now};
 use files::{is_at, lock, remove_if_there, rename};
 pub use space::check_space;
 
@@ -31,8 +33,8 @@ struct Finished {
     sequence: u64,
     /// Its name as it was finished: compressed, it has a suffix more.
     path: PathBuf,
-    /// When the last packet had come.
-    ended: SystemTime,
+    /// How long ago the last packet had come.
+    age: Age,
 }
 
 /// The directory of one ring, locked for this process.
@@ -166,7 +168,7 @@ impl Store {
                         self.finished.push_back(Finished {
                             sequence,
                             path,
-                            ended,
+                            age: Age::of_found(Now::look(), ended),
                         });
                     }
                 }
@@ -232,7 +234,7 @@ impl Store {
         self.finished.push_back(Finished {
             sequence,
             path: finished.clone(),
-            ended,
+            age: Age::of_found(Now::look(), ended),
         });
         Ok(Some(Recovered {
             path: Some(finished),
@@ -252,9 +254,10 @@ impl Store {
         self.finished.iter().map(Finished::bytes).sum()
     }
 
-    /// When the last packet of the oldest finished file had come; `None` where there is none.
-    pub(super) fn oldest_ended(&self) -> Option<SystemTime> {
-        self.finished.front().map(|oldest| oldest.ended)
+    /// Whether there is a finished file whose last packet came longer ago than that.
+    pub(super) fn is_aged(&mut self, limit: Duration) -> bool {
+        let oldest = self.finished.front_mut();
+        oldest.is_some_and(|oldest| oldest.age.is_beyond(limit, Now::look()))
     }
 
     /// Bytes of the oldest finished file; `None` if there is none.
@@ -429,7 +432,7 @@ impl Store {
         self.finished.push_back(Finished {
             sequence,
             path: path.clone(),
-            ended: SystemTime::now(),
+            age: Age::begins(Now::look()),
         });
         Ok(Some(path))
     }

@@ -144,13 +144,9 @@ impl Worker {
         Ok(())
     }
 
-    fn is_beyond_limits(&self) -> bool {
+    fn is_beyond_limits(&mut self) -> bool {
         let limits = self.config.limits;
-        let oldest_ended = self.store.oldest_ended();
-        let aged = limits.age.zip(oldest_ended).is_some_and(|(age, ended)| {
-            // A clock that was set back makes no file old.
-            ended.elapsed().is_ok_and(|since| since > age)
-        });
+        let aged = limits.age.is_some_and(|age| self.store.is_aged(age));
         let count = self.store.finished_count();
         aged || limits.files != 0 && count > limits.files || self.is_beyond_bytes(0)
     }

@@ -217,7 +217,7 @@ pub struct Settings {
     pub count: Option<u64>,
     /// Stop after so long.
     pub duration: Option<Duration>,
-    /// Go on to the next file after so long.
+    /// Go on to the next file after so long, as it was asked for ([`Settings::rotate_every`]).
     pub rotate: Option<Duration>,
     /// The socket's receive buffer, each.
     pub buffer_bytes: usize,
@@ -298,6 +298,15 @@ fn check_addresses(bytes: u64, rings: usize, addresses: u64) -> Result<(), Confi
 }
 
 impl Settings {
+    /// After how long the next file begins: where files are kept for a time, after a part of it, so
+    /// that no packet is there much longer than it may be.
+    pub fn rotate_every(&self) -> Option<Duration> {
+        const PART: u32 = 8;
+        let age = self.output.as_ref().and_then(|output| output.limits.age);
+        let by_age = age.map(|age| age / PART).filter(|every| !every.is_zero());
+        self.rotate.or(by_age)
+    }
+
     /// Checks what options mean together.
     ///
     /// # Errors

@@ -74,6 +74,8 @@ pub enum Alu {
     And = 0x50,
     ShiftLeft = 0x60,
     ShiftRight = 0x70,
+    /// What remains.
+    Modulo = 0x90,
     Xor = 0xa0,
     Move = 0xb0,
 }
@@ -87,6 +89,7 @@ impl Alu {
             Alu::And => "&=",
             Alu::ShiftLeft => "<<=",
             Alu::ShiftRight => ">>=",
+            Alu::Modulo => "%=",
             Alu::Xor => "^=",
             Alu::Move => "=",
         }
@@ -161,6 +164,7 @@ pub enum Helper {
     GetSmpProcessorId = 8,
     ProbeReadKernel = 113,
     KtimeGetNs = 5,
+    GetPrandomU32 = 7,
     DynptrRead = 201,
     KtimeGetTaiNs = 208,
 }
@@ -173,6 +177,7 @@ impl Helper {
             Helper::GetSmpProcessorId => "bpf_get_smp_processor_id",
             Helper::ProbeReadKernel => "bpf_probe_read_kernel",
             Helper::KtimeGetNs => "bpf_ktime_get_ns",
+            Helper::GetPrandomU32 => "bpf_get_prandom_u32",
             Helper::DynptrRead => "bpf_dynptr_read",
             Helper::KtimeGetTaiNs => "bpf_ktime_get_tai_ns",
         }

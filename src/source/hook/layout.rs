@@ -74,6 +74,12 @@ pub const ALIGN: usize = 8;
 pub const LATE: usize = 0;
 /// Packets that came while the program was at work on the same ring.
 pub const NESTED: usize = 8;
+/// Packets for which there was no ring, of an interface that is not captured.
+pub const WITHOUT_RING_INTERFACE: usize = 16;
+/// Packets for which there was no ring, without the mark.
+pub const WITHOUT_RING_MARK: usize = 24;
+/// Packets for which there was no ring, that came while the capture was paused.
+pub const WITHOUT_RING_PAUSED: usize = 32;
 /// What the kernel's atomic time is ahead of the time of day, nanoseconds.
 pub const TAI_AHEAD: usize = 64;
 /// Bytes to copy of each packet; 0 is a capture that is paused.

@@ -11,6 +11,7 @@ mod batch;
 pub mod btf;
 mod config;
 mod error;
+mod interfaces;
 pub mod layout;
 mod pace;
 mod processors;
@@ -34,7 +35,8 @@ pub use batch::Batch;
 
 use assembler::{AssembleError, Assembled};
 use layout::{
-    ALL_INTERFACES, COPY_RANGE, CUTOFF, INTERFACES, LATE, NESTED, NO_SLOT, SAMPLE, SLOTS, TAI_AHEAD,
+    COPY_RANGE, CUTOFF, LATE, NESTED, NO_SLOT, SAMPLE, SLOTS, TAI_AHEAD, WITHOUT_RING_INTERFACE,
+    WITHOUT_RING_MARK, WITHOUT_RING_PAUSED,
 };
 use pace::Pace;
 use processors::Processors;
@@ -53,7 +55,7 @@ pub const COPY_RANGE_MAX_BYTES: u32 = 8 * 65_536;
 const INTERFACES_MIN: usize = 8;
 /// Bytes of a packet that can be copied where less is at the start.
 const COPY_RANGE_MIN: u32 = 262_144;
-/// How often interfaces are looked up by their names, and the clock compared.
+/// How often interfaces are looked up by their names where nobody tells of them.
 const REFRESH: Duration = Duration::from_millis(100);
 const PAGE: usize = 4096;
 const NAME: &str = "lwnflog";
@@ -78,6 +80,14 @@ pub struct Hook {
     /// There was more than a batch takes.
     more: bool,
     refreshed: Instant,
+    /// Which interfaces there are is told: they need not be looked up.
+    links_are_told: bool,
+    /// What the program has been told that atomic time is ahead, and by how much that has grown at
+    /// the last look.
+    tai_ahead_ns: u64,
+    learnt_ns: i64,
+    /// Packets for which there was no ring, as far as packets' numbers show them.
+    lost_without_ring: u64,
     ring_bytes: usize,
     ring_count: usize,
     listing: String,
@@ -159,15 +169,21 @@ impl Hook {
             paused: false,
             more: false,
             refreshed: Instant::now(),
+            links_are_told: false,
+            lost_without_ring: 0,
+            tai_ahead_ns: 0,
+            learnt_ns: 0,
             ring_bytes: geometry.ring_bytes,
             ring_count: geometry.rings,
             listing: String::new(),
             names: config.interfaces.clone(),
             config,
         };
-        this.refresh();
+        this.look_up_interfaces();
+        this.look_at_clock();
         this.set_copy_range();
         this.set_word(SAMPLE, u64::from(this.config.sample));
+        this.rings.begin_sample(this.config.sample);
         this.set_word(CUTOFF, this.config.cutoff.map_or(0, |cutoff| cutoff.bytes));
         // Last: no packet comes before everything is as it should be.
         this.attach(&parameters, assemble)?;
@@ -189,7 +205,9 @@ impl Hook {
         let mut refused = None;
         for priority in priorities {
             let assembled = assemble(&Parameters {
-                guard: priority > PRIORITY_DEFAULT,
+                // A multicast route that a process resolves has the packets that waited for it pass
+                // forward there, and softirq comes in between (ipmr_cache_resolve).
+                guard: priority > PRIORITY_DEFAULT || self.config.hook == HookPoint::Forward,
                 ..*parameters
             })
             .map_err(|error| HookError::Settings(error.to_string()))?;
@@ -261,19 +279,15 @@ impl Hook {
         program.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Looks up the interfaces, and what the kernel's atomic time is ahead.
-    fn refresh(&mut self) {
-        let slots = self.config.interfaces.len().max(INTERFACES_MIN);
-        for (number, place) in (0..slots).zip((INTERFACES..).step_by(4)) {
-            let name = self.names.get(number);
-            let found = name.and_then(|name| links::by_name(name).ok().flatten());
-            let index = found.map_or(0, |link| link.index); // 0 is no interface
-            if let Some(word) = self.settings.half_word(place) {
-                word.store(index, Ordering::Relaxed);
-            }
+    /// Looks what the kernel's atomic time is ahead. Where the kernel has learnt it since the last
+    /// look (once a boot, mostly), returns by how much the program's times are ahead until now.
+    fn look_at_clock(&mut self) -> i64 {
+        let ahead = processors::tai_ahead_ns().unwrap_or(self.tai_ahead_ns);
+        let before = std::mem::replace(&mut self.tai_ahead_ns, ahead);
+        if ahead != before {
+            self.set_word(TAI_AHEAD, ahead);
         }
-        self.set_word(ALL_INTERFACES, u64::from(self.names.is_empty()));
-        self.set_word(TAI_AHEAD, processors::tai_ahead_ns());
+        ahead.wrapping_sub(before).cast_signed()
     }
 
     fn set_word(&self, place: usize, value: u64) {
@@ -290,22 +304,6 @@ impl Hook {
             layout::record_bytes(bytes.min(1500) as usize),
         );
         self.set_word(COPY_RANGE, if self.paused { 0 } else { u64::from(bytes) });
-    }
-
-    fn set_interfaces(&mut self, names: &[String]) -> Result<(), Refused> {
-        let most = self.config.interfaces.len().max(INTERFACES_MIN);
-        if self.config.interfaces.is_empty() {
-            return Err(Refused::not_begun_with("--iface"));
-        }
-        if names.len() > most {
-            return Err(Refused(format!(
-                "{} interfaces are named; {most} can be",
-                names.len()
-            )));
-        }
-        self.names = names.to_vec();
-        self.refresh();
-        Ok(())
     }
 
     fn rest(&mut self) {
@@ -332,19 +330,32 @@ impl Source for Hook {
             self.rest();
         }
         let now = Instant::now();
-        if now.duration_since(self.refreshed) >= REFRESH {
+        if !self.links_are_told && now.duration_since(self.refreshed) >= REFRESH {
             self.refreshed = now;
-            self.refresh();
+            self.look_up_interfaces();
         }
-        let time = match self.links.is_empty() {
-            false => SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(u64::MAX, |time| {
-                    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-                }),
-            true => u64::MAX, // nothing comes any more: nothing waits
+        let learnt = self.look_at_clock();
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+        let wall = since_1970.map_or(u64::MAX, |time| {
+            u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+        });
+        // Once nothing comes any more, nothing waits.
+        let horizon = if self.links.is_empty() {
+            u64::MAX
+        } else {
+            wall
         };
-        let (bytes, any) = self.rings.look(time);
+        let (bytes, any) = self.rings.look(horizon);
+        // The program may be at work with what it was told before.
+        for ahead_ns in [std::mem::replace(&mut self.learnt_ns, learnt), learnt] {
+            if ahead_ns != 0 {
+                self.rings.set_back(ahead_ns, wall);
+            }
+        }
+        let lost = self.count_of(LATE) + self.count_of(NESTED);
+        let more = lost - std::mem::replace(&mut self.lost_without_ring, lost);
+        self.rings
+            .note_lost(u32::try_from(more).unwrap_or(u32::MAX));
         self.pace.note(bytes, now);
         // What only waits for the next look is nothing yet.
         if any && self.rings.is_due() {
@@ -417,6 +428,10 @@ impl Source for Hook {
         Ok(())
     }
 
+    fn note_links(&mut self, changes: &[links::Change]) {
+        self.follow_links(changes);
+    }
+
     fn dropped_datagrams(&self) -> u64 {
         0
     }
@@ -429,22 +444,31 @@ impl Source for Hook {
         Resolution::Nanos
     }
 
+    fn next_number(&self) -> Option<u32> {
+        Some(self.rings.next_number())
+    }
+
     fn ledger(&self) -> Option<Ledger> {
         let counters = self.rings.counters();
-        let without_ring = self.count_of(LATE) + self.count_of(NESTED);
+        let (no_ring, nested) = (self.count_of(LATE), self.count_of(NESTED));
+        let interface = self.count_of(WITHOUT_RING_INTERFACE);
+        let mark = self.count_of(WITHOUT_RING_MARK);
+        let paused = self.count_of(WITHOUT_RING_PAUSED);
         let mut ledger = Ledger {
-            detected: counters.detected + without_ring,
-            dropped: counters.dropped + without_ring,
+            detected: counters.detected + no_ring + nested + interface + mark + paused,
+            dropped: counters.dropped,
+            no_ring,
+            nested,
             unreadable: 0,
-            left_interface: counters.left_interface,
-            left_mark: counters.left_mark,
+            left_interface: counters.left_interface + interface,
+            left_mark: counters.left_mark + mark,
             left_sample: counters.left_sample,
-            left_paused: counters.left_paused,
+            left_paused: counters.left_paused + paused,
             left_cutoff: counters.left_cutoff,
         };
         // Whole when everything is read: until then some of it is still in the rings.
         if self.rings.broken() != 0 {
-            let known = ledger.dropped + ledger.left_out() + self.rings.read();
+            let known = ledger.lost() + ledger.left_out() + self.rings.read();
             ledger.unreadable = ledger.detected.saturating_sub(known);
         }
         Some(ledger)

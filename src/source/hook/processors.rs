@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use rustix::time::{ClockId, DynamicClockId, clock_gettime, clock_gettime_dynamic};
+use rustix::time::{ClockId, DynamicClockId, Timespec, clock_gettime, clock_gettime_dynamic};
 
 use super::layout::NO_SLOT;
 use super::program;
@@ -90,14 +90,21 @@ pub(super) fn is_realtime() -> bool {
 }
 
 /// What the kernel's atomic time is ahead of the time of day: whole seconds, 0 where nobody has
-/// told it.
-pub(super) fn tai_ahead_ns() -> u64 {
-    let day = clock_gettime(ClockId::Realtime);
-    let Ok(tai) = clock_gettime_dynamic(DynamicClockId::Tai) else {
-        return 0;
-    };
-    let nanos = (tai.tv_sec - day.tv_sec) * 1_000_000_000 + (tai.tv_nsec - day.tv_nsec);
-    u64::try_from((nanos + 500_000_000) / 1_000_000_000).unwrap_or(0) * 1_000_000_000
+/// told it; `None` where the clocks cannot be compared just now.
+pub(super) fn tai_ahead_ns() -> Option<u64> {
+    const TRIES: usize = 8;
+    let nanos = |time: Timespec| time.tv_sec * 1_000_000_000 + time.tv_nsec;
+    for _ in 0..TRIES {
+        let before = nanos(clock_gettime(ClockId::Realtime));
+        let tai = clock_gettime_dynamic(DynamicClockId::Tai).ok()?;
+        let after = nanos(clock_gettime(ClockId::Realtime));
+        // Else the clock was set between the two, or this thread was stopped.
+        if (0..100_000_000).contains(&(after - before)) {
+            let ahead = (nanos(tai) - before + 500_000_000) / 1_000_000_000;
+            return Some(u64::try_from(ahead).unwrap_or(0) * 1_000_000_000);
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -126,7 +133,8 @@ mod tests {
 
     #[test]
     fn the_atomic_time_is_ahead_by_whole_seconds() {
-        assert_eq!(tai_ahead_ns() % 1_000_000_000, 0);
-        assert!(tai_ahead_ns() < 60_000_000_000);
+        let ahead = tai_ahead_ns().unwrap();
+        assert_eq!(ahead % 1_000_000_000, 0);
+        assert!(ahead < 60_000_000_000);
     }
 }

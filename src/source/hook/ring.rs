@@ -1,11 +1,12 @@
 //! The reader's side of the rings. No length in the mapped memory is believed.
 
 use std::cell::Cell;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::Ordering;
 
 use super::layout::{
     ALIGN, BYTES, DETECTED, DROPPED, HEAD, LEFT_CUTOFF, LEFT_INTERFACE, LEFT_MARK, LEFT_PAUSED,
-    LEFT_SAMPLE, PACKET, RECORD_BYTES, TAIL, record_bytes,
+    LEFT_SAMPLE, PACKET, RECORD_BYTES, RECORD_STAMP, SKIP, TAIL, record_bytes,
 };
 use super::record::{Record, stamp, word};
 use crate::netlink::{Layer, Malformed};
@@ -17,6 +18,12 @@ use crate::sys::hook::SharedMap;
 const HOLD_NS: u64 = 10_000_000;
 /// What lies between a record's time and its being there.
 const PUBLISHED_WITHIN_NS: u64 = 50_000;
+/// The counter's lower half, as records have it.
+const DROPPED_LOW: usize = if cfg!(target_endian = "little") {
+    DROPPED
+} else {
+    DROPPED + 4
+};
 /// How the rings are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
@@ -108,7 +115,18 @@ impl Rings {
         }
     }
 
-    /// Looks how far the program has come. Records of times after `horizon` wait for a later look.
+    /// Leaves it to chance, too, which packet of each ring is the first of the sample.
+    pub fn begin_sample(&self, every: u32) {
+        for ring in &self.rings {
+            let chance = RandomState::new().hash_one(ring.base);
+            if let Some(skip) = self.map.word(ring.base + SKIP) {
+                skip.store(chance % u64::from(every.max(1)), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Looks how far the program has come, and what it has dropped where it left no record that would
+    /// say so: that is missing before the next packet of any ring. Records of times after `horizon` wait for a later look.
     /// Returns the bytes that came since the last look, of the ring to which most came, and whether
     /// there is anything to read.
     pub fn look(&mut self, horizon: u64) -> (u64, bool) {
@@ -128,9 +146,54 @@ impl Rings {
             } else {
                 self.broken.set(self.broken.get() + 1);
             }
-            any |= ring.cursor.get() < ring.head;
+            if ring.cursor.get() < ring.head {
+                any = true;
+            } else {
+                // Nothing here will say what was dropped since: it is known now.
+                let dropped = self
+                    .map
+                    .half_word(ring.base + DROPPED_LOW)
+                    .map_or(ring.dropped.get(), |dropped| {
+                        dropped.load(Ordering::Relaxed)
+                    });
+                let gap = dropped.wrapping_sub(ring.dropped.replace(dropped));
+                self.sequence.set(self.sequence.get().wrapping_add(gap));
+            }
         }
         (most, any)
+    }
+
+    /// The kernel has learnt what its atomic time is ahead, and the program has not heard of it yet:
+    /// the times it took since are ahead of `now` by as much. They are set right where they stand.
+    #[cold]
+    pub fn set_back(&mut self, ahead_ns: i64, now: u64) {
+        for ring in &self.rings {
+            let mut cursor = ring.cursor.get();
+            while let Some(left) = ring.head.checked_sub(cursor).filter(|left| *left != 0)
+                && let Ok((_, behind)) = self.record_at(ring.base, cursor, left)
+            {
+                let within = cursor & (self.geometry.ring_bytes as u64 - 1);
+                let place = ring.base + BYTES + usize::try_from(within).unwrap_or(usize::MAX / 2);
+                if let Some(stamp) = self.map.word(place + RECORD_STAMP) {
+                    let written = stamp.load(Ordering::Relaxed);
+                    let right = written.wrapping_add_signed(-ahead_ns);
+                    if right.abs_diff(now) < written.abs_diff(now) {
+                        stamp.store(right, Ordering::Relaxed);
+                    }
+                }
+                cursor = behind;
+            }
+        }
+    }
+
+    /// Leaves a gap of so many before the next packet: they were lost, and no ring knows of them.
+    pub fn note_lost(&self, packets: u32) {
+        self.sequence.set(self.sequence.get().wrapping_add(packets));
+    }
+
+    /// The number that the next packet has, unless something is lost before it.
+    pub fn next_number(&self) -> u32 {
+        self.sequence.get()
     }
 
     /// Whether a record may be read now.
@@ -421,6 +484,36 @@ mod tests {
         assert!(!rings.look(u64::MAX).1);
     }
 
+    /// A flood ends and leaves no record behind what it lost: the next packet of any ring shows it.
+    #[test]
+    fn what_a_ring_lost_at_its_end_is_missing_before_the_next_packet_of_any() {
+        let (mut map, geometry) = rings(2);
+        fill(
+            &mut map,
+            0,
+            &[record(1000, 0, &[0x45; 30]), record(2000, 4, &[0x45; 30])],
+        );
+        map.put(DROPPED, &7u64.to_ne_bytes());
+        let mut rings = Rings::new(map, geometry);
+        rings.look(u64::MAX);
+        assert_eq!(stamps(&rings), [(1000, 0), (2000, 5)]);
+        rings.release();
+        rings.look(u64::MAX);
+        assert_eq!(rings.next_number(), 9, "three are missing at the end");
+        rings.look(u64::MAX);
+        rings.note_lost(2);
+        fill(&mut rings.map, 1, &[record(3000, 0, &[0x45; 30])]);
+        rings.look(u64::MAX);
+        assert_eq!(stamps(&rings), [(3000, 11)]);
+        // What the ring itself says later begins there.
+        rings.release();
+        rings.map.put(DROPPED, &9u64.to_ne_bytes());
+        fill(&mut rings.map, 0, &[record(4000, 9, &[0x45; 30])]);
+        rings.look(u64::MAX);
+        assert_eq!(stamps(&rings), [(4000, 14)]);
+        assert_eq!(rings.next_number(), 15);
+    }
+
     #[test]
     fn what_is_later_than_the_look_waits_for_the_next() {
         let (mut map, geometry) = rings(1);
@@ -442,6 +535,29 @@ mod tests {
         let mut rings = Rings::new(map, geometry);
         rings.look(5_000);
         assert_eq!(stamps(&rings).len(), 1);
+    }
+
+    /// The kernel learns that atomic time is 37 s ahead: what the program stamps until it hears of it
+    /// is set right, and nothing else is.
+    #[test]
+    fn times_of_before_the_kernel_learnt_its_offset_are_set_right() {
+        const SECOND: u64 = 1_000_000_000;
+        let now = 1_800_000_000 * SECOND;
+        for (learnt, wrong) in [(37i64, now + 37 * SECOND - 7), (-1, now - SECOND - 7)] {
+            let (mut map, geometry) = rings(2);
+            let of = |stamps: &[u64]| {
+                let made = stamps.iter().map(|stamp| record(*stamp, 0, &[0x45; 30]));
+                made.collect::<Vec<_>>()
+            };
+            fill(&mut map, 0, &of(&[now - 20, wrong, wrong + 1]));
+            fill(&mut map, 1, &of(&[now - 10]));
+            let mut rings = Rings::new(map, geometry);
+            rings.look(u64::MAX);
+            rings.set_back(learnt * 1_000_000_000, now);
+            rings.set_back(learnt * 1_000_000_000, now); // again at the next look
+            let times: Vec<_> = stamps(&rings).iter().map(|(stamp, _)| *stamp).collect();
+            assert_eq!(times, [now - 20, now - 10, now - 7, now - 6]);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod template;
 
 use std::cell::RefCell;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use neli::consts::netfilter::{LogCmd, LogCopyMode, NfLogCfg};
@@ -242,6 +243,14 @@ impl Group {
             Detaching::Answered(_) => Arrival::Nothing,
             _ => arrival,
         }
+    }
+
+    /// The same socket, for a look at its buffer from elsewhere.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn socket(&self) -> io::Result<OwnedFd> {
+        socket::borrow(&self.socket).try_clone_to_owned()
     }
 
     /// The receive buffer that the kernel granted, which may be less than was asked for.

@@ -396,6 +396,14 @@ impl Source for Queue {
         self.datagrams.truncated()
     }
 
+    fn next_number(&self) -> Option<u32> {
+        let last = self
+            .last_status
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        last.map(|last| last.last_id.wrapping_add(1))
+    }
+
     fn first_sequence(&self) -> u32 {
         wire::FIRST_ID
     }

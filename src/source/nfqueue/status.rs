@@ -23,6 +23,26 @@ impl QueueStatus {
         table.lines().find_map(|line| Self::parse(line, queue))
     }
 
+    /// Packets that the queue has given a number, given how many of them have arrived or are known to
+    /// be missing: the kernel's number has 32 bits.
+    pub fn numbered(&self, arrived: u64) -> u64 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the low half is what is meant"
+        )]
+        let ahead = self.last_id.wrapping_sub(arrived as u32);
+        if ahead > u32::MAX / 2 {
+            arrived
+        } else {
+            arrived + u64::from(ahead)
+        }
+    }
+
+    /// Packets that the kernel says it dropped.
+    pub fn refused(&self) -> u64 {
+        u64::from(self.queue_dropped) + u64::from(self.user_dropped)
+    }
+
     /// Queue, port id, waiting, copy mode, copy range, queue dropped, user dropped, id, 1.
     fn parse(line: &str, queue: u16) -> Option<QueueStatus> {
         let mut columns = line

@@ -5,8 +5,12 @@ use std::os::fd::RawFd;
 use super::*;
 
 /// Of each connection only the first bytes. Whatever is not clear is captured: fragments, IPv6, a
-/// full table, an entry that was at rest for long.
+/// full table, an entry that was at rest for long. So is ICMP that is about other connections
+/// (errors, redirects); an echo and its answers are a connection by their identifier.
 pub(super) fn cut_off(a: &mut Assembler, p: &Parameters, connections: RawFd) {
+    const ICMP: i32 = 1;
+    const ICMP_ECHO: i32 = 8;
+    const ICMP_ECHOREPLY: i32 = 0;
     const TCP: i32 = 6;
     const UDP: i32 = 17;
     const SCTP: i32 = 132;
@@ -35,10 +39,12 @@ pub(super) fn cut_off(a: &mut Assembler, p: &Parameters, connections: RawFd) {
     a.c("transport = { 0 };");
     a.store(U64, R10, stack::TRANSPORT, 0);
     a.store(U64, R10, stack::TRANSPORT + 8, 0);
-    a.c("u32 n = protocol == TCP ? 14 : has_ports(protocol) ? 4 : 0;");
+    a.c("u32 n = protocol == TCP ? 14 : protocol == ICMP ? 8 : has_ports(protocol) ? 4 : 0;");
     a.load(U8, R1, R10, stack::IP + 9);
     a.set(R2, 14);
     a.jump_if(R1, If::Equal, TCP, "read_transport");
+    a.set(R2, 8);
+    a.jump_if(R1, If::Equal, ICMP, "read_transport");
     a.set(R2, 4);
     for protocol in [UDP, SCTP, UDP_LITE] {
         a.jump_if(R1, If::Equal, protocol, "read_transport");
@@ -56,6 +62,18 @@ pub(super) fn cut_off(a: &mut Assembler, p: &Parameters, connections: RawFd) {
     a.set(R5, 0);
     a.call(Helper::DynptrRead);
     a.jump_if(R0, If::NotEqual, 0, "capture");
+    a.c("if (protocol == ICMP) {");
+    a.load(U8, R1, R10, stack::IP + 9);
+    a.jump_if(R1, If::NotEqual, ICMP, "key");
+    a.c("    if (type != ECHO && type != ECHO_REPLY) goto capture; // about other connections");
+    a.load(U8, R1, R10, stack::TRANSPORT);
+    a.jump_if(R1, If::Equal, ICMP_ECHO, "echo");
+    a.jump_if(R1, If::NotEqual, ICMP_ECHOREPLY, "capture");
+    a.label("echo");
+    a.c("    ports = { identifier, identifier }; }");
+    a.load(U16, R1, R10, stack::TRANSPORT + 4);
+    a.store(U16, R10, stack::TRANSPORT, R1);
+    a.store(U16, R10, stack::TRANSPORT + 2, R1);
     a.label("key");
     a.c("both directions have one key: the lower address and its port first");
     a.load(U32, R1, R10, stack::IP + 12);

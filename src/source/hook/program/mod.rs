@@ -3,11 +3,13 @@
 //! `docs/HOOK.md` goes through it line by line.
 
 mod cutoff;
+mod select;
 mod types;
 
 use std::os::fd::RawFd;
 
 use cutoff::cut_off;
+use select::{select, test_interface, test_mark};
 pub use types::Types;
 
 use super::assembler::Reg::{R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10};
@@ -18,6 +20,7 @@ use super::layout::{
     LATE, LEFT_CUTOFF, LEFT_INTERFACE, LEFT_MARK, LEFT_PAUSED, LEFT_SAMPLE, NESTED, PACKET,
     RECORD_BYTES, RECORD_CAPTURED, RECORD_DROPPED, RECORD_ETHERNET, RECORD_INTERFACE, RECORD_MARK,
     RECORD_ORIGINAL, RECORD_STAMP, RECORD_TYPE, SAMPLE, SKIP, SLOTS, TAI_AHEAD, TAIL,
+    WITHOUT_RING_INTERFACE, WITHOUT_RING_MARK, WITHOUT_RING_PAUSED,
 };
 
 /// `NF_DROP` and `NF_ACCEPT`.
@@ -157,61 +160,6 @@ fn find_ring(a: &mut Assembler, p: &Parameters) {
     }
     a.c("r->detected++;");
     add_one(a, R8, DETECTED);
-}
-
-/// Whether the packet is wanted: interface, mark, pause, sample.
-fn select(a: &mut Assembler, p: &Parameters) {
-    if p.interfaces != 0 {
-        a.c("u32 interface = skb->dev->ifindex;");
-        a.load(U64, R1, R7, p.types.skb_dev);
-        a.load(U32, R1, R1, p.types.dev_ifindex);
-        a.c("if (settings->all_interfaces) goto interface_wanted;");
-        a.map_value(R2, p.settings, "settings");
-        a.load(U64, R3, R2, at(ALL_INTERFACES));
-        a.jump_if(R3, If::NotEqual, 0, "interface_wanted");
-        for number in 0..p.interfaces {
-            a.c(format!(
-                "if (interface == settings->interfaces[{number}]) goto interface_wanted;"
-            ));
-            a.load(U32, R3, R2, at(INTERFACES + 4 * number));
-            a.jump_if(R1, If::Equal, R3, "interface_wanted");
-        }
-        a.c("r->left_interface++; return pass(r);");
-        add_one(a, R8, LEFT_INTERFACE);
-        a.jump("pass");
-        a.label("interface_wanted");
-    }
-    if let Some((value, mask)) = p.mark {
-        a.c("if ((skb->mark & MASK) != VALUE) { r->left_mark++; return pass(r); }");
-        a.load(U32, R1, R7, p.types.skb_mark);
-        a.alu(Alu::And, R1, mask.cast_signed());
-        a.jump_if_32(R1, If::Equal, value.cast_signed(), "mark_wanted");
-        add_one(a, R8, LEFT_MARK);
-        a.jump("pass");
-        a.label("mark_wanted");
-    }
-    a.c("if (!settings->copy_range) { r->left_paused++; return verdict(r); }");
-    a.map_value(R1, p.settings, "settings");
-    a.load(U64, R1, R1, at(COPY_RANGE));
-    a.jump_if(R1, If::NotEqual, 0, "not_paused");
-    add_one(a, R8, LEFT_PAUSED);
-    a.jump("verdict");
-    a.label("not_paused");
-    if p.sample {
-        a.c("if (r->skip) { r->skip--; r->left_sample++; return verdict(r); }");
-        a.load(U64, R1, R8, at(SKIP));
-        a.jump_if(R1, If::Equal, 0, "sampled");
-        a.alu(Alu::Sub, R1, 1);
-        a.store(U64, R8, at(SKIP), R1);
-        add_one(a, R8, LEFT_SAMPLE);
-        a.jump("verdict");
-        a.label("sampled");
-        a.c("r->skip = settings->sample - 1;");
-        a.map_value(R1, p.settings, "settings");
-        a.load(U64, R1, R1, at(SAMPLE));
-        a.alu(Alu::Sub, R1, 1);
-        a.store(U64, R8, at(SKIP), R1);
-    }
 }
 
 fn make_pointer(a: &mut Assembler, p: &Parameters) {
@@ -393,23 +341,63 @@ fn leave(a: &mut Assembler, p: &Parameters) {
         a.label("pass");
         end(a, ACCEPT);
     }
-    let mut count = |label, offset, line| {
-        a.label(label);
-        a.c(line);
+    without_ring(a, p, verdict);
+}
+
+/// No ring can be had: of a processor that came later there is none, or the program is at work on
+/// it. What is wanted is told apart all the same, and gets the verdict.
+fn without_ring(a: &mut Assembler, p: &Parameters, verdict: i32) {
+    let count = |a: &mut Assembler, offset| {
         a.map_value(R1, p.settings, "settings");
         a.set(R2, 1);
         a.atomic_add(R1, at(offset), R2);
-        a.set(R0, ACCEPT);
+    };
+    let end = |a: &mut Assembler, verdict| {
+        a.set(R0, verdict);
         a.exit();
     };
-    count("late", LATE, "lock settings->late++; return NF_ACCEPT;");
+    let of = if verdict == DROP {
+        "NF_DROP"
+    } else {
+        "NF_ACCEPT"
+    };
     if p.guard {
-        count(
-            "nested",
-            NESTED,
-            "lock settings->nested++; return NF_ACCEPT;",
-        );
+        a.label("nested");
+        a.c("u64 *lost = &settings->nested; goto without_ring;");
+        a.map_value(R6, p.settings, "settings");
+        a.alu(Alu::Add, R6, at(NESTED));
+        a.jump("without_ring");
     }
+    a.label("late");
+    a.c("u64 *lost = &settings->late;");
+    a.map_value(R6, p.settings, "settings");
+    a.alu(Alu::Add, R6, at(LATE));
+    a.label("without_ring");
+    if p.interfaces != 0 {
+        test_interface(a, p, "without_ring_interface_wanted");
+        a.c("lock settings->without_ring_interface++; return NF_ACCEPT;");
+        count(a, WITHOUT_RING_INTERFACE);
+        end(a, ACCEPT);
+        a.label("without_ring_interface_wanted");
+    }
+    if let Some(mark) = p.mark {
+        test_mark(a, p, mark, "without_ring_mark_wanted");
+        a.c("lock settings->without_ring_mark++; return NF_ACCEPT;");
+        count(a, WITHOUT_RING_MARK);
+        end(a, ACCEPT);
+        a.label("without_ring_mark_wanted");
+    }
+    a.c("if (!settings->copy_range) lost = &settings->without_ring_paused;");
+    a.map_value(R1, p.settings, "settings");
+    a.load(U64, R2, R1, at(COPY_RANGE));
+    a.jump_if(R2, If::NotEqual, 0, "count_lost");
+    a.set(R6, R1);
+    a.alu(Alu::Add, R6, at(WITHOUT_RING_PAUSED));
+    a.label("count_lost");
+    a.c(format!("lock ++*lost; return {of};"));
+    a.set(R2, 1);
+    a.atomic_add(R6, 0, R2);
+    end(a, verdict);
 }
 
 #[cfg(test)]
@@ -493,7 +481,7 @@ mod tests {
                 ..parameters()
             };
             let made = assemble(&p).unwrap();
-            assert!(made.instructions.len() < 400);
+            assert!(made.instructions.len() < 500);
         }
     }
 }

@@ -13,6 +13,8 @@
 //! No thread waits inside a step, and each chain goes on by itself: whichever piece is wanted next is
 //! done or will be.
 
+mod desk;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::ops::Range;
@@ -23,8 +25,9 @@ use std::thread;
 use super::packets::{Each, Packets};
 use super::piece::{Make, Piece};
 use super::places::Listed;
-use super::plan::{Parts, Plan, Selection};
+use super::plan::{Plan, Selection};
 use super::{Fault, ReadError};
+use desk::{Chain, Desk, Job, Outcome, Ready};
 
 /// Bytes of a file that cannot be divided that are looked through in a step.
 const STEP_BYTES: u64 = 4 << 20;
@@ -41,66 +44,6 @@ pub struct Scanned {
     pub taken: u64,
     /// What could not be read.
     pub(super) faults: Vec<Fault>,
-}
-
-#[derive(Debug)]
-enum Job {
-    File(Listed),
-    Part(Parts),
-    /// A file that cannot be divided, from where it stands.
-    Rest(Box<Packets>),
-}
-
-#[derive(Debug)]
-enum State {
-    Doing,
-    Done(Piece),
-}
-
-/// A step of a chain that was begun.
-#[derive(Debug)]
-struct Step {
-    id: u64,
-    /// Which of the files it is of.
-    file: u64,
-    state: State,
-    /// What stands behind it, and before the next step.
-    then: VecDeque<Job>,
-}
-
-#[derive(Debug, Default)]
-struct Chain {
-    files: VecDeque<Listed>,
-    steps: VecDeque<Step>,
-}
-
-/// A job for whichever thread comes first.
-#[derive(Debug)]
-struct Ready {
-    chain: usize,
-    id: u64,
-    job: Job,
-}
-
-#[derive(Debug, Default)]
-struct Desk {
-    chains: Vec<Chain>,
-    ready: VecDeque<Ready>,
-    next_id: u64,
-    next_file: u64,
-    /// Steps of a chain that are begun.
-    window: usize,
-    stop: bool,
-}
-
-/// What has come of a job.
-#[derive(Debug, Default)]
-struct Outcome {
-    piece: Piece,
-    /// What is to be done behind it.
-    then: VecDeque<Job>,
-    /// What is known of the file's other parts is wrong.
-    in_place_of_parts: bool,
 }
 
 struct Shared<'a> {
@@ -298,99 +241,6 @@ impl Drop for Stop<'_> {
         }
         self.shared.to_do.notify_all();
         self.shared.done.notify_all();
-    }
-}
-
-impl Desk {
-    /// Begins steps of a chain, as many as may be: what stands behind one that is done first.
-    fn begin_steps(&mut self, number: usize) {
-        while let Some(chain) = self.chains.get(number)
-            && chain.steps.len() < self.window
-        {
-            if !self.begin_step(number) {
-                return;
-            }
-        }
-    }
-
-    fn begin_step(&mut self, number: usize) -> bool {
-        let chain = &mut self.chains[number];
-        let waiting = chain.steps.iter().position(|step| !step.then.is_empty());
-        if let Some(place) = waiting {
-            let before = &mut chain.steps[place];
-            let (mut then, file) = (std::mem::take(&mut before.then), before.file);
-            if let Some(job) = then.pop_front() {
-                self.begin_at(number, place + 1, file, job, then);
-            }
-            return true;
-        }
-        let (Some(file), place) = (chain.files.pop_front(), chain.steps.len()) else {
-            return false;
-        };
-        self.next_file += 1;
-        self.begin_at(
-            number,
-            place,
-            self.next_file,
-            Job::File(file),
-            VecDeque::new(),
-        );
-        true
-    }
-
-    fn begin_at(&mut self, chain: usize, place: usize, file: u64, job: Job, then: VecDeque<Job>) {
-        self.next_id += 1;
-        let id = self.next_id;
-        let step = Step {
-            id,
-            file,
-            state: State::Doing,
-            then,
-        };
-        self.chains[chain].steps.insert(place, step);
-        self.ready.push_back(Ready { chain, id, job });
-    }
-
-    /// Takes the first step of a chain that is done; whether there is one at all.
-    fn take(&mut self, number: usize) -> Result<Option<Piece>, ()> {
-        let chain = &mut self.chains[number];
-        match chain.steps.front() {
-            None => return Err(()),
-            Some(step) if matches!(step.state, State::Doing) => return Ok(None),
-            Some(_) => {}
-        }
-        let Some(mut step) = chain.steps.pop_front() else {
-            return Err(());
-        };
-        if let Some(job) = step.then.pop_front() {
-            self.begin_at(number, 0, step.file, job, step.then);
-        }
-        self.begin_steps(number);
-        match step.state {
-            State::Done(piece) => Ok(Some(piece)),
-            State::Doing => Ok(None),
-        }
-    }
-
-    fn put(&mut self, number: usize, id: u64, outcome: Outcome) {
-        let steps = &mut self.chains[number].steps;
-        let Some(place) = steps.iter().position(|step| step.id == id) else {
-            return; // it was of a part that is none
-        };
-        let file = steps[place].file;
-        if outcome.in_place_of_parts {
-            steps[place].then.clear();
-            let mut at = 0;
-            steps.retain(|step| {
-                at += 1;
-                at <= place + 1 || step.file != file
-            });
-        }
-        let step = &mut steps[place];
-        step.state = State::Done(outcome.piece);
-        let behind = std::mem::replace(&mut step.then, outcome.then);
-        step.then.extend(behind);
-        self.begin_steps(number);
     }
 }
 
