@@ -66,7 +66,7 @@ impl Input {
         let file = io::BufReader::with_capacity(64 << 10, FromStart::of(&handle)?);
         Ok(Input::of(From::Stream(match form {
             None => Box::new(file),
-            Some(Compression::Lz4) => Box::new(Frames(lz4_flex::frame::FrameDecoder::new(file))),
+            Some(Compression::Lz4) => Box::new(Frames::of(file)),
             Some(Compression::Zstd) => zstd(file)?,
         })))
     }
@@ -257,29 +257,71 @@ impl Read for FromStart {
     }
 }
 
-/// LZ4 frames one behind the other: the decoder says that there is no more at the end of each, and knows
-/// none that are to be skipped.
-struct Frames<R: Read>(lz4_flex::frame::FrameDecoder<R>);
+/// LZ4 frames one behind the other: the decoder says that there is no more at the end of each, and where a
+/// frame is cut between two blocks, and knows none that are to be skipped.
+struct Frames<R: Read> {
+    decoder: lz4_flex::frame::FrameDecoder<Last<R>>,
+    /// What was passed last was a frame that is to be skipped.
+    skipped: bool,
+}
+
+impl<R: io::BufRead> Frames<R> {
+    fn of(from: R) -> Frames<R> {
+        Frames {
+            decoder: lz4_flex::frame::FrameDecoder::new(Last { from, last: [0; 8] }),
+            skipped: false,
+        }
+    }
+
+    fn is_at_end(&mut self) -> io::Result<bool> {
+        let from = self.decoder.get_mut();
+        if !from.from.fill_buf()?.is_empty() {
+            return Ok(false);
+        }
+        // A frame ends with a mark of zeros, which a checksum may follow.
+        let [one, two] = [&from.last[..4], &from.last[4..]].map(|part| part == [0; 4]);
+        match one || two || self.skipped {
+            true => Ok(true),
+            false => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "its last LZ4 frame is cut",
+            )),
+        }
+    }
+}
 
 impl<R: io::BufRead> Read for Frames<R> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         loop {
-            match self.0.read(to) {
+            match self.decoder.read(to) {
                 Ok(read) if read != 0 || to.is_empty() || self.is_at_end()? => return Ok(read),
-                Ok(_) => {}
+                Ok(_) => self.skipped = false,
                 Err(error) => {
                     let skipped = skipped_frame(&error).ok_or(error)?;
-                    let mut frame = self.0.get_mut().take(skipped.into());
+                    let mut frame = self.decoder.get_mut().take(skipped.into());
                     io::copy(&mut frame, &mut io::sink())?;
+                    self.skipped = true;
                 }
             }
         }
     }
 }
 
-impl<R: io::BufRead> Frames<R> {
-    fn is_at_end(&mut self) -> io::Result<bool> {
-        Ok(self.0.get_mut().fill_buf()?.is_empty())
+/// Remembers the last bytes that were read.
+struct Last<R> {
+    from: R,
+    last: [u8; 8],
+}
+
+impl<R: Read> Read for Last<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(to)?;
+        let new = to.get(..read).unwrap_or_default();
+        let new = new.get(new.len().saturating_sub(8)..).unwrap_or_default();
+        self.last.rotate_left(new.len());
+        let place = 8 - new.len();
+        self.last[place..].copy_from_slice(new);
+        Ok(read)
     }
 }
 

@@ -37,7 +37,7 @@ pub use error::StoreError;
 pub use finished::{Finished as FinishedFile, by_number, finished_in};
 pub use live::Slot;
 pub use names::{
-    Compression, RingFile, begun, lock_of, ring_file, sort_by_age, uncompressed, wherever,
+    Compression, RingFile, begun, is_rings, lock_of, ring_file, sort_by_age, uncompressed, wherever,
 };
 pub use notice::{NoRoom, Notice, Notices};
 pub use rest::{Rest, RestSlot};

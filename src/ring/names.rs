@@ -104,6 +104,28 @@ pub fn lock_of(dir: &Path, ring: &str) -> PathBuf {
     dir.join(lock(ring))
 }
 
+/// Whether a file of this name is one that a ring looks after: with packets, prepared, being made, an index,
+/// its lock.
+pub fn is_rings(path: &Path) -> bool {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+        return false;
+    };
+    let lock = name
+        .strip_prefix('.')
+        .and_then(|name| name.strip_suffix(".lock"));
+    if lock.is_some_and(|ring| !ring.is_empty()) {
+        return true;
+    }
+    // The ring's own name may have `-`.
+    let visible = name.trim_start_matches('.');
+    let mut ends = visible.match_indices('-').map(|(at, _)| at);
+    ends.any(|at| {
+        visible
+            .get(..at)
+            .is_some_and(|ring| Name::parse(ring, path).is_some())
+    })
+}
+
 /// What commands of `--on-rotate` put behind a file's name when they compress it: the ring counts and
 /// removes such files, too. No reader of ours reads them.
 const FOREIGN: [&str; 3] = [".gz", ".xz", ".bz2"];
@@ -310,6 +332,20 @@ mod tests {
         let part = format!("{}.part", index.display());
         assert_eq!(read(&part), Some(Name::Part(42)));
         assert_eq!(ring_file(&index), None);
+        for own in [
+            index.to_str().unwrap(),
+            &part,
+            &next("g5", 7, "pcapng"),
+            &new("my-ring", 7, "pcap"),
+            &live("my-ring", 7, "pcap"),
+            &whole,
+            &lock("g5"),
+        ] {
+            assert!(is_rings(Path::new(own)), "{own}");
+        }
+        for other in ["evidence.pcapng", ".lock", "a-b.pcapng", "g5-1.txt"] {
+            assert!(!is_rings(Path::new(other)), "{other}");
+        }
         for other in [
             ".g5-000001.live.pcapng.idx",
             "g5-000042-20261125T080000Z.pcapng.idx",

@@ -84,6 +84,13 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         payload: args.payload != 0,
     };
     let anonymizer = anonymizer_of(args.anonymize.as_deref(), keep)?;
+    if let Some(host) = &args.host {
+        let fits = |letter: char| letter.is_ascii_alphanumeric() || ".-_".contains(letter);
+        anyhow::ensure!(
+            host.chars().all(fits) && host.chars().any(|letter| letter != '.'),
+            "--host {host}: a name has letters, digits, `.`, `-` and `_`: it is a directory's in the data set"
+        );
+    }
     let host = args.host.clone().unwrap_or_else(|| {
         if anonymizer.is_some() {
             return "anonymous".to_owned();
