@@ -94,6 +94,20 @@ fn the_account_is_what_is_served() {
     fs::write(&file, text).unwrap();
     let checked = run(Command::new("promtool").args(["check", "metrics"]), text);
     assert_eq!(checked, "", "promtool has nothing to say");
+    // What others have taken of what was written.
+    let files = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let live = files
+        .into_iter()
+        .find(|path| path.to_string_lossy().contains(".live."));
+    fs::remove_file(live.unwrap()).unwrap();
+    until("it is served", || {
+        let answer = get(lab.receiver(), address, "/metrics");
+        let taken = sample(&answer, "lwnflog_taken_packets_total{source=\"g5\"}")?;
+        assert!([0.0, 500.0].contains(&taken), "{answer}");
+        (taken != 0.0).then_some(())
+    });
     // What is no request, and what is asked for and not there.
     assert!(get(lab.receiver(), address, "/").starts_with("HTTP/1.1 404"));
     let connect = || {

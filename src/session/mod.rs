@@ -374,10 +374,15 @@ impl Session {
                 Figures::running(None, &sum, self.counted(numbers), lost)
             }
         };
-        let total = Figures {
+        let mut total = Figures {
             beyond_rate: self.beyond_rate.as_mut().and_then(BeyondRate::look),
             ..total
         };
+        if self.settings.stream.is_some() {
+            total.unread = Some(sum.unread);
+            // A stream has one source.
+            sources.iter_mut().for_each(|one| one.unread = total.unread);
+        }
         Snapshot {
             elapsed,
             sources,
