@@ -182,6 +182,22 @@ fn a_hook_takes_other_interfaces_samples_and_cutoffs() {
     assert!(ended.number("/written") >= 90);
 }
 
+/// It takes all, and has the test that another needs.
+#[test]
+fn a_hook_begun_with_a_sample_of_one_takes_another() {
+    let (lab, dir) = (lab(), temp_dir());
+    let options = ["--hook", "--iface", RX, "--sample", "1"];
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+    send_paced(&lab, 100);
+    capture.wait_written(100);
+    assert_eq!(done(&capture, &["sample", "1000"]), "sample 1 -> 1000");
+    send_paced(&lab, 1000);
+    capture.wait_stats("most are left out", |stats| {
+        number(stats, "/left_out/sample") > 500
+    });
+    capture.end().assert_balanced();
+}
+
 #[test]
 fn an_installed_rule_is_changed_in_one_transaction() {
     let (lab, dir) = (lab(), temp_dir());
