@@ -92,6 +92,13 @@ impl Reporter {
         for interface in interfaces.into_iter().filter(|name| !name.ends_with('*')) {
             self.hint_at(&interface);
         }
+        if let Some(group) = session.trigger_without_rule() {
+            self.say(&format!(
+                "--keep-on {group}: no nftables rule of this network namespace logs to group {group}, and until one \
+                 does nothing is kept by itself: load one with `lwnflog rules --group {group} --match EXPRESSION | \
+                 nft -f -`"
+            ));
+        }
         self.blind.extend(doctor::of_rules(session));
         for line in self.blind.clone() {
             self.say(&line);
