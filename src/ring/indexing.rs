@@ -2,10 +2,10 @@
 //! time, of one processor a quarter.
 
 use std::collections::{HashSet, VecDeque};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::names::Name;
 use crate::format::pcapng::block::SECTION_HEADER;
@@ -26,6 +26,8 @@ struct Waiting {
     path: PathBuf,
     /// Packets that were written to it; none where an earlier run wrote them.
     packets: Option<u64>,
+    /// When it was changed last, as it was finished.
+    modified: Option<SystemTime>,
 }
 
 /// What has come of a file.
@@ -50,7 +52,12 @@ impl Indexing {
         if self.waiting.len() == WAITING_MAX {
             self.waiting.pop_front();
         }
-        self.waiting.push_back(Waiting { path, packets });
+        let modified = modified(&path);
+        self.waiting.push_back(Waiting {
+            path,
+            packets,
+            modified,
+        });
     }
 
     /// Whether there is something to do.
@@ -99,10 +106,18 @@ impl Indexing {
 }
 
 impl Waiting {
-    /// What is in it is not what was written to it.
+    /// What is in it is not what was written to it. Who changes a finished file (`--on-rotate`) may.
     fn overwritten(self) -> Option<Found> {
+        if modified(&self.path) != self.modified {
+            return None;
+        }
         Some(Found::Overwritten(self.path, self.packets?))
     }
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    let meta = fs::metadata(path).ok()?;
+    meta.modified().ok()
 }
 
 /// Whether the file begins as each of ours does.

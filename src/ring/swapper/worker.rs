@@ -329,7 +329,9 @@ impl Worker {
             let path = self.store.finish(ended.sequence, &ended.path, first_us)?;
             if let Some(path) = path {
                 if self.store.is_indexed {
-                    self.indexing.add(path.clone(), Some(records - lost));
+                    // What was lost may have taken along what others of it are read by.
+                    let all = Some(records).filter(|_| lost == 0);
+                    self.indexing.add(path.clone(), all);
                 }
                 self.tell(Notice::Finished { path });
             }
