@@ -303,6 +303,38 @@ fn an_interface_that_is_renamed_is_shown_by_its_name() {
     assert_eq!(ended.number("/before_hook"), 50, "{:#}", ended.report);
 }
 
+/// A file declares the interfaces that are in it: an id says nothing of another file.
+#[test]
+fn interface_ids_are_a_file_s_own() {
+    for source in [&["--group", "5"][..], &["--hook"]] {
+        let (lab, dir) = (lab(), temp_dir());
+        load_capture_rules(lab.receiver());
+        let mut capture = Running::capture(lab.receiver(), dir.path(), source);
+        let to_itself = || {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
+        };
+        lab.receiver().run(to_itself).unwrap();
+        capture.wait_written(1);
+        Traffic::new(64, 5).send(&lab, None).unwrap();
+        capture.wait_written(6);
+        capture.signal(Signal::HUP);
+        capture.wait_stats("the file has changed", |stats| {
+            number(stats, "/files_begun") == 2
+        });
+        Traffic::new(64, 5).stream(1).send(&lab, None).unwrap();
+        capture.wait_written(11);
+        let names = |file: &PathBuf| {
+            let interfaces = read(file).interfaces.into_iter();
+            interfaces
+                .map(|interface| interface.name)
+                .collect::<Vec<_>>()
+        };
+        let files: Vec<_> = capture.end().files().iter().map(names).collect();
+        assert_eq!(files, [vec!["lo", RX], vec![RX]]);
+    }
+}
+
 /// Interfaces come and go by the thousand where containers do. The kernel says what they are called
 /// when they change, and nobody asks again: least of all the thread that captures. It may ask once
 /// for the name of one that is met before it was told.

@@ -676,6 +676,38 @@ fn the_packet_that_triggers_is_kept() {
     capture.end();
 }
 
+/// Whatever is captured: the group that has files kept is bound, and it is said where no rule logs to it.
+#[test]
+fn a_trigger_without_a_rule_is_said_at_the_start() {
+    for source in [&SMALL[..2], &["--hook"]] {
+        let (lab, dir) = (lab(), temp_dir());
+        load_capture_rules(lab.receiver());
+        let options = [
+            "--keep-on",
+            "9",
+            "--last",
+            "10m",
+            "--next",
+            "0",
+            "--name",
+            "k",
+        ];
+        let args = [source, &options].concat();
+        let capture = Running::capture(lab.receiver(), &dir.path().join("1"), &args);
+        let said = capture.end().said;
+        assert!(said.contains("--keep-on 9: no nftables rule"), "{said}");
+        nft(
+            lab.receiver(),
+            "table ip canary { chain c { type filter hook prerouting priority 0; udp dport 9999 log group 9; }\n}",
+        );
+        let mut capture = Running::capture(lab.receiver(), &dir.path().join("2"), &args);
+        trigger(&lab, "exec 3>/dev/udp/198.18.0.2/9999; echo x >&3");
+        let said = capture.wait_said("kept 1 files");
+        assert!(!said.contains("--keep-on 9: no nftables rule"), "{said}");
+        capture.end();
+    }
+}
+
 /// A ring of two small files gives each up soon: what follows is kept all the same, without a gap.
 #[test]
 fn what_follows_is_kept_from_a_small_ring() {

@@ -503,7 +503,7 @@ fn a_sample_is_one_in_so_many_and_keeps_no_beat() {
     for every in [2, 10] {
         let lab = lab();
         let mut config = HookConfig::new(HookPoint::Prerouting, 50);
-        config.sample = every;
+        config.sample = Some(every);
         let hook = open(lab.receiver(), config);
         Traffic::new(64, 20_000)
             .rate(Some(100_000))
@@ -807,7 +807,7 @@ fn the_verifier_takes_every_combination() {
             config.interfaces = vec!["lo".to_owned(); 16];
             config.mark = Some((0, 0));
         }
-        config.sample = if on(4) { u32::MAX } else { 1 };
+        config.sample = on(4).then_some(u32::MAX);
         config.priority = Some(PRIORITY_DEFAULT + i32::from(on(5)));
         let tried = space.run(|| Hook::open(config.clone())).unwrap();
         if let Err(error) = tried {

@@ -335,6 +335,7 @@ fn a_live_file_that_is_taken_away_is_told() {
             sent += 100;
             capture.wait_stats("they came", |stats| number(stats, "/received") == sent);
         };
+        let taken = if ring.exists() { 100 } else { 200 };
         if !ring.exists() {
             // The file that was prepared went with its directory.
             send(&mut capture);
@@ -344,12 +345,61 @@ fn a_live_file_that_is_taken_away_is_told() {
             });
             next_begun(&mut capture, 3);
         }
+        capture.wait_stats("it is in the account", |stats| {
+            number(stats, "/taken") == taken && number(stats, "/written") == taken
+        });
         send(&mut capture);
         let ended = capture.end();
         let files = ended.files();
         assert_eq!(files.len(), 1, "{files:?}\n{}", ended.said);
         assert_all_readers_find(&files[0], 100);
+        ended.assert_balanced();
+        assert_eq!(ended.number("/taken"), taken);
+        assert_eq!(ended.number("/written"), taken + 100);
+        let line = format!("taken  {taken} (of them, in files that others removed");
+        assert!(ended.said.contains(&line), "{}", ended.said);
     }
+}
+
+/// Somebody writes to the file that is written: it is found when its index is made, at the latest at the
+/// end.
+#[test]
+fn a_live_file_that_others_write_to_is_told() {
+    // The beginning, the middle, and a whole record that becomes one of padding.
+    let harms: [fn(&Path); 3] = [
+        |live| overwrite(live, 0, &[b'x'; 64]),
+        |live| overwrite(live, 8000, &[b'x'; 4096]),
+        |live| {
+            let (at, _) = packet_places(&fs::read(live).unwrap())[50];
+            overwrite(live, at as u64, &0x0bad_u32.to_ne_bytes());
+        },
+    ];
+    for (harm, while_it_runs) in harms.into_iter().zip([true, false, true]) {
+        let (lab, dir) = (lab(), temp_dir());
+        load_capture_rules(lab.receiver());
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+        Traffic::new(64, 100).send(&lab, None).unwrap();
+        capture.wait_written(100);
+        let live = until("the live file is there", || ring_files(dir.path()).pop());
+        harm(&live);
+        if while_it_runs {
+            capture.signal(Signal::HUP);
+            capture.wait_said("somebody has written to this file: the 100 packets");
+            capture.wait_stats("it is in the account", |stats| {
+                number(stats, "/taken") == 100
+            });
+        }
+        let ended = capture.end();
+        ended.assert_balanced();
+        assert_eq!(ended.number("/taken"), 100, "{}", ended.said);
+        let told = ended.said.matches("has written to this file").count();
+        assert_eq!(told, 1, "{}", ended.said);
+    }
+}
+
+fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(bytes, at).unwrap();
 }
 
 /// A file system tells the holder of a lease who opens the file, by a signal that may not kill.

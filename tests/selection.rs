@@ -5,6 +5,8 @@
 mod common;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use common::{LWNFLOG, Running, lab, namespace, nft, output, run_in, send_paced, temp_dir, until};
@@ -202,7 +204,17 @@ fn a_rate_limit_is_reached_in_bursts() {
 fn beyond_the_rate_packets_go_on_unseen_and_are_counted() {
     const PACKETS: u64 = 2000;
     let (lab, dir) = (lab(), temp_dir());
-    let options = ["--group", "5", "--install-rule", "--rate-limit", "10"];
+    let socket = dir.path().join("metrics.sock").display().to_string();
+    let metrics = format!("unix:{socket}");
+    let options = [
+        "--group",
+        "5",
+        "--install-rule",
+        "--rate-limit",
+        "10",
+        "--metrics",
+        &metrics,
+    ];
     let capture = Running::capture(lab.receiver(), dir.path(), &options);
     send_paced(&lab, PACKETS);
     let beyond = || -> u64 {
@@ -220,6 +232,14 @@ fn beyond_the_rate_packets_go_on_unseen_and_are_counted() {
         (beyond() > PACKETS / 2).then_some(())
     });
     let seen = beyond();
+    until("it is served", || {
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let wanted = format!("lwnflog_beyond_rate_packets_total {seen}\n");
+        answer.contains(&wanted).then_some(())
+    });
     let ended = capture.end();
     ended.assert_balanced();
     // What is passed over is in the account, and in the file.

@@ -77,6 +77,8 @@ const FIRST_LOOK_MAX: Duration = Duration::from_secs(20);
 const SHORT_LOOK: Duration = Duration::from_millis(20);
 /// Of the time, looking takes a part of this at the most.
 const LOOK_PART: u32 = 20;
+/// And where it came to nothing.
+const LOOK_PART_IN_VAIN: u32 = 200;
 
 /// Watches the counters of the rules that log to some groups, or hand packets to some queues.
 #[derive(Debug)]
@@ -162,11 +164,6 @@ impl Watch {
         &self.rules
     }
 
-    /// Whether the rules can be read in a time that a running capture has for it.
-    fn is_quick(&self) -> bool {
-        self.look_took < LOOK_MAX
-    }
-
     /// The groups or queues that no rule logs to; none where that is not known.
     pub fn without_rule(&self) -> Vec<u16> {
         if self.doubts.outdated {
@@ -193,17 +190,18 @@ impl Watch {
         };
         let changed = generation.is_none() || generation != self.generation;
         if changed && self.own_table.is_none() {
-            self.list_if_quick();
+            self.list_if_due();
         }
         if !self.look() {
-            self.list_if_quick();
+            self.list_if_due();
             self.look();
         }
     }
 
-    fn list_if_quick(&mut self) {
+    /// One look that was slow is no reason to look never again: it may have been the host's load.
+    fn list_if_due(&mut self) {
         let due = self.look_took < SHORT_LOOK || Instant::now() >= self.next_look;
-        self.doubts.outdated = !(due && self.is_quick() && self.list(LOOK_MAX).is_ok());
+        self.doubts.outdated = !(due && self.list(LOOK_MAX).is_ok());
     }
 
     /// Reads the rules.
@@ -217,7 +215,11 @@ impl Watch {
         let own = own.map(|(family, name)| (*family, name.as_str()));
         let rules = nft::logging_rules_by(self.target, &self.numbers, own, begun + longest);
         self.look_took = begun.elapsed();
-        self.next_look = Instant::now() + self.look_took * LOOK_PART;
+        let part = match rules {
+            Ok(_) => LOOK_PART,
+            Err(_) => LOOK_PART_IN_VAIN,
+        };
+        self.next_look = Instant::now() + self.look_took * part;
         self.rules = rules?;
         self.generation = generation;
         let mut places: HashMap<CounterPlace, BTreeSet<u16>> = HashMap::new();
@@ -335,4 +337,24 @@ impl Watch {
 fn carry(carried: &mut HashMap<BTreeSet<u16>, Bounds>, numbers: &BTreeSet<u16>, more: Bounds) {
     let sum = carried.entry(numbers.clone()).or_default();
     *sum = sum.plus(more);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_read_again_after_a_look_that_was_slow() {
+        let mut watch = Watch::before_bind(Target::Group, &[5]);
+        watch.after_bind();
+        watch.look_took = LOOK_MAX * 4;
+        watch.next_look = Instant::now() + Duration::from_hours(1);
+        watch.generation = None; // somebody has changed them
+        watch.refresh();
+        assert!(watch.doubts().outdated, "not yet");
+        watch.next_look = Instant::now();
+        watch.refresh();
+        assert!(!watch.doubts().outdated);
+        assert!(watch.look_took < LOOK_MAX);
+    }
 }

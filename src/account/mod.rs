@@ -109,6 +109,10 @@ figures! {
     bytes,
     /// Batches that held packets.
     batches,
+    /// Of the packets recorded, those in files that others then removed, cut or overwrote.
+    taken,
+    /// Of the packets recorded, those that a stream's reader has not taken yet.
+    unread,
     /// Times the next file was late.
     stalls,
     /// How long the capturing thread waited for files in sum, microseconds.

@@ -95,6 +95,12 @@ pub struct Figures {
     pub received: u64,
     /// Packets recorded.
     pub written: u64,
+    /// Of a stream, while it runs: packets recorded that its reader has not taken yet, and so are not
+    /// written; none of files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unread: Option<u64>,
+    /// Of those written: in files that others then removed, cut or overwrote.
+    pub taken: u64,
     /// Packets counted and thrown away (`--discard`).
     pub discarded: u64,
     /// Packets lost, by place.
@@ -221,7 +227,9 @@ impl Figures {
             detected_uncertain: uncertain,
             beyond_rate: None,
             received: tally.received,
-            written: tally.written,
+            written: tally.written.saturating_sub(tally.unread),
+            unread: None,
+            taken: tally.taken,
             discarded: tally.discarded,
             dropped: Dropped {
                 overrun: tally.overrun + tail,

@@ -55,8 +55,13 @@ pub struct Outcome {
 impl Outcome {
     /// What is known of a capture whose thread has panicked: what it published last.
     pub fn of_panic(account: &Account) -> Outcome {
+        let mut tally = account.read();
+        // What a stream's reader had not taken, nobody gives it any more.
+        let unread = std::mem::take(&mut tally.unread);
+        tally.written = tally.written.saturating_sub(unread);
+        tally.writer += unread;
         Outcome {
-            tally: account.read(),
+            tally,
             files: Vec::new(),
             dropped_datagrams: 0,
             explained_datagrams: 0,
@@ -201,6 +206,9 @@ impl<S: Source, K: Sink> Capture<S, K> {
 
     fn idle(&mut self) {
         self.sink.idle();
+        // What others have done with what was written, too.
+        let figures = self.sink.figures();
+        note_figures(&mut self.progress, &mut self.lost_records, figures);
         // What the source counts may grow though no packet is handed over.
         note_ledger(&self.source, &mut self.progress.tally);
         self.account.publish(&self.progress.tally);
@@ -304,6 +312,8 @@ fn note_figures(progress: &mut Progress, lost_records: &mut u64, figures: Figure
     tally.stalls = figures.stalls;
     tally.stalled_us = u64::try_from(figures.stalled.as_micros()).unwrap_or(u64::MAX);
     tally.files_begun = figures.files_begun;
+    tally.taken = figures.taken_records;
+    tally.unread = figures.unread_records;
     // Records that a file could not keep were counted as written when they were appended.
     let lost = figures.lost_records - *lost_records;
     *lost_records = figures.lost_records;

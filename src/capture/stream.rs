@@ -43,6 +43,8 @@ pub struct StreamSink<F> {
     /// So many were handed over.
     records: u64,
     figures: Figures,
+    /// The figures are the last.
+    has_ended: bool,
     failure: Option<io::Error>,
 }
 
@@ -76,6 +78,7 @@ impl<F: Format> StreamSink<F> {
             writer,
             records: 0,
             figures: Figures::default(),
+            has_ended: false,
             failure: None,
         })
     }
@@ -94,7 +97,6 @@ impl<F: Format> StreamSink<F> {
         match self.room(block.len()) {
             Some(chunk) => {
                 chunk.bytes.extend_from_slice(block);
-                self.figures.bytes += block.len() as u64;
                 true
             }
             None => false,
@@ -158,7 +160,6 @@ impl<F: Format> StreamSink<F> {
         if let Some(place) = out.get_mut(..HEAD_BYTES) {
             place.copy_from_slice(&head);
         }
-        self.figures.bytes += len as u64;
         self.records += 1;
         true
     }
@@ -240,6 +241,7 @@ impl<F: Format> Sink for StreamSink<F> {
         let lost = self.records - records_taken;
         self.figures.lost_records = lost;
         self.figures.bytes = bytes_taken;
+        self.has_ended = true;
         // A reader that has what there was may go.
         let gone = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
         let error = error.filter(|error| lost != 0 || !gone(error));
@@ -261,7 +263,15 @@ impl<F: Format> Sink for StreamSink<F> {
     }
 
     fn figures(&self) -> Figures {
-        self.figures
+        if self.has_ended {
+            return self.figures; // what the reader has not taken is lost
+        }
+        let (records, bytes) = self.writer.taken();
+        Figures {
+            bytes,
+            unread_records: self.records - records,
+            ..self.figures
+        }
     }
 
     fn close(self) -> (Vec<PathBuf>, Figures) {

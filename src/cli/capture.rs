@@ -287,6 +287,9 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
             if let Some(collapsed) = session.look_at_fill() {
                 reporter.say(&collapsed);
             }
+            for line in session.look_at_rings() {
+                reporter.say(&line);
+            }
             reporter.figures(&mut session);
             look_after(&mut hand, Hand::go_on, &mut reporter);
             service::alive();

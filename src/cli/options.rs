@@ -65,7 +65,7 @@ fn source(args: &CaptureArgs) -> Result<SourceSettings, ConfigError> {
             .as_deref()
             .map(settings::mark_and_mask)
             .transpose()?,
-        sample: args.sample.unwrap_or(1),
+        sample: args.sample,
         cutoff_bytes: cutoff
             .map(|text| settings::parse_size(text, 1))
             .transpose()?,

@@ -46,6 +46,13 @@ impl fmt::Display for ReportText<'_> {
         } else {
             line("discarded", &grouped(total.discarded))?;
         }
+        if total.taken != 0 {
+            let text = format!(
+                "{} (of them, in files that others removed, cut or overwrote)",
+                grouped(total.taken)
+            );
+            line("taken", &text)?;
+        }
         line("dropped: overrun", &grouped(total.dropped.overrun))?;
         match (total.unrecorded, total.left_out) {
             (Some(_), _) => line("queue full", &known(total.dropped.queue))?,

@@ -76,12 +76,7 @@ impl Reporter {
         let settings = session.settings();
         let granted = session.granted_buffer_bytes();
         if granted < settings.buffer_bytes / 2 {
-            self.say(&format!(
-                "the kernel granted a receive buffer of {} bytes of the {} asked for: it grants 2 GiB at the most, and \
-                 net.core.rmem_max without CAP_NET_ADMIN in the host's user namespace",
-                grouped(granted as u64),
-                grouped(settings.buffer_bytes as u64)
-            ));
+            self.say(&smaller_buffer(settings, granted));
         }
         let interfaces = match &settings.source {
             SourceSettings::Hook(options) => options.interfaces.clone(),
@@ -92,6 +87,13 @@ impl Reporter {
         };
         for interface in interfaces.into_iter().filter(|name| !name.ends_with('*')) {
             self.hint_at(&interface);
+        }
+        if let Some(group) = session.trigger_without_rule() {
+            self.say(&format!(
+                "--keep-on {group}: no nftables rule of this network namespace logs to group {group}, and until one \
+                 does nothing is kept by itself: load one with `lwnflog rules --group {group} --match EXPRESSION | \
+                 nft -f -`"
+            ));
         }
         self.blind.extend(doctor::of_rules(session));
         for line in self.blind.clone() {
@@ -257,6 +259,23 @@ impl Reporter {
     }
 }
 
+/// Why buffers are smaller than was asked for.
+fn smaller_buffer(settings: &Settings, granted: usize) -> String {
+    let (granted, asked) = (
+        grouped(granted as u64),
+        grouped(settings.buffer_bytes as u64),
+    );
+    match settings.source {
+        SourceSettings::Hook(_) => format!(
+            "the hook's rings have {granted} bytes of the {asked} asked for: 256 MiB a processor at the most"
+        ),
+        SourceSettings::Numbers(..) => format!(
+            "the kernel granted a receive buffer of {granted} bytes of the {asked} asked for: it grants 2 GiB at the \
+             most, and net.core.rmem_max without CAP_NET_ADMIN in the host's user namespace"
+        ),
+    }
+}
+
 fn json_line(object: &impl serde::Serialize) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(object)?;
     line.push(b'\n');
@@ -359,6 +378,20 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+
+    #[test]
+    fn a_smaller_buffer_is_explained_by_its_own_limit() {
+        for (source, limit) in [
+            ("-g5", "net.core.rmem_max"),
+            ("--hook", "256 MiB a processor"),
+        ] {
+            let line = ["lwnflog", source, "--buffer-size", "100GiB"];
+            let cli = crate::cli::args::Cli::try_parse_from(line).unwrap();
+            let settings = crate::cli::options::settings(&cli.capture).unwrap();
+            let said = smaller_buffer(&settings, 512 << 20);
+            assert!(said.contains(limit), "{said}");
+        }
+    }
 
     #[test]
     fn the_status_line_fits_any_terminal() {

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::VERSION;
 use super::request::Request;
+use crate::serve::socket;
 
 /// Longer than a capture takes for any answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -69,14 +70,17 @@ fn silent(patience: Duration) -> io::Error {
 
 /// Whether a capture is behind a socket, as far as can be seen: one that is stopped, or may not be
 /// asked, is one.
-pub fn is_capture(socket: &Path) -> bool {
+pub fn is_capture(path: &Path) -> bool {
+    if !socket::may_be_control(path) {
+        return false;
+    }
     let request = Request {
         v: VERSION,
         command: "settings".to_owned(),
         args: Vec::new(),
         confirm_secs: None,
     };
-    match ask_within(socket, &request, PATIENCE_TO_LIST) {
+    match ask_within(path, &request, PATIENCE_TO_LIST) {
         Ok(answer) => answer["ok"].is_boolean(),
         Err(error) => matches!(
             error.kind(),

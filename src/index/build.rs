@@ -39,8 +39,10 @@ pub enum Step {
     More,
     /// The index.
     Done(Index),
-    /// The file is not one that can have an index.
+    /// The file is not one that can have an index, or has changed meanwhile.
     None,
+    /// Something in it is not as lwnflog writes it.
+    Damaged,
 }
 
 impl Builder {
@@ -116,7 +118,7 @@ impl Builder {
         self.at += len as u64;
         Ok(match looked? {
             Some(()) => Step::More,
-            None => Step::None,
+            None => Step::Damaged,
         })
     }
 

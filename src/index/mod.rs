@@ -179,7 +179,7 @@ impl Index {
             match builder.step()? {
                 Step::More => {}
                 Step::Done(index) => return Ok(Some(index)),
-                Step::None => return Ok(None),
+                Step::None | Step::Damaged => return Ok(None),
             }
         }
     }
@@ -274,6 +274,11 @@ impl Index {
         head.extend(check.to_le_bytes());
         head.extend(table);
         head
+    }
+
+    /// How many packets are in its file.
+    pub fn packets(&self) -> u64 {
+        self.segments.iter().map(|one| u64::from(one.packets)).sum()
     }
 
     /// Its segments, in order.

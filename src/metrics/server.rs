@@ -61,7 +61,6 @@ impl Server {
 }
 
 fn open(place: &Place) -> io::Result<(OwnedFd, Place, Option<OwnSocket>)> {
-    const MODE: u32 = 0o660;
     match place {
         Place::Tcp(address) => {
             let listener = TcpListener::bind(address)?;
@@ -72,7 +71,7 @@ fn open(place: &Place) -> io::Result<(OwnedFd, Place, Option<OwnSocket>)> {
             let listening = path
                 .parent()
                 .map_or(Ok(()), socket::make_directory)
-                .and_then(|()| socket::listen_at(path, MODE, None));
+                .and_then(|()| socket::listen_at(path, socket::NO_CONTROL_MODE, None));
             let (listener, socket) = listening.map_err(|error| match error {
                 SocketError::System(_, error) => error,
                 error => io::Error::other(error),

@@ -99,6 +99,11 @@ impl Families<'_> {
             |figures| Some(figures.written),
         )?;
         self.counter(
+            "lwnflog_taken_packets_total",
+            "Of the packets recorded, those in files that others then removed, cut or overwrote.",
+            |figures| Some(figures.taken),
+        )?;
+        self.counter(
             "lwnflog_discarded_packets_total",
             "Packets counted and thrown away (--discard).",
             |figures| Some(figures.discarded),
@@ -211,6 +216,20 @@ impl Families<'_> {
             "Receive buffer of each source; of a hook, its rings in sum.",
             Some(scrape.buffer_bytes),
         )?;
+        self.gauge(
+            "lwnflog_unread_packets",
+            "Packets that a stream's reader has not taken yet. No sample: no stream.",
+            scrape.snapshot.total.unread,
+        )?;
+        let beyond = scrape.snapshot.total.beyond_rate;
+        if let Some(beyond) = beyond {
+            let counter = IntCounter::new(
+                "lwnflog_beyond_rate_packets_total",
+                "Packets that --rate-limit passed over, before they were detected. No sample: no limit, or not known.",
+            )?;
+            counter.inc_by(beyond);
+            self.registry.register(Box::new(counter))?;
+        }
         self.gauge(
             "lwnflog_disk_limit_bytes",
             "What the files may come to take. No sample: no limit, or no files.",

@@ -173,6 +173,10 @@ pub struct Figures {
     pub bytes: u64,
     /// Records appended that did not get into a file, because a page of it could not be stored.
     pub lost_records: u64,
+    /// Records that were written to files that others then removed, cut or overwrote.
+    pub taken_records: u64,
+    /// Records that a stream's reader has not taken yet.
+    pub unread_records: u64,
 }
 
 /// Why there is no slot.
@@ -408,6 +412,7 @@ impl Ring {
     pub fn figures(&self) -> Figures {
         Figures {
             lost_records: self.figures.lost_records + self.swapper.lost_records(),
+            taken_records: self.swapper.taken_records(),
             ..self.figures
         }
     }

@@ -78,6 +78,13 @@ pub enum Notice {
         /// Where it was.
         path: PathBuf,
     },
+    /// Somebody has written to a file: what is in it is not what was written to it.
+    Overwritten {
+        /// The file.
+        path: PathBuf,
+        /// Packets that were written to it.
+        records: u64,
+    },
     /// A page of the live file could not be stored: an I/O error, or a disk that is full after all.
     Damaged {
         /// The file.
@@ -150,9 +157,16 @@ impl fmt::Display for Notice {
             Notice::FilesAgain => f.write_str("there is a file to write to again: writing goes on"),
             Notice::Removed { path } => write!(
                 f,
-                "{}: somebody has removed this file, or cut it, and with it the packets that were written to it; \
-                 the next file begins",
+                "{}: somebody has removed this file, or cut it, and with it the packets that were written to it, \
+                 which count as taken; the next file begins",
                 path.display()
+            ),
+            Notice::Overwritten { path, records } => write!(
+                f,
+                "{}: somebody has written to this file: the {} packets that were written to it are no longer what it \
+                 holds, and count as taken; `lwnflog repair` makes readable what is left",
+                path.display(),
+                grouped(*records)
             ),
             Notice::Damaged { path, records } => write!(
                 f,

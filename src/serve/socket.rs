@@ -18,6 +18,10 @@ const BACKLOG: i32 = 128;
 const ANYBODY_WRITES: u32 = 0o002;
 const STICKY: u32 = 0o1000;
 
+/// A socket's mode: members of its group may connect, and it is no capture's control. (The system takes
+/// the bit for nothing.) Who lists captures can tell though nobody answers there.
+pub const NO_CONTROL_MODE: u32 = STICKY | 0o660;
+
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
@@ -145,6 +149,12 @@ pub fn listen_at(
             Err(error)
         }
     }
+}
+
+/// Whether a name may be that of a capture's control, before it is asked.
+pub fn may_be_control(path: &Path) -> bool {
+    let meta = fs::symlink_metadata(path);
+    meta.is_ok_and(|meta| meta.file_type().is_socket() && meta.mode() & STICKY == 0)
 }
 
 /// Removes a socket of one's own that nobody listens at.

@@ -58,8 +58,8 @@ fn left_out(settings: &Settings) -> String {
         return String::new();
     };
     let mut said = String::new();
-    if options.sample > 1 {
-        said += &format!(", 1 packet of {}", options.sample);
+    if let Some(sample @ 2..) = options.sample {
+        said += &format!(", 1 packet of {sample}");
     }
     if let Some(bytes) = options.cutoff_bytes {
         said += &format!(", the first {bytes} bytes of each connection");

@@ -288,6 +288,7 @@ mod tests {
     use crate::format::LinkType;
     use crate::nft::RuleFamily;
     use crate::packet::IpFamily;
+    use crate::session::losses::WithoutRing;
     use crate::session::settings::{QueueOptions, Settings};
 
     fn settings() -> Settings {
@@ -345,6 +346,7 @@ mod tests {
             keeper: None,
             trigger: None,
             triggered: None,
+            without_ring: WithoutRing::default(),
             told: Vec::new(),
             wake: Arc::new(|| {}),
             installed: None,

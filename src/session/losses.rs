@@ -4,12 +4,14 @@ use std::os::fd::AsFd as _;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use super::Running;
 use super::settings::{Settings, SourceSettings};
+use super::{Running, Session};
+use crate::account::Tally;
 use crate::account::counters::Watch;
 use crate::account::snapshot::Lost;
 use crate::account::unseen::Look;
 use crate::nft::{CounterPlace, Counters};
+use crate::numbers::grouped;
 use crate::source::nfqueue::QueueStatus;
 use crate::source::{SourceName, Target};
 use crate::sys::netlink;
@@ -84,6 +86,66 @@ impl BeyondRate {
     }
 }
 
+/// Packets at a hook that found no ring to go to, and how many were said.
+#[derive(Debug, Default)]
+pub(super) struct WithoutRing {
+    no_ring: Told,
+    nested: Told,
+}
+
+/// A figure that is said when it grows, and not again and again.
+#[derive(Debug, Default)]
+struct Told {
+    packets: u64,
+    at: Option<Instant>,
+}
+
+impl Told {
+    /// How many more there are, where it is time to say so.
+    fn grown(&mut self, packets: u64, now: Instant) -> Option<u64> {
+        const EVERY: Duration = Duration::from_mins(5);
+        let due = self.at.is_none_or(|at| now.duration_since(at) >= EVERY);
+        let more = packets
+            .checked_sub(self.packets)
+            .filter(|more| *more != 0 && due)?;
+        (self.packets, self.at) = (packets, Some(now));
+        Some(more)
+    }
+}
+
+impl WithoutRing {
+    /// What is to be said.
+    fn look(&mut self, tally: &Tally, now: Instant) -> Vec<String> {
+        let no_ring = self.no_ring.grown(tally.dropped_no_ring, now).map(|more| {
+            format!(
+                "{} packets came on a processor that has no ring, because it was not online at the start: they are \
+                 lost (no_ring); end the capture and start it again",
+                grouped(more)
+            )
+        });
+        let nested = self.nested.grown(tally.dropped_nested, now).map(|more| {
+            format!(
+                "{} packets came while the program was at work on their processor's ring: they are lost (nested); \
+                 docs/HOOK.md says which packets interrupt others at this hook",
+                grouped(more)
+            )
+        });
+        no_ring.into_iter().chain(nested).collect()
+    }
+}
+
+impl Session {
+    /// What is to be said of packets at a hook that found no ring to go to: not those that found theirs
+    /// full, which a larger one would take.
+    pub fn look_at_rings(&mut self) -> Vec<String> {
+        let mut sum = Tally::default();
+        for running in &self.running {
+            sum += running.account.read();
+        }
+        self.without_ring.look(&sum, Instant::now())
+    }
+}
+
 impl Lost {
     /// What is known of one source.
     pub(super) fn of(running: &Running, target: Target, settings: &Settings) -> Lost {
@@ -103,5 +165,34 @@ impl Lost {
             behind_last: running.unseen.behind_last(),
             queue,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_without_a_ring_are_said_once_in_a_while() {
+        let mut told = WithoutRing::default();
+        let mut tally = Tally::default();
+        let begun = Instant::now();
+        assert_eq!(told.look(&tally, begun), [""; 0]);
+        tally.dropped_no_ring = 7;
+        let said = told.look(&tally, begun);
+        assert!(
+            said[0].starts_with("7 packets came on a processor"),
+            "{said:?}"
+        );
+        (tally.dropped_no_ring, tally.dropped_nested) = (9, 1);
+        let said = told.look(&tally, begun + Duration::from_secs(1));
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains("(nested)"), "{said:?}");
+        let said = told.look(&tally, begun + Duration::from_mins(6));
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(
+            said[0].starts_with("2 packets came on a processor"),
+            "{said:?}"
+        );
     }
 }

@@ -44,7 +44,7 @@ use crate::sys::capabilities;
 use files::keeper;
 use fill::FillWatch;
 use keep::Keeper;
-use losses::{BeyondRate, look_for_unseen};
+use losses::{BeyondRate, WithoutRing, look_for_unseen};
 use open::{Opened, open_rings, open_sources};
 use trigger::Trigger;
 use watch::LinkWatch;
@@ -161,6 +161,8 @@ pub struct Session {
     trigger: Option<Trigger>,
     /// When that had something kept last.
     triggered: Option<Instant>,
+    /// Of a hook: what was said of packets that no ring has taken.
+    without_ring: WithoutRing,
     /// Notices that came while something else was waited for.
     told: Vec<Notice>,
     /// Told when a capturing thread ends.
@@ -208,14 +210,15 @@ impl Session {
             Opened::Hook(hook) => Some(hook.priority()),
             Opened::Group(_) | Opened::Queue(_) => None,
         });
+        let group = settings.keep.as_ref().map(|keep| keep.group);
+        let trigger = group.map(|group| Trigger::start(group, Arc::clone(&wake)));
+        let trigger = trigger.transpose()?;
         if let Some(watch) = &mut watch {
             watch.after_bind();
         } else {
             // Loaded and attached: neither this thread nor one that it starts needs them again.
             let _ = capabilities::give_up();
         }
-        let group = settings.keep.as_ref().map(|keep| keep.group);
-        let trigger = group.map(|group| Trigger::start(group, Arc::clone(&wake)));
         let changes = LinkWatch::start(Arc::clone(&wake)).ok();
         let drops = Drops::begin();
         step(Step::Install);
@@ -248,8 +251,9 @@ impl Session {
             changes,
             paused: false,
             keeper,
-            trigger: trigger.transpose()?,
+            trigger,
             triggered: None,
+            without_ring: WithoutRing::default(),
             told: Vec::new(),
             wake,
         };
@@ -330,6 +334,11 @@ impl Session {
         self.watch.as_ref().map_or(Vec::new(), Watch::without_rule)
     }
 
+    /// The group of `--keep-on`, where no rule logged to it at the start.
+    pub fn trigger_without_rule(&self) -> Option<u16> {
+        self.trigger.as_ref().and_then(Trigger::without_rule)
+    }
+
     /// Looks at the rules and their counters, so that one that comes or goes is noticed.
     pub fn look_at_rules(&mut self) {
         if let Some(watch) = &mut self.watch {
@@ -374,10 +383,15 @@ impl Session {
                 Figures::running(None, &sum, self.counted(numbers), lost)
             }
         };
-        let total = Figures {
+        let mut total = Figures {
             beyond_rate: self.beyond_rate.as_mut().and_then(BeyondRate::look),
             ..total
         };
+        if self.settings.stream.is_some() {
+            total.unread = Some(sum.unread);
+            // A stream has one source.
+            sources.iter_mut().for_each(|one| one.unread = total.unread);
+        }
         Snapshot {
             elapsed,
             sources,

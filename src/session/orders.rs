@@ -111,7 +111,7 @@ impl Session {
                 (None, None) => Vec::new(),
             },
             matching: rule.and_then(|rule| rule.matching.clone()),
-            sample: hook.map(|options| options.sample),
+            sample: hook.map(|options| options.sample.unwrap_or(1)),
             cutoff_bytes: hook.and_then(|options| options.cutoff_bytes),
         }
     }
@@ -234,9 +234,8 @@ impl Session {
             Order::Sample(every) => {
                 let what = match &mut settings.source {
                     SourceSettings::Hook(options) => {
-                        let what = shown(&options.sample, every, "sample");
-                        options.sample = (*every).max(1);
-                        what
+                        let before = options.sample.replace((*every).max(1)).unwrap_or(1);
+                        shown(&before, every, "sample")
                     }
                     SourceSettings::Numbers(..) => String::new(),
                 };

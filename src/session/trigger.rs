@@ -8,12 +8,16 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::{SessionError, Wake};
+use crate::account::counters::Watch;
 use crate::source::nflog::{Group, GroupConfig};
-use crate::source::{Arrival, Source, Waker};
+use crate::source::{Arrival, Source, Target, Waker};
 use crate::sys::capabilities;
 
 /// Listens until it is dropped.
 pub(super) struct Trigger {
+    group: u16,
+    /// A rule logged to it when it was bound, or that is not known.
+    has_rule: bool,
     stop: Arc<AtomicBool>,
     fired: Arc<AtomicBool>,
     /// Why it ended.
@@ -31,6 +35,7 @@ impl Trigger {
             buffer_bytes: 1 << 20,
             ..GroupConfig::new(group, 64)
         })?;
+        let without_rule = Watch::before_bind(Target::Group, &[group]).without_rule();
         let (stop, fired) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicBool::new(false)),
@@ -61,12 +66,19 @@ impl Trigger {
             })
             .map_err(SessionError::Thread)?;
         Ok(Trigger {
+            group,
+            has_rule: without_rule.is_empty(),
             stop,
             fired,
             failure,
             waker,
             thread: Some(thread),
         })
+    }
+
+    /// Its group, where no rule logged to it when it was bound.
+    pub(super) fn without_rule(&self) -> Option<u16> {
+        (!self.has_rule).then_some(self.group)
     }
 
     /// Why it cannot go on, once.

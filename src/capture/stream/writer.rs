@@ -132,6 +132,17 @@ impl Writer {
         }
     }
 
+    /// Records and bytes that the reader has taken.
+    pub(super) fn taken(&self) -> (u64, u64) {
+        let Shared {
+            records_taken,
+            bytes_taken,
+            ..
+        } = &*self.shared;
+        let records = records_taken.load(Ordering::Relaxed);
+        (records, bytes_taken.load(Ordering::Relaxed))
+    }
+
     /// Waits until the reader has taken all, or is given up.
     pub(super) fn close(&mut self) -> Fate {
         self.shared.closing.store(true, Ordering::Relaxed);

@@ -83,6 +83,8 @@ struct Shared {
     position: AtomicUsize,
     /// Records that were committed, and are not in the file that was finished.
     lost_records: AtomicU64,
+    /// Records in files that others removed, cut or overwrote.
+    taken_records: AtomicU64,
 }
 
 impl Shared {
@@ -171,6 +173,12 @@ impl Swapper {
     #[inline]
     pub(super) fn lost_records(&self) -> u64 {
         self.shared.lost_records.load(Ordering::Relaxed)
+    }
+
+    /// Records that were written to files that others then removed, cut or overwrote.
+    #[inline]
+    pub(super) fn taken_records(&self) -> u64 {
+        self.shared.taken_records.load(Ordering::Relaxed)
     }
 
     /// Says how far the live file is written, for the swapper's next look.

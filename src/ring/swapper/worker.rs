@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::{Full, Shared, Work};
 use crate::ring::RingConfig;
 use crate::ring::ahead::{Ahead, TICK};
-use crate::ring::indexing::{self, Indexing};
+use crate::ring::indexing::{self, Found, Indexing};
 use crate::ring::notice::{Notice, Notices};
 use crate::ring::recovery::repair_own;
 use crate::ring::store::Store;
@@ -54,6 +54,8 @@ pub(super) struct Worker {
     /// New files of the whole size since the disk was full.
     pub(super) whole_files: usize,
     pub(super) no_file: bool,
+    /// Packets that were written to files that others then removed, cut or overwrote.
+    pub(super) taken: u64,
     /// Older files are this run's: they may be finished, recycled and removed.
     pub(super) taken_over: bool,
 }
@@ -74,6 +76,7 @@ impl Worker {
             held: false,
             whole_files: 0,
             no_file: false,
+            taken: 0,
             taken_over: false,
         }
     }
@@ -91,6 +94,7 @@ impl Worker {
                 drop(desk);
                 let lost = self.work(work);
                 shared.lost_records.fetch_add(lost, Ordering::Relaxed);
+                shared.taken_records.store(self.taken, Ordering::Relaxed);
                 desk = shared.desk();
             } else if desk.stop {
                 break;
@@ -147,7 +151,7 @@ impl Worker {
                 desk = woken;
                 if timeout.timed_out() && looked.elapsed() < pause {
                     drop(desk);
-                    self.index_some();
+                    self.index_some(shared);
                     desk = shared.desk();
                 } else if timeout.timed_out() {
                     drop(desk);
@@ -169,7 +173,7 @@ impl Worker {
         drop(desk);
         let end = Instant::now() + indexing::AT_THE_END;
         while self.indexing.is_busy() && Instant::now() < end {
-            self.index_some();
+            self.index_some(shared);
         }
         self.indexing = Indexing::default();
         let bytes = self.store.held_bytes_max();
@@ -197,7 +201,7 @@ impl Worker {
             match recovered {
                 Ok(recovered) => {
                     let path = recovered.path.iter().filter(|_| self.store.is_indexed);
-                    path.for_each(|path| self.indexing.add(path.clone()));
+                    path.for_each(|path| self.indexing.add(path.clone(), None));
                     self.tell(Notice::Recovered(recovered));
                 }
                 Err((path, error)) => self.tell_unchanged(path, &error),
@@ -296,6 +300,7 @@ impl Worker {
         };
         self.look_after(&mut ended);
         if ended.removed {
+            self.taken += records;
             return 0; // whoever took it may have it
         }
         let has_holes = ended
@@ -324,7 +329,9 @@ impl Worker {
             let path = self.store.finish(ended.sequence, &ended.path, first_us)?;
             if let Some(path) = path {
                 if self.store.is_indexed {
-                    self.indexing.add(path.clone());
+                    // What was lost may have taken along what others of it are read by.
+                    let all = Some(records).filter(|_| lost == 0);
+                    self.indexing.add(path.clone(), all);
                 }
                 self.tell(Notice::Finished { path });
             }
@@ -350,9 +357,15 @@ impl Worker {
 
     /// Goes on with the index of a finished file. One that cannot be stored is not there: readers do
     /// without.
-    fn index_some(&mut self) {
-        let Some((path, index)) = self.indexing.step() else {
-            return;
+    fn index_some(&mut self, shared: &Shared) {
+        let (path, index) = match self.indexing.step() {
+            Some(Found::Index(path, index)) => (path, index),
+            Some(Found::Overwritten(path, records)) => {
+                self.taken += records;
+                shared.taken_records.store(self.taken, Ordering::Relaxed);
+                return self.tell(Notice::Overwritten { path, records });
+            }
+            None => return,
         };
         let more = index.bytes();
         while self.is_beyond_bytes(more) {

@@ -154,8 +154,8 @@ pub struct HookOptions {
     pub interfaces: Vec<String>,
     /// Only packets whose mark is the first under the second.
     pub mark: Option<(u32, u32)>,
-    /// One packet in so many.
-    pub sample: u32,
+    /// One packet in so many; `None`: all, for good.
+    pub sample: Option<u32>,
     /// Of each connection only the first so many bytes.
     pub cutoff_bytes: Option<u64>,
     /// Drop packets once they are captured.

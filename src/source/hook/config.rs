@@ -94,8 +94,9 @@ pub struct HookConfig {
     pub interfaces: Vec<String>,
     /// Only packets whose mark is the first under the second.
     pub mark: Option<(u32, u32)>,
-    /// One packet in so many, by count, on each processor: 0 and 1 are all.
-    pub sample: u32,
+    /// One packet in so many, by count, on each processor: 0 and 1 are all, until it is changed. `None`
+    /// is all, for good.
+    pub sample: Option<u32>,
     /// Of each connection only the first bytes.
     pub cutoff: Option<Cutoff>,
     /// At the hook of which family.
@@ -121,7 +122,7 @@ impl HookConfig {
             priority: None,
             interfaces: Vec::new(),
             mark: None,
-            sample: 1,
+            sample: None,
             cutoff: None,
             family: IpFamily::default(),
             drop: false,

@@ -154,7 +154,7 @@ impl Hook {
                 named => named.max(INTERFACES_MIN),
             },
             mark: config.mark,
-            sample: config.sample > 1,
+            sample: config.sample.is_some(),
             drop: config.drop,
             guard: false,
         };
@@ -182,8 +182,9 @@ impl Hook {
         this.look_up_interfaces();
         this.look_at_clock();
         this.set_copy_range();
-        this.set_word(SAMPLE, u64::from(this.config.sample));
-        this.rings.begin_sample(this.config.sample);
+        let sample = this.config.sample.unwrap_or(1);
+        this.set_word(SAMPLE, u64::from(sample));
+        this.rings.begin_sample(sample);
         this.set_word(CUTOFF, this.config.cutoff.map_or(0, |cutoff| cutoff.bytes));
         // Last: no packet comes before everything is as it should be.
         this.attach(&parameters, assemble)?;
@@ -407,7 +408,7 @@ impl Source for Hook {
                 self.set_copy_range();
             }
             Change::Interfaces(names) => self.set_interfaces(names)?,
-            Change::Sample(_) if self.config.sample <= 1 => {
+            Change::Sample(_) if self.config.sample.is_none() => {
                 return Err(Refused::not_begun_with("--sample"));
             }
             Change::Sample(every) => self.set_word(SAMPLE, u64::from(*every)),
