@@ -568,8 +568,8 @@ fn each_cause_is_told_in_one_line() {
         cover("/sys/kernel/security");
         let lockdown = "none integrity [confidentiality]\n";
         fs::write("/sys/kernel/security/lockdown", lockdown).unwrap();
-        // The third call loads the program, behind the two maps.
-        let said = denied(&[], "inject=bpf:error=EPERM:when=3+");
+        // The fourth call loads the program, behind a question about the only interface and the two maps.
+        let said = denied(&["unshare", "-n"], "inject=bpf:error=EPERM:when=4+");
         assert!(said.contains("locked down (confidentiality)"), "{said}");
         cover("/sys/kernel/btf");
         let said = hook(&[]);

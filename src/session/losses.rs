@@ -103,7 +103,7 @@ struct Told {
 impl Told {
     /// How many more there are, where it is time to say so.
     fn grown(&mut self, packets: u64, now: Instant) -> Option<u64> {
-        const EVERY: Duration = Duration::from_mins(5);
+        const EVERY: Duration = Duration::from_secs(300);
         let due = self.at.is_none_or(|at| now.duration_since(at) >= EVERY);
         let more = packets
             .checked_sub(self.packets)
