@@ -14,9 +14,9 @@ use common::spent::spent;
 use common::{LWNFLOG, temp_dir};
 
 /// A program that was built without optimization takes long: it gets a part of each bomb.
-const PART: u32 = if cfg!(debug_assertions) { 4 } else { 1 };
+const PART: u32 = if cfg!(debug_assertions) { 32 } else { 1 };
 const PEAK_BYTES_MAX: u64 = if cfg!(debug_assertions) {
-    128 << 20
+    192 << 20
 } else {
     256 << 20
 };

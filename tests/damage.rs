@@ -456,6 +456,8 @@ fn damage_in_compressed_files_is_told() {
             for (what, bytes) in [
                 ("cut", good[..half].to_vec()),
                 ("cut in its head", good[..3].to_vec()),
+                // Of LZ4 that is all of its blocks, and not the mark behind them.
+                ("cut at its end", good[..good.len() - 8].to_vec()),
                 ("empty", Vec::new()),
                 ("flipped", flipped),
                 (
@@ -646,6 +648,21 @@ fn no_packet_is_made_of_payloads() {
             &[],
         ));
         assert_eq!(out.trim(), "0", "{name}: sent by nobody");
+        // Damage is no reason to believe in segments either.
+        let heads = [section(&comment), interface(9, 0, &[])].concat().len();
+        for at in [heads + 4, 5 * SEGMENT_BYTES] {
+            let mut damaged = bytes.clone();
+            let zeros = at..at + 2000;
+            damaged[zeros].fill(0);
+            if at == heads + 4 && name.starts_with("g5") {
+                continue; // of a ring's own name its first segment is believed
+            }
+            fs::write(&file, damaged).unwrap();
+            let (out, _, status) = told(&mut lwnflog(&["read", "--json", path], &[]));
+            let shown = numbers(&out);
+            assert!(!shown.contains(&SENT_BY_NOBODY), "{name}, damaged at {at}");
+            assert_eq!(status, Some(1), "{name}, damaged at {at}");
+        }
         fs::remove_file(&file).unwrap();
     }
 }

@@ -236,7 +236,8 @@ fn losses_of_a_capture_that_runs() {
     assert_eq!(losses["severity"], "warning", "{losses}");
     let runtime = capture.runtime().display();
     let script = format!("RUNTIME_DIRECTORY={runtime} {}", remedy(&losses));
-    assert!(shell(lab.receiver(), &script).status.success(), "{losses}");
+    let done = shell(lab.receiver(), &script);
+    assert!(done.status.success(), "{losses} {done:?}");
     let mut command = Command::new(LWNFLOG);
     let command = with_runtime(&mut command, capture.runtime());
     let settings = run(command.args(["ctl", "settings"]), "");

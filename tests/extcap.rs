@@ -11,7 +11,9 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use common::{LWNFLOG, lab, load_capture_rules, run, temp_dir, until, with_runtime};
+use common::{
+    LWNFLOG, copy_for_anybody, lab, load_capture_rules, run, temp_dir, until, with_runtime,
+};
 use lwnflog::lab::Traffic;
 
 /// Runs a script in a mount namespace in which Wireshark's folder for such programs is an empty one.
@@ -36,6 +38,31 @@ fn tshark_lists_the_interfaces() {
     ] {
         assert!(listed.contains(shown), "{listed}");
     }
+}
+
+/// Nothing is left of it; where the program has gone first, nothing is listed, and nobody complains.
+#[test]
+fn the_script_goes_as_it_came() {
+    let (dir, programs) = (temp_dir(), temp_dir());
+    let program = copy_for_anybody(programs.path());
+    let in_turn = "set -e
+        \"$0\" extcap --remove; test ! -e \"$1/lwnflog\"; \"$0\" extcap --remove
+        echo mine >\"$1/lwnflog\"; ! \"$0\" extcap --remove; test -e \"$1/lwnflog\"
+        \"$2\" extcap --install; rm \"$2\"; tshark -D 2>&1; test -x \"$1/lwnflog\"";
+    let mut shadowed = shadowed(
+        Command::new("unshare"),
+        dir.path(),
+        &["sh", "-c", in_turn, LWNFLOG],
+    );
+    let said = run(shadowed.arg(dir.path()).arg(&program), "");
+    assert!(
+        said.contains("removed") && said.contains("was not there"),
+        "{said}"
+    );
+    assert!(
+        !said.contains("lwnflog-group") && !said.contains("not found"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -686,3 +686,54 @@ fn soak() {
         }
     }
 }
+
+/// A file that another program begins anew under its name, with records of the same length or others, is
+/// read from its start, and that is said.
+#[test]
+fn a_file_that_is_begun_anew_is_read_from_its_start() {
+    for bytes in [90, 70] {
+        let dir = temp_dir();
+        let file = dir.path().join("grows.pcap");
+        let records = |numbers: std::ops::Range<u32>, bytes| -> Vec<_> {
+            let stamped = |number| (T0_NS + u64::from(number), frame(number, bytes));
+            numbers.map(stamped).collect()
+        };
+        fs::write(&file, pcap(&records(0..20, 90))).unwrap();
+        let mut follower = Follower::spawn(Numbers::Made, &["-f", path(&file)]);
+        follower.wait_shown(19);
+        // It has met the end, and looked once more.
+        std::thread::sleep(Duration::from_millis(500));
+        fs::write(&file, pcap(&records(100..160, bytes))).unwrap();
+        follower.wait_shown(159);
+        let shown = follower.shown().to_vec();
+        assert_eq!(runs(&shown), [(0, 19), (100, 159)], "{bytes}");
+        assert!(
+            follower.said().contains("begun anew"),
+            "{}",
+            follower.said()
+        );
+    }
+}
+
+/// The last file of a ring is compressed, and has more than one segment.
+#[test]
+fn a_compressed_file_is_followed_to_its_end() {
+    let dir = temp_dir();
+    let mut live = Live::begin(dir.path(), "g5", 1, 4);
+    live.put(T0_NS, &frame(0, 900));
+    let mut follower = Follower::spawn(Numbers::Made, &["-f", path(dir.path())]);
+    follower.wait_shown(0);
+    follower.stop();
+    live.finish();
+    let mut live = Live::begin(dir.path(), "g5", 2, 4);
+    for number in 1..200 {
+        live.put(T0_NS + u64::from(number), &frame(number, 900));
+    }
+    let finished = live.finish();
+    let mut zstd = std::process::Command::new("zstd");
+    common::run(zstd.args(["-q", "--rm"]).arg(finished), "");
+    follower.signal(Signal::CONT);
+    follower.wait_shown(199);
+    assert_eq!(runs(follower.shown()), [(0, 199)]);
+    assert_eq!(follower.said(), "");
+}

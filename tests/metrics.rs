@@ -90,6 +90,9 @@ fn the_account_is_what_is_served() {
     );
     assert!(sample(text, "lwnflog_disk_free_bytes").unwrap() > 0.0);
     assert_eq!(sample(text, "lwnflog_disk_limit_bytes"), Some(1.8e9));
+    // The live file and the one that is prepared, or that is being made.
+    let ring = sample(text, "lwnflog_disk_ring_bytes").unwrap();
+    assert!((1e8..=4.1e8).contains(&ring), "{ring}");
     let file = dir.path().join("scrape");
     fs::write(&file, text).unwrap();
     let checked = run(Command::new("promtool").args(["check", "metrics"]), text);

@@ -800,3 +800,36 @@ fn what_a_copy_lacks_is_said() {
     );
     lwnflog(dir.path(), "read -r b.pcapng -w c.pcapng").is(0, &[]);
 }
+
+/// What a ring has prepared, its lock and its indexes are as little an output as its captures, by name or by
+/// a shell's `>>`.
+#[test]
+fn nothing_of_a_ring_is_an_output() {
+    let dir = temp_dir();
+    let dir = dir.path();
+    fs::write(dir.join("a.pcapng"), capture(5)).unwrap();
+    let stem = "g5-000001-20261121T080000Z.pcapng";
+    for name in [
+        ".g5-000002.next.pcapng",
+        ".g5-000003.new.pcapng",
+        ".g5.lock",
+    ] {
+        fs::write(dir.join(name), "precious").unwrap();
+        lwnflog(dir, &format!("read -r a.pcapng -w {name}")).is(1, &["is a file of a ring"]);
+        lwnflog(dir, &format!("report a.pcapng -o {name}")).is(1, &["is a file of a ring"]);
+        assert_eq!(fs::read(dir.join(name)).unwrap(), b"precious");
+    }
+    for name in [
+        stem,
+        "g5-000002.live.pcapng",
+        ".g5-000001-20261121T080000Z.pcapng.idx",
+    ] {
+        fs::write(dir.join(name), "precious").unwrap();
+        for command in ["read -r a.pcapng -w -", "export a.pcapng --csv -"] {
+            let line = format!("{LWNFLOG} {command} >>{name}");
+            let told = tried(Command::new("sh").args(["-c", &line]).current_dir(dir));
+            told.is(1, &["is a file of a ring"]);
+            assert_eq!(fs::read(dir.join(name)).unwrap(), b"precious");
+        }
+    }
+}

@@ -13,7 +13,7 @@ use std::process::Command;
 use std::time::SystemTime;
 
 use common::{
-    Ended, LWNFLOG, Mounted, Running, copy_for_anybody, lab, load_capture_rules, number, run,
+    Ended, LWNFLOG, Mounted, Running, copy_for_anybody, lab, load_capture_rules, nft, number, run,
     temp_dir, with_own_mounts,
 };
 use lwnflog::lab::{Lab, Namespace, Traffic};
@@ -91,6 +91,7 @@ fn a_start_that_fails_leaves_the_ring_as_it_was() {
     let mut queues = namespace.command(LWNFLOG).unwrap();
     let mut queues = Running::spawn(queues.args(["--queue", "5", "--discard"]));
     queues.wait_said("capturing queue");
+    nft(namespace, "table ip lwnflog-g6 {}");
     let without_right = [
         "setpriv",
         "--bounding-set=-net_admin",
@@ -208,4 +209,176 @@ fn a_slow_start_says_what_it_is_doing() {
         capture.wait_said("capturing group");
         capture.end();
     });
+}
+
+/// IPv4 only, arriving only, 128 bytes only: nobody learns it afterwards.
+#[test]
+fn the_first_line_says_what_is_taken() {
+    let (lab, dir) = (lab(), temp_dir());
+    let first_line = |args: &[&str]| {
+        let mut command = lab.receiver().command(LWNFLOG).unwrap();
+        let command = command.args(["-C", "1", "-W", "2", "-w"]).arg(dir.path());
+        let mut capture = Running::spawn(command.args(args));
+        let line = capture.wait_said("capturing ");
+        capture.end();
+        line
+    };
+    let says = |args: &[&str], what: &str| {
+        let line = first_line(args);
+        assert!(line.ends_with(what), "{args:?}: {line}");
+    };
+    let bytes = "the first 128 bytes of each packet";
+    let rule = ["-g", "5", "--install-rule"];
+    says(
+        &["-g", "5"],
+        &format!(": IPv4, {bytes} (more: --family both, -s 0)"),
+    );
+    says(
+        &rule,
+        &format!(": IPv4 that arrives, {bytes} (more: --family both, --at, -s 0)"),
+    );
+    let all = ["--family", "both", "-s", "0", "--at", "input,output"];
+    says(
+        &[&rule[..], &all].concat(),
+        ": IPv4 and IPv6 at input, output, each packet whole",
+    );
+    says(
+        &["--hook"],
+        &format!(": IPv4 that arrives, {bytes} (more: --family both, -s 0)"),
+    );
+    load_capture_rules(lab.receiver());
+    says(
+        &["-g", "5", "-s", "0"],
+        ": IPv4 that arrives, each packet whole (more: --family both, --at)",
+    );
+}
+
+/// What does not fit is named by the option that asked for it.
+#[test]
+fn what_does_not_fit_is_named() {
+    with_own_mounts("what_does_not_fit_is_named", || {
+        let (lab, disk) = (lab(), Mounted::tmpfs("size=20m"));
+        let refused = |args: &[&str]| {
+            let mut command = lab.receiver().command(LWNFLOG).unwrap();
+            let command = command.args(["-g", "5", "-w"]).arg(disk.path());
+            let ended = Running::spawn(command.args(args)).wait_end();
+            assert!(!ended.status.success(), "{}", ended.said);
+            ended.said
+        };
+        for (args, option) in [
+            (&["--max-bytes", "100GB"][..], "--max-bytes"),
+            (
+                &["--max-bytes", "100GB", "--files", "8"],
+                "--file-size or --files",
+            ),
+            (&["--files", "8"], "--file-size or --files"),
+            (&["--max-age", "1h"], "--file-size"),
+        ] {
+            let said = refused(args);
+            assert!(
+                said.trim()
+                    .ends_with(&format!("ask for less with {option}")),
+                "{said}"
+            );
+        }
+    });
+}
+
+/// A cgroup that may use so much memory; removed when it is dropped.
+struct Limited(std::path::PathBuf);
+
+impl Limited {
+    fn new(bytes: u64) -> Limited {
+        let name = format!("lwnflog-test-memory-{}", std::process::id());
+        let own_hierarchy = Path::new("/sys/fs/cgroup/memory");
+        let (root, file) = match own_hierarchy.is_dir() {
+            true => (own_hierarchy, "memory.limit_in_bytes"),
+            false => {
+                let root = Path::new("/sys/fs/cgroup");
+                fs::write(root.join("cgroup.subtree_control"), "+memory").unwrap();
+                (root, "memory.max")
+            }
+        };
+        let dir = root.join(name);
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join(file), bytes.to_string()).unwrap();
+        Limited(dir)
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// On tmpfs files are memory: the kernel would end each start, without a word.
+#[test]
+fn a_ring_in_memory_that_the_cgroup_has_not_does_not_begin() {
+    with_own_mounts(
+        "a_ring_in_memory_that_the_cgroup_has_not_does_not_begin",
+        || {
+            let (lab, disk) = (lab(), Mounted::tmpfs("size=400m"));
+            let limited = Limited::new(100 << 20);
+            let inside = |args: &[&str]| {
+                let mut command = lab.receiver().command("sh").unwrap();
+                let enter = "echo $$ >\"$0/cgroup.procs\" && exec \"$@\"";
+                command.args(["-c", enter]).arg(&limited.0).arg(LWNFLOG);
+                let command = command.args(args).arg("-w").arg(disk.path());
+                Running::spawn(command)
+            };
+            let ring = |files: &'static str| ["-g", "5", "-C", "20", "-W", files, "-B", "1MiB"];
+            let refused = inside(&ring("8")).wait_end();
+            assert_eq!(refused.status.code(), Some(1), "{}", refused.said);
+            for part in ["files here are memory", "104857600", "--files"] {
+                assert!(refused.said.contains(part), "{}", refused.said);
+            }
+            let mut fits = inside(&ring("2"));
+            fits.wait_said("capturing group");
+            fits.end();
+            let examined = inside(&["doctor", "--group", "5"]).wait_end();
+            assert!(
+                examined
+                    .shown
+                    .iter()
+                    .any(|line| line.contains("are memory")),
+                "{:?}",
+                examined.shown
+            );
+        },
+    );
+}
+
+/// The directory can be written; the lock of a capture that root has run there cannot.
+#[test]
+fn the_lock_of_another_user_is_said_to_be_one() {
+    let (lab, dir, programs) = (lab(), temp_dir(), temp_dir());
+    fs::set_permissions(programs.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = copy_for_anybody(programs.path());
+    full_ring(&lab, dir.path());
+    std::os::unix::fs::chown(dir.path().join(".g5.lock"), Some(0), Some(0)).unwrap();
+    let mut command = lab.receiver().command("setpriv").unwrap();
+    command.args([
+        "--reuid=65534",
+        "--clear-groups",
+        "--inh-caps=+net_admin",
+        "--ambient-caps=+net_admin",
+    ]);
+    let command = command.arg(&program).args(["-g", "5", "-C", "1", "-w"]);
+    let said = Running::spawn(command.arg(dir.path())).wait_end().said;
+    assert!(said.contains("this lock is that of uid 0"), "{said}");
+    let remedy = format!("chown -R --from=0 65534 {}", dir.path().display());
+    assert!(said.contains(&remedy), "{said}");
+    run(Command::new("sh").args(["-c", &remedy]), "");
+    let mut command = lab.receiver().command("setpriv").unwrap();
+    command.args([
+        "--reuid=65534",
+        "--clear-groups",
+        "--inh-caps=+net_admin",
+        "--ambient-caps=+net_admin",
+    ]);
+    let command = command.arg(&program).args(["-g", "5", "-C", "1", "-w"]);
+    let mut capture = Running::spawn(command.arg(dir.path()));
+    capture.wait_said("capturing group");
+    capture.end();
 }

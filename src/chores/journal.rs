@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::Chores;
-use crate::ring::{Compression, finished_in, ring_file, wherever};
+use crate::ring::{finished_in, ring_file, uncompressed, wherever};
 
 /// Files of rings, as they are when a capture begins: what of them is to be done yet.
 #[derive(Debug, Default)]
@@ -47,7 +47,7 @@ impl Found {
                 found.begun.push((path, names));
             }
             let is_left = |file: &Path| {
-                let plain = Compression::by_name(file).is_none();
+                let plain = uncompressed(file) == file;
                 let undone = done
                     .as_ref()
                     .is_some_and(|done| !done.contains(&name(file)));
@@ -89,10 +89,7 @@ fn path(dir: &Path, ring: &str) -> PathBuf {
 
 /// As it was called before it was compressed.
 fn name(file: &Path) -> OsString {
-    let plain = match Compression::by_name(file) {
-        Some(_) => file.with_extension(""),
-        None => file.to_owned(),
-    };
+    let plain = uncompressed(file);
     plain.file_name().unwrap_or_default().to_owned()
 }
 

@@ -11,6 +11,7 @@
 
 mod compress;
 mod journal;
+mod orphans;
 mod process;
 
 use std::collections::VecDeque;

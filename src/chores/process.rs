@@ -14,8 +14,8 @@ use rustix::process::{Signal, kill_process_group};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use super::journal::Journals;
-use super::{AT_A_TIME, Chores, DONE, END_MAX, compress};
-use crate::ring::{Compression, wherever};
+use super::{AT_A_TIME, Chores, DONE, END_MAX, compress, orphans};
+use crate::ring::{uncompressed, wherever};
 use crate::sys::capabilities;
 
 /// A command that takes longer is said to, each time so much later.
@@ -34,7 +34,17 @@ pub fn run(chores: &Chores) -> io::Result<()> {
         signal_hook::flag::register(signal, Arc::default())?;
     }
     let _ = capabilities::give_up();
-    let _ = rustix::process::nice(19);
+    if let Err(error) = rustix::process::nice(19) {
+        say(&format!(
+            "what is done with finished files has the capture's own priority: {error} (a filter of system calls \
+             that leaves out `setpriority`?)"
+        ));
+    }
+    if let Err(error) = orphans::look_after() {
+        say(&format!(
+            "what commands of --on-rotate leave behind is not waited for: {error}"
+        ));
+    }
     let queue = Queue::default();
     let journals = Journals::default();
     thread::scope(|scope| {
@@ -141,7 +151,7 @@ fn work(chores: &Chores, journals: &Journals, file: &Path) {
         ));
     };
     // Of a command alone, and of a file that was compressed before.
-    let plain = Compression::by_name(file).is_none();
+    let plain = uncompressed(file) == file;
     match journals.is_done(file) {
         Ok(true) if chores.compress.is_none() || !plain => return,
         Ok(_) => {}
@@ -187,18 +197,24 @@ fn execute(words: &[OsString]) -> Result<(), String> {
     let Some((program, args)) = words.split_first() else {
         return Ok(());
     };
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(args)
         .stdin(Stdio::null())
-        .stdout(Stdio::from(io::stderr()))
-        .spawn()
+        .stdout(Stdio::from(io::stderr()));
+    let mut child = orphans::spawn(&mut command)
         .map_err(|error| format!("it cannot be run: {error}; the file stays as it is"))?;
     let begun = Instant::now();
     let mut next = SLOW;
     loop {
         match child.try_wait() {
-            Ok(Some(status)) if status.success() => return Ok(()),
-            Ok(Some(status)) => return Err(format!("it has failed ({status})")),
+            Ok(Some(status)) => {
+                orphans::forget(&child);
+                return match status.success() {
+                    true => Ok(()),
+                    false => Err(format!("it has failed ({status})")),
+                };
+            }
             Ok(None) => {}
             Err(error) => return Err(format!("what becomes of it is not known: {error}")),
         }

@@ -17,10 +17,7 @@ use crate::session::settings::parse_duration;
 /// # Errors
 /// No capture, several where none is named, and whatever the capture says no to.
 pub fn run(args: &CtlArgs) -> Result<()> {
-    let directory = match &args.directory {
-        Some(directory) => directory.clone(),
-        None => place::directory().context("XDG_RUNTIME_DIR is not set: give --directory")?,
-    };
+    let directory = args.directory.clone().unwrap_or_else(place::to_ask);
     let is_command = |word: &str| COMMANDS.iter().any(|(name, _)| *name == word);
     let is_there = |name: &str| place::socket(&directory, name).exists();
     let (name, words) = match &args.words[..] {

@@ -31,6 +31,9 @@ pub struct ExtcapArgs {
     /// Have Wireshark know this program: writes a script into its folder for such programs
     #[arg(long)]
     pub install: bool,
+    /// Take that script away again
+    #[arg(long, conflicts_with = "install")]
+    pub remove: bool,
     #[arg(long, hide = true)]
     pub extcap_interfaces: bool,
     #[arg(long, hide = true, value_name = "VERSION")]
@@ -106,6 +109,9 @@ mod toolbar {
 pub fn run(args: &ExtcapArgs) -> Result<()> {
     if args.install {
         return install();
+    }
+    if args.remove {
+        return remove();
     }
     if args.extcap_interfaces {
         return super::say(interfaces().as_bytes());
@@ -394,19 +400,49 @@ fn folder() -> Option<PathBuf> {
         .find_map(named)
 }
 
-/// Writes the script that Wireshark starts.
-fn install() -> Result<()> {
+/// What the script says of itself: another one is left alone.
+const WRITTEN: &str =
+    "# Written by `lwnflog extcap --install`; `lwnflog extcap --remove` takes it away.";
+/// How that begins, as earlier versions wrote it, too.
+const WRITTEN_BEGIN: &str = "# Written by `lwnflog extcap --install`";
+
+/// Where the script is.
+fn script() -> Result<PathBuf> {
     let folder = folder().context(
         "Wireshark's folder for extcap programs is not known: install tshark, which tells (`tshark -G folders`)",
     )?;
-    let own = std::env::current_exe().context("the program's own path")?;
-    let script = folder.join("lwnflog");
-    let text = format!(
-        "#!/bin/sh\n# Written by `lwnflog extcap --install`.\nexec {} extcap \"$@\"\n",
-        shlex::try_quote(&own.display().to_string()).context("the program's own path")?
-    );
+    Ok(folder.join("lwnflog"))
+}
+
+/// Removes the script that Wireshark starts.
+fn remove() -> Result<()> {
+    let script = script()?;
     let said = || script.display().to_string();
-    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let told = match fs::read_to_string(&script) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "was not there",
+        text => {
+            anyhow::ensure!(
+                text.with_context(said)?.contains(WRITTEN_BEGIN),
+                "{}: this is no script of `lwnflog extcap --install`, and stays",
+                said()
+            );
+            fs::remove_file(&script).with_context(said)?;
+            "removed"
+        }
+    };
+    super::say(format!("{} {told}\n", said()).as_bytes())
+}
+
+/// Writes the script that Wireshark starts; where the program has gone, it lists nothing.
+fn install() -> Result<()> {
+    let own = std::env::current_exe().context("the program's own path")?;
+    let own = own.display().to_string();
+    let own = shlex::try_quote(&own).context("the program's own path")?;
+    let script = script()?;
+    let folder = script.parent().unwrap_or(Path::new("/"));
+    let text = format!("#!/bin/sh\n{WRITTEN}\n[ -x {own} ] || exit 0\nexec {own} extcap \"$@\"\n");
+    let said = || script.display().to_string();
+    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     fs::write(&script, text).with_context(said)?;
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).with_context(said)?;
     let _ = writeln!(

@@ -25,6 +25,7 @@ mod scrape;
 pub mod service;
 mod signals;
 pub mod size;
+mod taken;
 pub mod watch;
 
 use std::borrow::Cow;

@@ -1,5 +1,9 @@
 //! Options as the command line has them become validated settings. No side effects.
 
+use std::env;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::args::{
@@ -203,9 +207,25 @@ fn limits(args: &CaptureArgs) -> Result<Limits, ConfigError> {
     })
 }
 
+/// Where the ring goes that nobody has named a place for: of a service (`StateDirectory=`, of several
+/// directories the first) a directory of its name there.
+fn place(args: &CaptureArgs) -> PathBuf {
+    let given = env::var_os("STATE_DIRECTORY").filter(|given| !given.is_empty());
+    match (given, &args.name) {
+        (Some(given), Some(name)) => {
+            let first = given.as_bytes().split(|byte| *byte == b':').next();
+            Path::new(OsStr::from_bytes(first.unwrap_or_default())).join(name)
+        }
+        _ => PathBuf::from("lwnflog-capture"),
+    }
+}
+
 /// Whether packets go to standard output.
 fn streams(args: &CaptureArgs) -> bool {
-    args.write.as_os_str() == "-" && !args.discard
+    args.write
+        .as_ref()
+        .is_some_and(|write| write.as_os_str() == "-")
+        && !args.discard
 }
 
 fn stream(args: &CaptureArgs) -> Result<Option<Stream>, ConfigError> {
@@ -273,7 +293,7 @@ pub(crate) fn settings(args: &CaptureArgs) -> Result<Settings, ConfigError> {
     let snaplen_max = source.snaplen_max();
     let limits = limits(args)?;
     let output = Output {
-        dir: args.write.clone(),
+        dir: args.write.clone().unwrap_or_else(|| place(args)),
         file_bytes: settings::parse_size(&args.file_size, 1_000_000)?,
         limits,
         format: format(args),

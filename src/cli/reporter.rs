@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::output::LineWriter;
 use super::report::ReportText;
+use super::taken::taken;
 use super::{complain, on_terminal};
 use crate::account::report::{Report, Stats};
 use crate::account::snapshot::Figures;
@@ -125,7 +126,10 @@ impl Reporter {
                 }
             ),
         };
-        self.say(&format!("capturing {source} to {place}"));
+        self.say(&format!(
+            "capturing {source} to {place}: {}",
+            taken(session)
+        ));
         for rule in session.rules() {
             self.say(&format!("packets come from the rule {rule}"));
             if rule.snaplen.is_some() || rule.queue_threshold.is_some() {

@@ -21,6 +21,16 @@ pub fn directory() -> Option<PathBuf> {
     Some(Path::new(&own).join("lwnflog"))
 }
 
+/// Where a client looks: a user without a capture of their own at the services'.
+pub fn to_ask() -> PathBuf {
+    let services = PathBuf::from("/run/lwnflog");
+    match directory() {
+        Some(own) if env::var_os("RUNTIME_DIRECTORY").is_some() => own,
+        Some(own) if names(&own).is_ok_and(|names| !names.is_empty()) => own,
+        _ => services,
+    }
+}
+
 /// The socket of the capture of this name; a service's is in a directory of its own.
 pub fn socket(directory: &Path, name: &str) -> PathBuf {
     let file = format!("{name}.sock");

@@ -8,9 +8,10 @@ use std::{env, fs};
 
 use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
 
-use super::{Case, Finding, text};
+use super::{Case, Finding};
 use crate::numbers::grouped;
 use crate::session::settings::{FILE_BYTES_DEFAULT, FILE_BYTES_MIN, FILES_DEFAULT};
+use crate::sys::cgroup::{is_memory, memory_max};
 
 /// A ring of the default size, and the file that is prepared.
 const RING_BYTES: u64 = FILE_BYTES_DEFAULT * (FILES_DEFAULT as u64 + 1);
@@ -30,6 +31,7 @@ pub(super) fn examine(case: &Case, written: Option<u64>) -> Vec<Finding> {
         findings.push(finding);
         return findings;
     }
+    findings.extend(in_memory(case, &there));
     findings.extend(space(case, dir, &there));
     findings.extend(reserves(&there));
     findings.extend(speed(&there, written));
@@ -162,6 +164,22 @@ fn unnamed(dir: &Path) -> io::Result<fs::File> {
         .open(dir)
 }
 
+/// Whether the ring's files are memory, of which the cgroup has not so much.
+fn in_memory(case: &Case, there: &Path) -> Option<Finding> {
+    let limit = memory_max().filter(|limit| *limit < RING_BYTES && is_memory(there))?;
+    let what = format!(
+        "the files of {} are memory, of which the cgroup lets this process have {} bytes; a ring of the default size \
+         takes {}",
+        there.display(),
+        grouped(limit),
+        grouped(RING_BYTES)
+    );
+    let finding = Finding::error("disk-memory", what).because(
+        "the kernel kills a process that takes more: a capture does not begin where its ring would",
+    );
+    Some(finding.mend(elsewhere(case, there)))
+}
+
 /// Whether a ring of the default size has room: what a ring there has already is its room, too.
 fn space(case: &Case, dir: &Path, there: &Path) -> Option<Finding> {
     let stat = statvfs(there).ok()?;
@@ -229,14 +247,7 @@ fn reserves(dir: &Path) -> Option<Finding> {
 /// The cgroup's limit counts the pages of mapped files.
 fn memory(case: &Case) -> Option<Finding> {
     const LEAST_BYTES: u64 = 3 * FILE_BYTES_DEFAULT;
-    let own = text("/proc/self/cgroup")?;
-    let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let limit: u64 = Path::new(path.trim_start_matches('/'))
-        .ancestors()
-        .find_map(|path| {
-            let file = Path::new("/sys/fs/cgroup").join(path).join("memory.max");
-            text(file.to_str()?)?.parse().ok()
-        })?;
+    let limit = memory_max()?;
     (limit < LEAST_BYTES).then(|| {
         let what = format!("the cgroup lets this process have {} bytes of memory", grouped(limit));
         Finding::warning("memory", what)

@@ -254,7 +254,7 @@ fn losses(capture: &Capture) -> Option<Finding> {
     Some(
         Finding::warning("losses", what)
             .because("most of them while its buffer was full: a larger one bridges longer pauses (--buffer-size at the next start)")
-            .mend(format!("lwnflog ctl {name} buffer-size {more}")),
+            .mend(format!("lwnflog ctl {name} buffer-size {more}B")),
     )
 }
 

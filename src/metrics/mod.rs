@@ -31,6 +31,8 @@ pub struct Scrape {
     pub paused: bool,
     /// What files may take in sum; `None` without limit, or without files.
     pub disk_limit_bytes: Option<u64>,
+    /// What the files take now, those that are prepared included; `None` without files.
+    pub disk_ring_bytes: Option<u64>,
     /// What the file system of the files has left; `None` without files.
     pub disk_free_bytes: Option<u64>,
 }

@@ -236,6 +236,11 @@ impl Families<'_> {
             scrape.disk_limit_bytes,
         )?;
         self.gauge(
+            "lwnflog_disk_ring_bytes",
+            "What the files take now, those that are prepared included.",
+            scrape.disk_ring_bytes,
+        )?;
+        self.gauge(
             "lwnflog_disk_free_bytes",
             "What the files' file system has left.",
             scrape.disk_free_bytes,
@@ -286,6 +291,7 @@ mod tests {
                 buffer_bytes: 2,
                 paused: false,
                 disk_limit_bytes: None,
+                disk_ring_bytes: None,
                 disk_free_bytes: None,
             })
             .unwrap()

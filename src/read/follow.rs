@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::chain::{Chain, Merged};
+use super::packets::Packets;
 use super::places::{Listed, RingKey, look_for};
 use super::plan::Selection;
 use super::{Fault, ReadError};
@@ -151,7 +152,7 @@ impl Merged {
                 current.set_ended();
                 chain.complete = true;
             }
-            if let Err(error) = current.look_again() {
+            if let Err(error) = look_again(current, &mut self.faults) {
                 self.faults.push(Fault::Error(error));
             }
         }
@@ -176,4 +177,23 @@ impl Merged {
         let known = |file: &Listed| self.chains.iter().any(|chain| chain.known.holds(file));
         !files.iter().any(known)
     }
+}
+
+/// Looks behind the end of a file that is followed, or reads it from its start where it was begun anew.
+fn look_again(current: &mut Packets, faults: &mut Vec<Fault>) -> Result<(), ReadError> {
+    if !current.was_begun_anew()? {
+        return current.look_again().map(drop);
+    }
+    // It may be so short by now that nothing can be said of it.
+    let begun = current.handle().cloned();
+    if let Some(Ok(mut anew)) = begun.map(|handle| Packets::of_handle(&handle)) {
+        faults.push(Fault::Error(ReadError {
+            path: current.path().to_owned(),
+            what: "it was begun anew: what it held before and was not read yet is not shown"
+                .to_owned(),
+        }));
+        anew.set_grows();
+        *current = anew;
+    }
+    Ok(())
 }

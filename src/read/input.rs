@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::handle::Handle;
+use super::lz4;
 use crate::ring::Compression;
 
 /// Read at a time.
@@ -66,7 +67,7 @@ impl Input {
         let file = io::BufReader::with_capacity(64 << 10, FromStart::of(&handle)?);
         Ok(Input::of(From::Stream(match form {
             None => Box::new(file),
-            Some(Compression::Lz4) => Box::new(Frames(lz4_flex::frame::FrameDecoder::new(file))),
+            Some(Compression::Lz4) => Box::new(Frames::of(file)),
             Some(Compression::Zstd) => zstd(file)?,
         })))
     }
@@ -257,9 +258,29 @@ impl Read for FromStart {
     }
 }
 
-/// LZ4 frames one behind the other: the decoder says that there is no more at the end of each, and knows
-/// none that are to be skipped.
-struct Frames<R: Read>(lz4_flex::frame::FrameDecoder<R>);
+/// LZ4 frames one behind the other: the decoder says that there is no more at the end of each, and where a
+/// frame is cut between two blocks, and knows none that are to be skipped.
+struct Frames<R: Read>(lz4_flex::frame::FrameDecoder<lz4::Watched<R>>);
+
+impl<R: io::BufRead> Frames<R> {
+    fn of(from: R) -> Frames<R> {
+        Frames(lz4_flex::frame::FrameDecoder::new(lz4::Watched::of(from)))
+    }
+
+    fn is_at_end(&mut self) -> io::Result<bool> {
+        let from = self.0.get_mut();
+        if !from.is_at_end()? {
+            return Ok(false);
+        }
+        match from.is_between_frames() {
+            true => Ok(true),
+            false => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "its last LZ4 frame is cut",
+            )),
+        }
+    }
+}
 
 impl<R: io::BufRead> Read for Frames<R> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
@@ -274,12 +295,6 @@ impl<R: io::BufRead> Read for Frames<R> {
                 }
             }
         }
-    }
-}
-
-impl<R: io::BufRead> Frames<R> {
-    fn is_at_end(&mut self) -> io::Result<bool> {
-        Ok(self.0.get_mut().fill_buf()?.is_empty())
     }
 }
 

@@ -15,6 +15,7 @@ mod follow;
 pub mod handle;
 pub mod input;
 pub mod line;
+mod lz4;
 mod options;
 pub mod packets;
 pub mod piece;

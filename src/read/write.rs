@@ -126,11 +126,8 @@ impl<W: Write> Writer<W> {
                 if !interface.name.is_empty() {
                     option(&mut body, 2, interface.name.as_bytes());
                 }
-                // lwnflog's own: what others say there nobody has looked at.
-                const OWN: [&str; 3] = ["NFLOG group ", "NFQUEUE queue ", "Netfilter hook "];
-                let description = &interface.description;
-                if OWN.iter().any(|own| description.starts_with(own)) {
-                    option(&mut body, 3, description.as_bytes());
+                if !interface.description.is_empty() {
+                    option(&mut body, 3, interface.description.as_bytes());
                 }
                 option(&mut body, 9, &[9]);
                 option(&mut body, 0, &[]);

@@ -39,11 +39,42 @@ pub enum StoreError {
          cgroup's pids.max)"
     )]
     Thread(io::Error),
+    /// The lock is another user's, of a capture of theirs that has ended.
+    #[error(
+        "{path}: this lock is that of uid {uid}, as are the files of a capture they have run here; hand the directory \
+         over (`chown -R --from={uid} {own} {dir}`), or choose another with -w DIR", dir = .path.parent().unwrap_or(.path).display()
+    )]
+    LockOwner {
+        /// The lock file.
+        path: PathBuf,
+        /// Whose it is.
+        uid: u32,
+        /// Who this is.
+        own: u32,
+    },
+    /// Files would be memory, which this process may not have.
+    #[error(
+        "{path}: the files here are memory, and {needed} bytes of it are more than the {limit} that the cgroup of this \
+         process may use: the kernel would kill it; raise the limit (memory.max), name a directory on a disk with -w \
+         DIR, or ask for less with {option}"
+    )]
+    Memory {
+        /// The directory.
+        path: PathBuf,
+        /// Bytes that its rings may come to need.
+        needed: u64,
+        /// The cgroup's limit.
+        limit: u64,
+        /// What says how much.
+        option: &'static str,
+    },
     /// The disk has not enough room.
     #[error(
-        "{path}: capturing here takes {needed} bytes and {available} are free; make room, or ask for less with --file-size or --files"
+        "{path}: capturing here takes {needed} bytes and {available} are free; make room, or ask for less with {option}"
     )]
     Space {
+        /// What says how much.
+        option: &'static str,
         /// The directory.
         path: PathBuf,
         /// Bytes that its rings may come to need beyond what they have.

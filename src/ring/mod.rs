@@ -36,8 +36,10 @@ pub use access::Access;
 pub use error::StoreError;
 pub use finished::{Finished as FinishedFile, by_number, finished_in};
 pub use live::Slot;
-pub use names::{Compression, RingFile, begun, lock_of, ring_file, sort_by_age, wherever};
-pub use notice::{Notice, Notices};
+pub use names::{
+    Compression, RingFile, begun, is_rings, lock_of, ring_file, sort_by_age, uncompressed, wherever,
+};
+pub use notice::{NoRoom, Notice, Notices};
 pub use rest::{Rest, RestSlot};
 pub use store::{Recovered, Store, check_space};
 

@@ -104,23 +104,59 @@ pub fn lock_of(dir: &Path, ring: &str) -> PathBuf {
     dir.join(lock(ring))
 }
 
-/// What a file's name was before it was compressed.
-pub(super) fn uncompressed(path: &Path) -> PathBuf {
-    match Compression::by_name(path) {
-        Some(_) => path.with_extension(""),
-        None => path.to_owned(),
+/// Whether a file of this name is one that a ring looks after: with packets, prepared, being made, an index,
+/// its lock.
+pub fn is_rings(path: &Path) -> bool {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+        return false;
+    };
+    let lock = name
+        .strip_prefix('.')
+        .and_then(|name| name.strip_suffix(".lock"));
+    if lock.is_some_and(|ring| !ring.is_empty()) {
+        return true;
+    }
+    // The ring's own name may have `-`.
+    let visible = name.trim_start_matches('.');
+    let mut ends = visible.match_indices('-').map(|(at, _)| at);
+    ends.any(|at| {
+        visible
+            .get(..at)
+            .is_some_and(|ring| Name::parse(ring, path).is_some())
+    })
+}
+
+/// What commands of `--on-rotate` put behind a file's name when they compress it: the ring counts and
+/// removes such files, too. No reader of ours reads them.
+const FOREIGN: [&str; 3] = [".gz", ".xz", ".bz2"];
+
+/// What a file's name was before it was compressed, by whatever program.
+pub fn uncompressed(path: &Path) -> PathBuf {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let mut suffixes = Compression::ALL
+        .map(Compression::suffix)
+        .into_iter()
+        .chain(FOREIGN);
+    match name.is_some_and(|name| suffixes.any(|suffix| name.ends_with(suffix))) {
+        true => path.with_extension(""),
+        false => path.to_owned(),
     }
 }
 
 /// The names that a finished file may have, as it was written first.
-pub(super) fn all_forms(path: &Path) -> [PathBuf; 3] {
-    let [zstd, lz4] = Compression::ALL.map(|form| form.of(path));
-    [path.to_owned(), zstd, lz4]
+pub(super) fn all_forms(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let own = Compression::ALL.map(Compression::suffix);
+    let suffixes = [""].into_iter().chain(own).chain(FOREIGN);
+    suffixes.map(|suffix| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    })
 }
 
 /// Where a finished file is now: under this name, or compressed.
 pub fn wherever(path: &Path) -> PathBuf {
-    let mut forms = all_forms(path).into_iter();
+    let mut forms = all_forms(path);
     let there = forms.find(|form| form.symlink_metadata().is_ok());
     there.unwrap_or_else(|| path.to_owned())
 }
@@ -286,11 +322,30 @@ mod tests {
             let part = form.part_of(Path::new(&whole));
             assert_eq!(read(part.to_str().unwrap()), Some(Name::Part(42)));
         }
+        for suffix in FOREIGN {
+            let compressed = format!("{whole}{suffix}");
+            assert_eq!(read(&compressed), Some(Name::Finished(42)));
+            assert_eq!(uncompressed(Path::new(&compressed)), Path::new(&whole));
+        }
         let index = index::beside(Path::new(&whole));
         assert_eq!(read(index.to_str().unwrap()), Some(Name::Index(42)));
         let part = format!("{}.part", index.display());
         assert_eq!(read(&part), Some(Name::Part(42)));
         assert_eq!(ring_file(&index), None);
+        for own in [
+            index.to_str().unwrap(),
+            &part,
+            &next("g5", 7, "pcapng"),
+            &new("my-ring", 7, "pcap"),
+            &live("my-ring", 7, "pcap"),
+            &whole,
+            &lock("g5"),
+        ] {
+            assert!(is_rings(Path::new(own)), "{own}");
+        }
+        for other in ["evidence.pcapng", ".lock", "a-b.pcapng", "g5-1.txt"] {
+            assert!(!is_rings(Path::new(other)), "{other}");
+        }
         for other in [
             ".g5-000001.live.pcapng.idx",
             "g5-000042-20261125T080000Z.pcapng.idx",

@@ -1,11 +1,41 @@
 //! What the swapper reports about the ring's files.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 
 use super::store::Recovered;
 use crate::numbers::grouped;
+
+/// Why a file gets no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoRoom {
+    /// The file system.
+    Disk,
+    /// The quota of this user, group or project there.
+    Quota,
+}
+
+impl NoRoom {
+    /// That of an error; `None` of any other.
+    pub(super) fn of(error: &io::Error) -> Option<NoRoom> {
+        match error.kind() {
+            io::ErrorKind::StorageFull => Some(NoRoom::Disk),
+            io::ErrorKind::QuotaExceeded => Some(NoRoom::Quota),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for NoRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NoRoom::Disk => "the disk is full",
+            NoRoom::Quota => "the quota is used up",
+        })
+    }
+}
 
 /// What the swapper has to report. Each is sent once, until its cause has gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,11 +49,15 @@ pub enum Notice {
     },
     /// The disk is full: the ring lives with fewer files than asked for.
     RingShrunk {
+        /// What is full.
+        full: NoRoom,
         /// Files with packets that are left, the live one included.
         files: usize,
     },
     /// The disk is full: a file gets less than was asked for.
     SmallerFile {
+        /// What is full.
+        full: NoRoom,
         /// Bytes that it gets.
         bytes: u64,
     },
@@ -101,13 +135,13 @@ impl fmt::Display for Notice {
             ),
             Notice::Finished { path } => write!(f, "finished {}", path.display()),
             Notice::Recovered(_) => f.write_str("removed an empty file of a run that was killed"),
-            Notice::RingShrunk { files } => write!(
+            Notice::RingShrunk { full, files } => write!(
                 f,
-                "the disk is full: the ring goes on with {files} files, the oldest is overwritten early; make room"
+                "{full}: the ring goes on with {files} files, the oldest is overwritten early; make room"
             ),
-            Notice::SmallerFile { bytes } => write!(
+            Notice::SmallerFile { full, bytes } => write!(
                 f,
-                "the disk is full: the next file gets the {} bytes that are left; make room",
+                "{full}: the next file gets the {} bytes that are left; make room",
                 grouped(*bytes)
             ),
             Notice::Held { bytes } => write!(

@@ -46,6 +46,12 @@ pub(super) fn cannot_link(file: &Path, to: &Path, error: &io::Error) -> String {
             to.display(),
             file.display()
         ),
+        io::ErrorKind::PermissionDenied if error.raw_os_error() == Some(libc::EPERM) => format!(
+            "{}: it cannot be kept as {}: the file system has no second names for a file (FAT has none), or does not \
+             allow them",
+            file.display(),
+            to.display()
+        ),
         _ => format!(
             "{}: it cannot be kept as {}: {error}",
             file.display(),

@@ -10,6 +10,7 @@
 pub mod buffer;
 pub mod bus;
 pub mod capabilities;
+pub mod cgroup;
 pub mod cpu;
 pub mod file;
 pub mod group;

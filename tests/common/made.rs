@@ -56,7 +56,7 @@ impl File {
         lost: u64,
         comments: &[&str],
     ) {
-        let stamp = START_US + after_ms * 1000;
+        let stamp = START_US.wrapping_add(after_ms.wrapping_mul(1000));
         let len = u32::try_from(packet.len()).unwrap();
         let stamp = stamp.to_le_bytes();
         let mut body = at.to_le_bytes().to_vec();

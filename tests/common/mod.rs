@@ -6,6 +6,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "tests")]
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
+pub mod booted;
 pub mod contents;
 pub mod datagrams;
 pub mod files;

@@ -15,15 +15,15 @@ pub struct CaptureArgs {
     #[command(flatten)]
     pub source: CaptureSourceArgs,
     /// Directory of the ring; `-` is a stream on standard output, whose reader may be 32 MiB behind
-    /// before packets are dropped
+    /// before packets are dropped [default: lwnflog-capture; of a service, its name below
+    /// $STATE_DIRECTORY]
     #[arg(
         short = 'w',
         long = "write",
         value_name = "DIR",
-        default_value = "lwnflog-capture",
         help_heading = "Files"
     )]
-    pub write: PathBuf,
+    pub write: Option<PathBuf>,
     /// Size of a file: 200MB, 200MiB, 2G; a bare number is in millions of bytes, as tcpdump's -C
     #[arg(
         short = 'C',

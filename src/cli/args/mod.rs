@@ -192,7 +192,7 @@ pub enum Command {
         /// How often to look
         #[arg(long, value_name = "TIME", default_value = "1s")]
         every: String,
-        /// Where the sockets are [default: /run/lwnflog, or $XDG_RUNTIME_DIR/lwnflog]
+        /// Where the sockets are [default: /run/lwnflog, or $XDG_RUNTIME_DIR/lwnflog with captures of one's own]
         #[arg(long, value_name = "DIR")]
         directory: Option<PathBuf>,
     },
@@ -280,7 +280,7 @@ pub struct CtlArgs {
     /// Print the answer as it came
     #[arg(long)]
     pub json: bool,
-    /// Where the sockets are [default: /run/lwnflog, or $XDG_RUNTIME_DIR/lwnflog]
+    /// Where the sockets are [default: /run/lwnflog, or $XDG_RUNTIME_DIR/lwnflog with captures of one's own]
     #[arg(long, value_name = "DIR")]
     pub directory: Option<PathBuf>,
 }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 
@@ -118,10 +118,10 @@ pub(super) fn run(
 struct Looks {
     /// Directories, which may go and come, and files.
     places: Vec<(PathBuf, bool)>,
-    /// Files that were exported, as they were called before they were compressed, and their lengths then.
-    done: HashMap<PathBuf, u64>,
-    /// The lengths that they had when they were looked at last.
-    seen: HashMap<PathBuf, u64>,
+    /// Files that were exported, as they were called before they were compressed, and how they were then.
+    done: HashMap<PathBuf, State>,
+    /// How they were when they were looked at last.
+    seen: HashMap<PathBuf, State>,
     /// The latest number of each ring, and when that file was begun.
     last: HashMap<(PathBuf, String), (u64, String)>,
 }
@@ -167,21 +167,21 @@ impl Looks {
             }
         }
         self.done.retain(|file, _| there.contains_key(file));
-        let lens: HashMap<_, _> = there
+        let states: HashMap<_, _> = there
             .iter()
-            .map(|(plain, file)| (plain.clone(), len(file)))
+            .map(|(plain, file)| (plain.clone(), state(file)))
             .collect();
         let is_due = |plain: &PathBuf| match self.done.get(plain) {
             None => true,
-            // A ring's finished file stays as it is. Another that has grown is due once it rests.
+            // One that has changed is due once it rests: another program's, a copy that was not complete.
             Some(then) => {
-                let now = lens.get(plain);
-                ring_file(plain).is_none() && now != Some(then) && now == self.seen.get(plain)
+                let now = states.get(plain);
+                now != Some(then) && now == self.seen.get(plain)
             }
         };
         order.retain(is_due);
         ring_files.retain(is_due);
-        self.seen = lens;
+        self.seen = states;
         let missing = missing(&ring_files, &mut self.last);
         let files = order.iter().filter_map(|plain| there.remove(plain));
         (files.collect(), missing, troubles)
@@ -190,8 +190,8 @@ impl Looks {
     fn done<'a>(&mut self, files: impl Iterator<Item = &'a PathBuf>) {
         let done = files.map(|file| {
             let plain = plain(file);
-            let len = self.seen.get(&plain).copied().unwrap_or(0);
-            (plain, len)
+            let state = self.seen.get(&plain).copied().unwrap_or((0, None));
+            (plain, state)
         });
         self.done.extend(done);
     }
@@ -213,8 +213,12 @@ fn plain(file: &Path) -> PathBuf {
     }
 }
 
-fn len(file: &Path) -> u64 {
-    fs::metadata(file).map_or(0, |meta| meta.len())
+/// What changes with a file's content.
+type State = (u64, Option<SystemTime>);
+
+fn state(file: &Path) -> State {
+    let meta = fs::metadata(file);
+    meta.map_or((0, None), |meta| (meta.len(), meta.modified().ok()))
 }
 
 /// Files of rings that should be there by their numbers, between those that are, and behind the `last` ones of

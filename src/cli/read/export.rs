@@ -84,6 +84,12 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         payload: args.payload != 0,
     };
     let anonymizer = anonymizer_of(args.anonymize.as_deref(), keep)?;
+    if let Some(host) = &args.host {
+        anyhow::ensure!(
+            host.chars().any(|letter| letter != '.'),
+            "--host `{host}`: it is a directory's name in the data set, and this is none"
+        );
+    }
     let host = args.host.clone().unwrap_or_else(|| {
         if anonymizer.is_some() {
             return "anonymous".to_owned();

@@ -322,6 +322,10 @@ fn tell_passed(args: &ReadArgs, merged: &Merged) {
         (passed.names, "blocks of names"),
         (passed.secrets, "blocks of keys"),
         (passed.others, "other blocks that are no packets"),
+        (
+            passed.losses,
+            "statistics of losses (those before a packet are)",
+        ),
         (passed.options, "packets' further comments and options"),
     ];
     let counted = counted.into_iter().filter(|(count, _)| *count != 0);

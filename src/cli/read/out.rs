@@ -14,7 +14,7 @@ use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
 
 use crate::chores::is_built_in;
 use crate::read::chain::is_named_as_capture;
-use crate::ring::{Compression, ring_file, wherever};
+use crate::ring::{Compression, is_rings, wherever};
 
 /// Written at a time.
 const STEP_BYTES: usize = 1 << 20;
@@ -89,9 +89,7 @@ impl Output {
             if same(meta, &stdout.metadata()?) {
                 return Output::in_place(stdout, form, inputs);
             }
-            if ring_file(&path).is_some() {
-                bail!("is a file of a ring, whose packets would be lost: write to another file");
-            }
+            refuse_ring(&path)?;
             // To take its name needs no right to the file itself, but to overwrite it does.
             rustix::fs::access(&path, Access::WRITE_OK)?;
         }
@@ -113,6 +111,12 @@ impl Output {
     fn in_place(file: File, form: Option<Compression>, inputs: &[PathBuf]) -> Result<Output> {
         let meta = file.metadata()?;
         refuse_input(&meta, inputs)?;
+        // A shell's `>>` may have opened whatever there is.
+        if meta.is_file()
+            && let Ok(path) = fs::read_link(own(&file))
+        {
+            refuse_ring(&path)?;
+        }
         Ok(Output {
             to: Coder::buffered(file, form)?,
             is_plain: meta.is_file(),
@@ -175,6 +179,14 @@ impl Write for Output {
     fn flush(&mut self) -> io::Result<()> {
         self.to.flush()
     }
+}
+
+fn refuse_ring(path: &Path) -> Result<()> {
+    anyhow::ensure!(
+        !is_rings(path),
+        "is a file of a ring, whose packets would be lost: write to another file"
+    );
+    Ok(())
 }
 
 /// What an output is called in messages.

@@ -28,10 +28,7 @@ const SILENT: Duration = Duration::from_secs(2);
 /// No capture of that name; a terminal that cannot be used. That the capture ends is none.
 pub fn run(name: Option<&str>, every: &str, directory: Option<PathBuf>) -> Result<()> {
     let every = parse_duration(every)?.max(Duration::from_millis(100));
-    let directory = match directory {
-        Some(directory) => directory,
-        None => place::directory().context("XDG_RUNTIME_DIR is not set: give --directory")?,
-    };
+    let directory = directory.unwrap_or_else(place::to_ask);
     let name = match name {
         Some(name) => name.to_owned(),
         None => the_only(&directory)?,

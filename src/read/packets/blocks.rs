@@ -20,6 +20,7 @@ const READ_BYTES_MAX: usize = 1 << 20;
 const NAME_BYTES_MAX: usize = 256;
 const DESCRIPTION_BYTES_MAX: usize = 1024;
 const INTERFACES_BYTES_MAX: usize = 16 << 20;
+const INTERFACES_MAX: usize = 1 << 19;
 // Options.
 const IF_NAME: u16 = 2;
 const IF_DESCRIPTION: u16 = 3;
@@ -130,7 +131,7 @@ impl Packets {
             }
             SIMPLE_PACKET => self.simple(total).map_or(Seen::Damage, Seen::Packet),
             SECTION_HEADER => self.section(total),
-            _ if total < 20 => Seen::Damage,
+            _ if total < 20 || self.interfaces.len() >= INTERFACES_MAX => Seen::Damage,
             _ => {
                 if self.sought {
                     self.declare_what_was_passed()?;

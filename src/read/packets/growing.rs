@@ -11,10 +11,37 @@ use crate::format::pcapng::block::PADDING;
 use crate::read::ReadError;
 use crate::read::options::word;
 
+/// So much before the end is looked at again: a packet's time is in it, if it is a short one.
+pub(super) const MARK_BYTES: usize = 512;
+
 impl Packets {
     /// The file is being written, or may be: its end is one for now, and `advance` can be asked again.
     pub fn set_grows(&mut self) {
-        self.grows = true;
+        // What is compressed was finished before.
+        self.grows = self.handle.is_some();
+    }
+
+    /// Whether what was read of the file is not what stands there now: somebody has begun it anew. Asked
+    /// each time that its end was met.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(in crate::read) fn was_begun_anew(&mut self) -> Result<bool, ReadError> {
+        let place = self.position();
+        let Some(len) = self.len() else {
+            return Ok(false);
+        };
+        let before = match place.checked_sub(MARK_BYTES as u64) {
+            Some(at) => self.input.now_at::<MARK_BYTES>(at),
+            None => Ok(None),
+        };
+        let before = before.map_err(|error| self.said(&error))?;
+        let mark = before.map(|before| (place, before));
+        let changed = self
+            .mark
+            .is_some_and(|(at, old)| at == place && mark.is_none_or(|(_, new)| new != old));
+        self.mark = mark;
+        Ok(len < place || changed)
     }
 
     /// Looks at what has been written behind the end that was found. False where that cannot be: a stream.

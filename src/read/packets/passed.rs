@@ -15,6 +15,8 @@ pub struct Passed {
     pub secrets: u64,
     /// Other blocks, statistics not among them.
     pub others: u64,
+    /// Statistics of interfaces that have lost packets.
+    pub losses: u64,
     /// Packets with options beside their direction, their losses, their first comment and lwnflog's note.
     pub options: u64,
 }
@@ -24,6 +26,7 @@ impl Passed {
         self.names += other.names;
         self.secrets += other.secrets;
         self.others += other.others;
+        self.losses += other.losses;
         self.options += other.options;
     }
 }

@@ -73,6 +73,11 @@ impl Packets {
         self.crossed
     }
 
+    /// Whether nothing more can be read of it.
+    pub(in crate::read) fn is_over(&self) -> bool {
+        self.over
+    }
+
     /// Goes on from where it stands, block by block, to the file's end.
     pub(in crate::read) fn go_on_by_blocks(&mut self) {
         (self.crossed, self.one_section) = (false, false);

@@ -50,6 +50,7 @@ impl Packets {
             let (high, low) = if big { halves } else { (halves.1, halves.0) };
             (code == ISB_OSDROP && to - from == 8).then_some(u64::from(high) << 32 | u64::from(low))
         });
+        self.passed.losses += u64::from(lost.is_some_and(|lost| lost != 0));
         let time_ns = self.interfaces.get(id).map(|of| of.time_ns(ticks));
         if let (Some(lost), Some(time_ns)) = (lost, time_ns)
             && let Some(losses) = self.losses_of(id)

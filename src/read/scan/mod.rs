@@ -338,6 +338,8 @@ impl Shared<'_> {
                 outcome.in_place_of_parts = true;
                 outcome.then.push_back(Job::Rest(packets));
             }
+            // Nothing tells that its other parts are what they should be.
+            Ok(_) if packets.is_over() => outcome.in_place_of_parts = true,
             Ok(Each::More) => outcome.then.push_back(Job::Rest(packets)),
             Ok(Each::Ended | Each::Stopped) => {}
             Err(error) => piece.faults.push(Fault::Error(error)),

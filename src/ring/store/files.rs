@@ -18,7 +18,16 @@ pub(super) fn lock(path: &Path, access: Access) -> Result<File, StoreError> {
         source: name_full(path.parent().unwrap_or(path), source),
         path: path.to_owned(),
     };
-    let mut file = access.open_lock(path).map_err(problem)?;
+    let mut file = access.open_lock(path).map_err(|error| {
+        let own = rustix::process::geteuid().as_raw();
+        match fs::symlink_metadata(path).map(|meta| meta.uid()) {
+            Ok(uid) if uid != own && error.kind() == io::ErrorKind::PermissionDenied => {
+                let path = path.to_owned();
+                StoreError::LockOwner { path, uid, own }
+            }
+            _ => problem(error),
+        }
+    })?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

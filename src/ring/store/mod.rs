@@ -73,7 +73,7 @@ pub struct Recovered {
 
 impl Finished {
     fn bytes(&self) -> u64 {
-        let forms = names::all_forms(&self.path).into_iter();
+        let forms = names::all_forms(&self.path);
         let forms = forms.chain([index::beside(&self.path)]);
         let there = forms.filter_map(|path| fs::symlink_metadata(path).ok());
         there.map(|meta| meta.len()).sum()

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::worker::Worker;
 use crate::ring::error::name_full;
-use crate::ring::notice::Notice;
+use crate::ring::notice::{NoRoom, Notice};
 use crate::ring::prepare::{FileGeometry, prepare};
 use crate::sys::mapping::Mapping;
 
@@ -36,8 +36,10 @@ impl Worker {
                 }
                 return Ok(Some(mapping));
             }
-            Err(error) if is_full(&error) => error,
-            Err(error) => return Err(error),
+            Err(error) => error,
+        };
+        let Some(why) = NoRoom::of(&full) else {
+            return Err(full);
         };
         self.whole_files = 0;
         let gives_up = self.taken_over && limits.give_up();
@@ -51,7 +53,7 @@ impl Worker {
                 Ok(mapping) => {
                     if !std::mem::replace(&mut self.smaller, true) {
                         let bytes = bytes as u64;
-                        self.tell(Notice::SmallerFile { bytes });
+                        self.tell(Notice::SmallerFile { full: why, bytes });
                     }
                     return Ok(Some(mapping));
                 }
@@ -66,6 +68,7 @@ impl Worker {
             }
             if !std::mem::replace(&mut self.shrunk, true) {
                 self.tell(Notice::RingShrunk {
+                    full: why,
                     files: self.store.finished_count(),
                 });
             }
@@ -157,10 +160,7 @@ impl Worker {
 }
 
 pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
+    NoRoom::of(error).is_some()
 }
 
 /// Bytes that are free for this user; 0 where the file system does not say.
