@@ -348,7 +348,7 @@ mod tests {
         let mut watch = Watch::before_bind(Target::Group, &[5]);
         watch.after_bind();
         watch.look_took = LOOK_MAX * 4;
-        watch.next_look = Instant::now() + Duration::from_hours(1);
+        watch.next_look = Instant::now() + Duration::from_secs(3600);
         watch.generation = None; // somebody has changed them
         watch.refresh();
         assert!(watch.doubts().outdated, "not yet");

@@ -103,7 +103,7 @@ struct Told {
 impl Told {
     /// How many more there are, where it is time to say so.
     fn grown(&mut self, packets: u64, now: Instant) -> Option<u64> {
-        const EVERY: Duration = Duration::from_secs(300);
+        const EVERY: Duration = Duration::from_secs(5 * 60);
         let due = self.at.is_none_or(|at| now.duration_since(at) >= EVERY);
         let more = packets
             .checked_sub(self.packets)
@@ -188,7 +188,7 @@ mod tests {
         let said = told.look(&tally, begun + Duration::from_secs(1));
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(said[0].contains("(nested)"), "{said:?}");
-        let said = told.look(&tally, begun + Duration::from_mins(6));
+        let said = told.look(&tally, begun + Duration::from_secs(6 * 60));
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(
             said[0].starts_with("2 packets came on a processor"),

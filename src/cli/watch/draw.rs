@@ -136,12 +136,21 @@ fn draw_account(sight: &Sight, frame: &mut Frame<'_>, area: Rect) {
     if sight.last.pointer("/stats/dropped/queue").is_some() {
         lost.push(row("  queue", figure("dropped/queue")));
     }
+    // Seldom, and room is short.
+    let seldom = |name: &str| figure(name).filter(|packets| *packets != 0);
+    for (shown, name) in [("  no ring", "no_ring"), ("  nested", "nested")] {
+        let packets = seldom(&format!("dropped/{name}"));
+        lost.extend(packets.map(|packets| row(shown, Some(packets))));
+    }
     let alarm = match sight.new_drops {
         0 => Style::new(),
         _ => Style::new().add_modifier(Modifier::REVERSED),
     };
     rows.extend(lost.into_iter().map(|row| row.style(alarm)));
     rows.push(row("stalls", figure("stalls")));
+    for name in ["taken", "unread"] {
+        rows.extend(seldom(name).map(|packets| row(name, Some(packets))));
+    }
     frame.render_widget(figures(rows, " account ".to_owned()), area);
 }
 
@@ -240,7 +249,9 @@ mod tests {
                 "stats": {"detected": second * second * 1000, "received": second * second * 1000,
                     "written": second * second * 1000, "skipped": 3, "bytes": second * second * 90_000,
                     "batches": second * second, "files_begun": 11, "stalls": 0,
-                    "dropped": {"overrun": second, "allocation": null, "writer": 0}},
+                    "taken": 4_321, "unread": 0,
+                    "dropped": {"overrun": second, "allocation": null, "no_ring": 0, "nested": 77,
+                        "writer": 0}},
             });
             sight.take(&answer, begun + Duration::from_secs(second));
         }
@@ -263,9 +274,14 @@ mod tests {
             "ip saddr { 198.18",
             "buffer",
             "stalls",
+            "nested",
+            "4,321",
             "q: leave",
         ] {
             assert!(screen.contains(text), "{text}:\n{screen}");
+        }
+        for text in ["no ring", "unread"] {
+            assert!(!screen.contains(text), "there is none: {text}");
         }
     }
 
