@@ -77,19 +77,18 @@ impl<R> Watched<R> {
 
     fn step(&mut self) {
         let word = u32::from_le_bytes(self.head);
+        if self.next == Next::Flags {
+            self.flags = self.head[0];
+        }
         let has = |flag: u8, bytes: u64| if self.flags & flag != 0 { bytes } else { 0 };
         (self.next, self.pass) = match self.next {
             Next::Magic if word == FRAME => (Next::Flags, 0),
             Next::Magic if word & !15 == SKIPPED => (Next::SkippedSize, 0),
-            Next::Flags => {
-                self.flags = self.head[0];
-                let has = |flag: u8, bytes: u64| if self.flags & flag != 0 { bytes } else { 0 };
-                // Size and dictionary, and the header's checksum.
-                (
-                    Next::BlockSize,
-                    has(CONTENT_SIZE, 8) + has(DICTIONARY, 4) + 1,
-                )
-            }
+            // Size and dictionary, and the header's checksum.
+            Next::Flags => (
+                Next::BlockSize,
+                has(CONTENT_SIZE, 8) + has(DICTIONARY, 4) + 1,
+            ),
             Next::BlockSize if word == 0 => (Next::Magic, has(CONTENT_CHECKSUM, 4)),
             Next::BlockSize => {
                 let bytes = u64::from(word & !AS_IT_IS);
