@@ -1224,8 +1224,11 @@ fn a_reader_that_sleeps_holds_nothing_up() {
         assert_all_readers_find(&finished, 700);
         std::thread::sleep(Duration::from_millis(200));
         assert_eq!(child.0.try_wait().unwrap(), None, "it has a report to tell");
-        signal(Signal::TERM);
-        let status = until("it ends", || child.0.try_wait().unwrap());
+        // Two that come close together are one, and how quick the readers were is not known.
+        let status = until("it ends", || {
+            signal(Signal::TERM);
+            child.0.try_wait().unwrap()
+        });
         assert_eq!(status.code(), Some(130), "{status}");
         drop(reader);
     }
