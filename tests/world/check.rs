@@ -1,0 +1,252 @@
+//! What was written, held against what must be.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::Value;
+
+use crate::model::{Ring, Want, Why};
+use crate::traffic::{Chunk, SECOND, Time, number_of};
+use crate::walk::{self, State, Walked};
+use crate::world::{Checked, wrong};
+
+/// What a ring's files have.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Of each run, its packets.
+    pub of_run: Vec<u64>,
+    pub lost: u64,
+    pub files: Vec<u64>,
+    /// Of each file, the first and the last packet.
+    pub ends: BTreeMap<u64, (u64, u64)>,
+    pub missing: Vec<u64>,
+    pub comments: Vec<String>,
+    pub packets: u64,
+}
+
+/// The packets of one output, whatever it is: each is known, byte for byte, in order, once.
+pub struct Reader<'a> {
+    ring: &'a Ring,
+    chunks: &'a [Chunk],
+    /// Of each chunk, a bit for each packet seen.
+    pub seen: HashMap<usize, u64>,
+    last: Option<u64>,
+    of_run: Vec<u64>,
+}
+
+/// The program's clock of a hook against ours.
+const CLOCKS: Time = SECOND / 100;
+
+impl<'a> Reader<'a> {
+    pub fn new(ring: &'a Ring, chunks: &'a [Chunk]) -> Reader<'a> {
+        Reader { ring, chunks, seen: HashMap::new(), last: None, of_run: vec![0; ring.runs.len()] }
+    }
+
+    /// Takes the packets of a file; returns the first and the last number.
+    pub fn take(&mut self, walked: &Walked, whose: &str) -> Checked<Option<(u64, u64)>> {
+        let mut ends: Option<(u64, u64)> = None;
+        for record in &walked.records {
+            let bytes = walked.frame(record);
+            let link = if record.link == 1 { 14 } else { 0 };
+            let packet = bytes.get(link..).unwrap_or_default();
+            let Some(number) = number_of(packet) else {
+                return wrong("a packet nobody sent", format!("{whose}: {record:?}: {:02x?}", &bytes[..bytes.len().min(80)]));
+            };
+            let at = self.chunks.partition_point(|chunk| chunk.first + chunk.count <= number);
+            let Some(chunk) = self.chunks.get(at).filter(|chunk| chunk.has(number)) else {
+                return wrong("a packet that was not sent to it", format!("{whose}: number {number}: {record:?}"));
+            };
+            let frame = chunk.frame(number);
+            let sent = &frame[14 - link..];
+            let said = |what: &str| format!("{whose}: packet {number}, {what}\nrecord {record:?}\nchunk {chunk:?}");
+            if sent.get(..bytes.len()) != Some(bytes) {
+                return wrong("other bytes", said(&format!("{:02x?}\nsent {:02x?}", &bytes[..bytes.len().min(100)], &sent[..bytes.len().min(100).min(sent.len())])));
+            }
+            if record.length as usize != sent.len() {
+                return wrong("another length", said(&format!("length {} of {}", record.length, sent.len())));
+            }
+            let wants: Vec<Want> = self.ring.runs.iter().map(|run| run.wants(chunk)).collect();
+            let Some(run) = wants.iter().position(|want| matches!(want, Want::Must | Want::May)) else {
+                return wrong("recorded, though it must not be", said(&format!("{wants:?}")));
+            };
+            let cuts = self.ring.runs[run].cuts(chunk, &self.ring.settled);
+            let fits = |cut: u32| bytes.len() == sent.len().min(cut as usize);
+            if !cuts.iter().any(|cut| fits(*cut)) {
+                return wrong("cut otherwise", said(&format!("{} bytes of {}, snap lengths {cuts:?}", bytes.len(), sent.len())));
+            }
+            if record.stamp < chunk.at.0 - CLOCKS || record.stamp > chunk.at.1 + CLOCKS {
+                return wrong("a time that is not", said(&format!("stamp {} is not within {:?}", record.stamp, chunk.at)));
+            }
+            let bit = 1 << (number - chunk.first);
+            let mask = self.seen.entry(at).or_default();
+            if *mask & bit != 0 {
+                return wrong("a packet twice", said(""));
+            }
+            *mask |= bit;
+            if self.last.is_some_and(|last| last > number) {
+                return wrong("out of order", said(&format!("behind {:?}", self.last)));
+            }
+            self.last = Some(number);
+            self.of_run[run] += 1;
+            ends = Some((ends.map_or(number, |ends| ends.0), number));
+        }
+        Ok(ends)
+    }
+
+    /// Packets that must be there and are not.
+    pub fn missing(&self, from: u64, below: u64) -> Vec<u64> {
+        let mut missing = Vec::new();
+        for (at, chunk) in self.chunks.iter().enumerate() {
+            if chunk.first >= below || chunk.first + chunk.count <= from {
+                continue;
+            }
+            if self.ring.runs.iter().any(|run| run.wants(chunk) == Want::Must) {
+                let mask = self.seen.get(&at).copied().unwrap_or_default();
+                let numbers = (0..chunk.count).filter(|bit| mask & 1 << bit == 0).map(|bit| chunk.first + bit);
+                missing.extend(numbers.filter(|number| (from..below).contains(number)));
+            }
+        }
+        missing
+    }
+}
+
+/// As runs of numbers, for people.
+pub fn runs(numbers: &[u64]) -> String {
+    let mut found: Vec<(u64, u64)> = Vec::new();
+    for number in numbers {
+        match found.last_mut() {
+            Some((_, last)) if *last + 1 == *number => *last = *number,
+            _ => found.push((*number, *number)),
+        }
+    }
+    let shown: Vec<String> = found.iter().take(20).map(|(from, to)| format!("{from}-{to}")).collect();
+    format!("{} packets, {} runs: {}", numbers.len(), found.len(), shown.join(" "))
+}
+
+/// All files of a ring. `live`: it is being written.
+pub fn ring(ring: &Ring, chunks: &[Chunk], live: bool) -> Checked<Found> {
+    let mut reader = Reader::new(ring, chunks);
+    let mut found = Found::default();
+    let files = walk::ring_files(&ring.dir, &ring.name);
+    let pcap = ring.runs.last().is_some_and(|run| run.options.format == "pcap");
+    let unfinished = ring.runs.last().is_some_and(|run| run.killed);
+    for (number, (path, state)) in &files {
+        if *state == State::Damaged {
+            return wrong("a damaged file", path.display().to_string());
+        }
+        if *state == State::Live && !live && !unfinished {
+            return wrong("a live file without a capture", path.display().to_string());
+        }
+        if *state == State::Live && pcap {
+            continue; // not valid while it is live
+        }
+        let mut tries = 0;
+        let walked = loop {
+            match walk::file(path) {
+                Ok(walked) => break walked,
+                // FORMAT.md, the window: read again.
+                Err(_) if *state == State::Live && live && tries < 5 => tries += 1,
+                Err(why) => return wrong("a file that cannot be read", why),
+            }
+        };
+        let whose = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let lost: u64 = walked.records.iter().map(|record| record.lost_before).sum();
+        found.lost += lost;
+        if !walked.statistics.is_empty() {
+            let delivered: u64 = walked.statistics.iter().map(|(delivered, _)| delivered).sum();
+            let dropped: u64 = walked.statistics.iter().map(|(_, dropped)| dropped).sum();
+            if delivered != walked.records.len() as u64 || dropped < lost {
+                return wrong("statistics that are not so", format!("{whose}: {delivered} delivered of {}, {dropped} dropped of {lost}", walked.records.len()));
+            }
+            found.lost += dropped - lost;
+        }
+        for record in &walked.records {
+            found.comments.extend(record.comments.iter().cloned());
+        }
+        found.comments.extend(walked.late_comments.iter().cloned());
+        found.packets += walked.records.len() as u64;
+        if let Some(ends) = reader.take(&walked, &whose)? {
+            found.ends.insert(*number, ends);
+        }
+        found.files.push(*number);
+    }
+    found.of_run = reader.of_run.clone();
+    // What went with the oldest files need not be there.
+    let gone_before = match found.files.first() {
+        Some(first) if *first > 1 => found.ends.get(first).map_or(u64::MAX, |ends| ends.0),
+        None => if ring.runs.iter().any(|run| run.lost_files) { u64::MAX } else { 0 },
+        _ => 0,
+    };
+    let allowed = ring.runs.iter().any(|run| run.files != 0 || run.max_bytes != 0 || run.lost_files);
+    if gone_before != 0 && !allowed && !ring.taken.iter().any(|taken| Some(*taken) < found.files.first().copied()) {
+        return wrong("files are gone", format!("{:?}; no limit, and nobody has taken any", found.files));
+    }
+    found.missing = reader.missing(gone_before, u64::MAX);
+    // What others have taken out of the middle, or at the end.
+    for taken in &ring.taken {
+        let before = found.ends.range(..taken).next_back().map_or(0, |(_, ends)| ends.1 + 1);
+        let behind = found.ends.range(taken + 1..).next().map_or(u64::MAX, |(_, ends)| ends.0);
+        found.missing.retain(|number| !(before..behind).contains(number));
+    }
+    if pcap && (live || unfinished) {
+        found.missing.clear();
+    }
+    Ok(found)
+}
+
+pub fn figure(value: &Value, name: &str) -> u64 {
+    value.pointer(name).and_then(Value::as_u64).unwrap_or_default()
+}
+
+pub fn sum(value: &Value, name: &str) -> u64 {
+    let all = value[name].as_object();
+    all.map_or(0, |all| all.values().filter_map(Value::as_u64).sum())
+}
+
+/// The account against the model: what came since the run began.
+pub fn account(ring: &Ring, chunks: &[Chunk], figures: &Value, at_end: bool) -> Checked<()> {
+    let Some(run) = ring.runs.last() else { return Ok(()) };
+    let (mut must, mut skipped, mut may) = (0, 0, 0);
+    for chunk in chunks.iter().filter(|chunk| chunk.first + chunk.count > run.first_number) {
+        match run.wants(chunk) {
+            Want::Must => must += chunk.count,
+            Want::Skipped => skipped += chunk.count,
+            Want::May => may += chunk.count,
+            Want::Not => {}
+        }
+    }
+    let get = |name: &str| figure(figures, name);
+    let told = |what: &str| format!("{what}\nmust {must}, skipped {skipped}, may {may}\n{figures}");
+    let (dropped, left_out) = (sum(figures, "dropped"), sum(figures, "left_out"));
+    let accounted = get("/written") + get("/discarded") + dropped + get("/skipped") + left_out;
+    let reloaded = run.has(Why::RuleReloaded) || run.has(Why::OtherRules);
+    if figures["detected"].is_null() {
+        if reloaded { return Ok(()) }
+        return wrong("detected is not known", told(""));
+    }
+    let detected = get("/detected");
+    let unsure = get("/detected_uncertain");
+    if reloaded {
+        return Ok(());
+    }
+    if at_end && detected != accounted {
+        return wrong("the account does not add up", told(&format!("detected {detected}, accounted {accounted}")));
+    }
+    if detected + unsure < must + skipped || detected > must + skipped + may {
+        return wrong("detected otherwise", told(&format!("detected {detected}")));
+    }
+    if unsure != 0 && run.options.source != crate::steps::Source::Group {
+        return wrong("uncertain without a reason", told(""));
+    }
+    let paused = get("/skipped_paused") + get("/left_out/paused");
+    if at_end && !(skipped..=skipped + may).contains(&paused) {
+        return wrong("paused otherwise", told(&format!("paused {paused}")));
+    }
+    let lossy = [Why::Stopped, Why::Full, Why::ReadOnly, Why::Frozen].iter().any(|why| run.has(*why));
+    if dropped != 0 && !lossy {
+        return wrong("lost without a reason", told(""));
+    }
+    if get("/taken") != 0 && !run.has(Why::LiveTaken) {
+        return wrong("taken without a reason", told(""));
+    }
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! What the program may say on standard error, and when: each line belongs to something that happened.
+
+use crate::model::{Run, Why};
+
+/// When a message may come.
+enum When {
+    Always,
+    /// Something of this has happened to the run.
+    After(&'static [Why]),
+}
+use When::{After, Always};
+
+/// `*` stands for anything.
+const KNOWN: &[(&str, When)] = &[
+    ("capturing * to *, at most * bytes: *", Always),
+    ("capturing * to *, WITHOUT LIMIT: *", Always),
+    ("packets come from the rule *", Always),
+    ("no nftables rule of this network namespace hands packets to *", After(&[Why::RuleReloaded])),
+    ("* hands packets to * as well*", After(&[Why::OtherRules])),
+    ("finished * of a run that was killed: * packets", After(&[Why::KilledBefore])),
+    ("finished * of a run that was killed: * packets; damaged parts were replaced by padding blocks", After(&[Why::KilledBefore])),
+    ("removed an empty file of a run that was killed", After(&[Why::KilledBefore])),
+    ("pause* (by uid 0)", After(&[Why::Told])),
+    ("resume* (by uid 0)", After(&[Why::Told])),
+    ("* -> * (by uid 0)", After(&[Why::Told])),
+    ("* (by uid 0)", After(&[Why::Told])),
+    ("*uid 0*ends the capture", Always),
+    ("nobody has confirmed it: *", After(&[Why::Confirmed])),
+    ("kept * files (* bytes) in * for uid 0*", After(&[Why::Kept])),
+    ("kept * file* in *", After(&[Why::Kept])),
+    ("no more is kept in *", After(&[Why::Kept])),
+    ("the disk is full: the ring goes on with * files, the oldest is overwritten early; make room", After(&[Why::Full])),
+    ("the disk is full: the next file gets the * bytes that are left; make room", After(&[Why::Full])),
+    ("no file to write to (*): packets count as dropped by the writer until there is one", After(&[Why::Full, Why::ReadOnly])),
+    ("there is a file to write to again: writing goes on", After(&[Why::Full, Why::ReadOnly])),
+    ("*: somebody has removed this file, or cut it, and with it the packets that were written to it, which count as taken; the next file begins", After(&[Why::LiveTaken])),
+    ("readers have had removed files of * bytes open: until they close them, the ring takes so much more than its limit", After(&[Why::ReaderOpen])),
+    ("*: the file system had become read-only: its * packets are not on the disk, and count as dropped by the writer", After(&[Why::ReadOnly])),
+    ("*: the file system has become read-only while it was written: it is not known how many of its * packets are on the disk", After(&[Why::ReadOnly])),
+    ("*: it cannot be cut, renamed or removed, and is left as it is: *", After(&[Why::ReadOnly, Why::FinishedTaken])),
+    ("a counter of the rules was reset, reloaded or removed*", After(&[Why::RuleReloaded])),
+    ("* packets were lost *: *", After(&[Why::Stopped, Why::Full, Why::ReadOnly, Why::Frozen])),
+    ("* packets/s, * written, * dropped, * skipped*", Always),
+];
+
+/// Lines of the report, and of what follows it.
+const REPORT: &[&str] = &[
+    "before the hook", "detected", "received", "written", "dropped:", "allocation", "writer", "queue", "lost", "elapsed", "bytes",
+    "files, newest first", "skipped:", "left out:", "paused", "other family", "interface", "mark", "sample", "cutoff",
+    "group ", "taken", "stalls",
+];
+
+pub fn fits(pattern: &str, line: &str) -> bool {
+    let mut pieces = pattern.split('*');
+    let first = pieces.next().unwrap_or_default();
+    let Some(mut rest) = line.strip_prefix(first) else { return false };
+    let mut pieces: Vec<&str> = pieces.collect();
+    let Some(last) = pieces.pop() else { return rest.is_empty() };
+    for piece in pieces {
+        let Some(at) = rest.find(piece) else { return false };
+        rest = &rest[at + piece.len()..];
+    }
+    rest.ends_with(last)
+}
+
+/// What is wrong with a line, if anything is.
+pub fn judge(line: &str, run: &Run) -> Option<String> {
+    if line.contains("panicked") || line.contains("stack backtrace") {
+        return Some(format!("a panic: {line}"));
+    }
+    let Some(said) = line.strip_prefix("lwnflog: ") else {
+        let plain = line.trim_start();
+        let report = REPORT.iter().any(|word| plain.starts_with(word)) || plain.starts_with('/') || plain.is_empty();
+        return (!report).then(|| format!("neither a message nor a line of the report: {line}"));
+    };
+    let mut known = None;
+    for (pattern, when) in KNOWN.iter().filter(|(pattern, _)| fits(pattern, said)) {
+        match when {
+            Always => return None,
+            After(causes) if causes.iter().any(|why| run.has(*why)) => return None,
+            After(_) => known = Some(*pattern),
+        }
+    }
+    Some(match known {
+        Some(pattern) => format!("nothing has happened that explains it (`{pattern}`): {line}"),
+        None => format!("the table of messages does not know it: {line}"),
+    })
+}

@@ -1,0 +1,199 @@
+//! What must be, as the documents say: of each capture when it began, what it was told, what others did
+//! to it. From that follows of each packet whether it must have been recorded, may have, or must not.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use crate::steps::{Begin, Source};
+use crate::traffic::{Chunk, Time};
+
+/// Something that was not so before `from`, and is so from `to` on.
+#[derive(Debug, Clone, Copy)]
+pub struct Span {
+    pub from: Time,
+    pub to: Time,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    Must,
+    May,
+    /// Came to the capture and was left out, as it was told.
+    Skipped,
+    Not,
+}
+
+/// What has happened to a capture that explains something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Why {
+    /// It was stopped, frozen, or had no room: it may lose packets, counted.
+    Stopped,
+    Full,
+    ReadOnly,
+    Frozen,
+    /// Others removed or changed the live file.
+    LiveTaken,
+    FinishedTaken,
+    /// The last one of this ring was killed.
+    KilledBefore,
+    ChoresKilled,
+    RuleReloaded,
+    OtherRules,
+    Kept,
+    Interface,
+    ReaderOpen,
+    SmallLimit,
+    Told,
+    Confirmed,
+}
+
+/// One run of a capture.
+#[derive(Debug)]
+pub struct Run {
+    pub options: Begin,
+    pub begun: Span,
+    pub ended: Option<Span>,
+    pub killed: bool,
+    pub pauses: Vec<(Span, Option<Span>)>,
+    pub snaplens: Vec<(Span, u32)>,
+    /// Times in which packets may be lost, and why.
+    pub losses: Vec<(Time, Option<Time>, Why)>,
+    pub why: BTreeSet<Why>,
+    /// When all that had come was accounted for.
+    pub settled: Time,
+    pub first_number: u64,
+    /// Limits that may be in force: of files, of bytes.
+    pub files: u64,
+    pub max_bytes: u64,
+    pub file_bytes: u64,
+    /// Orders that take themselves back: what, before, when.
+    pub pending: Vec<Pending>,
+    pub orders: u64,
+    /// It may have rotated so often that files went by the limit.
+    pub lost_files: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Pending {
+    pub setting: String,
+    pub back_to: u64,
+    pub due: Time,
+}
+
+impl Run {
+    pub fn new(options: &Begin, from: Time, first_number: u64) -> Run {
+        let snaplen = if options.snaplen == 0 { 65535 } else { options.snaplen };
+        Run {
+            options: options.clone(),
+            begun: Span { from, to: Time::MAX },
+            ended: None,
+            killed: false,
+            pauses: Vec::new(),
+            snaplens: vec![(Span { from: 0, to: 0 }, snaplen)],
+            losses: Vec::new(),
+            why: BTreeSet::new(),
+            settled: from,
+            first_number,
+            files: options.files,
+            max_bytes: options.max_kib * 1024,
+            file_bytes: options.file_kib * 1024,
+            pending: Vec::new(),
+            orders: 0,
+            lost_files: false,
+        }
+    }
+
+    /// Whether the rule, or the program, takes this packet.
+    pub fn selects(&self, chunk: &Chunk) -> bool {
+        if chunk.kind.is_ip6() && !self.options.both_families {
+            return false;
+        }
+        let port = self.options.only_port;
+        use crate::traffic::Kind::{Fragment, Udp, Udp6};
+        port == 0 || self.options.source != Source::Installed
+            || (matches!(chunk.kind, Udp | Udp6 | Fragment) && chunk.port == port)
+    }
+
+    pub fn wants(&self, chunk: &Chunk) -> Want {
+        let (from, to) = chunk.at;
+        if !self.selects(chunk) || to < self.begun.from {
+            return Want::Not;
+        }
+        if self.ended.is_some_and(|end| end.to < from) {
+            return Want::Not;
+        }
+        let mut want = Want::Must;
+        if from < self.begun.to || self.ended.is_some_and(|end| end.from <= to) || chunk.doubtful {
+            want = Want::May;
+        }
+        for (on, off) in &self.pauses {
+            let after = off.is_some_and(|off| off.to < from);
+            if to < on.from || after {
+                continue;
+            }
+            if from > on.to && off.is_none_or(|off| to < off.from) {
+                return if want == Want::Must { Want::Skipped } else { Want::May };
+            }
+            want = Want::May;
+        }
+        if self.killed && want == Want::Must && to >= self.settled {
+            want = Want::May;
+        }
+        want
+    }
+
+    /// To how many bytes a packet may have been cut: values in force when it came, or until it was
+    /// recorded.
+    pub fn cuts(&self, chunk: &Chunk, settled: &[Time]) -> BTreeSet<u32> {
+        let (from, to) = chunk.at;
+        // It was recorded before this.
+        let recorded = settled.iter().copied().filter(|time| *time > to).min().unwrap_or(Time::MAX);
+        let mut found = BTreeSet::new();
+        for (at, (span, value)) in self.snaplens.iter().enumerate() {
+            let next = self.snaplens.get(at + 1).map_or(Time::MAX, |(next, _)| next.to);
+            if span.from <= recorded && next >= from {
+                found.insert(*value);
+            }
+        }
+        found
+    }
+
+    pub fn snaplen(&self) -> u32 {
+        self.snaplens.last().map_or(128, |(_, value)| *value)
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.pauses.last().is_some_and(|(_, off)| off.is_none())
+    }
+
+    pub fn has(&self, why: Why) -> bool {
+        self.why.contains(&why)
+    }
+
+    pub fn may_lose(&self, why: Why, from: Time) {
+        let _ = (why, from);
+    }
+}
+
+/// A ring, over all its runs.
+#[derive(Debug)]
+pub struct Ring {
+    pub dir: PathBuf,
+    pub name: String,
+    pub runs: Vec<Run>,
+    /// Times at which all was recorded.
+    pub settled: Vec<Time>,
+    /// Files that others took away, so that packets are missing that must be there.
+    pub taken: Vec<u64>,
+    /// What was kept, with the numbers that must be in it.
+    pub kept: Vec<Kept>,
+    /// Copies of finished files, to be compared with.
+    pub copies: Vec<PathBuf>,
+}
+
+#[derive(Debug)]
+pub struct Kept {
+    pub dir: PathBuf,
+    pub from: Time,
+    pub to: Time,
+}

@@ -1,0 +1,406 @@
+//! The world as it is: what runs, and the model of it. A step is done to both, and what must be is
+//! looked at.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::thread;
+
+use serde_json::Value;
+
+use crate::check::{self, figure, sum};
+use crate::messages;
+use crate::model::{Ring, Run, Want, Why};
+use crate::steps::{Place, Step};
+use crate::traffic::{Time, Traffic, now};
+use crate::walk;
+use crate::world::{Checked, Failure, Proc, World, wrong};
+
+pub const SLOTS: usize = 3;
+/// Longer than anything takes that is not a fault.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A capture that runs.
+pub struct Live {
+    pub proc: Proc,
+    pub runtime: PathBuf,
+    pub stopped: bool,
+    /// So often something was tried that is said once more.
+    pub chores: Vec<u32>,
+}
+
+#[derive(Default)]
+pub struct Slot {
+    pub ring: Option<Ring>,
+    pub live: Option<Live>,
+    pub follower: Option<Follower>,
+    pub rings: u64,
+}
+
+pub struct Follower {
+    pub proc: Proc,
+    pub from: u64,
+    pub stopped: bool,
+}
+
+/// A file that has to stay as it is.
+pub struct Held {
+    pub path: PathBuf,
+    pub open: Option<File>,
+    pub bytes: Vec<u8>,
+}
+
+pub struct Play {
+    pub world: World,
+    pub traffic: Traffic,
+    pub slots: [Slot; SLOTS],
+    pub held: Vec<Held>,
+    pub filled: BTreeMap<Place, PathBuf>,
+    pub renamed: u64,
+    pub interfaces: u64,
+    pub other_rules: bool,
+    pub serial: u64,
+    /// Packets that were lost before the hook, and are not waited for.
+    lost_before: (u64, u64),
+    fenced: u64,
+    pub packets_checked: u64,
+}
+
+/// Something was done, or there was nothing to do it to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    Nothing,
+}
+
+impl Play {
+    pub fn new(world: World, core: usize) -> Play {
+        let traffic = Traffic::new(std::sync::Arc::clone(&world.lab), core);
+        Play {
+            world, traffic, slots: Default::default(), held: Vec::new(), filled: BTreeMap::new(), renamed: 0, interfaces: 0,
+            other_rules: false, serial: 0, lost_before: (0, 0), fenced: 0, packets_checked: 0,
+        }
+    }
+
+    pub fn name(&mut self, of: &str) -> String {
+        self.serial += 1;
+        format!("{:05}-{of}", self.serial)
+    }
+
+    /// Waits until what was sent has come to the hook.
+    pub fn fence(&mut self) {
+        let (totals, below) = (self.traffic.totals(), self.traffic.next_number());
+        let begun = Instant::now();
+        let mut doubtful = false;
+        loop {
+            let seen = self.world.seen();
+            let (ip, ip6) = (seen.0 + self.lost_before.0, seen.1 + self.lost_before.1);
+            if ip >= totals.ip && ip6 >= totals.ip6 {
+                break;
+            }
+            if begun.elapsed() > Duration::from_secs(3) {
+                self.lost_before.0 += totals.ip.saturating_sub(ip);
+                self.lost_before.1 += totals.ip6.saturating_sub(ip6);
+                doubtful = true;
+                break;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.traffic.seen(self.fenced, below, now(), doubtful);
+        self.fenced = below;
+    }
+
+    pub fn ring(&self, slot: usize) -> Option<&Ring> {
+        self.slots[slot].ring.as_ref()
+    }
+
+    pub fn run(&mut self, slot: usize) -> &mut Run {
+        let ring = self.slots[slot].ring.as_mut();
+        ring.and_then(|ring| ring.runs.last_mut()).expect("a capture has a run")
+    }
+
+    /// Something has happened to all captures in a place.
+    pub fn happened(&mut self, place: Option<Place>, why: Why) {
+        for slot in 0..SLOTS {
+            if self.slots[slot].live.is_some() {
+                let run = self.run(slot);
+                if place.is_none_or(|place| place == run.options.place) {
+                    run.why.insert(why);
+                }
+            }
+        }
+    }
+
+    pub fn chunks(&self, slot: usize) -> Vec<crate::traffic::Chunk> {
+        let first = self.ring(slot).and_then(|ring| ring.runs.first()).map_or(0, |run| run.first_number);
+        self.traffic.chunks_from(first)
+    }
+
+    /// All that has come to a capture is accounted for, or it is said what is not.
+    pub fn settle(&mut self, slot: usize) -> Checked {
+        let Some(live) = &self.slots[slot].live else { return Ok(()) };
+        if live.stopped {
+            return Ok(());
+        }
+        self.fence();
+        let chunks = self.chunks(slot);
+        let run = self.run(slot);
+        let uncounted = run.has(Why::RuleReloaded);
+        let mut must = 0;
+        for chunk in chunks.iter().filter(|chunk| chunk.first + chunk.count > run.first_number) {
+            if matches!(run.wants(chunk), Want::Must | Want::Skipped) {
+                must += chunk.count;
+            }
+        }
+        let (begun, mut last) = (Instant::now(), Value::Null);
+        let at = now();
+        loop {
+            if let Ok(answer) = self.request(slot, "stats", &[], 0) {
+                let stats = &answer["stats"];
+                let done = figure(stats, "/written") + figure(stats, "/discarded") + sum(stats, "dropped") + figure(stats, "/skipped") + sum(stats, "left_out");
+                let detected = figure(stats, "/detected");
+                if done >= must && (uncounted || stats["detected"].is_null() || detected >= must) {
+                    last = answer;
+                    break;
+                }
+                last = answer;
+            }
+            self.alive(slot)?;
+            if begun.elapsed() > DEADLINE {
+                let said = self.slots[slot].live.as_ref().map(|live| live.proc.said()).unwrap_or_default();
+                return wrong("not accounted for", format!("{must} packets must be; the capture has\n{last}\n{said}"));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        let ring = self.slots[slot].ring.as_mut();
+        if let Some(ring) = ring {
+            // What comes from a queue or ring in one piece is committed with it.
+            ring.settled.push(at);
+            if let Some(run) = ring.runs.last_mut() {
+                run.settled = at;
+            }
+            if !uncounted {
+                check::account(ring, &chunks, &last["stats"], false)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A request on the control socket.
+    pub fn request(&self, slot: usize, command: &str, args: &[&str], confirm_secs: u64) -> Result<Value, String> {
+        let live = self.slots[slot].live.as_ref().ok_or("no capture")?;
+        let socket = fs::read_dir(&live.runtime).map_err(|error| error.to_string())?.flatten()
+            .find(|entry| entry.file_name().to_string_lossy().ends_with(".sock")).ok_or("no socket")?;
+        let mut request = serde_json::json!({"v": 1, "command": command, "args": args});
+        if confirm_secs != 0 {
+            request["confirm_secs"] = Value::from(confirm_secs);
+        }
+        ask(&socket.path(), &request)
+    }
+
+    /// It runs, and what it said since belongs to something.
+    pub fn alive(&mut self, slot: usize) -> Checked {
+        let Some(ring) = self.slots[slot].ring.as_ref() else { return Ok(()) };
+        let Some(run) = ring.runs.last() else { return Ok(()) };
+        let Some(live) = self.slots[slot].live.as_mut() else { return Ok(()) };
+        for line in live.proc.new_lines() {
+            if let Some(why) = messages::judge(&line, run) {
+                return wrong(&format!("a false message: {}", shape(&line)), format!("{why}\nall it said:\n{}", live.proc.said()));
+            }
+        }
+        if let Some(status) = live.proc.ended() {
+            return wrong("ended by itself", format!("{status}\n{}", live.proc.said()));
+        }
+        Ok(())
+    }
+
+    /// What is looked at after each step.
+    pub fn after_step(&mut self) -> Checked {
+        for slot in 0..SLOTS {
+            self.alive(slot)?;
+            self.limits(slot)?;
+            if let Some(follower) = self.slots[slot].follower.as_mut()
+                && let Some(status) = follower.proc.ended()
+            {
+                return wrong("a follower ended by itself", format!("{status}\n{}", follower.proc.said()));
+            }
+        }
+        Ok(())
+    }
+
+    fn limits(&mut self, slot: usize) -> Checked {
+        if self.slots[slot].live.is_none() {
+            return Ok(());
+        }
+        let ring = self.ring(slot).expect("a capture has a ring");
+        let run = ring.runs.last().expect("a capture has a run");
+        let files = walk::ring_files(&ring.dir, &ring.name);
+        // A compressed file and the plain one stand side by side for a moment; a file is finished before
+        // the oldest goes.
+        if run.files != 0 && files.len() as u64 > run.files + 1 && run.options.compress.is_empty() {
+            return wrong("more files than the limit", format!("{} of {}: {:?}", files.len(), run.files, files.keys()));
+        }
+        if run.max_bytes != 0 {
+            let mut bytes = 0;
+            for entry in fs::read_dir(&ring.dir).into_iter().flatten().flatten() {
+                if let Ok(data) = entry.metadata()
+                    && data.is_file()
+                {
+                    bytes += data.len();
+                }
+            }
+            if bytes > run.max_bytes + 64 * 1024 {
+                let list = std::process::Command::new("ls").args(["-lan"]).arg(&ring.dir).output();
+                let list = list.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default();
+                return wrong("more bytes than the limit", format!("{bytes} of {}\n{list}", run.max_bytes));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every file of a ring, and its account.
+    pub fn look(&mut self, slot: usize) -> Checked {
+        if self.slots[slot].live.as_ref().is_some_and(|live| live.stopped) || self.ring(slot).is_none() {
+            return Ok(());
+        }
+        self.settle(slot)?;
+        let live = self.slots[slot].live.is_some();
+        if live && self.traffic.is_on() {
+            return Ok(());
+        }
+        let chunks = self.chunks(slot);
+        let ring = self.slots[slot].ring.as_ref().expect("looked at above");
+        let found = check::ring(ring, &chunks, live)?;
+        let stats = if live { self.request(slot, "stats", &[], 0).ok() } else { None };
+        let dropped = stats.as_ref().map_or(0, |stats| sum(&stats["stats"], "dropped"));
+        let ring = self.slots[slot].ring.as_ref().expect("looked at above");
+        self.packets_checked += found.packets;
+        missing(ring, &found, dropped)
+    }
+
+    /// A capture has ended: its report, its files, and what it may not leave behind.
+    pub fn ended(&mut self, slot: usize) -> Checked {
+        let mut live = self.slots[slot].live.take().expect("it ran");
+        let to = now();
+        self.run(slot).ended = self.run(slot).ended.map(|span| crate::model::Span { from: span.from, to });
+        let chunks = self.chunks(slot);
+        let ring = self.slots[slot].ring.as_mut().expect("it ran");
+        let run = ring.runs.last_mut().expect("it ran");
+        for line in live.proc.new_lines() {
+            if let Some(why) = messages::judge(&line, run) {
+                return wrong(&format!("a false message: {}", shape(&line)), format!("{why}\nall it said:\n{}", live.proc.said()));
+            }
+        }
+        let (killed, said) = (run.killed, live.proc.said());
+        if !killed && live.proc.status.and_then(|status| status.code()) != Some(0) {
+            return wrong("ended otherwise than well", format!("{:?}\n{said}", live.proc.status));
+        }
+        let report = String::from_utf8_lossy(&live.proc.shown()).lines().rev().find_map(|line| {
+            let value: Value = serde_json::from_str(line).ok()?;
+            (value["event"] == "report").then_some(value)
+        });
+        let found = check::ring(ring, &chunks, false)?;
+        self.packets_checked += found.packets;
+        let mut dropped = 0;
+        if let Some(report) = &report {
+            dropped = sum(report, "dropped");
+            check::account(ring, &chunks, report, true)?;
+            let run = ring.runs.last().expect("it ran");
+            let written = figure(report, "/written");
+            let here = found.of_run.last().copied().unwrap_or_default();
+            let whole = found.files.first().is_none_or(|first| *first == 1) && ring.taken.is_empty() && !run.lost_files && run.files == 0 && run.max_bytes == 0;
+            if here > written || whole && here != written {
+                return wrong("written otherwise", format!("{here} packets are in the files of {written}\n{report}\n{said}"));
+            }
+        } else if !killed {
+            return wrong("no report", said);
+        }
+        missing(ring, &found, dropped)?;
+        for entry in fs::read_dir(&live.runtime).into_iter().flatten().flatten() {
+            if !killed {
+                return wrong("a socket is left", entry.path().display().to_string());
+            }
+        }
+        let left = fs::read_dir(&ring.dir).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let odd: Vec<String> = left.filter(|name| name.contains(".new.") || name.contains(".next.") || name.ends_with(".part")).collect();
+        if !killed && !odd.is_empty() {
+            return wrong("files are left", format!("{odd:?}\n{said}"));
+        }
+        self.nothing_left()
+    }
+
+    /// No rule, program or process of captures that have ended.
+    pub fn nothing_left(&mut self) -> Checked {
+        let mut command = self.world.lab.receiver().command("nft").unwrap();
+        let tables = crate::world::tool(command.args(["list", "tables"]));
+        for line in tables.lines().filter(|line| line.contains("lwnflog")) {
+            let whose = (0..SLOTS).any(|slot| {
+                let group = format!("lwnflog-g{}", 15 + slot);
+                line.contains(&group) && self.slots[slot].live.is_some()
+            });
+            if !whose {
+                return wrong("a rule is left", tables);
+            }
+        }
+        for held in &self.held {
+            let now = match &held.open {
+                Some(file) => {
+                    use std::os::unix::fs::FileExt;
+                    let mut bytes = vec![0; usize::try_from(file.metadata().map_or(0, |data| data.len())).unwrap_or_default()];
+                    let _ = file.read_exact_at(&mut bytes, 0);
+                    bytes
+                }
+                None => fs::read(&held.path).unwrap_or_default(),
+            };
+            if now != held.bytes {
+                return wrong("a file that was kept has changed", format!("{}: {} bytes, {} before", held.path.display(), now.len(), held.bytes.len()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Packets that must be there and are not are those that were said to be lost.
+fn missing(ring: &Ring, found: &check::Found, dropped: u64) -> Checked {
+    let count = found.missing.len() as u64;
+    let lossy = ring.runs.iter().any(|run| [Why::Stopped, Why::Full, Why::ReadOnly, Why::Frozen].iter().any(|why| run.has(*why)));
+    let killed = ring.runs.iter().any(|run| run.killed);
+    if count > dropped && !(lossy && killed) {
+        return wrong("packets are missing", format!("{}; {dropped} were said to be lost; files {:?}", check::runs(&found.missing), found.ends));
+    }
+    Ok(())
+}
+
+/// A message without its names and numbers.
+pub fn shape(line: &str) -> String {
+    let words = line.split_whitespace().filter(|word| !word.contains('/') && !word.contains(|c: char| c.is_ascii_digit()));
+    words.take(12).collect::<Vec<_>>().join(" ")
+}
+
+/// One request, one answer.
+pub fn ask(socket: &Path, request: &Value) -> Result<Value, String> {
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::net::UnixStream;
+    let mut stream = UnixStream::connect(socket).map_err(|error| format!("connect: {error}"))?;
+    let limit = Some(Duration::from_secs(20));
+    stream.set_read_timeout(limit).and_then(|()| stream.set_write_timeout(limit)).map_err(|error| error.to_string())?;
+    stream.write_all(format!("{request}\n").as_bytes()).map_err(|error| format!("write: {error}"))?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).map_err(|error| format!("read: {error}"))?;
+    let answer: Value = serde_json::from_str(&line).map_err(|error| format!("{error}: {line}"))?;
+    if answer["ok"] == Value::from(true) { Ok(answer) } else { Err(answer["error"].as_str().unwrap_or(&line).to_owned()) }
+}
+
+/// Does a step.
+pub fn play(play: &mut Play, step: &Step) -> Checked<Outcome> {
+    let begun: Time = now();
+    let outcome = crate::act::act(play, step)?;
+    if outcome == Outcome::Done {
+        play.after_step().map_err(|failure| Failure {
+            text: format!("{}\n(looked at after a step of {} ms)", failure.text, (now() - begun) / 1_000_000),
+            ..failure
+        })?;
+    }
+    Ok(outcome)
+}

@@ -1,0 +1,249 @@
+//! Readers, exporters, followers, doctor: what they show is what was captured.
+
+use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::check::{self, Reader};
+use crate::model::Why;
+use crate::play::{Outcome, Play};
+use crate::walk;
+use crate::world::{Checked, Proc, wrong};
+
+use Outcome::{Done, Nothing};
+
+pub const WAYS: [&str; 9] = ["count", "json", "text", "write", "ls", "report", "csv", "export-json", "port"];
+
+fn arguments(play: &Play, slot: usize, how: &str, out: &str) -> Option<Vec<String>> {
+    let dir = play.ring(slot)?.dir.display().to_string();
+    let words: Vec<&str> = match how {
+        "count" => vec!["read", "--count", &dir],
+        "json" => vec!["read", "--json", &dir],
+        "text" => vec!["read", &dir],
+        "write" => vec!["read", "-w", out, &dir],
+        "ls" => vec!["ls", "--json", &dir],
+        "report" => vec!["report", "--text", &dir],
+        "csv" => vec!["export", "--csv", &dir],
+        "export-json" => vec!["export", "--json", &dir],
+        "port" => vec!["read", "--count", &dir, "udp", "port", "9001"],
+        _ => return None,
+    };
+    Some(words.into_iter().map(str::to_owned).collect())
+}
+
+fn start(play: &mut Play, slot: usize, how: &str) -> Option<(Proc, std::path::PathBuf)> {
+    let name = play.name(&format!("read-{how}"));
+    let out = play.world.dir.join("run").join(format!("{name}.pcapng"));
+    let args = arguments(play, slot, how, &out.display().to_string())?;
+    let runtime = play.world.dir.join("run");
+    Some((play.world.lwnflog(&name, &args, &runtime), out))
+}
+
+pub fn read(play: &mut Play, slot: usize, how: &str) -> Checked<Outcome> {
+    let Some(ring) = play.ring(slot) else { return Ok(Nothing) };
+    let Some(run) = ring.runs.last() else { return Ok(Nothing) };
+    let pcap = run.options.format == "pcap";
+    let stopped = play.slots[slot].live.as_ref().is_some_and(|live| live.stopped);
+    if walk::ring_files(&ring.dir, &ring.name).is_empty() || pcap && play.slots[slot].live.is_some() {
+        return Ok(Nothing);
+    }
+    let exact = !play.traffic.is_on() && !stopped;
+    if exact {
+        play.settle(slot)?;
+    }
+    let count = |play: &Play| -> Checked<u64> {
+        let chunks = play.chunks(slot);
+        let live = play.slots[slot].live.is_some();
+        let ring = play.ring(slot).expect("looked at above");
+        let mut reader = Reader::new(ring, &chunks);
+        let mut packets = 0;
+        let port = how == "port";
+        for (path, state) in walk::ring_files(&ring.dir, &ring.name).values() {
+            match walk::file(path) {
+                Ok(walked) => {
+                    reader.take(&walked, &path.display().to_string())?;
+                    packets += if port { of_port(&walked, 9001) } else { walked.records.len() as u64 };
+                }
+                Err(_) if live && *state == walk::State::Live => {}
+                Err(why) => return wrong("a file that cannot be read", why),
+            }
+        }
+        Ok(packets)
+    };
+    let names = |play: &Play| -> Vec<u64> {
+        let ring = play.ring(slot).expect("looked at above");
+        walk::ring_files(&ring.dir, &ring.name).into_keys().collect()
+    };
+    let (before, files) = if exact { (count(play)?, names(play)) } else { (0, Vec::new()) };
+    let Some((mut proc, out)) = start(play, slot, how) else { return Ok(Nothing) };
+    let status = proc.wait(&format!("lwnflog read, {how}"), 60)?;
+    let said = proc.said();
+    let told = |what: &str| format!("{how}: {what}: {status}\n{said}");
+    if said.contains("panicked") || status.code().is_none() {
+        return wrong("a reader panics", told(""));
+    }
+    if !exact {
+        let _ = fs::remove_file(&out);
+        return Ok(Done);
+    }
+    let gone = play.ring(slot).is_some_and(|ring| !ring.taken.is_empty());
+    if status.code() != Some(0) && !gone {
+        return wrong(&format!("a reader fails: {how}"), told(""));
+    }
+    let odd: Vec<&str> = said.lines().filter(|line| !harmless(line)).collect();
+    if !odd.is_empty() && !gone {
+        return wrong(&format!("a reader's word: {}", crate::play::shape(odd[0])), told(""));
+    }
+    let shown = String::from_utf8_lossy(&proc.shown()).into_owned();
+    let packets = match how {
+        "count" | "port" => shown.trim().replace(',', "").parse().ok(),
+        "json" | "text" | "export-json" => Some(shown.lines().count() as u64),
+        "csv" => Some((shown.lines().count() as u64).saturating_sub(1)),
+        "ls" => Some(shown.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()).filter_map(|value| value["packets"].as_u64()).sum()),
+        "write" if before > 0 => {
+            let chunks = play.chunks(slot);
+            let ring = play.ring(slot).expect("looked at above");
+            let mut reader = Reader::new(ring, &chunks);
+            match fs::read(&out).map_err(|error| error.to_string()).and_then(|bytes| walk::pcapng(bytes, true)) {
+                Ok(walked) => {
+                    reader.take(&walked, "read -w")?;
+                    Some(walked.records.len() as u64)
+                }
+                Err(why) => return wrong("what was written cannot be read", told(&why)),
+            }
+        }
+        _ => None,
+    };
+    let _ = fs::remove_file(&out);
+    let after = count(play)?;
+    if files == names(play) && before == after && let Some(packets) = packets && packets != before && !gone {
+        return wrong(&format!("a reader shows other packets: {how}"), told(&format!("{packets} of {before}\n{}", &shown[..shown.len().min(2000)])));
+    }
+    Ok(Done)
+}
+
+fn of_port(walked: &walk::Walked, port: u16) -> u64 {
+    let has = |record: &&walk::Record| {
+        let bytes = walked.frame(record);
+        let packet = bytes.get(if record.link == 1 { 14 } else { 0 }..).unwrap_or_default();
+        let at = match packet.first().map(|byte| byte >> 4) {
+            Some(4) if packet.get(9) == Some(&17) && packet.get(6..8).is_some_and(|word| u16::from_be_bytes([word[0], word[1]]) & 0x1fff == 0) => 20,
+            Some(6) if packet.get(6) == Some(&17) => 40,
+            _ => return false,
+        };
+        [at, at + 2].iter().any(|at| packet.get(*at..at + 2) == Some(&port.to_be_bytes()))
+    };
+    walked.records.iter().filter(has).count() as u64
+}
+
+/// What a reader may say though all is well.
+fn harmless(line: &str) -> bool {
+    line.contains("of no ring") || line.contains("without packets") || line.is_empty()
+}
+
+pub fn kill(play: &mut Play, slot: usize, how: &str, ms: u64) -> Checked<Outcome> {
+    if play.ring(slot).is_none_or(|ring| ring.runs.is_empty()) {
+        return Ok(Nothing);
+    }
+    let Some((mut proc, out)) = start(play, slot, how) else { return Ok(Nothing) };
+    thread::sleep(Duration::from_millis(ms));
+    proc.signal(Signal::KILL);
+    proc.wait("a reader that was killed", 20)?;
+    let _ = fs::remove_file(&out);
+    Ok(Done)
+}
+
+pub fn follow_end(play: &mut Play, slot: usize) -> Checked<Outcome> {
+    let on = play.traffic.is_on();
+    if play.slots[slot].follower.is_none() || on || play.slots[slot].live.as_ref().is_some_and(|live| live.stopped) {
+        return Ok(Nothing);
+    }
+    play.settle(slot)?;
+    let mut follower = play.slots[slot].follower.take().expect("looked at above");
+    if follower.stopped {
+        follower.proc.signal(Signal::CONT);
+    }
+    let chunks = play.chunks(slot);
+    let ring = play.ring(slot).expect("it has a follower");
+    // The last packet that is in the ring has to be shown.
+    let mut last = None;
+    let mut reader = Reader::new(ring, &chunks);
+    for (path, _) in walk::ring_files(&ring.dir, &ring.name).values() {
+        if let Ok(walked) = walk::file(path)
+            && let Some((_, end)) = reader.take(&walked, &path.display().to_string())?
+        {
+            last = Some(end);
+        }
+    }
+    let begun = Instant::now();
+    let shown = |follower: &Proc| -> Checked<walk::Walked> {
+        walk::pcapng(follower.shown(), false).or_else(|why| wrong("a follower's output cannot be read", why))
+    };
+    loop {
+        let walked = shown(&follower.proc)?;
+        let mut reader = Reader::new(ring, &chunks);
+        let ends = reader.take(&walked, "a follower")?;
+        if last.is_none() || ends.is_some_and(|ends| Some(ends.1) >= last) {
+            break;
+        }
+        if begun.elapsed() > Duration::from_secs(20) {
+            if !ring.taken.is_empty() || !follower.proc.said().is_empty() {
+                break;
+            }
+            return wrong("a follower does not show the last packet", format!("{last:?}, shown to {ends:?}\n{}", follower.proc.said()));
+        }
+        thread::sleep(Duration::from_millis(30));
+    }
+    follower.proc.signal(Signal::INT);
+    let status = follower.proc.wait("the end of a follower", 20)?;
+    let said = follower.proc.said();
+    if status.code() != Some(0) && said.is_empty() {
+        return wrong("a follower ends otherwise than well", format!("{status}\n{said}"));
+    }
+    let walked = shown(&follower.proc)?;
+    let mut reader = Reader::new(ring, &chunks);
+    reader.take(&walked, "a follower")?;
+    let below = last.map_or(0, |last| last + 1);
+    let missing = reader.missing(follower.from, below);
+    let lossy = ring.runs.iter().any(|run| run.killed || [Why::Stopped, Why::Full, Why::Frozen].iter().any(|why| run.has(*why)));
+    if !missing.is_empty() && said.is_empty() && ring.taken.is_empty() && !lossy {
+        return wrong("a follower leaves out packets, and does not say so", check::runs(&missing));
+    }
+    Ok(Done)
+}
+
+pub fn tshark(play: &mut Play, slot: usize) -> Checked<Outcome> {
+    let Some((_, path)) = crate::act::finished(play, slot, play.serial) else { return Ok(Nothing) };
+    let Ok(walked) = walk::file(&path) else { return Ok(Nothing) };
+    let output = Command::new("tshark").args(["-n", "-T", "fields", "-e", "frame.number", "-r"]).arg(&path).output().expect("the world needs tshark");
+    let lines = output.stdout.iter().filter(|byte| **byte == b'\n').count();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let lz4 = path.extension().is_some_and(|extension| extension == "lz4");
+    let odd = said.lines().any(|line| !line.starts_with("Running as user"));
+    if !lz4 && path.exists() && (odd || lines != walked.records.len()) {
+        return wrong("tshark finds other packets", format!("{}: {lines} of {}: {said}", path.display(), walked.records.len()));
+    }
+    Ok(Done)
+}
+
+pub fn doctor(play: &mut Play, slot: usize) -> Checked<Outcome> {
+    let Some(run) = play.ring(slot).and_then(|ring| ring.runs.last()) else { return Ok(Nothing) };
+    let group = match run.options.source {
+        crate::steps::Source::Group => 5 + slot,
+        crate::steps::Source::Installed => 15 + slot,
+        _ => 0,
+    };
+    let mut args = vec!["doctor".to_owned(), "--json".to_owned()];
+    if group == 0 { args.push("--hook".to_owned()) } else { args.extend(["--group".to_owned(), group.to_string()]) }
+    let name = play.name("doctor");
+    let runtime = play.world.dir.join("run");
+    let mut proc = play.world.lwnflog(&name, &args, &runtime);
+    let status = proc.wait("doctor", 30)?;
+    if !matches!(status.code(), Some(0 | 10 | 20)) || proc.said().contains("panicked") {
+        return wrong("doctor", format!("{status}: {}", proc.said()));
+    }
+    Ok(Done)
+}
