@@ -123,7 +123,11 @@ fn classic_pcap_rotates_too() {
     let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
     send_paced(&lab, 20_000);
     capture.wait_written(20_000);
-    let files = capture.end().files();
+    let ended = capture.end();
+    // It has no index, and nobody has written to its files.
+    assert_eq!(ended.number("/taken"), 0, "{}", ended.said);
+    assert!(!ended.said.contains("somebody"), "{}", ended.said);
+    let files = ended.files();
     assert_eq!(files.len(), 4);
     assert_continuous(&read_all(&files).sequence_numbers(), 19_999);
     assert_all_readers_find(&files[0], read(&files[0]).packets.len() as u64);

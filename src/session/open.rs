@@ -33,7 +33,8 @@ pub(super) fn open_rings(
             extension(output),
             output.access,
         )?;
-        stores.push(if output.index {
+        // Classic pcap has no index, and nothing to tell a file that others wrote to.
+        stores.push(if output.index && output.format == super::settings::FileFormat::PcapNg {
             store.with_index()
         } else {
             store
