@@ -248,13 +248,19 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
     let ring = play.slots[slot].ring.as_mut().expect("made above");
     let mut run = Run::new(options, now(), first_number);
     if let Some(before) = ring.runs.last() {
-        if before.killed {
+        if before.killed || before.has(Why::ChoresKilled) || before.has(Why::KilledBefore) {
             run.why.insert(Why::KilledBefore);
         }
         run.lost_files = before.lost_files || before.files != 0 || before.max_bytes != 0;
     }
     if play.filled.contains_key(&options.place) || options.place.is_small() {
         run.why.insert(Why::Full);
+    }
+    if !options.compress.is_empty() {
+        run.why.insert(Why::Compressed);
+    }
+    if options.place == Place::Overlay && run.has(Why::KilledBefore) {
+        run.why.insert(Why::Overlay);
     }
     let (_, args) = arguments(options, slot, &ring.dir);
     ring.runs.push(run);
@@ -267,7 +273,7 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
     loop {
         let live = play.slots[slot].live.as_mut().expect("just begun");
         let said = live.proc.said();
-        if said.contains("capturing ") {
+        if said.contains("lwnflog: capturing ") {
             break;
         }
         if let Some(status) = live.proc.ended() {
@@ -372,6 +378,7 @@ fn follow(play: &mut Play, slot: usize) -> Checked<Outcome> {
     }
     let args = ["read", "-f", "-w", "-", &ring.dir.display().to_string()].map(str::to_owned);
     let from = play.traffic.next_number();
+    play.run(slot).why.insert(Why::ReaderOpen);
     let name = play.name(&format!("follower-{slot}"));
     let runtime = play.world.dir.join("run");
     let proc = play.world.lwnflog(&name, &args, &runtime);

@@ -94,7 +94,7 @@ impl Draw {
             both_families: rng.one_in(3),
             only_port: if source == Source::Installed && rng.one_in(3) { 9000 } else { 0 },
             rotate_secs: if rng.one_in(5) { 1 } else { 0 },
-            flush_ms: rng.pick(&[100, 100, 10, 1000]),
+            flush_ms: rng.pick(&[100, 100, 10, 50]),
             batch: rng.pick(&[1024, 1024, 1, 7, 64]),
             buffer_mib: rng.pick(&[64, 64, 8]),
         };
@@ -106,6 +106,9 @@ impl Draw {
             (begin.link, begin.file_kib, begin.snaplen) = (old.link, old.file_kib, old.snaplen);
             if begin.source != Source::Installed {
                 begin.only_port = 0;
+            }
+            if begin.max_kib != 0 {
+                begin.max_kib = begin.file_kib * 4;
             }
             if begin.place.is_small() {
                 begin.files = begin.files.clamp(2, 3);
@@ -149,7 +152,7 @@ impl Draw {
                     6 => format!("files {}", rng.pick(&[2, 3, 8])),
                     7 => format!("file-size {}KiB", rng.pick(&[file_kib, file_kib * 2])),
                     8 => format!("batch {}", rng.pick(&[1, 16, 1024])),
-                    _ => format!("flush-ms {}", rng.pick(&[10, 100, 500])),
+                    _ => format!("flush-ms {}", rng.pick(&[10, 100, 30])),
                 };
                 let hook = play.slots[slot].ring.as_ref().and_then(|ring| ring.runs.last()).is_some_and(|run| run.options.source == Source::Hook);
                 if hook && (order.starts_with("batch") || order.starts_with("flush")) {
@@ -159,7 +162,7 @@ impl Draw {
                 Step::Ctl { capture, order, confirm_secs: secs }
             }
             "confirm" if runs => Step::Confirm { capture },
-            "bad-order" if runs => Step::BadOrder { capture, order: rng.pick(&["snaplen 70000", "files 1", "file-size 3", "nonsense", "pause now", "keep last=x", "iface eth0"]).to_owned() },
+            "bad-order" if runs => Step::BadOrder { capture, order: rng.pick(&["snaplen 300000", "files 1", "file-size x", "nonsense", "pause now", "keep last=x", "sample 0"]).to_owned() },
             "hup" if live => Step::Hup { capture },
             "usr1" if live => Step::Usr1 { capture },
             "keep" if runs => Step::Keep { capture, last_secs: rng.pick(&[1, 10, 600]), next_secs: rng.pick(&[0, 0, 1]) },

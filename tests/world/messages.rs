@@ -34,19 +34,24 @@ const KNOWN: &[(&str, When)] = &[
     ("no file to write to (*): packets count as dropped by the writer until there is one", After(&[Why::Full, Why::ReadOnly])),
     ("there is a file to write to again: writing goes on", After(&[Why::Full, Why::ReadOnly])),
     ("*: somebody has removed this file, or cut it, and with it the packets that were written to it, which count as taken; the next file begins", After(&[Why::LiveTaken])),
-    ("readers have had removed files of * bytes open: until they close them, the ring takes so much more than its limit", After(&[Why::ReaderOpen])),
+    ("readers have had removed files of * bytes open: until they close them, the ring takes so much more than its limit", After(&[Why::ReaderOpen, Why::Compressed])),
     ("*: the file system had become read-only: its * packets are not on the disk, and count as dropped by the writer", After(&[Why::ReadOnly])),
     ("*: the file system has become read-only while it was written: it is not known how many of its * packets are on the disk", After(&[Why::ReadOnly])),
-    ("*: it cannot be cut, renamed or removed, and is left as it is: *", After(&[Why::ReadOnly, Why::FinishedTaken])),
+    ("*: it cannot be cut, renamed or removed, and is left as it is: *", After(&[Why::ReadOnly, Why::FinishedTaken, Why::Overlay])),
     ("a counter of the rules was reset, reloaded or removed*", After(&[Why::RuleReloaded])),
     ("* packets were lost *: *", After(&[Why::Stopped, Why::Full, Why::ReadOnly, Why::Frozen])),
+    ("the process for finished files has gone (*): they stay as they are until the next start", After(&[Why::ChoresKilled])),
+    ("* finished files wait since an earlier run for what is done with them: now it is", After(&[Why::KilledBefore, Why::Full])),
+    ("*: the ring has given this file up before it was its turn", After(&[Why::Compressed])),
+    ("* finished files wait for what is done with them*", After(&[Why::Compressed])),
+    ("not kept: *: it is gone", After(&[Why::FinishedTaken])),
     ("* packets/s, * written, * dropped, * skipped*", Always),
 ];
 
 /// Lines of the report, and of what follows it.
 const REPORT: &[&str] = &[
     "before the hook", "detected", "received", "written", "dropped:", "allocation", "writer", "queue", "lost", "elapsed", "bytes",
-    "files, newest first", "skipped:", "left out:", "paused", "other family", "interface", "mark", "sample", "cutoff",
+    "files, newest first", "skipped", "and ", "left out", "paused", "other family", "interface", "mark", "sample", "cutoff",
     "group ", "taken", "stalls",
 ];
 
@@ -68,8 +73,9 @@ pub fn judge(line: &str, run: &Run) -> Option<String> {
     if line.contains("panicked") || line.contains("stack backtrace") {
         return Some(format!("a panic: {line}"));
     }
-    let Some(said) = line.strip_prefix("lwnflog: ") else {
-        let plain = line.trim_start();
+    let plain = line.trim_start();
+    let said = line.strip_prefix("lwnflog: ").or_else(|| plain.strip_prefix("note ").map(str::trim_start));
+    let Some(said) = said else {
         let report = REPORT.iter().any(|word| plain.starts_with(word)) || plain.starts_with('/') || plain.is_empty();
         return (!report).then(|| format!("neither a message nor a line of the report: {line}"));
     };

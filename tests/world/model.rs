@@ -42,7 +42,8 @@ pub enum Why {
     Kept,
     Interface,
     ReaderOpen,
-    SmallLimit,
+    Compressed,
+    Overlay,
     Told,
     Confirmed,
 }
@@ -116,7 +117,9 @@ impl Run {
 
     pub fn wants(&self, chunk: &Chunk) -> Want {
         let (from, to) = chunk.at;
-        if !self.selects(chunk) || to < self.begun.from {
+        // What other rules send to the group counts as skipped.
+        let other_family = chunk.kind.is_ip6() && !self.options.both_families && self.options.source == Source::Group;
+        if !self.selects(chunk) && !other_family || to < self.begun.from {
             return Want::Not;
         }
         if self.ended.is_some_and(|end| end.to < from) {
@@ -135,6 +138,9 @@ impl Run {
                 return if want == Want::Must { Want::Skipped } else { Want::May };
             }
             want = Want::May;
+        }
+        if other_family {
+            return if want == Want::Must { Want::Skipped } else { Want::Not };
         }
         if self.killed && want == Want::Must && to >= self.settled {
             want = Want::May;
@@ -189,6 +195,14 @@ pub struct Ring {
     pub kept: Vec<Kept>,
     /// Copies of finished files, to be compared with.
     pub copies: Vec<PathBuf>,
+}
+
+impl Ring {
+    /// On an overlay, what a killed run left stays as it is.
+    pub fn left_as_it_is(&self) -> bool {
+        let killed = self.runs.iter().any(|run| run.killed);
+        killed && self.runs.last().is_some_and(|run| run.options.place == crate::steps::Place::Overlay)
+    }
 }
 
 #[derive(Debug)]

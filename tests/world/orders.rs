@@ -189,6 +189,7 @@ pub fn keep(play: &mut Play, slot: usize, last_secs: u64, next_secs: u64) -> Che
     // All that is in the ring and came in this time is in what is kept.
     let since = from - i64::try_from(last_secs).unwrap_or_default() * SECOND;
     let mut reader = check::Reader::new(ring, &chunks);
+    reader.open = play.traffic.is_on();
     for new in kept(&dir).iter().filter(|dir| !before.contains(dir)) {
         for (path, _) in walk::ring_files(new, &ring.name).values() {
             let walked = match walk::file(path) {
@@ -204,6 +205,7 @@ pub fn keep(play: &mut Play, slot: usize, last_secs: u64, next_secs: u64) -> Che
     };
     let in_ring = {
         let mut reader = check::Reader::new(ring, &chunks);
+        reader.open = play.traffic.is_on();
         for (path, _) in walk::ring_files(&ring.dir, &ring.name).values() {
             if let Ok(walked) = walk::file(path) {
                 reader.take(&walked, &path.display().to_string())?;

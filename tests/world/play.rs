@@ -143,10 +143,12 @@ impl Play {
         if live.stopped {
             return Ok(());
         }
+        let on = self.traffic.is_on();
         self.fence();
         let chunks = self.chunks(slot);
         let run = self.run(slot);
         let uncounted = run.has(Why::RuleReloaded);
+        let open = on;
         let mut must = 0;
         for chunk in chunks.iter().filter(|chunk| chunk.first + chunk.count > run.first_number) {
             if matches!(run.wants(chunk), Want::Must | Want::Skipped) {
@@ -181,7 +183,7 @@ impl Play {
                 run.settled = at;
             }
             if !uncounted {
-                check::account(ring, &chunks, &last["stats"], false)?;
+                check::account(ring, &chunks, &last["stats"], false, open)?;
             }
         }
         Ok(())
@@ -251,9 +253,7 @@ impl Play {
                 }
             }
             if bytes > run.max_bytes + 64 * 1024 {
-                let list = std::process::Command::new("ls").args(["-lan"]).arg(&ring.dir).output();
-                let list = list.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default();
-                return wrong("more bytes than the limit", format!("{bytes} of {}\n{list}", run.max_bytes));
+                return wrong("more bytes than the limit", format!("{bytes} of {}\n{}", run.max_bytes, listing(&ring.dir)));
             }
         }
         Ok(())
@@ -269,13 +269,25 @@ impl Play {
         if live && self.traffic.is_on() {
             return Ok(());
         }
+        let begun = Instant::now();
+        loop {
+            let looked = self.look_once(slot, live);
+            // A file is about to get its name, or another one: FORMAT.md, "Names".
+            if looked.is_ok() || !live || begun.elapsed() > Duration::from_secs(5) {
+                return looked;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn look_once(&mut self, slot: usize, live: bool) -> Checked {
         let chunks = self.chunks(slot);
-        let ring = self.slots[slot].ring.as_ref().expect("looked at above");
+        let ring = self.ring(slot).expect("looked at by the caller");
         let found = check::ring(ring, &chunks, live)?;
         let stats = if live { self.request(slot, "stats", &[], 0).ok() } else { None };
         let dropped = stats.as_ref().map_or(0, |stats| sum(&stats["stats"], "dropped"));
-        let ring = self.slots[slot].ring.as_ref().expect("looked at above");
         self.packets_checked += found.packets;
+        let ring = self.ring(slot).expect("looked at by the caller");
         missing(ring, &found, dropped)
     }
 
@@ -305,7 +317,7 @@ impl Play {
         let mut dropped = 0;
         if let Some(report) = &report {
             dropped = sum(report, "dropped");
-            check::account(ring, &chunks, report, true)?;
+            check::account(ring, &chunks, report, true, false)?;
             let run = ring.runs.last().expect("it ran");
             let written = figure(report, "/written");
             let here = found.of_run.last().copied().unwrap_or_default();
@@ -367,9 +379,15 @@ fn missing(ring: &Ring, found: &check::Found, dropped: u64) -> Checked {
     let lossy = ring.runs.iter().any(|run| [Why::Stopped, Why::Full, Why::ReadOnly, Why::Frozen].iter().any(|why| run.has(*why)));
     let killed = ring.runs.iter().any(|run| run.killed);
     if count > dropped && !(lossy && killed) {
-        return wrong("packets are missing", format!("{}; {dropped} were said to be lost; files {:?}", check::runs(&found.missing), found.ends));
+        return wrong("packets are missing", format!("{}; {dropped} were said to be lost; files {:?}\n{}", check::runs(&found.missing), found.ends, listing(&ring.dir)));
     }
     Ok(())
+}
+
+/// What is in a directory, for people.
+pub fn listing(dir: &Path) -> String {
+    let list = std::process::Command::new("ls").args(["-lan", "--time-style=full-iso"]).arg(dir).output();
+    list.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default()
 }
 
 /// A message without its names and numbers.

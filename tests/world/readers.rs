@@ -26,8 +26,8 @@ fn arguments(play: &Play, slot: usize, how: &str, out: &str) -> Option<Vec<Strin
         "write" => vec!["read", "-w", out, &dir],
         "ls" => vec!["ls", "--json", &dir],
         "report" => vec!["report", "--text", &dir],
-        "csv" => vec!["export", "--csv", &dir],
-        "export-json" => vec!["export", "--json", &dir],
+        "csv" => vec!["export", "--csv", "-", &dir],
+        "export-json" => vec!["export", "--json", "-", &dir],
         "port" => vec!["read", "--count", &dir, "udp", "port", "9001"],
         _ => return None,
     };
@@ -47,7 +47,8 @@ pub fn read(play: &mut Play, slot: usize, how: &str) -> Checked<Outcome> {
     let Some(run) = ring.runs.last() else { return Ok(Nothing) };
     let pcap = run.options.format == "pcap";
     let stopped = play.slots[slot].live.as_ref().is_some_and(|live| live.stopped);
-    if walk::ring_files(&ring.dir, &ring.name).is_empty() || pcap && play.slots[slot].live.is_some() {
+    let files = walk::ring_files(&ring.dir, &ring.name);
+    if files.is_empty() || pcap && (play.slots[slot].live.is_some() || files.values().any(|(_, state)| *state == walk::State::Live)) {
         return Ok(Nothing);
     }
     let exact = !play.traffic.is_on() && !stopped;
