@@ -183,6 +183,10 @@ impl Store {
 
     /// Finishes a file whose writer is gone. `None` where there is nothing to say of it.
     fn recover_one(&mut self, name: Name, path: &Path) -> io::Result<Option<Recovered>> {
+        // Of an index there is nobody to ask: it goes with its file, on an overlay too.
+        if let Name::Index(_) = name {
+            return fs::remove_file(path).map(|()| None);
+        }
         let file = open_unwritten(path)?;
         let (sequence, prepared) = match name {
             Name::New(_) | Name::Part(_) | Name::Index(_) => {
