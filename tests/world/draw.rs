@@ -98,9 +98,6 @@ impl Draw {
             batch: rng.pick(&[1024, 1024, 1, 7, 64]),
             buffer_mib: rng.pick(&[64, 64, 8]),
         };
-        if begin.max_kib != 0 && begin.files == 0 {
-            begin.files = 0;
-        }
         if let (true, Some((old, runs))) = (again, before) && runs < 4 {
             (begin.again, begin.source, begin.place, begin.format) = (true, old.source, old.place, old.format);
             (begin.link, begin.file_kib, begin.snaplen) = (old.link, old.file_kib, old.snaplen);

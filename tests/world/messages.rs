@@ -41,10 +41,11 @@ const KNOWN: &[(&str, When)] = &[
     ("a counter of the rules was reset, reloaded or removed*", After(&[Why::RuleReloaded])),
     ("* packets were lost *: *", After(&[Why::Stopped, Why::Full, Why::ReadOnly, Why::Frozen])),
     ("the process for finished files has gone (*): they stay as they are until the next start", After(&[Why::ChoresKilled])),
-    ("* finished files wait since an earlier run for what is done with them: now it is", After(&[Why::KilledBefore, Why::Full])),
+    ("* finished files wait since an earlier run for what is done with them: now it is", After(&[Why::KilledBefore, Why::Full, Why::Compressed])),
     ("*: the ring has given this file up before it was its turn", After(&[Why::Compressed])),
     ("* finished files wait for what is done with them*", After(&[Why::Compressed])),
     ("not kept: *: it is gone", After(&[Why::FinishedTaken])),
+    ("the rules counted fewer packets of * than came: *", After(&[Why::RuleReloaded])),
     ("* packets/s, * written, * dropped, * skipped*", Always),
 ];
 

@@ -39,6 +39,7 @@ fn start(play: &mut Play, slot: usize, how: &str) -> Option<(Proc, std::path::Pa
     let out = play.world.dir.join("run").join(format!("{name}.pcapng"));
     let args = arguments(play, slot, how, &out.display().to_string())?;
     let runtime = play.world.dir.join("run");
+    play.run(slot).why.insert(Why::ReaderOpen);
     Some((play.world.lwnflog(&name, &args, &runtime), out))
 }
 
@@ -68,7 +69,7 @@ pub fn read(play: &mut Play, slot: usize, how: &str) -> Checked<Outcome> {
                     reader.take(&walked, &path.display().to_string())?;
                     packets += if port { of_port(&walked, 9001) } else { walked.records.len() as u64 };
                 }
-                Err(_) if live && *state == walk::State::Live => {}
+                Err(_) if live && (*state == walk::State::Live || !path.exists()) => {}
                 Err(why) => return wrong("a file that cannot be read", why),
             }
         }
