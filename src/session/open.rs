@@ -34,11 +34,13 @@ pub(super) fn open_rings(
             output.access,
         )?;
         // Classic pcap has no index, and nothing to tell a file that others wrote to.
-        stores.push(if output.index && output.format == super::settings::FileFormat::PcapNg {
-            store.with_index()
-        } else {
-            store
-        });
+        stores.push(
+            if output.index && output.format == super::settings::FileFormat::PcapNg {
+                store.with_index()
+            } else {
+                store
+            },
+        );
     }
     check_space(&stores, output.limits, output.file_bytes)?;
     let rings = settings.names().into_iter().zip(stores);

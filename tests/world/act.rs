@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::check;
 use crate::model::{Ring, Run, Span, Why};
 use crate::play::{Follower, Held, Live, Outcome, Play, SLOTS};
 use crate::steps::{Begin, Place, Source, Step};
@@ -60,14 +59,24 @@ pub fn act(play: &mut Play, step: &Step) -> Checked<Outcome> {
             play.look(slot_of(*capture))?;
             Ok(Done)
         }
-        Step::Ctl { capture, order, confirm_secs } => crate::orders::order(play, slot_of(*capture), order, *confirm_secs),
+        Step::Ctl {
+            capture,
+            order,
+            confirm_secs,
+        } => crate::orders::order(play, slot_of(*capture), order, *confirm_secs),
         Step::Confirm { capture } => crate::orders::confirm(play, slot_of(*capture)),
         Step::BadOrder { capture, order } => crate::orders::bad(play, slot_of(*capture), order),
         Step::Hup { capture } => signal(play, slot_of(*capture), Signal::HUP),
         Step::Usr1 { capture } => signal(play, slot_of(*capture), Signal::USR1),
-        Step::Keep { capture, last_secs, next_secs } => crate::orders::keep(play, slot_of(*capture), *last_secs, *next_secs),
+        Step::Keep {
+            capture,
+            last_secs,
+            next_secs,
+        } => crate::orders::keep(play, slot_of(*capture), *last_secs, *next_secs),
         Step::Read { capture, how } => crate::readers::read(play, slot_of(*capture), how),
-        Step::KillReader { capture, how, ms } => crate::readers::kill(play, slot_of(*capture), how, *ms),
+        Step::KillReader { capture, how, ms } => {
+            crate::readers::kill(play, slot_of(*capture), how, *ms)
+        }
         Step::Follow { capture } => follow(play, slot_of(*capture)),
         Step::FollowEnd { capture } => crate::readers::follow_end(play, slot_of(*capture)),
         Step::Tshark { capture } => crate::readers::tshark(play, slot_of(*capture)),
@@ -79,14 +88,18 @@ pub fn act(play: &mut Play, step: &Step) -> Checked<Outcome> {
         Step::StopFollower { capture } => stop_follower(play, slot_of(*capture), true),
         Step::ContinueFollower { capture } => stop_follower(play, slot_of(*capture), false),
         Step::KillFollower { capture } => {
-            let Some(mut follower) = play.slots[slot_of(*capture)].follower.take() else { return Ok(Nothing) };
+            let Some(mut follower) = play.slots[slot_of(*capture)].follower.take() else {
+                return Ok(Nothing);
+            };
             follower.proc.signal(Signal::KILL);
             follower.proc.wait("a follower that was killed", 10)?;
             Ok(Done)
         }
         Step::Fill { place, leave_kib } => fill(play, *place, *leave_kib),
         Step::Free { place } => {
-            let Some(file) = play.filled.remove(place) else { return Ok(Nothing) };
+            let Some(file) = play.filled.remove(place) else {
+                return Ok(Nothing);
+            };
             let _ = fs::remove_file(file);
             Ok(Done)
         }
@@ -94,7 +107,9 @@ pub fn act(play: &mut Play, step: &Step) -> Checked<Outcome> {
         Step::RemoveLive { capture } => remove_live(play, slot_of(*capture)),
         Step::RemoveFinished { capture, nth } => {
             let slot = slot_of(*capture);
-            let Some((number, path)) = finished(play, slot, *nth) else { return Ok(Nothing) };
+            let Some((number, path)) = finished(play, slot, *nth) else {
+                return Ok(Nothing);
+            };
             if fs::remove_file(&path).is_err() {
                 return Ok(Nothing);
             }
@@ -121,7 +136,9 @@ pub fn act(play: &mut Play, step: &Step) -> Checked<Outcome> {
             Ok(Done)
         }
         Step::RemoveIndexes { capture } => {
-            let Some(ring) = play.ring(slot_of(*capture)) else { return Ok(Nothing) };
+            let Some(ring) = play.ring(slot_of(*capture)) else {
+                return Ok(Nothing);
+            };
             for entry in fs::read_dir(&ring.dir).into_iter().flatten().flatten() {
                 if entry.file_name().to_string_lossy().ends_with(".idx") {
                     let _ = fs::remove_file(entry.path());
@@ -139,14 +156,20 @@ pub fn act(play: &mut Play, step: &Step) -> Checked<Outcome> {
             play.run(slot).why.insert(Why::RuleReloaded);
             let group = 5 + u16::try_from(slot).unwrap_or_default();
             let (ip, ip6) = (rule("ip", group), rule("ip6", group));
-            play.world.nft(&format!("delete table ip g{group}\ndelete table ip6 g{group}\n{ip}{ip6}"));
+            play.world.nft(&format!(
+                "delete table ip g{group}\ndelete table ip6 g{group}\n{ip}{ip6}"
+            ));
             Ok(Done)
         }
         Step::RenameInterface { back } => {
             if *back != (play.renamed != 0) {
                 return Ok(Nothing);
             }
-            let (from, to) = if *back { (format!("rx{}", play.renamed), "rx".to_owned()) } else { ("rx".to_owned(), format!("rx{}", play.serial + 1)) };
+            let (from, to) = if *back {
+                (format!("rx{}", play.renamed), "rx".to_owned())
+            } else {
+                ("rx".to_owned(), format!("rx{}", play.serial + 1))
+            };
             play.renamed = if *back { 0 } else { play.serial + 1 };
             play.world.ip(&format!("link set {from} name {to}"));
             play.happened(None, Why::Interface);
@@ -158,7 +181,8 @@ pub fn act(play: &mut Play, step: &Step) -> Checked<Outcome> {
             }
             play.interfaces += 1;
             let n = play.interfaces;
-            play.world.ip(&format!("link add va{n} type veth peer name vb{n}"));
+            play.world
+                .ip(&format!("link add va{n} type veth peer name vb{n}"));
             play.world.ip(&format!("link set va{n} up"));
             play.happened(None, Why::Interface);
             Ok(Done)
@@ -178,29 +202,135 @@ pub fn act(play: &mut Play, step: &Step) -> Checked<Outcome> {
                 return Ok(Nothing);
             }
             play.other_rules = *on;
-            let text = if *on { "table inet other { chain c { type filter hook prerouting priority 0; counter; }\n}" } else { "delete table inet other" };
+            let text = if *on {
+                "table inet other { chain c { type filter hook prerouting priority 0; counter; }\n}"
+            } else {
+                "delete table inet other"
+            };
             play.world.nft(text);
             Ok(Done)
         }
-        Step::ReadOnly { .. } | Step::Writable { .. } | Step::PowerLoss { .. } => crate::power::act(play, step),
+        Step::CutFile { capture, nth } => {
+            let slot = slot_of(*capture);
+            let Some((number, path)) = finished(play, slot, *nth) else {
+                return Ok(Nothing);
+            };
+            let linked = |data: fs::Metadata| std::os::unix::fs::MetadataExt::nlink(&data) > 1;
+            if play
+                .held
+                .iter()
+                .any(|held| held.open.is_some() && held.path == path)
+                || fs::metadata(&path).is_ok_and(linked)
+            {
+                return Ok(Nothing); // it would be cut for those who hold it, too
+            }
+            let Ok(file) = fs::OpenOptions::new().write(true).open(&path) else {
+                return Ok(Nothing);
+            };
+            let half = file.metadata().map_or(0, |data| data.len() / 2);
+            let _ = file.set_len(half);
+            let ring = play.slots[slot].ring.as_mut().expect("it has files");
+            ring.taken.push(number);
+            ring.spoiled.push(path);
+            ring.runs
+                .last_mut()
+                .expect("it has files")
+                .why
+                .extend([Why::FinishedTaken, Why::Spoiled]);
+            Ok(Done)
+        }
+        Step::MoveFile { capture, nth } => {
+            let slot = slot_of(*capture);
+            let Some((number, path)) = finished(play, slot, *nth) else {
+                return Ok(Nothing);
+            };
+            let name = play.name("moved");
+            let place = play.run(slot).options.place;
+            if fs::rename(&path, play.world.place(place).join(name)).is_err() {
+                return Ok(Nothing);
+            }
+            let ring = play.slots[slot].ring.as_mut().expect("it has files");
+            ring.taken.push(number);
+            ring.runs
+                .last_mut()
+                .expect("it has files")
+                .why
+                .insert(Why::FinishedTaken);
+            Ok(Done)
+        }
+        Step::TouchFile { capture, nth, date } => {
+            let Some((_, path)) = finished(play, slot_of(*capture), *nth) else {
+                return Ok(Nothing);
+            };
+            let _ = Command::new("touch")
+                .args(["-c", "-d", date])
+                .arg(path)
+                .status();
+            Ok(Done)
+        }
+        Step::Repair {
+            capture,
+            nth,
+            dry_run,
+        } => crate::readers::repair(play, slot_of(*capture), *nth, *dry_run),
+        Step::PoorRead {
+            capture,
+            how,
+            limit,
+        } => crate::readers::poor(play, slot_of(*capture), how, limit),
+        Step::Clients { capture } => crate::orders::clients(play, slot_of(*capture)),
+        Step::ReadOnly { .. } | Step::Writable { .. } | Step::PowerLoss { .. } => {
+            crate::power::act(play, step)
+        }
     }
 }
 
-fn arguments(options: &Begin, slot: usize, dir: &std::path::Path) -> (String, Vec<String>) {
+pub fn arguments(options: &Begin, slot: usize, dir: &std::path::Path) -> (String, Vec<String>) {
     let number = |base: usize| (base + slot).to_string();
     let (name, mut args) = match options.source {
-        Source::Group => (format!("g{}", number(5)), vec!["--group".to_owned(), number(5)]),
-        Source::Installed => (format!("g{}", number(15)), vec!["--group".to_owned(), number(15), "--install-rule".to_owned()]),
+        Source::Group => (
+            format!("g{}", number(5)),
+            vec!["--group".to_owned(), number(5)],
+        ),
+        Source::Installed => (
+            format!("g{}", number(15)),
+            vec![
+                "--group".to_owned(),
+                number(15),
+                "--install-rule".to_owned(),
+            ],
+        ),
         Source::Hook => ("prerouting".to_owned(), vec!["--hook".to_owned()]),
-        Source::Queue => (format!("q{}", number(5)), vec!["--queue".to_owned(), number(5)]),
+        Source::Queue => (
+            format!("q{}", number(5)),
+            vec!["--queue".to_owned(), number(5)],
+        ),
     };
     let mut add = |words: &[&str]| args.extend(words.iter().map(|word| (*word).to_owned()));
-    add(&["--json", "-w", &dir.display().to_string(), "-s", &options.snaplen.to_string()]);
-    add(&["--file-size", &format!("{}KiB", options.file_kib), "--files", &options.files.to_string()]);
+    add(&[
+        "--json",
+        "-w",
+        &dir.display().to_string(),
+        "-s",
+        &options.snaplen.to_string(),
+    ]);
+    add(&[
+        "--file-size",
+        &format!("{}KiB", options.file_kib),
+        "--files",
+        &options.files.to_string(),
+    ]);
     if options.max_kib != 0 {
         add(&["--max-bytes", &format!("{}KiB", options.max_kib)]);
     }
-    add(&["--format", &options.format, "--link-type", &options.link, "-B", &format!("{}MiB", options.buffer_mib)]);
+    add(&[
+        "--format",
+        &options.format,
+        "--link-type",
+        &options.link,
+        "-B",
+        &format!("{}MiB", options.buffer_mib),
+    ]);
     if !options.compress.is_empty() {
         add(&["--compress", &options.compress]);
     }
@@ -213,11 +343,30 @@ fn arguments(options: &Begin, slot: usize, dir: &std::path::Path) -> (String, Ve
     if options.only_port != 0 && options.source == Source::Installed {
         add(&["--match", &format!("udp dport {}", options.only_port)]);
     }
+    if options.keep_on {
+        add(&[
+            "--keep-on",
+            &number(25),
+            "--last",
+            "2s",
+            "--next",
+            "1s",
+            "--keep-every",
+            "1s",
+            "--keep-bytes",
+            "4MB",
+        ]);
+    }
     if options.rotate_secs != 0 {
         add(&["-G", &options.rotate_secs.to_string()]);
     }
-    if options.source != Source::Hook {
-        add(&["--flush-ms", &options.flush_ms.to_string(), "--batch", &options.batch.to_string()]);
+    if !matches!(options.source, Source::Hook | Source::Queue) {
+        add(&[
+            "--flush-ms",
+            &options.flush_ms.to_string(),
+            "--batch",
+            &options.batch.to_string(),
+        ]);
     }
     (name, args)
 }
@@ -227,22 +376,38 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
     if play.slots[slot].live.is_some() {
         return Ok(Nothing);
     }
-    let again = options.again && play.slots[slot].ring.as_ref().is_some_and(|ring| {
-        ring.runs.last().is_some_and(|run| (run.options.source, run.options.place, &run.options.format) == (options.source, options.place, &options.format))
-    });
+    let again = options.again
+        && play.slots[slot].ring.as_ref().is_some_and(|ring| {
+            ring.runs.last().is_some_and(|run| {
+                (run.options.source, run.options.place, &run.options.format)
+                    == (options.source, options.place, &options.format)
+            })
+        });
     play.fence();
     if !again {
         if play.slots[slot].follower.is_some() {
             return Ok(Nothing);
         }
         if let Some(old) = play.slots[slot].ring.take() {
-            play.held.retain(|held| held.open.is_some() || !held.path.starts_with(&old.dir));
+            play.held
+                .retain(|held| held.open.is_some() || !held.path.starts_with(&old.dir));
             let _ = fs::remove_dir_all(&old.dir);
         }
         play.slots[slot].rings += 1;
-        let dir = play.world.place(options.place).join(format!("{}-{}", ["a", "b", "c"][slot], play.slots[slot].rings));
+        let dir = play.world.place(options.place).join(format!(
+            "{}-{}",
+            ["a", "b", "c"][slot],
+            play.slots[slot].rings
+        ));
         let (name, _) = arguments(options, slot, &dir);
-        play.slots[slot].ring = Some(Ring { dir, name, runs: Vec::new(), settled: Vec::new(), taken: Vec::new(), kept: Vec::new(), copies: Vec::new() });
+        play.slots[slot].ring = Some(Ring {
+            dir,
+            name,
+            runs: Vec::new(),
+            settled: Vec::new(),
+            taken: Vec::new(),
+            spoiled: Vec::new(),
+        });
     }
     let first_number = play.traffic.next_number();
     let ring = play.slots[slot].ring.as_mut().expect("made above");
@@ -256,6 +421,9 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
     if play.filled.contains_key(&options.place) || options.place.is_small() {
         run.why.insert(Why::Full);
     }
+    if options.keep_on {
+        run.why.insert(Why::Kept);
+    }
     if !options.compress.is_empty() {
         run.why.insert(Why::Compressed);
     }
@@ -268,7 +436,11 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
     let runtime = play.world.dir.join("run").join(&name);
     fs::create_dir_all(&runtime).unwrap();
     let proc = play.world.lwnflog(&name, &args, &runtime);
-    play.slots[slot].live = Some(Live { proc, runtime, stopped: false, chores: Vec::new() });
+    play.slots[slot].live = Some(Live {
+        proc,
+        runtime,
+        stopped: false,
+    });
     let begun = Instant::now();
     loop {
         let live = play.slots[slot].live.as_mut().expect("just begun");
@@ -279,7 +451,12 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
         if let Some(status) = live.proc.ended() {
             let full = play.filled.contains_key(&options.place) || options.place.is_small();
             play.slots[slot].live = None;
-            play.slots[slot].ring.as_mut().expect("made above").runs.pop();
+            play.slots[slot]
+                .ring
+                .as_mut()
+                .expect("made above")
+                .runs
+                .pop();
             if full && status.code() == Some(1) && !said.contains("panicked") {
                 return Ok(Done);
             }
@@ -295,18 +472,34 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
 }
 
 pub fn end(play: &mut Play, slot: usize, by: &str) -> Checked<Outcome> {
-    if play.slots[slot].live.as_ref().is_none_or(|live| live.stopped) {
+    if play.slots[slot]
+        .live
+        .as_ref()
+        .is_none_or(|live| live.stopped)
+    {
         return Ok(Nothing);
     }
     play.fence();
-    play.run(slot).ended = Some(Span { from: now(), to: i64::MAX });
+    play.run(slot).ended = Some(Span {
+        from: now(),
+        to: i64::MAX,
+    });
     if by == "ctl" {
         if let Err(why) = play.request(slot, "stop", &[], 0) {
             return wrong("does not stop", why);
         }
     } else {
-        let signal = match by { "term" => Signal::TERM, "quit" => Signal::QUIT, _ => Signal::INT };
-        play.slots[slot].live.as_mut().expect("looked at above").proc.signal(signal);
+        let signal = match by {
+            "term" => Signal::TERM,
+            "quit" => Signal::QUIT,
+            _ => Signal::INT,
+        };
+        play.slots[slot]
+            .live
+            .as_mut()
+            .expect("looked at above")
+            .proc
+            .signal(signal);
     }
     let live = play.slots[slot].live.as_mut().expect("looked at above");
     live.proc.wait("the end of a capture", 60)?;
@@ -315,7 +508,9 @@ pub fn end(play: &mut Play, slot: usize, by: &str) -> Checked<Outcome> {
 }
 
 fn signal(play: &mut Play, slot: usize, signal: Signal) -> Checked<Outcome> {
-    let Some(live) = play.slots[slot].live.as_mut() else { return Ok(Nothing) };
+    let Some(live) = play.slots[slot].live.as_mut() else {
+        return Ok(Nothing);
+    };
     live.proc.signal(signal);
     Ok(Done)
 }
@@ -341,14 +536,21 @@ fn kill(play: &mut Play, slot: usize, settled: bool) -> Checked<Outcome> {
 
 /// Processes of this program's that have this parent.
 pub fn children(parent: u32) -> Vec<u32> {
-    let list = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
-    list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    let list =
+        fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+    list.split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
 }
 
 fn kill_chores(play: &mut Play, slot: usize) -> Checked<Outcome> {
-    let Some(live) = &play.slots[slot].live else { return Ok(Nothing) };
+    let Some(live) = &play.slots[slot].live else {
+        return Ok(Nothing);
+    };
     let found = children(live.proc.pid());
-    let Some(pid) = found.first() else { return Ok(Nothing) };
+    let Some(pid) = found.first() else {
+        return Ok(Nothing);
+    };
     play.run(slot).why.insert(Why::ChoresKilled);
     if let Some(pid) = i32::try_from(*pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, Signal::KILL);
@@ -357,12 +559,17 @@ fn kill_chores(play: &mut Play, slot: usize) -> Checked<Outcome> {
 }
 
 fn stop(play: &mut Play, slot: usize, stop: bool) -> Checked<Outcome> {
-    if play.slots[slot].live.as_ref().is_none_or(|live| live.stopped == stop) {
+    if play.slots[slot]
+        .live
+        .as_ref()
+        .is_none_or(|live| live.stopped == stop)
+    {
         return Ok(Nothing);
     }
     play.run(slot).why.insert(Why::Stopped);
     let live = play.slots[slot].live.as_mut().expect("looked at above");
-    live.proc.signal(if stop { Signal::STOP } else { Signal::CONT });
+    live.proc
+        .signal(if stop { Signal::STOP } else { Signal::CONT });
     live.stopped = stop;
     Ok(Done)
 }
@@ -382,13 +589,25 @@ fn follow(play: &mut Play, slot: usize) -> Checked<Outcome> {
     let name = play.name(&format!("follower-{slot}"));
     let runtime = play.world.dir.join("run");
     let proc = play.world.lwnflog(&name, &args, &runtime);
-    play.slots[slot].follower = Some(Follower { proc, from, stopped: false });
+    play.slots[slot].follower = Some(Follower {
+        proc,
+        from,
+        stopped: false,
+    });
     Ok(Done)
 }
 
 fn stop_follower(play: &mut Play, slot: usize, stop: bool) -> Checked<Outcome> {
-    let Some(follower) = play.slots[slot].follower.as_mut().filter(|follower| follower.stopped != stop) else { return Ok(Nothing) };
-    follower.proc.signal(if stop { Signal::STOP } else { Signal::CONT });
+    let Some(follower) = play.slots[slot]
+        .follower
+        .as_mut()
+        .filter(|follower| follower.stopped != stop)
+    else {
+        return Ok(Nothing);
+    };
+    follower
+        .proc
+        .signal(if stop { Signal::STOP } else { Signal::CONT });
     follower.stopped = stop;
     Ok(Done)
 }
@@ -399,9 +618,19 @@ fn fill(play: &mut Play, place: Place, leave_kib: u64) -> Checked<Outcome> {
     }
     play.happened(Some(place), Why::Full);
     let file = play.world.place(place).join("filler");
-    let room = rustix::fs::statvfs(play.world.place(place)).map_or(0, |stat| stat.f_bavail * stat.f_frsize / 1024);
+    let room = rustix::fs::statvfs(play.world.place(place))
+        .map_or(0, |stat| stat.f_bavail * stat.f_frsize / 1024);
     let kib = room.saturating_sub(leave_kib);
-    let _ = Command::new("dd").args(["if=/dev/zero", "bs=1k", &format!("count={kib}"), &format!("of={}", file.display())]).stdin(Stdio::null()).stderr(Stdio::null()).status();
+    let _ = Command::new("dd")
+        .args([
+            "if=/dev/zero",
+            "bs=1k",
+            &format!("count={kib}"),
+            &format!("of={}", file.display()),
+        ])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     play.filled.insert(place, file);
     Ok(Done)
 }
@@ -414,7 +643,12 @@ fn freeze(play: &mut Play, place: Place, ms: u64, packets: u64) -> Checked<Outco
     let at = play.world.place(place);
     tool(Command::new("fsfreeze").arg("-f").arg(&at));
     if packets > 0 {
-        let what = crate::traffic::What { kind: crate::traffic::Kind::Udp, port: 9000, from: 100, to: 1000 };
+        let what = crate::traffic::What {
+            kind: crate::traffic::Kind::Udp,
+            port: 9000,
+            from: 100,
+            to: 1000,
+        };
         play.traffic.send(what, packets, None);
     }
     thread::sleep(Duration::from_millis(ms));
@@ -429,34 +663,59 @@ fn remove_live(play: &mut Play, slot: usize) -> Checked<Outcome> {
     }
     let ring = play.slots[slot].ring.as_mut().expect("it runs");
     let files = walk::ring_files(&ring.dir, &ring.name);
-    let Some((number, (path, _))) = files.iter().find(|(_, (_, state))| *state == State::Live) else { return Ok(Nothing) };
+    let Some((number, (path, _))) = files.iter().find(|(_, (_, state))| *state == State::Live)
+    else {
+        return Ok(Nothing);
+    };
     if fs::remove_file(path).is_err() {
         return Ok(Nothing);
     }
     ring.taken.push(*number);
-    ring.runs.last_mut().expect("it runs").why.insert(Why::LiveTaken);
+    ring.runs
+        .last_mut()
+        .expect("it runs")
+        .why
+        .insert(Why::LiveTaken);
     Ok(Done)
 }
 
 /// A finished file of a ring.
 pub fn finished(play: &Play, slot: usize, nth: u64) -> Option<(u64, PathBuf)> {
     let ring = play.ring(slot)?;
-    let files: Vec<_> = walk::ring_files(&ring.dir, &ring.name).into_iter().filter(|(_, (_, state))| *state == State::Finished).collect();
+    let files: Vec<_> = walk::ring_files(&ring.dir, &ring.name)
+        .into_iter()
+        .filter(|(_, (_, state))| *state == State::Finished)
+        .collect();
     let at = usize::try_from(nth).unwrap_or_default() % files.len().max(1);
-    files.get(at).map(|(number, (path, _))| (*number, path.clone()))
+    files
+        .get(at)
+        .map(|(number, (path, _))| (*number, path.clone()))
 }
 
 fn hold(play: &mut Play, slot: usize, nth: u64, how: &str) -> Checked<Outcome> {
     if play.held.len() >= 12 {
         return Ok(Nothing);
     }
-    let Some((_, path)) = finished(play, slot, nth) else { return Ok(Nothing) };
+    let Some((_, path)) = finished(play, slot, nth) else {
+        return Ok(Nothing);
+    };
     let name = play.name("held");
     let held = match how {
         "open" => {
-            let Ok(file) = File::open(&path) else { return Ok(Nothing) };
-            let Ok(bytes) = fs::read(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file))) else { return Ok(Nothing) };
-            Held { path, open: Some(file), bytes }
+            let Ok(file) = File::open(&path) else {
+                return Ok(Nothing);
+            };
+            let Ok(bytes) = fs::read(format!(
+                "/proc/self/fd/{}",
+                std::os::fd::AsRawFd::as_raw_fd(&file)
+            )) else {
+                return Ok(Nothing);
+            };
+            Held {
+                path,
+                open: Some(file),
+                bytes,
+            }
         }
         "link" => {
             let ring = play.ring(slot).expect("it has files");
@@ -465,7 +724,11 @@ fn hold(play: &mut Play, slot: usize, nth: u64, how: &str) -> Checked<Outcome> {
                 return Ok(Nothing);
             }
             let bytes = fs::read(&to).unwrap_or_default();
-            Held { path: to, open: None, bytes }
+            Held {
+                path: to,
+                open: None,
+                bytes,
+            }
         }
         _ => {
             // Somebody reads it, as `cp` does: nothing may come of it.
@@ -494,12 +757,10 @@ fn second(play: &mut Play, slot: usize) -> Checked<Outcome> {
     let mut proc: Proc = play.world.lwnflog(&name, &args, &runtime);
     let status = proc.wait("a second capture of one ring", 30)?;
     if status.code() != Some(1) {
-        return wrong("a second capture of one ring is not refused", format!("{status}\n{}", proc.said()));
+        return wrong(
+            "a second capture of one ring is not refused",
+            format!("{status}\n{}", proc.said()),
+        );
     }
     Ok(Done)
-}
-
-/// What a reader's output has, held against the model.
-pub fn reader_of<'a>(play: &'a Play, slot: usize, chunks: &'a [crate::traffic::Chunk]) -> Option<check::Reader<'a>> {
-    Some(check::Reader::new(play.ring(slot)?, chunks))
 }

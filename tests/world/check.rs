@@ -40,7 +40,14 @@ const CLOCKS: Time = SECOND / 100;
 
 impl<'a> Reader<'a> {
     pub fn new(ring: &'a Ring, chunks: &'a [Chunk]) -> Reader<'a> {
-        Reader { ring, chunks, seen: HashMap::new(), last: None, open: false, of_run: vec![0; ring.runs.len()] }
+        Reader {
+            ring,
+            chunks,
+            seen: HashMap::new(),
+            last: None,
+            open: false,
+            of_run: vec![0; ring.runs.len()],
+        }
     }
 
     /// Takes the packets of a file; returns the first and the last number.
@@ -51,36 +58,90 @@ impl<'a> Reader<'a> {
             let link = if record.link == 1 { 14 } else { 0 };
             let packet = bytes.get(link..).unwrap_or_default();
             let Some(number) = number_of(packet) else {
-                return wrong("a packet nobody sent", format!("{whose}: {record:?}: {:02x?}", &bytes[..bytes.len().min(80)]));
+                return wrong(
+                    "a packet nobody sent",
+                    format!(
+                        "{whose}: {record:?}: {:02x?}",
+                        &bytes[..bytes.len().min(80)]
+                    ),
+                );
             };
-            let at = self.chunks.partition_point(|chunk| chunk.first + chunk.count <= number);
+            let at = self
+                .chunks
+                .partition_point(|chunk| chunk.first + chunk.count <= number);
             // Traffic goes on, and this came behind what is known here.
             if self.open && at == self.chunks.len() {
                 break;
             }
             let Some(chunk) = self.chunks.get(at).filter(|chunk| chunk.has(number)) else {
-                return wrong("a packet that was not sent to it", format!("{whose}: number {number}: {record:?}"));
+                return wrong(
+                    "a packet that was not sent to it",
+                    format!("{whose}: number {number}: {record:?}"),
+                );
             };
-            let frame = chunk.frame(number);
+            let mut frame = chunk.frame(number);
+            // A queue hands over the source's address alone: NFQUEUE.md.
+            if self
+                .ring
+                .runs
+                .last()
+                .is_some_and(|run| run.options.source == crate::steps::Source::Queue)
+            {
+                frame[..6].fill(0);
+            }
             let sent = &frame[14 - link..];
-            let said = |what: &str| format!("{whose}: packet {number}, {what}\nrecord {record:?}\nchunk {chunk:?}");
+            let said = |what: &str| {
+                format!("{whose}: packet {number}, {what}\nrecord {record:?}\nchunk {chunk:?}")
+            };
             if sent.get(..bytes.len()) != Some(bytes) {
-                return wrong("other bytes", said(&format!("{:02x?}\nsent {:02x?}", &bytes[..bytes.len().min(100)], &sent[..bytes.len().min(100).min(sent.len())])));
+                return wrong(
+                    "other bytes",
+                    said(&format!(
+                        "{:02x?}\nsent {:02x?}",
+                        &bytes[..bytes.len().min(100)],
+                        &sent[..bytes.len().min(100).min(sent.len())]
+                    )),
+                );
             }
             if record.length as usize != sent.len() {
-                return wrong("another length", said(&format!("length {} of {}", record.length, sent.len())));
+                return wrong(
+                    "another length",
+                    said(&format!("length {} of {}", record.length, sent.len())),
+                );
+            }
+            if !record.interface.is_empty() && !record.interface.starts_with("rx") {
+                return wrong("another interface", said(&record.interface));
             }
             let wants: Vec<Want> = self.ring.runs.iter().map(|run| run.wants(chunk)).collect();
-            let Some(run) = wants.iter().position(|want| matches!(want, Want::Must | Want::May)) else {
-                return wrong("recorded, though it must not be", said(&format!("{wants:?}")));
+            let Some(run) = wants
+                .iter()
+                .position(|want| matches!(want, Want::Must | Want::May))
+            else {
+                return wrong(
+                    "recorded, though it must not be",
+                    said(&format!("{wants:?}")),
+                );
             };
             let cuts = self.ring.runs[run].cuts(chunk, &self.ring.settled);
             let fits = |cut: u32| bytes.len() == sent.len().min(cut as usize);
             if !cuts.iter().any(|cut| fits(*cut)) {
-                return wrong("cut otherwise", said(&format!("{} bytes of {}, snap lengths {cuts:?}", bytes.len(), sent.len())));
+                return wrong(
+                    "cut otherwise",
+                    said(&format!(
+                        "{} bytes of {}, snap lengths {cuts:?}",
+                        bytes.len(),
+                        sent.len()
+                    )),
+                );
             }
             if record.stamp < chunk.at.0 - CLOCKS || record.stamp > chunk.at.1 + CLOCKS {
-                return wrong("a time that is not", said(&format!("stamp {} is not within {:?}", record.stamp, chunk.at)));
+                return wrong(
+                    "a time that is not",
+                    said(&format!(
+                        "stamp {} is not within {:?}",
+                        record.stamp, chunk.at
+                    )),
+                );
             }
             let bit = 1 << (number - chunk.first);
             let mask = self.seen.entry(at).or_default();
@@ -105,9 +166,16 @@ impl<'a> Reader<'a> {
             if chunk.first >= below || chunk.first + chunk.count <= from {
                 continue;
             }
-            if self.ring.runs.iter().any(|run| run.wants(chunk) == Want::Must) {
+            if self
+                .ring
+                .runs
+                .iter()
+                .any(|run| run.wants(chunk) == Want::Must)
+            {
                 let mask = self.seen.get(&at).copied().unwrap_or_default();
-                let numbers = (0..chunk.count).filter(|bit| mask & 1 << bit == 0).map(|bit| chunk.first + bit);
+                let numbers = (0..chunk.count)
+                    .filter(|bit| mask & 1 << bit == 0)
+                    .map(|bit| chunk.first + bit);
                 missing.extend(numbers.filter(|number| (from..below).contains(number)));
             }
         }
@@ -124,25 +192,67 @@ pub fn runs(numbers: &[u64]) -> String {
             _ => found.push((*number, *number)),
         }
     }
-    let shown: Vec<String> = found.iter().take(20).map(|(from, to)| format!("{from}-{to}")).collect();
-    format!("{} packets, {} runs: {}", numbers.len(), found.len(), shown.join(" "))
+    let shown: Vec<String> = found
+        .iter()
+        .take(20)
+        .map(|(from, to)| format!("{from}-{to}"))
+        .collect();
+    format!(
+        "{} packets, {} runs: {}",
+        numbers.len(),
+        found.len(),
+        shown.join(" ")
+    )
 }
 
-/// All files of a ring. `live`: it is being written.
+/// All files of a ring. `live`: it is being written. Chores of a capture that was killed may go on for a
+/// moment: what they took away is looked for again.
 pub fn ring(ring: &Ring, chunks: &[Chunk], live: bool) -> Checked<Found> {
+    let begun = std::time::Instant::now();
+    loop {
+        match ring_once(ring, chunks, live) {
+            Err(failure)
+                if failure.text.contains("No such file") && begun.elapsed().as_secs() < 10 =>
+            {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+            found => return found,
+        }
+    }
+}
+
+fn ring_once(ring: &Ring, chunks: &[Chunk], live: bool) -> Checked<Found> {
     let mut reader = Reader::new(ring, chunks);
     let mut found = Found::default();
-    let files = walk::ring_files(&ring.dir, &ring.name);
-    let pcap = ring.runs.last().is_some_and(|run| run.options.format == "pcap");
+    let mut files = walk::ring_files(&ring.dir, &ring.name);
+    let pcap = ring
+        .runs
+        .last()
+        .is_some_and(|run| run.options.format == "pcap");
     let unfinished = ring.runs.last().is_some_and(|run| run.killed);
+    if unfinished || ring.left_as_it_is() {
+        for (number, file) in walk::unnamed_files(&ring.dir, &ring.name) {
+            files.entry(number).or_insert(file);
+        }
+    }
     for (number, (path, state)) in &files {
         if *state == State::Damaged {
             return wrong("a damaged file", path.display().to_string());
         }
+        if ring.is_spoiled(path) {
+            continue;
+        }
         if *state == State::Live && !live && !unfinished && !ring.left_as_it_is() {
             return wrong("a live file without a capture", path.display().to_string());
         }
-        if *state == State::Live && (pcap || ring.left_as_it_is() && ring.runs.last().is_some_and(|run| run.options.format == "pcap")) {
+        if *state == State::Live
+            && (pcap
+                || ring.left_as_it_is()
+                    && ring
+                        .runs
+                        .last()
+                        .is_some_and(|run| run.options.format == "pcap"))
+        {
             continue; // not valid while it is live
         }
         let mut tries = 0;
@@ -151,17 +261,31 @@ pub fn ring(ring: &Ring, chunks: &[Chunk], live: bool) -> Checked<Found> {
                 Ok(walked) => break walked,
                 // FORMAT.md, the window: read again.
                 Err(_) if *state == State::Live && live && tries < 5 => tries += 1,
+                Err(_) if *state == State::Next => break Walked::default(),
                 Err(why) => return wrong("a file that cannot be read", why),
             }
         };
-        let whose = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let whose = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
         let lost: u64 = walked.records.iter().map(|record| record.lost_before).sum();
         found.lost += lost;
         if !walked.statistics.is_empty() {
-            let delivered: u64 = walked.statistics.iter().map(|(delivered, _)| delivered).sum();
+            let delivered: u64 = walked
+                .statistics
+                .iter()
+                .map(|(delivered, _)| delivered)
+                .sum();
             let dropped: u64 = walked.statistics.iter().map(|(_, dropped)| dropped).sum();
             if delivered != walked.records.len() as u64 || dropped < lost {
-                return wrong("statistics that are not so", format!("{whose}: {delivered} delivered of {}, {dropped} dropped of {lost}", walked.records.len()));
+                return wrong(
+                    "statistics that are not so",
+                    format!(
+                        "{whose}: {delivered} delivered of {}, {dropped} dropped of {lost}",
+                        walked.records.len()
+                    ),
+                );
             }
             found.lost += dropped - lost;
         }
@@ -179,28 +303,54 @@ pub fn ring(ring: &Ring, chunks: &[Chunk], live: bool) -> Checked<Found> {
     // What went with the oldest files need not be there.
     let gone_before = match found.files.first() {
         Some(first) if *first > 1 => found.ends.get(first).map_or(u64::MAX, |ends| ends.0),
-        None => if ring.runs.iter().any(|run| run.lost_files) { u64::MAX } else { 0 },
+        None if ring.runs.iter().any(|run| run.lost_files) => u64::MAX,
         _ => 0,
     };
-    let allowed = ring.runs.iter().any(|run| run.files != 0 || run.max_bytes != 0 || run.lost_files);
-    if gone_before != 0 && !allowed && !ring.taken.iter().any(|taken| Some(*taken) < found.files.first().copied()) {
-        return wrong("files are gone", format!("{:?}; no limit, and nobody has taken any", found.files));
+    let allowed = ring
+        .runs
+        .iter()
+        .any(|run| run.files != 0 || run.max_bytes != 0 || run.lost_files);
+    if gone_before != 0
+        && !allowed
+        && !ring
+            .taken
+            .iter()
+            .any(|taken| Some(*taken) < found.files.first().copied())
+    {
+        return wrong(
+            "files are gone",
+            format!("{:?}; no limit, and nobody has taken any", found.files),
+        );
     }
     found.missing = reader.missing(gone_before, u64::MAX);
     // What others have taken out of the middle, or at the end.
     for taken in &ring.taken {
-        let before = found.ends.range(..taken).next_back().map_or(0, |(_, ends)| ends.1 + 1);
-        let behind = found.ends.range(taken + 1..).next().map_or(u64::MAX, |(_, ends)| ends.0);
-        found.missing.retain(|number| !(before..behind).contains(number));
+        let before = found
+            .ends
+            .range(..taken)
+            .next_back()
+            .map_or(0, |(_, ends)| ends.1 + 1);
+        let behind = found
+            .ends
+            .range(taken + 1..)
+            .next()
+            .map_or(u64::MAX, |(_, ends)| ends.0);
+        found
+            .missing
+            .retain(|number| !(before..behind).contains(number));
     }
-    if pcap && (live || unfinished) {
+    // What a killed run left on an overlay is no file of the ring: those behind it go by the limit.
+    if pcap && (live || unfinished) || ring.left_as_it_is() && allowed {
         found.missing.clear();
     }
     Ok(found)
 }
 
 pub fn figure(value: &Value, name: &str) -> u64 {
-    value.pointer(name).and_then(Value::as_u64).unwrap_or_default()
+    value
+        .pointer(name)
+        .and_then(Value::as_u64)
+        .unwrap_or_default()
 }
 
 pub fn sum(value: &Value, name: &str) -> u64 {
@@ -209,10 +359,21 @@ pub fn sum(value: &Value, name: &str) -> u64 {
 }
 
 /// The account against the model: what came since the run began.
-pub fn account(ring: &Ring, chunks: &[Chunk], figures: &Value, at_end: bool, open: bool) -> Checked<()> {
-    let Some(run) = ring.runs.last() else { return Ok(()) };
+pub fn account(
+    ring: &Ring,
+    chunks: &[Chunk],
+    figures: &Value,
+    at_end: bool,
+    open: bool,
+) -> Checked<()> {
+    let Some(run) = ring.runs.last() else {
+        return Ok(());
+    };
     let (mut must, mut skipped, mut may) = (0, 0, 0);
-    for chunk in chunks.iter().filter(|chunk| chunk.first + chunk.count > run.first_number) {
+    for chunk in chunks
+        .iter()
+        .filter(|chunk| chunk.first + chunk.count > run.first_number)
+    {
         match run.wants(chunk) {
             Want::Must => must += chunk.count,
             Want::Skipped => skipped += chunk.count,
@@ -226,7 +387,9 @@ pub fn account(ring: &Ring, chunks: &[Chunk], figures: &Value, at_end: bool, ope
     let accounted = get("/written") + get("/discarded") + dropped + get("/skipped") + left_out;
     let reloaded = run.has(Why::RuleReloaded) || run.has(Why::OtherRules);
     if figures["detected"].is_null() {
-        if reloaded { return Ok(()) }
+        if reloaded {
+            return Ok(());
+        }
         return wrong("detected is not known", told(""));
     }
     let detected = get("/detected");
@@ -235,7 +398,10 @@ pub fn account(ring: &Ring, chunks: &[Chunk], figures: &Value, at_end: bool, ope
         return Ok(());
     }
     if at_end && detected != accounted {
-        return wrong("the account does not add up", told(&format!("detected {detected}, accounted {accounted}")));
+        return wrong(
+            "the account does not add up",
+            told(&format!("detected {detected}, accounted {accounted}")),
+        );
     }
     if detected + unsure < must + skipped || detected > must + skipped + may && !open {
         return wrong("detected otherwise", told(&format!("detected {detected}")));
@@ -247,7 +413,9 @@ pub fn account(ring: &Ring, chunks: &[Chunk], figures: &Value, at_end: bool, ope
     if at_end && !(skipped..=skipped + may).contains(&paused) {
         return wrong("paused otherwise", told(&format!("paused {paused}")));
     }
-    let lossy = [Why::Stopped, Why::Full, Why::ReadOnly, Why::Frozen].iter().any(|why| run.has(*why));
+    let lossy = [Why::Stopped, Why::Full, Why::ReadOnly, Why::Frozen]
+        .iter()
+        .any(|why| run.has(*why));
     if dropped != 0 && !lossy {
         return wrong("lost without a reason", told(""));
     }

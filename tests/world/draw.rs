@@ -16,13 +16,55 @@ pub struct Draw {
 
 /// How often, beside the others.
 const WEIGHTS: &[(&str, u64)] = &[
-    ("begin", 60), ("end", 8), ("send", 100), ("traffic-on", 6), ("traffic-off", 12), ("wait", 6), ("look", 14),
-    ("ctl", 30), ("confirm", 4), ("bad-order", 3), ("hup", 12), ("usr1", 2), ("keep", 5), ("read", 16), ("follow", 8),
-    ("follow-end", 6), ("tshark", 2), ("kill", 8), ("kill-chores", 3), ("stop", 4), ("continue", 12),
-    ("stop-follower", 3), ("continue-follower", 6), ("kill-follower", 1), ("kill-reader", 3), ("fill", 4), ("free", 6),
-    ("freeze", 2), ("remove-live", 3), ("remove-finished", 3), ("copy", 2), ("link", 3), ("open", 3), ("close", 2),
-    ("remove-indexes", 2), ("second", 2), ("reload", 2), ("rename", 4), ("new-interface", 2), ("remove-interface", 2),
-    ("other-rules", 2), ("doctor", 1),
+    ("begin", 60),
+    ("end", 8),
+    ("send", 100),
+    ("traffic-on", 6),
+    ("traffic-off", 12),
+    ("wait", 6),
+    ("look", 14),
+    ("ctl", 30),
+    ("confirm", 4),
+    ("bad-order", 3),
+    ("hup", 12),
+    ("usr1", 2),
+    ("keep", 5),
+    ("read", 16),
+    ("follow", 8),
+    ("follow-end", 6),
+    ("tshark", 2),
+    ("kill", 8),
+    ("kill-chores", 3),
+    ("stop", 4),
+    ("continue", 12),
+    ("stop-follower", 3),
+    ("continue-follower", 6),
+    ("kill-follower", 1),
+    ("kill-reader", 3),
+    ("fill", 4),
+    ("free", 6),
+    ("freeze", 2),
+    ("remove-live", 3),
+    ("remove-finished", 3),
+    ("copy", 2),
+    ("link", 3),
+    ("open", 3),
+    ("close", 2),
+    ("remove-indexes", 2),
+    ("second", 2),
+    ("reload", 2),
+    ("rename", 4),
+    ("new-interface", 2),
+    ("remove-interface", 2),
+    ("other-rules", 2),
+    ("doctor", 1),
+    ("cut", 2),
+    ("move", 2),
+    ("touch", 2),
+    ("repair", 2),
+    ("poor-read", 4),
+    ("clients", 3),
+    ("power-loss", 3),
 ];
 
 /// Without these nothing happens: they are never switched off.
@@ -38,7 +80,12 @@ impl Draw {
             weights.insert(*name, weight * factor);
         }
         // What begins something has its end.
-        for (begins, ends) in [("stop", "continue"), ("fill", "free"), ("traffic-on", "traffic-off"), ("follow", "follow-end")] {
+        for (begins, ends) in [
+            ("stop", "continue"),
+            ("fill", "free"),
+            ("traffic-on", "traffic-off"),
+            ("follow", "follow-end"),
+        ] {
             let least = weights[begins];
             weights.insert(ends, least.max(weights[ends]).max(1));
         }
@@ -66,40 +113,103 @@ impl Draw {
 
     fn what(&mut self) -> What {
         let rng = &mut self.rng;
-        let kind = rng.pick(&[Kind::Udp, Kind::Udp, Kind::Udp, Kind::Udp, Kind::Tcp, Kind::Icmp, Kind::Fragment, Kind::Rest, Kind::Udp6]);
+        let kind = rng.pick(&[
+            Kind::Udp,
+            Kind::Udp,
+            Kind::Udp,
+            Kind::Udp,
+            Kind::Tcp,
+            Kind::Icmp,
+            Kind::Fragment,
+            Kind::Rest,
+            Kind::Udp6,
+        ]);
         let port = rng.pick(&[9000, 9000, 9001]);
-        let (from, to) = rng.pick(&[(64, 64), (64, 64), (60, 1514), (1514, 1514), (62, 300), (70, 74)]);
-        What { kind, port, from, to }
+        let (from, to) = rng.pick(&[
+            (64, 64),
+            (64, 64),
+            (60, 1514),
+            (1514, 1514),
+            (62, 300),
+            (70, 74),
+        ]);
+        What {
+            kind,
+            port,
+            from,
+            to,
+        }
     }
 
     fn begin(&mut self, play: &Play, slot: usize) -> Begin {
         let rng = &mut self.rng;
-        let before = play.slots[slot].ring.as_ref().and_then(|ring| Some((ring.runs.last()?.options.clone(), ring.runs.len())));
+        let before = play.slots[slot]
+            .ring
+            .as_ref()
+            .and_then(|ring| Some((ring.runs.last()?.options.clone(), ring.runs.len())));
         let again = before.is_some() && !rng.one_in(3);
-        let source = rng.pick(&[Source::Group, Source::Installed, Source::Installed, Source::Hook, Source::Hook]);
+        let mut source = rng.pick(&[
+            Source::Group,
+            Source::Installed,
+            Source::Installed,
+            Source::Hook,
+            Source::Hook,
+            Source::Queue,
+        ]);
+        if source == Source::Queue && slot != 0 {
+            source = Source::Group;
+        }
         let place = rng.pick(&PLACES);
         let snaplen = rng.pick(&[128, 128, 64, 96, 0, 0, 1000, 4000]);
         let small = place.is_small();
-        let file_kib = rng.pick(if small { &[1024, 2048][..] } else { &[1024, 1024, 2048, 4096, 8192][..] });
-        let files = rng.pick(if small { &[2, 3][..] } else { &[0, 0, 2, 3, 8][..] });
+        let file_kib = rng.pick(if small {
+            &[1024, 2048][..]
+        } else {
+            &[1024, 1024, 2048, 4096, 8192][..]
+        });
+        let files = rng.pick(if small {
+            &[2, 3][..]
+        } else {
+            &[0, 0, 2, 3, 8][..]
+        });
         let mut begin = Begin {
             capture: u8::try_from(slot).unwrap_or_default(),
             again: false,
-            source, place, snaplen, file_kib, files,
-            max_kib: if rng.one_in(5) && !small { file_kib * rng.pick(&[4, 8]) } else { 0 },
-            format: rng.pick(&["pcapng", "pcapng", "pcapng", "pcapng", "pcap"]).to_owned(),
-            link: rng.pick(&["ethernet", "ethernet", "ethernet", "ip"]).to_owned(),
+            source,
+            place,
+            snaplen,
+            file_kib,
+            files,
+            max_kib: if rng.one_in(5) && !small {
+                file_kib * rng.pick(&[4, 8])
+            } else {
+                0
+            },
+            format: rng
+                .pick(&["pcapng", "pcapng", "pcapng", "pcapng", "pcap"])
+                .to_owned(),
+            link: rng
+                .pick(&["ethernet", "ethernet", "ethernet", "ip"])
+                .to_owned(),
             compress: rng.pick(&["", "", "", "zstd", "lz4"]).to_owned(),
             index: !rng.one_in(4),
             both_families: rng.one_in(3),
-            only_port: if source == Source::Installed && rng.one_in(3) { 9000 } else { 0 },
+            only_port: if source == Source::Installed && rng.one_in(3) {
+                9000
+            } else {
+                0
+            },
             rotate_secs: if rng.one_in(5) { 1 } else { 0 },
             flush_ms: rng.pick(&[100, 100, 10, 50]),
             batch: rng.pick(&[1024, 1024, 1, 7, 64]),
             buffer_mib: rng.pick(&[64, 64, 8]),
+            keep_on: rng.one_in(5),
         };
-        if let (true, Some((old, runs))) = (again, before) && runs < 4 {
-            (begin.again, begin.source, begin.place, begin.format) = (true, old.source, old.place, old.format);
+        if let (true, Some((old, runs))) = (again, before)
+            && runs < 4
+        {
+            (begin.again, begin.source, begin.place, begin.format) =
+                (true, old.source, old.place, old.format);
             (begin.link, begin.file_kib, begin.snaplen) = (old.link, old.file_kib, old.snaplen);
             if begin.source != Source::Installed {
                 begin.only_port = 0;
@@ -119,26 +229,44 @@ impl Draw {
         let slot = usize::try_from(self.rng.below(SLOTS as u64)).unwrap_or_default();
         let capture = u8::try_from(slot).unwrap_or_default();
         let live = play.slots[slot].live.is_some();
-        let stopped = play.slots[slot].live.as_ref().is_some_and(|live| live.stopped);
+        let stopped = play.slots[slot]
+            .live
+            .as_ref()
+            .is_some_and(|live| live.stopped);
         let runs = live && !stopped;
         let ring = play.slots[slot].ring.is_some();
         let follower = play.slots[slot].follower.as_ref();
-        let file_kib = play.slots[slot].ring.as_ref().and_then(|ring| ring.runs.last()).map_or(1024, |run| run.options.file_kib);
+        let file_kib = play.slots[slot]
+            .ring
+            .as_ref()
+            .and_then(|ring| ring.runs.last())
+            .map_or(1024, |run| run.options.file_kib);
         let rng = &mut self.rng;
         let nth = rng.below(8);
         Some(match kind {
             "begin" if !live && (follower.is_none() || ring) => Step::Begin(self.begin(play, slot)),
-            "end" if runs => Step::End { capture, by: rng.pick(&["int", "term", "quit", "ctl"]).to_owned() },
+            "end" if runs => Step::End {
+                capture,
+                by: rng.pick(&["int", "term", "quit", "ctl"]).to_owned(),
+            },
             "send" => {
                 let what = self.what();
-                Step::Send { what, packets: self.rng.scale(1, 6000) }
+                Step::Send {
+                    what,
+                    packets: self.rng.scale(1, 6000),
+                }
             }
             "traffic-on" if !play.traffic.is_on() => {
                 let what = self.what();
-                Step::TrafficOn { what, rate: self.rng.pick(&[100, 2000, 10_000]) }
+                Step::TrafficOn {
+                    what,
+                    rate: self.rng.pick(&[100, 2000, 10_000]),
+                }
             }
             "traffic-off" if play.traffic.is_on() => Step::TrafficOff,
-            "wait" => Step::Wait { ms: rng.scale(1, 1500) },
+            "wait" => Step::Wait {
+                ms: rng.scale(1, 1500),
+            },
             "look" if ring => Step::Look { capture },
             "ctl" if runs => {
                 let order = match rng.below(10) {
@@ -151,36 +279,88 @@ impl Draw {
                     8 => format!("batch {}", rng.pick(&[1, 16, 1024])),
                     _ => format!("flush-ms {}", rng.pick(&[10, 100, 30])),
                 };
-                let hook = play.slots[slot].ring.as_ref().and_then(|ring| ring.runs.last()).is_some_and(|run| run.options.source == Source::Hook);
+                let hook = play.slots[slot]
+                    .ring
+                    .as_ref()
+                    .and_then(|ring| ring.runs.last())
+                    .is_some_and(|run| matches!(run.options.source, Source::Hook | Source::Queue));
                 if hook && (order.starts_with("batch") || order.starts_with("flush")) {
                     return None;
                 }
-                let secs = if rng.one_in(5) && order != "rotate" { rng.pick(&[2, 3, 6]) } else { 0 };
-                Step::Ctl { capture, order, confirm_secs: secs }
+                let secs = if rng.one_in(5) && order != "rotate" {
+                    rng.pick(&[2, 3, 6])
+                } else {
+                    0
+                };
+                Step::Ctl {
+                    capture,
+                    order,
+                    confirm_secs: secs,
+                }
             }
             "confirm" if runs => Step::Confirm { capture },
-            "bad-order" if runs => Step::BadOrder { capture, order: rng.pick(&["snaplen 300000", "files 1", "file-size x", "nonsense", "pause now", "keep last=x", "sample 0"]).to_owned() },
+            "bad-order" if runs => Step::BadOrder {
+                capture,
+                order: rng
+                    .pick(&[
+                        "snaplen 300000",
+                        "files 1",
+                        "file-size x",
+                        "nonsense",
+                        "pause now",
+                        "keep last=x",
+                        "sample 0",
+                    ])
+                    .to_owned(),
+            },
             "hup" if live => Step::Hup { capture },
             "usr1" if live => Step::Usr1 { capture },
-            "keep" if runs => Step::Keep { capture, last_secs: rng.pick(&[1, 10, 600]), next_secs: rng.pick(&[0, 0, 1]) },
-            "read" if ring => Step::Read { capture, how: rng.pick(&WAYS).to_owned() },
+            "keep" if runs => Step::Keep {
+                capture,
+                last_secs: rng.pick(&[1, 10, 600]),
+                next_secs: rng.pick(&[0, 0, 1]),
+            },
+            "read" if ring => Step::Read {
+                capture,
+                how: rng.pick(&WAYS).to_owned(),
+            },
             "follow" if live && follower.is_none() => Step::Follow { capture },
             "follow-end" if follower.is_some() => Step::FollowEnd { capture },
             "tshark" if ring => Step::Tshark { capture },
-            "kill" if live => Step::Kill { capture, settled: rng.one_in(2) },
+            "kill" if live => Step::Kill {
+                capture,
+                settled: rng.one_in(2),
+            },
             "kill-chores" if live => Step::KillChores { capture },
             "stop" if runs => Step::Stop { capture },
             "continue" if stopped => Step::Continue { capture },
-            "stop-follower" if follower.is_some_and(|follower| !follower.stopped) => Step::StopFollower { capture },
-            "continue-follower" if follower.is_some_and(|follower| follower.stopped) => Step::ContinueFollower { capture },
+            "stop-follower" if follower.is_some_and(|follower| !follower.stopped) => {
+                Step::StopFollower { capture }
+            }
+            "continue-follower" if follower.is_some_and(|follower| follower.stopped) => {
+                Step::ContinueFollower { capture }
+            }
             "kill-follower" if follower.is_some() => Step::KillFollower { capture },
-            "kill-reader" if ring => Step::KillReader { capture, how: rng.pick(&WAYS).to_owned(), ms: rng.scale(0, 60) },
+            "kill-reader" if ring => Step::KillReader {
+                capture,
+                how: rng.pick(&WAYS).to_owned(),
+                ms: rng.scale(0, 60),
+            },
             "fill" => {
                 let place = rng.pick(&[Place::SmallTmpfs, Place::SmallExt4]);
-                (!play.filled.contains_key(&place)).then(|| Step::Fill { place, leave_kib: rng.pick(&[0, 100, 1024, 3000]) })?
+                (!play.filled.contains_key(&place)).then(|| Step::Fill {
+                    place,
+                    leave_kib: rng.pick(&[0, 100, 1024, 3000]),
+                })?
             }
-            "free" => Step::Free { place: *play.filled.keys().next()? },
-            "freeze" => Step::Freeze { place: rng.pick(&[Place::Ext4, Place::Xfs, Place::SmallExt4]), ms: rng.scale(1, 800), packets: rng.scale(1, 3000) },
+            "free" => Step::Free {
+                place: *play.filled.keys().next()?,
+            },
+            "freeze" => Step::Freeze {
+                place: rng.pick(&[Place::Ext4, Place::Xfs, Place::SmallExt4]),
+                ms: rng.scale(1, 800),
+                packets: rng.scale(1, 3000),
+            },
             "remove-live" if live => Step::RemoveLive { capture },
             "remove-finished" if ring => Step::RemoveFinished { capture, nth },
             "copy" if ring => Step::CopyFile { capture, nth },
@@ -190,10 +370,40 @@ impl Draw {
             "remove-indexes" if ring => Step::RemoveIndexes { capture },
             "second" if live => Step::SecondCapture { capture },
             "reload" if live => Step::ReloadRule { capture },
-            "rename" => Step::RenameInterface { back: play.renamed != 0 },
+            "rename" => Step::RenameInterface {
+                back: play.renamed != 0,
+            },
             "new-interface" => Step::NewInterface,
             "remove-interface" if play.interfaces > 0 => Step::RemoveInterface,
-            "other-rules" => Step::OtherRules { on: !play.other_rules },
+            "other-rules" => Step::OtherRules {
+                on: !play.other_rules,
+            },
+            "cut" if ring => Step::CutFile { capture, nth },
+            "move" if ring => Step::MoveFile { capture, nth },
+            "touch" if ring => Step::TouchFile {
+                capture,
+                nth,
+                date: rng
+                    .pick(&["1971-01-01", "2036-01-01", "1 hour ago", "tomorrow"])
+                    .to_owned(),
+            },
+            "repair" if ring => Step::Repair {
+                capture,
+                nth,
+                dry_run: rng.one_in(2),
+            },
+            "poor-read" if ring => Step::PoorRead {
+                capture,
+                how: rng.pick(&WAYS).to_owned(),
+                limit: rng
+                    .pick(&["-n 8", "-n 12", "-n 20", "-v 60000", "-v 150000", "-f 20"])
+                    .to_owned(),
+            },
+            "clients" if runs => Step::Clients { capture },
+            "power-loss" if live => Step::PowerLoss {
+                capture,
+                sync: rng.one_in(2),
+            },
             "doctor" if ring => Step::Doctor { capture },
             _ => return None,
         })

@@ -62,11 +62,19 @@ pub struct Options {
 const STEP_SECS: u64 = 150;
 
 fn main() -> ExitCode {
-    let mut options = Options { shrink_secs: 600, repeat: 5, ..Options::default() };
+    let mut options = Options {
+        shrink_secs: 600,
+        repeat: 5,
+        ..Options::default()
+    };
     let (mut short, mut words) = (true, std::env::args().skip(1));
     while let Some(word) = words.next() {
         let mut value = || words.next().unwrap_or_default();
-        let mut number = || value().parse().unwrap_or_else(|_| panic!("{word} takes a number"));
+        let mut number = || {
+            value()
+                .parse()
+                .unwrap_or_else(|_| panic!("{word} takes a number"))
+        };
         match word.as_str() {
             "--seed" => (options.seed, short) = (number(), false),
             "--steps" => options.steps = number(),
@@ -94,17 +102,36 @@ fn main() -> ExitCode {
     if options.steps == 0 {
         options.steps = if options.secs == 0 { 300 } else { u64::MAX };
     }
-    let done = if short { short_form(&options) } else { one_or_more(&options) };
-    if done { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let done = if short {
+        short_form(&options)
+    } else {
+        one_or_more(&options)
+    };
+    if done {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Fixed seeds, and one that changes by the day: within 90 s in all.
 fn short_form(options: &Options) -> bool {
-    let day = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / 86_400;
+    let day = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+        / 86_400;
     println!("\nrunning 1 test");
     let mut total = Table::default();
     for seed in [1, 2, 3, day] {
-        let one = Options { seed, steps: 120, secs: 18, shrink_secs: 0, repeat: 2, ..options.clone() };
+        let one = Options {
+            seed,
+            steps: 120,
+            secs: 18,
+            shrink_secs: 0,
+            repeat: 2,
+            ..options.clone()
+        };
         println!("world: seed {seed}");
         let (table, failure) = outside(&one);
         total.add(&table);
@@ -127,7 +154,8 @@ fn one_or_more(options: &Options) -> bool {
         good &= failure.is_none();
         if let Some(path) = &options.table {
             let text = serde_json::to_string(&total).unwrap_or_default();
-            let _ = fs::write(path, text).and_then(|()| fs::write(path.with_extension("md"), total.markdown()));
+            let _ = fs::write(path, text)
+                .and_then(|()| fs::write(path.with_extension("md"), total.markdown()));
         }
         let over = begun.elapsed().as_secs() >= options.secs;
         if options.replay.is_some() || options.secs == 0 || over || !good && !options.keep_on {
@@ -141,17 +169,28 @@ fn one_or_more(options: &Options) -> bool {
 
 /// Plays a world in a process of its own; a failure is repeated and shrunk.
 fn outside(options: &Options) -> (Table, Option<Failure>) {
-    let dir = tempfile::Builder::new().prefix("lwnflog-world-").tempdir().unwrap();
+    let dir = tempfile::Builder::new()
+        .prefix("lwnflog-world-")
+        .tempdir()
+        .unwrap();
     let failure = run_inside(dir.path(), options);
     let text = fs::read_to_string(dir.path().join("table.json")).unwrap_or_default();
     let mut table: Table = serde_json::from_str(&text).unwrap_or_default();
-    let commit = Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(env!("CARGO_MANIFEST_DIR")).output();
-    table.commit = commit.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned()).unwrap_or_default();
+    let commit = Command::new("git")
+        .args(["rev-parse", "--short", "HEAD"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output();
+    table.commit = commit
+        .map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned())
+        .unwrap_or_default();
     table.worlds = 1;
     if let Some(failure) = &failure {
         *table.failures.entry(failure.kind.clone()).or_default() += 1;
         let script = fs::read_to_string(dir.path().join("steps")).unwrap_or_default();
-        println!("\nworld: FAILURE with seed {}: {}\n{}\n", options.seed, failure.kind, failure.text);
+        println!(
+            "\nworld: FAILURE with seed {}: {}\n{}\n",
+            options.seed, failure.kind, failure.text
+        );
         println!("world: the steps:\n{script}");
         shrink::explain(options, failure, &script);
     }
@@ -162,9 +201,28 @@ fn outside(options: &Options) -> (Table, Option<Failure>) {
 pub fn run_inside(dir: &Path, options: &Options) -> Option<Failure> {
     let exe = std::env::current_exe().unwrap();
     let mut command = Command::new("unshare");
-    command.args(["--mount", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc", "--propagation", "private"]);
-    command.args(["sh", "-c", "\"$@\"; exit $?", "sh"]).arg(exe).arg("--inside").arg(dir);
-    command.args(["--seed", &options.seed.to_string(), "--steps", &options.steps.to_string(), "--secs", &options.secs.to_string()]);
+    command.args([
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child=SIGKILL",
+        "--mount-proc",
+        "--propagation",
+        "private",
+    ]);
+    command
+        .args(["sh", "-c", "\"$@\"; exit $?", "sh"])
+        .arg(exe)
+        .arg("--inside")
+        .arg(dir);
+    command.args([
+        "--seed",
+        &options.seed.to_string(),
+        "--steps",
+        &options.steps.to_string(),
+        "--secs",
+        &options.secs.to_string(),
+    ]);
     if let Some(path) = &options.replay {
         command.arg("--replay").arg(path);
     }
@@ -172,46 +230,82 @@ pub fn run_inside(dir: &Path, options: &Options) -> Option<Failure> {
         command.arg("--program").arg(path);
     }
     let log = fs::File::create(dir.join("log")).unwrap();
-    command.stdin(std::process::Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-    let status = command.status().expect("the world needs unshare (util-linux) and root");
+    command
+        .stdin(std::process::Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log);
+    let status = command
+        .status()
+        .expect("the world needs unshare (util-linux) and root");
     if status.success() {
         return None;
     }
     let text = fs::read_to_string(dir.join("failure")).unwrap_or_default();
-    let (kind, text) = text.split_once('\n').unwrap_or(("the world itself failed", ""));
+    let (kind, text) = text
+        .split_once('\n')
+        .unwrap_or(("the world itself failed", ""));
     let log = fs::read_to_string(dir.join("log")).unwrap_or_default();
-    let text = if text.is_empty() { format!("{status}\n{log}") } else { text.to_owned() };
-    Some(Failure { kind: kind.to_owned(), text })
+    let text = if text.is_empty() {
+        format!("{status}\n{log}")
+    } else {
+        text.to_owned()
+    };
+    Some(Failure {
+        kind: kind.to_owned(),
+        text,
+    })
 }
 
 /// In namespaces of its own.
 fn inside(dir: &Path, options: &Options) -> ExitCode {
     let fail = |failure: &Failure| {
-        let _ = fs::write(dir.join("failure"), format!("{}\n{}", failure.kind, failure.text));
+        let _ = fs::write(
+            dir.join("failure"),
+            format!("{}\n{}", failure.kind, failure.text),
+        );
         World::thaw(dir);
     };
-    let at: Arc<Mutex<(String, Instant)>> = Arc::new(Mutex::new(("the beginning".to_owned(), Instant::now())));
+    let at: Arc<Mutex<(String, Instant)>> =
+        Arc::new(Mutex::new(("the beginning".to_owned(), Instant::now())));
     let (theirs, watched) = (Arc::clone(&at), dir.to_owned());
-    thread::spawn(move || loop {
-        thread::sleep(Duration::from_secs(1));
-        let (line, since) = theirs.lock().unwrap().clone();
-        if since.elapsed().as_secs() > STEP_SECS {
-            World::thaw(&watched);
-            let text = format!("hangs: {}\n`{line}` has not ended in {STEP_SECS} s", line.split(' ').next().unwrap_or_default());
-            let _ = fs::write(watched.join("failure"), text);
-            std::process::exit(2);
+    thread::spawn(move || {
+        loop {
+            thread::sleep(Duration::from_secs(1));
+            let (line, since) = theirs.lock().unwrap().clone();
+            if since.elapsed().as_secs() > STEP_SECS {
+                World::thaw(&watched);
+                let text = format!(
+                    "hangs: {}\n`{line}` has not ended in {STEP_SECS} s",
+                    line.split(' ').next().unwrap_or_default()
+                );
+                let _ = fs::write(watched.join("failure"), text);
+                std::process::exit(2);
+            }
         }
     });
     let core = rustix::thread::sched_getaffinity(None).ok();
-    let core = core.and_then(|set| (0..rustix::thread::CpuSet::MAX_CPU).find(|cpu| set.is_set(*cpu))).unwrap_or_default();
-    let program = options.program.clone().unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_lwnflog")));
+    let core = core
+        .and_then(|set| (0..rustix::thread::CpuSet::MAX_CPU).find(|cpu| set.is_set(*cpu)))
+        .unwrap_or_default();
+    let program = options
+        .program
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_lwnflog")));
     let script: Option<Vec<Step>> = options.replay.as_ref().map(|path| {
-        let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).map(|line| Step::parse(line).unwrap_or_else(|why| panic!("{why}"))).collect()
+        let text =
+            fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        text.lines()
+            .filter(|line| !line.trim().is_empty() && !line.starts_with('#'))
+            .map(|line| Step::parse(line).unwrap_or_else(|why| panic!("{why}")))
+            .collect()
     });
     let mut played = Play::new(World::new(dir, &program), core);
     let mut draw = draw::Draw::new(options.seed);
-    let mut log = OpenOptions::new().create(true).append(true).open(dir.join("steps")).unwrap();
+    let mut log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(dir.join("steps"))
+        .unwrap();
     let (begun, mut table, mut last) = (Instant::now(), Table::default(), VecDeque::new());
     let (mut number, mut done) = (0usize, 0);
     let result = loop {
@@ -246,7 +340,10 @@ fn inside(dir: &Path, options: &Options) -> ExitCode {
     table.seconds = begun.elapsed().as_secs();
     table.packets = played.traffic.next_number();
     table.checked = played.packets_checked;
-    let _ = fs::write(dir.join("table.json"), serde_json::to_string(&table).unwrap_or_default());
+    let _ = fs::write(
+        dir.join("table.json"),
+        serde_json::to_string(&table).unwrap_or_default(),
+    );
     played.traffic.end();
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -264,7 +361,15 @@ fn finish(play: &mut Play) -> world::Checked {
         play::play(play, &Step::Free { place })?;
     }
     for capture in 0..u8::try_from(play::SLOTS).unwrap_or_default() {
-        for step in [Step::Continue { capture }, Step::Look { capture }, Step::FollowEnd { capture }, Step::End { capture, by: "int".to_owned() }] {
+        for step in [
+            Step::Continue { capture },
+            Step::Look { capture },
+            Step::FollowEnd { capture },
+            Step::End {
+                capture,
+                by: "int".to_owned(),
+            },
+        ] {
             play::play(play, &step)?;
         }
     }
@@ -276,7 +381,11 @@ fn finish(play: &mut Play) -> world::Checked {
         for entry in fs::read_dir("/proc").unwrap().flatten() {
             let exe = fs::read_link(entry.path().join("exe")).unwrap_or_default();
             if exe == play.world.program {
-                left.push(fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default().replace('\0', " "));
+                left.push(
+                    fs::read_to_string(entry.path().join("cmdline"))
+                        .unwrap_or_default()
+                        .replace('\0', " "),
+                );
             }
         }
         if left.is_empty() {
@@ -290,12 +399,20 @@ fn finish(play: &mut Play) -> world::Checked {
 }
 
 fn count(table: &mut Table, last: &mut VecDeque<Step>, step: &Step) {
-    let of = if step.is_fault() { &mut table.faults } else { &mut table.steps };
+    let of = if step.is_fault() {
+        &mut table.faults
+    } else {
+        &mut table.steps
+    };
     *of.entry(step.kind()).or_default() += 1;
     for before in last.iter() {
-        let counts = (before.is_fault() && (step.is_order() || step.is_fault())) || (before.is_order() && step.is_fault());
+        let counts = (before.is_fault() && (step.is_order() || step.is_fault()))
+            || (before.is_order() && step.is_fault());
         if counts {
-            *table.pairs.entry(format!("{}, {}", before.kind(), step.kind())).or_default() += 1;
+            *table
+                .pairs
+                .entry(format!("{}, {}", before.kind(), step.kind()))
+                .or_default() += 1;
         }
     }
     last.push_back(step.clone());

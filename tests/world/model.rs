@@ -44,6 +44,7 @@ pub enum Why {
     ReaderOpen,
     Compressed,
     Overlay,
+    Spoiled,
     Told,
     Confirmed,
 }
@@ -57,8 +58,6 @@ pub struct Run {
     pub killed: bool,
     pub pauses: Vec<(Span, Option<Span>)>,
     pub snaplens: Vec<(Span, u32)>,
-    /// Times in which packets may be lost, and why.
-    pub losses: Vec<(Time, Option<Time>, Why)>,
     pub why: BTreeSet<Why>,
     /// When all that had come was accounted for.
     pub settled: Time,
@@ -83,15 +82,21 @@ pub struct Pending {
 
 impl Run {
     pub fn new(options: &Begin, from: Time, first_number: u64) -> Run {
-        let snaplen = if options.snaplen == 0 { 65535 } else { options.snaplen };
+        let snaplen = if options.snaplen == 0 {
+            65535
+        } else {
+            options.snaplen
+        };
         Run {
             options: options.clone(),
-            begun: Span { from, to: Time::MAX },
+            begun: Span {
+                from,
+                to: Time::MAX,
+            },
             ended: None,
             killed: false,
             pauses: Vec::new(),
             snaplens: vec![(Span { from: 0, to: 0 }, snaplen)],
-            losses: Vec::new(),
             why: BTreeSet::new(),
             settled: from,
             first_number,
@@ -109,16 +114,22 @@ impl Run {
         if chunk.kind.is_ip6() && !self.options.both_families {
             return false;
         }
+        if self.options.source == Source::Queue && chunk.kind.is_ip6() {
+            return false;
+        }
         let port = self.options.only_port;
         use crate::traffic::Kind::{Fragment, Udp, Udp6};
-        port == 0 || self.options.source != Source::Installed
+        port == 0
+            || self.options.source != Source::Installed
             || (matches!(chunk.kind, Udp | Udp6 | Fragment) && chunk.port == port)
     }
 
     pub fn wants(&self, chunk: &Chunk) -> Want {
         let (from, to) = chunk.at;
         // What other rules send to the group counts as skipped.
-        let other_family = chunk.kind.is_ip6() && !self.options.both_families && self.options.source == Source::Group;
+        let other_family = chunk.kind.is_ip6()
+            && !self.options.both_families
+            && self.options.source == Source::Group;
         if !self.selects(chunk) && !other_family || to < self.begun.from {
             return Want::Not;
         }
@@ -135,12 +146,20 @@ impl Run {
                 continue;
             }
             if from > on.to && off.is_none_or(|off| to < off.from) {
-                return if want == Want::Must { Want::Skipped } else { Want::May };
+                return if want == Want::Must {
+                    Want::Skipped
+                } else {
+                    Want::May
+                };
             }
             want = Want::May;
         }
         if other_family {
-            return if want == Want::Must { Want::Skipped } else { Want::Not };
+            return if want == Want::Must {
+                Want::Skipped
+            } else {
+                Want::Not
+            };
         }
         if self.killed && want == Want::Must && to >= self.settled {
             want = Want::May;
@@ -153,10 +172,18 @@ impl Run {
     pub fn cuts(&self, chunk: &Chunk, settled: &[Time]) -> BTreeSet<u32> {
         let (from, to) = chunk.at;
         // It was recorded before this.
-        let recorded = settled.iter().copied().filter(|time| *time > to).min().unwrap_or(Time::MAX);
+        let recorded = settled
+            .iter()
+            .copied()
+            .filter(|time| *time > to)
+            .min()
+            .unwrap_or(Time::MAX);
         let mut found = BTreeSet::new();
         for (at, (span, value)) in self.snaplens.iter().enumerate() {
-            let next = self.snaplens.get(at + 1).map_or(Time::MAX, |(next, _)| next.to);
+            let next = self
+                .snaplens
+                .get(at + 1)
+                .map_or(Time::MAX, |(next, _)| next.to);
             if span.from <= recorded && next >= from {
                 found.insert(*value);
             }
@@ -175,10 +202,6 @@ impl Run {
     pub fn has(&self, why: Why) -> bool {
         self.why.contains(&why)
     }
-
-    pub fn may_lose(&self, why: Why, from: Time) {
-        let _ = (why, from);
-    }
 }
 
 /// A ring, over all its runs.
@@ -191,23 +214,26 @@ pub struct Ring {
     pub settled: Vec<Time>,
     /// Files that others took away, so that packets are missing that must be there.
     pub taken: Vec<u64>,
-    /// What was kept, with the numbers that must be in it.
-    pub kept: Vec<Kept>,
-    /// Copies of finished files, to be compared with.
-    pub copies: Vec<PathBuf>,
+    /// Files that others have cut: not to be read whole.
+    pub spoiled: Vec<PathBuf>,
 }
 
 impl Ring {
+    /// Whether somebody has cut it, under this name or before it was compressed.
+    pub fn is_spoiled(&self, path: &std::path::Path) -> bool {
+        let path = path.to_string_lossy();
+        self.spoiled
+            .iter()
+            .any(|spoiled| path.starts_with(&*spoiled.to_string_lossy()))
+    }
+
     /// On an overlay, what a killed run left stays as it is.
     pub fn left_as_it_is(&self) -> bool {
         let killed = self.runs.iter().any(|run| run.killed);
-        killed && self.runs.last().is_some_and(|run| run.options.place == crate::steps::Place::Overlay)
+        killed
+            && self
+                .runs
+                .last()
+                .is_some_and(|run| run.options.place == crate::steps::Place::Overlay)
     }
-}
-
-#[derive(Debug)]
-pub struct Kept {
-    pub dir: PathBuf,
-    pub from: Time,
-    pub to: Time,
 }

@@ -37,7 +37,9 @@ fn set(play: &mut Play, slot: usize, setting: &str, value: u64, span: Span) {
                 *off = Some(span);
             }
         }
-        "snaplen" => run.snaplens.push((span, u32::try_from(value).unwrap_or(u32::MAX))),
+        "snaplen" => run
+            .snaplens
+            .push((span, u32::try_from(value).unwrap_or(u32::MAX))),
         "files" => {
             run.lost_files |= run.files != 0;
             run.files = value;
@@ -55,42 +57,88 @@ fn set(play: &mut Play, slot: usize, setting: &str, value: u64, span: Span) {
 pub fn due(play: &mut Play) -> Checked {
     for slot in 0..crate::play::SLOTS {
         loop {
-            if play.slots[slot].live.as_ref().is_none_or(|live| live.stopped) {
+            if play.slots[slot]
+                .live
+                .as_ref()
+                .is_none_or(|live| live.stopped)
+            {
                 break;
             }
             let run = play.run(slot);
-            let Some(first) = run.pending.iter().map(|pending| pending.due).min().filter(|due| *due < now() + 2 * SECOND) else { break };
-            let at = run.pending.iter().position(|pending| pending.due == first).unwrap_or_default();
+            let Some(first) = run
+                .pending
+                .iter()
+                .map(|pending| pending.due)
+                .min()
+                .filter(|due| *due < now() + 2 * SECOND)
+            else {
+                break;
+            };
+            let at = run
+                .pending
+                .iter()
+                .position(|pending| pending.due == first)
+                .unwrap_or_default();
             let gone = run.pending.remove(at);
             let left = first + SECOND - now();
             if left > 0 {
-                std::thread::sleep(std::time::Duration::from_nanos(u64::try_from(left).unwrap_or_default()));
+                std::thread::sleep(std::time::Duration::from_nanos(
+                    u64::try_from(left).unwrap_or_default(),
+                ));
             }
             let value = gone.back_to;
-            set(play, slot, &gone.setting, value, Span { from: first - SECOND, to: now() });
+            set(
+                play,
+                slot,
+                &gone.setting,
+                value,
+                Span {
+                    from: first - SECOND,
+                    to: now(),
+                },
+            );
         }
     }
     Ok(())
 }
 
 pub fn order(play: &mut Play, slot: usize, order: &str, confirm_secs: u64) -> Checked<Outcome> {
-    if play.slots[slot].live.as_ref().is_none_or(|live| live.stopped) {
+    if play.slots[slot]
+        .live
+        .as_ref()
+        .is_none_or(|live| live.stopped)
+    {
         return Ok(Nothing);
     }
     let words: Vec<&str> = order.split(' ').collect();
     let (command, args) = (words[0], &words[1..]);
-    let setting = if command == "resume" { "pause" } else { command };
+    let setting = if command == "resume" {
+        "pause"
+    } else {
+        command
+    };
     let value = match command {
         "pause" => 1,
         "resume" => 0,
-        _ => args.first().map_or(0, |word| match word.strip_suffix("KiB") {
-            Some(kib) => kib.parse::<u64>().unwrap_or_default() * 1024,
-            None => word.parse().unwrap_or_default(),
-        }),
+        _ => args
+            .first()
+            .map_or(0, |word| match word.strip_suffix("KiB") {
+                Some(kib) => kib.parse::<u64>().unwrap_or_default() * 1024,
+                None => word.parse().unwrap_or_default(),
+            }),
     };
-    let value = if command == "snaplen" && value == 0 { 65535 } else { value };
+    let value = if command == "snaplen" && value == 0 {
+        65535
+    } else {
+        value
+    };
     // Of several to one setting, one at a time is enough here.
-    if play.run(slot).pending.iter().any(|pending| pending.setting == setting) {
+    if play
+        .run(slot)
+        .pending
+        .iter()
+        .any(|pending| pending.setting == setting)
+    {
         return Ok(Nothing);
     }
     play.fence();
@@ -107,7 +155,10 @@ pub fn order(play: &mut Play, slot: usize, order: &str, confirm_secs: u64) -> Ch
         if same || why.contains("nothing to do") {
             return Ok(Done);
         }
-        return wrong(&format!("an order is refused: {command}"), format!("{order}: {why}"));
+        return wrong(
+            &format!("an order is refused: {command}"),
+            format!("{order}: {why}"),
+        );
     }
     play.run(slot).orders += 1;
     if command == "rotate" {
@@ -119,13 +170,22 @@ pub fn order(play: &mut Play, slot: usize, order: &str, confirm_secs: u64) -> Ch
     if confirm_secs != 0 {
         play.run(slot).why.insert(Why::Confirmed);
         let due = span.to + i64::try_from(confirm_secs).unwrap_or_default() * SECOND;
-        play.run(slot).pending.push(Pending { setting: setting.to_owned(), back_to: before, due });
+        play.run(slot).pending.push(Pending {
+            setting: setting.to_owned(),
+            back_to: before,
+            due,
+        });
     }
     Ok(Done)
 }
 
 pub fn confirm(play: &mut Play, slot: usize) -> Checked<Outcome> {
-    if play.slots[slot].live.as_ref().is_none_or(|live| live.stopped) || play.run(slot).pending.is_empty() {
+    if play.slots[slot]
+        .live
+        .as_ref()
+        .is_none_or(|live| live.stopped)
+        || play.run(slot).pending.is_empty()
+    {
         return Ok(Nothing);
     }
     if let Err(why) = play.request(slot, "confirm", &[], 0) {
@@ -137,10 +197,17 @@ pub fn confirm(play: &mut Play, slot: usize) -> Checked<Outcome> {
 }
 
 pub fn bad(play: &mut Play, slot: usize, order: &str) -> Checked<Outcome> {
-    if play.slots[slot].live.as_ref().is_none_or(|live| live.stopped) {
+    if play.slots[slot]
+        .live
+        .as_ref()
+        .is_none_or(|live| live.stopped)
+    {
         return Ok(Nothing);
     }
-    let settings = |play: &Play| play.request(slot, "settings", &[], 0).map(|answer| answer["settings"].to_string());
+    let settings = |play: &Play| {
+        play.request(slot, "settings", &[], 0)
+            .map(|answer| answer["settings"].to_string())
+    };
     let words: Vec<&str> = order.split(' ').collect();
     let before = settings(play);
     let answer = play.request(slot, words[0], &words[1..], 0);
@@ -149,21 +216,31 @@ pub fn bad(play: &mut Play, slot: usize, order: &str) -> Checked<Outcome> {
     }
     let after = settings(play);
     if play.run(slot).pending.is_empty() && before != after {
-        return wrong("nonsense has changed something", format!("{order}: {before:?} {after:?}"));
+        return wrong(
+            "nonsense has changed something",
+            format!("{order}: {before:?} {after:?}"),
+        );
     }
     Ok(Done)
 }
 
 pub fn keep(play: &mut Play, slot: usize, last_secs: u64, next_secs: u64) -> Checked<Outcome> {
-    if play.slots[slot].live.as_ref().is_none_or(|live| live.stopped) {
+    if play.slots[slot]
+        .live
+        .as_ref()
+        .is_none_or(|live| live.stopped)
+    {
         return Ok(Nothing);
     }
     play.settle(slot)?;
     play.run(slot).why.insert(Why::Kept);
-    let (from, below) = (now(), play.traffic.next_number());
+    let below = play.traffic.next_number();
     let dir = play.ring(slot).expect("it runs").dir.clone();
     let kept = |dir: &PathBuf| -> Vec<PathBuf> {
-        let entries = fs::read_dir(dir.join("kept")).into_iter().flatten().flatten();
+        let entries = fs::read_dir(dir.join("kept"))
+            .into_iter()
+            .flatten()
+            .flatten();
         entries.map(|entry| entry.path()).collect()
     };
     let before = kept(&dir);
@@ -175,7 +252,9 @@ pub fn keep(play: &mut Play, slot: usize, last_secs: u64, next_secs: u64) -> Che
     let answer = match play.request(slot, "keep", &args, 0) {
         Ok(answer) => answer,
         Err(why) => {
-            if play.run(slot).has(Why::Full) {
+            if play.run(slot).has(Why::Full)
+                || play.run(slot).options.keep_on && why.contains("--keep-bytes")
+            {
                 return Ok(Done);
             }
             return wrong("nothing is kept", why);
@@ -183,11 +262,16 @@ pub fn keep(play: &mut Play, slot: usize, last_secs: u64, next_secs: u64) -> Che
     };
     let chunks = play.chunks(slot);
     let ring = play.ring(slot).expect("it runs");
-    if ring.runs.last().is_some_and(|run| run.has(Why::Full)) {
+    if ring.left_as_it_is()
+        || ring
+            .runs
+            .last()
+            .is_some_and(|run| run.has(Why::Full) || run.has(Why::Spoiled))
+    {
         return Ok(Done);
     }
     // All that is in the ring and came in this time is in what is kept.
-    let since = from - i64::try_from(last_secs).unwrap_or_default() * SECOND;
+    let since = now() - i64::try_from(last_secs).unwrap_or_default() * SECOND;
     let mut reader = check::Reader::new(ring, &chunks);
     reader.open = play.traffic.is_on();
     for new in kept(&dir).iter().filter(|dir| !before.contains(dir)) {
@@ -200,7 +284,10 @@ pub fn keep(play: &mut Play, slot: usize, last_secs: u64, next_secs: u64) -> Che
         }
     }
     let missing = {
-        let first = chunks.iter().find(|chunk| chunk.at.0 >= since).map_or(below, |chunk| chunk.first);
+        let first = chunks
+            .iter()
+            .find(|chunk| chunk.at.0 >= since)
+            .map_or(below, |chunk| chunk.first);
         reader.missing(first, below)
     };
     let in_ring = {
@@ -213,12 +300,71 @@ pub fn keep(play: &mut Play, slot: usize, last_secs: u64, next_secs: u64) -> Che
         }
         reader
     };
-    let not_kept: Vec<u64> = missing.into_iter().filter(|number| {
-        let at = chunks.partition_point(|chunk| chunk.first + chunk.count <= *number);
-        in_ring.seen.get(&at).is_some_and(|mask| mask & 1 << (number - chunks[at].first) != 0)
-    }).collect();
+    let not_kept: Vec<u64> = missing
+        .into_iter()
+        .filter(|number| {
+            let at = chunks.partition_point(|chunk| chunk.first + chunk.count <= *number);
+            in_ring
+                .seen
+                .get(&at)
+                .is_some_and(|mask| mask & 1 << (number - chunks[at].first) != 0)
+        })
+        .collect();
     if !not_kept.is_empty() {
-        return wrong("not kept, though it came in that time", format!("{}\n{answer}", check::runs(&not_kept)));
+        return wrong(
+            "not kept, though it came in that time",
+            format!("{}\n{answer}", check::runs(&not_kept)),
+        );
+    }
+    Ok(Done)
+}
+
+/// Clients at once: each gets its answer, and nothing is disturbed.
+pub fn clients(play: &mut Play, slot: usize) -> Checked<Outcome> {
+    let Some(live) = play.slots[slot].live.as_ref().filter(|live| !live.stopped) else {
+        return Ok(Nothing);
+    };
+    let socket = fs::read_dir(&live.runtime)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|end| end == "sock"));
+    let Some(socket) = socket else {
+        return wrong("no control socket", live.runtime.display().to_string());
+    };
+    let words = ["stats", "settings", "stats", "rotate"];
+    let answers: Vec<Result<serde_json::Value, String>> = std::thread::scope(|scope| {
+        let clients: Vec<_> = words
+            .iter()
+            .map(|word| {
+                let socket = &socket;
+                scope.spawn(move || {
+                    let mut last = Ok(serde_json::Value::Null);
+                    for _ in 0..5 {
+                        last =
+                            crate::play::ask(socket, &serde_json::json!({"v": 1, "command": word}));
+                        if last.is_err() {
+                            break;
+                        }
+                    }
+                    last
+                })
+            })
+            .collect();
+        clients
+            .into_iter()
+            .map(|client| client.join().unwrap())
+            .collect()
+    });
+    play.run(slot).why.insert(Why::Told);
+    for (word, answer) in words.iter().zip(answers) {
+        if let Err(why) = answer {
+            return wrong(
+                "a client of several is not answered",
+                format!("{word}: {why}"),
+            );
+        }
     }
     Ok(Done)
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -26,8 +26,6 @@ pub struct Live {
     pub proc: Proc,
     pub runtime: PathBuf,
     pub stopped: bool,
-    /// So often something was tried that is said once more.
-    pub chores: Vec<u32>,
 }
 
 #[derive(Default)]
@@ -78,8 +76,18 @@ impl Play {
     pub fn new(world: World, core: usize) -> Play {
         let traffic = Traffic::new(std::sync::Arc::clone(&world.lab), core);
         Play {
-            world, traffic, slots: Default::default(), held: Vec::new(), filled: BTreeMap::new(), renamed: 0, interfaces: 0,
-            other_rules: false, serial: 0, lost_before: (0, 0), fenced: 0, packets_checked: 0,
+            world,
+            traffic,
+            slots: Default::default(),
+            held: Vec::new(),
+            filled: BTreeMap::new(),
+            renamed: 0,
+            interfaces: 0,
+            other_rules: false,
+            serial: 0,
+            lost_before: (0, 0),
+            fenced: 0,
+            packets_checked: 0,
         }
     }
 
@@ -117,7 +125,8 @@ impl Play {
 
     pub fn run(&mut self, slot: usize) -> &mut Run {
         let ring = self.slots[slot].ring.as_mut();
-        ring.and_then(|ring| ring.runs.last_mut()).expect("a capture has a run")
+        ring.and_then(|ring| ring.runs.last_mut())
+            .expect("a capture has a run")
     }
 
     /// Something has happened to all captures in a place.
@@ -133,13 +142,18 @@ impl Play {
     }
 
     pub fn chunks(&self, slot: usize) -> Vec<crate::traffic::Chunk> {
-        let first = self.ring(slot).and_then(|ring| ring.runs.first()).map_or(0, |run| run.first_number);
+        let first = self
+            .ring(slot)
+            .and_then(|ring| ring.runs.first())
+            .map_or(0, |run| run.first_number);
         self.traffic.chunks_from(first)
     }
 
     /// All that has come to a capture is accounted for, or it is said what is not.
     pub fn settle(&mut self, slot: usize) -> Checked {
-        let Some(live) = &self.slots[slot].live else { return Ok(()) };
+        let Some(live) = &self.slots[slot].live else {
+            return Ok(());
+        };
         if live.stopped {
             return Ok(());
         }
@@ -150,7 +164,10 @@ impl Play {
         let uncounted = run.has(Why::RuleReloaded);
         let open = on;
         let mut must = 0;
-        for chunk in chunks.iter().filter(|chunk| chunk.first + chunk.count > run.first_number) {
+        for chunk in chunks
+            .iter()
+            .filter(|chunk| chunk.first + chunk.count > run.first_number)
+        {
             if matches!(run.wants(chunk), Want::Must | Want::Skipped) {
                 must += chunk.count;
             }
@@ -160,7 +177,11 @@ impl Play {
         loop {
             if let Ok(answer) = self.request(slot, "stats", &[], 0) {
                 let stats = &answer["stats"];
-                let done = figure(stats, "/written") + figure(stats, "/discarded") + sum(stats, "dropped") + figure(stats, "/skipped") + sum(stats, "left_out");
+                let done = figure(stats, "/written")
+                    + figure(stats, "/discarded")
+                    + sum(stats, "dropped")
+                    + figure(stats, "/skipped")
+                    + sum(stats, "left_out");
                 let detected = figure(stats, "/detected");
                 if done >= must && (uncounted || stats["detected"].is_null() || detected >= must) {
                     last = answer;
@@ -170,8 +191,15 @@ impl Play {
             }
             self.alive(slot)?;
             if begun.elapsed() > DEADLINE {
-                let said = self.slots[slot].live.as_ref().map(|live| live.proc.said()).unwrap_or_default();
-                return wrong("not accounted for", format!("{must} packets must be; the capture has\n{last}\n{said}"));
+                let said = self.slots[slot]
+                    .live
+                    .as_ref()
+                    .map(|live| live.proc.said())
+                    .unwrap_or_default();
+                return wrong(
+                    "not accounted for",
+                    format!("{must} packets must be; the capture has\n{last}\n{said}"),
+                );
             }
             thread::sleep(Duration::from_millis(10));
         }
@@ -190,10 +218,19 @@ impl Play {
     }
 
     /// A request on the control socket.
-    pub fn request(&self, slot: usize, command: &str, args: &[&str], confirm_secs: u64) -> Result<Value, String> {
+    pub fn request(
+        &self,
+        slot: usize,
+        command: &str,
+        args: &[&str],
+        confirm_secs: u64,
+    ) -> Result<Value, String> {
         let live = self.slots[slot].live.as_ref().ok_or("no capture")?;
-        let socket = fs::read_dir(&live.runtime).map_err(|error| error.to_string())?.flatten()
-            .find(|entry| entry.file_name().to_string_lossy().ends_with(".sock")).ok_or("no socket")?;
+        let socket = fs::read_dir(&live.runtime)
+            .map_err(|error| error.to_string())?
+            .flatten()
+            .find(|entry| entry.file_name().to_string_lossy().ends_with(".sock"))
+            .ok_or("no socket")?;
         let mut request = serde_json::json!({"v": 1, "command": command, "args": args});
         if confirm_secs != 0 {
             request["confirm_secs"] = Value::from(confirm_secs);
@@ -203,12 +240,21 @@ impl Play {
 
     /// It runs, and what it said since belongs to something.
     pub fn alive(&mut self, slot: usize) -> Checked {
-        let Some(ring) = self.slots[slot].ring.as_ref() else { return Ok(()) };
-        let Some(run) = ring.runs.last() else { return Ok(()) };
-        let Some(live) = self.slots[slot].live.as_mut() else { return Ok(()) };
+        let Some(ring) = self.slots[slot].ring.as_ref() else {
+            return Ok(());
+        };
+        let Some(run) = ring.runs.last() else {
+            return Ok(());
+        };
+        let Some(live) = self.slots[slot].live.as_mut() else {
+            return Ok(());
+        };
         for line in live.proc.new_lines() {
             if let Some(why) = messages::judge(&line, run) {
-                return wrong(&format!("a false message: {}", shape(&line)), format!("{why}\nall it said:\n{}", live.proc.said()));
+                return wrong(
+                    &format!("a false message: {}", shape(&line)),
+                    format!("{why}\nall it said:\n{}", live.proc.said()),
+                );
             }
         }
         if let Some(status) = live.proc.ended() {
@@ -225,7 +271,10 @@ impl Play {
             if let Some(follower) = self.slots[slot].follower.as_mut()
                 && let Some(status) = follower.proc.ended()
             {
-                return wrong("a follower ended by itself", format!("{status}\n{}", follower.proc.said()));
+                return wrong(
+                    "a follower ended by itself",
+                    format!("{status}\n{}", follower.proc.said()),
+                );
             }
         }
         Ok(())
@@ -241,7 +290,10 @@ impl Play {
         // A compressed file and the plain one stand side by side for a moment; a file is finished before
         // the oldest goes.
         if run.files != 0 && files.len() as u64 > run.files + 1 && run.options.compress.is_empty() {
-            return wrong("more files than the limit", format!("{} of {}: {:?}", files.len(), run.files, files.keys()));
+            return wrong(
+                "more files than the limit",
+                format!("{} of {}: {:?}", files.len(), run.files, files.keys()),
+            );
         }
         if run.max_bytes != 0 {
             let mut bytes = 0;
@@ -255,7 +307,10 @@ impl Play {
             // What an earlier run left, or was there when the limit was set, goes as files are needed.
             let new = ring.runs.len() == 1 && !run.has(Why::Told);
             if new && bytes > run.max_bytes {
-                return wrong("more bytes than the limit", format!("{bytes} of {}\n{}", run.max_bytes, listing(&ring.dir)));
+                return wrong(
+                    "more bytes than the limit",
+                    format!("{bytes} of {}\n{}", run.max_bytes, listing(&ring.dir)),
+                );
             }
         }
         Ok(())
@@ -263,7 +318,12 @@ impl Play {
 
     /// Every file of a ring, and its account.
     pub fn look(&mut self, slot: usize) -> Checked {
-        if self.slots[slot].live.as_ref().is_some_and(|live| live.stopped) || self.ring(slot).is_none() {
+        if self.slots[slot]
+            .live
+            .as_ref()
+            .is_some_and(|live| live.stopped)
+            || self.ring(slot).is_none()
+        {
             return Ok(());
         }
         self.settle(slot)?;
@@ -286,8 +346,14 @@ impl Play {
         let chunks = self.chunks(slot);
         let ring = self.ring(slot).expect("looked at by the caller");
         let found = check::ring(ring, &chunks, live)?;
-        let stats = if live { self.request(slot, "stats", &[], 0).ok() } else { None };
-        let dropped = stats.as_ref().map_or(0, |stats| sum(&stats["stats"], "dropped"));
+        let stats = if live {
+            self.request(slot, "stats", &[], 0).ok()
+        } else {
+            None
+        };
+        let dropped = stats
+            .as_ref()
+            .map_or(0, |stats| sum(&stats["stats"], "dropped"));
         self.packets_checked += found.packets;
         let ring = self.ring(slot).expect("looked at by the caller");
         missing(ring, &found, dropped)
@@ -297,23 +363,35 @@ impl Play {
     pub fn ended(&mut self, slot: usize) -> Checked {
         let mut live = self.slots[slot].live.take().expect("it ran");
         let to = now();
-        self.run(slot).ended = self.run(slot).ended.map(|span| crate::model::Span { from: span.from, to });
+        self.run(slot).ended = self.run(slot).ended.map(|span| crate::model::Span {
+            from: span.from,
+            to,
+        });
         let chunks = self.chunks(slot);
         let ring = self.slots[slot].ring.as_mut().expect("it ran");
         let run = ring.runs.last_mut().expect("it ran");
         for line in live.proc.new_lines() {
             if let Some(why) = messages::judge(&line, run) {
-                return wrong(&format!("a false message: {}", shape(&line)), format!("{why}\nall it said:\n{}", live.proc.said()));
+                return wrong(
+                    &format!("a false message: {}", shape(&line)),
+                    format!("{why}\nall it said:\n{}", live.proc.said()),
+                );
             }
         }
         let (killed, said) = (run.killed, live.proc.said());
         if !killed && live.proc.status.and_then(|status| status.code()) != Some(0) {
-            return wrong("ended otherwise than well", format!("{:?}\n{said}", live.proc.status));
+            return wrong(
+                "ended otherwise than well",
+                format!("{:?}\n{said}", live.proc.status),
+            );
         }
-        let report = String::from_utf8_lossy(&live.proc.shown()).lines().rev().find_map(|line| {
-            let value: Value = serde_json::from_str(line).ok()?;
-            (value["event"] == "report").then_some(value)
-        });
+        let report = String::from_utf8_lossy(&live.proc.shown())
+            .lines()
+            .rev()
+            .find_map(|line| {
+                let value: Value = serde_json::from_str(line).ok()?;
+                (value["event"] == "report").then_some(value)
+            });
         let found = check::ring(ring, &chunks, false)?;
         self.packets_checked += found.packets;
         let mut dropped = 0;
@@ -323,9 +401,16 @@ impl Play {
             let run = ring.runs.last().expect("it ran");
             let written = figure(report, "/written");
             let here = found.of_run.last().copied().unwrap_or_default();
-            let whole = found.files.first().is_none_or(|first| *first == 1) && ring.taken.is_empty() && !run.lost_files && run.files == 0 && run.max_bytes == 0;
+            let whole = found.files.first().is_none_or(|first| *first == 1)
+                && ring.taken.is_empty()
+                && !run.lost_files
+                && run.files == 0
+                && run.max_bytes == 0;
             if here > written || whole && here != written {
-                return wrong("written otherwise", format!("{here} packets are in the files of {written}\n{report}\n{said}"));
+                return wrong(
+                    "written otherwise",
+                    format!("{here} packets are in the files of {written}\n{report}\n{said}"),
+                );
             }
         } else if !killed {
             return wrong("no report", said);
@@ -336,8 +421,16 @@ impl Play {
                 return wrong("a socket is left", entry.path().display().to_string());
             }
         }
-        let left = fs::read_dir(&ring.dir).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-        let odd: Vec<String> = left.filter(|name| name.contains(".new.") || name.contains(".next.") || name.ends_with(".part")).collect();
+        let left = fs::read_dir(&ring.dir)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let odd: Vec<String> = left
+            .filter(|name| {
+                name.contains(".new.") || name.contains(".next.") || name.ends_with(".part")
+            })
+            .collect();
         let left_as_it_is = ring.left_as_it_is();
         if !killed && !left_as_it_is && !odd.is_empty() {
             return wrong("files are left", format!("{odd:?}\n{said}"));
@@ -362,14 +455,27 @@ impl Play {
             let now = match &held.open {
                 Some(file) => {
                     use std::os::unix::fs::FileExt;
-                    let mut bytes = vec![0; usize::try_from(file.metadata().map_or(0, |data| data.len())).unwrap_or_default()];
+                    let mut bytes =
+                        vec![
+                            0;
+                            usize::try_from(file.metadata().map_or(0, |data| data.len()))
+                                .unwrap_or_default()
+                        ];
                     let _ = file.read_exact_at(&mut bytes, 0);
                     bytes
                 }
                 None => fs::read(&held.path).unwrap_or_default(),
             };
             if now != held.bytes {
-                return wrong("a file that was kept has changed", format!("{}: {} bytes, {} before", held.path.display(), now.len(), held.bytes.len()));
+                return wrong(
+                    "a file that was kept has changed",
+                    format!(
+                        "{}: {} bytes, {} before",
+                        held.path.display(),
+                        now.len(),
+                        held.bytes.len()
+                    ),
+                );
             }
         }
         Ok(())
@@ -379,23 +485,41 @@ impl Play {
 /// Packets that must be there and are not are those that were said to be lost.
 fn missing(ring: &Ring, found: &check::Found, dropped: u64) -> Checked {
     let count = found.missing.len() as u64;
-    let lossy = ring.runs.iter().any(|run| [Why::Stopped, Why::Full, Why::ReadOnly, Why::Frozen].iter().any(|why| run.has(*why)));
+    let lossy = ring.runs.iter().any(|run| {
+        [Why::Stopped, Why::Full, Why::ReadOnly, Why::Frozen]
+            .iter()
+            .any(|why| run.has(*why))
+    });
     let killed = ring.runs.iter().any(|run| run.killed);
     if count > dropped && !(lossy && killed) {
-        return wrong("packets are missing", format!("{}; {dropped} were said to be lost; files {:?}\n{}", check::runs(&found.missing), found.ends, listing(&ring.dir)));
+        return wrong(
+            "packets are missing",
+            format!(
+                "{}; {dropped} were said to be lost; files {:?}\n{}",
+                check::runs(&found.missing),
+                found.ends,
+                listing(&ring.dir)
+            ),
+        );
     }
     Ok(())
 }
 
 /// What is in a directory, for people.
 pub fn listing(dir: &Path) -> String {
-    let list = std::process::Command::new("ls").args(["-lan", "--time-style=full-iso"]).arg(dir).output();
-    list.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default()
+    let list = std::process::Command::new("ls")
+        .args(["-lan", "--time-style=full-iso"])
+        .arg(dir)
+        .output();
+    list.map(|out| String::from_utf8_lossy(&out.stdout).into_owned())
+        .unwrap_or_default()
 }
 
 /// A message without its names and numbers.
 pub fn shape(line: &str) -> String {
-    let words = line.split_whitespace().filter(|word| !word.contains('/') && !word.contains(|c: char| c.is_ascii_digit()));
+    let words = line
+        .split_whitespace()
+        .filter(|word| !word.contains('/') && !word.contains(|c: char| c.is_ascii_digit()));
     words.take(12).collect::<Vec<_>>().join(" ")
 }
 
@@ -405,12 +529,23 @@ pub fn ask(socket: &Path, request: &Value) -> Result<Value, String> {
     use std::os::unix::net::UnixStream;
     let mut stream = UnixStream::connect(socket).map_err(|error| format!("connect: {error}"))?;
     let limit = Some(Duration::from_secs(20));
-    stream.set_read_timeout(limit).and_then(|()| stream.set_write_timeout(limit)).map_err(|error| error.to_string())?;
-    stream.write_all(format!("{request}\n").as_bytes()).map_err(|error| format!("write: {error}"))?;
+    stream
+        .set_read_timeout(limit)
+        .and_then(|()| stream.set_write_timeout(limit))
+        .map_err(|error| error.to_string())?;
+    stream
+        .write_all(format!("{request}\n").as_bytes())
+        .map_err(|error| format!("write: {error}"))?;
     let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).map_err(|error| format!("read: {error}"))?;
+    BufReader::new(stream)
+        .read_line(&mut line)
+        .map_err(|error| format!("read: {error}"))?;
     let answer: Value = serde_json::from_str(&line).map_err(|error| format!("{error}: {line}"))?;
-    if answer["ok"] == Value::from(true) { Ok(answer) } else { Err(answer["error"].as_str().unwrap_or(&line).to_owned()) }
+    if answer["ok"] == true {
+        Ok(answer)
+    } else {
+        Err(answer["error"].as_str().unwrap_or(&line).to_owned())
+    }
 }
 
 /// Does a step.
@@ -419,7 +554,11 @@ pub fn play(play: &mut Play, step: &Step) -> Checked<Outcome> {
     let outcome = crate::act::act(play, step)?;
     if outcome == Outcome::Done {
         play.after_step().map_err(|failure| Failure {
-            text: format!("{}\n(looked at after a step of {} ms)", failure.text, (now() - begun) / 1_000_000),
+            text: format!(
+                "{}\n(looked at after a step of {} ms)",
+                failure.text,
+                (now() - begun) / 1_000_000
+            ),
             ..failure
         })?;
     }

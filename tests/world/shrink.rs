@@ -9,32 +9,55 @@ use crate::{Options, run_inside};
 
 /// Whether a script fails in the same way.
 fn fails(options: &Options, steps: &[Step], kind: &str) -> bool {
-    let dir = tempfile::Builder::new().prefix("lwnflog-world-").tempdir().unwrap();
+    let dir = tempfile::Builder::new()
+        .prefix("lwnflog-world-")
+        .tempdir()
+        .unwrap();
     let script = dir.path().join("script");
     let lines: Vec<String> = steps.iter().map(Step::line).collect();
     fs::write(&script, lines.join("\n")).unwrap();
-    let options = Options { replay: Some(script), steps: u64::MAX, secs: 0, ..options.clone() };
+    let options = Options {
+        replay: Some(script),
+        steps: u64::MAX,
+        secs: 0,
+        ..options.clone()
+    };
     run_inside(dir.path(), &options).is_some_and(|failure| failure.kind == kind)
 }
 
 /// Prints how often it fails, and the shortest script that was found.
 pub fn explain(options: &Options, failure: &Failure, script: &str) {
-    let steps: Vec<Step> = script.lines().filter_map(|line| Step::parse(line).ok()).collect();
-    let again = (0..options.repeat).filter(|_| fails(options, &steps, &failure.kind)).count();
-    println!("world: played again, {again} of {} fail the same way", options.repeat);
+    let steps: Vec<Step> = script
+        .lines()
+        .filter_map(|line| Step::parse(line).ok())
+        .collect();
+    let again = (0..options.repeat)
+        .filter(|_| fails(options, &steps, &failure.kind))
+        .count();
+    println!(
+        "world: played again, {again} of {} fail the same way",
+        options.repeat
+    );
     if options.shrink_secs == 0 {
         return;
     }
     // One that fails now and then is tried that often.
     let tries = if again as u64 == options.repeat { 1 } else { 3 };
     let until = Instant::now() + Duration::from_secs(options.shrink_secs);
-    let same = |steps: &[Step]| Instant::now() < until && (0..tries).any(|_| fails(options, steps, &failure.kind));
+    let same = |steps: &[Step]| {
+        Instant::now() < until && (0..tries).any(|_| fails(options, steps, &failure.kind))
+    };
     let short = shrunk(steps, &same);
-    println!("world: the shortest script found, {} steps (`--replay FILE`):", short.len());
+    println!(
+        "world: the shortest script found, {} steps (`--replay FILE`):",
+        short.len()
+    );
     for step in &short {
         println!("{}", step.line());
     }
-    let again = (0..options.repeat).filter(|_| fails(options, &short, &failure.kind)).count();
+    let again = (0..options.repeat)
+        .filter(|_| fails(options, &short, &failure.kind))
+        .count();
     println!("world: {again} of {} fail the same way", options.repeat);
 }
 

@@ -19,8 +19,14 @@ pub enum Place {
     SmallExt4,
 }
 
-pub const PLACES: [Place; 6] =
-    [Place::Ext4, Place::Xfs, Place::Tmpfs, Place::Overlay, Place::SmallTmpfs, Place::SmallExt4];
+pub const PLACES: [Place; 6] = [
+    Place::Ext4,
+    Place::Xfs,
+    Place::Tmpfs,
+    Place::Overlay,
+    Place::SmallTmpfs,
+    Place::SmallExt4,
+];
 
 impl Place {
     pub fn name(self) -> &'static str {
@@ -77,6 +83,9 @@ pub struct Begin {
     pub flush_ms: u64,
     pub batch: u64,
     pub buffer_mib: u64,
+    /// A packet to port 9001 has files kept.
+    #[serde(default)]
+    pub keep_on: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,62 +93,196 @@ pub struct Begin {
 pub enum Step {
     Begin(Begin),
     /// The end: SIGINT, SIGTERM, SIGQUIT or `ctl stop`.
-    End { capture: u8, by: String },
-    Send { #[serde(flatten)] what: What, packets: u64 },
-    TrafficOn { #[serde(flatten)] what: What, rate: u64 },
+    End {
+        capture: u8,
+        by: String,
+    },
+    Send {
+        #[serde(flatten)]
+        what: What,
+        packets: u64,
+    },
+    TrafficOn {
+        #[serde(flatten)]
+        what: What,
+        rate: u64,
+    },
     TrafficOff,
-    Wait { ms: u64 },
+    Wait {
+        ms: u64,
+    },
     /// All that was sent is accounted for; then every file is looked at.
-    Look { capture: u8 },
-    Ctl { capture: u8, order: String, confirm_secs: u64 },
-    Confirm { capture: u8 },
+    Look {
+        capture: u8,
+    },
+    Ctl {
+        capture: u8,
+        order: String,
+        confirm_secs: u64,
+    },
+    Confirm {
+        capture: u8,
+    },
     /// A request that makes no sense: is refused, and changes nothing.
-    BadOrder { capture: u8, order: String },
-    Hup { capture: u8 },
-    Usr1 { capture: u8 },
-    Keep { capture: u8, last_secs: u64, next_secs: u64 },
+    BadOrder {
+        capture: u8,
+        order: String,
+    },
+    Hup {
+        capture: u8,
+    },
+    Usr1 {
+        capture: u8,
+    },
+    Keep {
+        capture: u8,
+        last_secs: u64,
+        next_secs: u64,
+    },
     /// A reader runs from its beginning to its end.
-    Read { capture: u8, how: String },
-    Follow { capture: u8 },
-    FollowEnd { capture: u8 },
-    Tshark { capture: u8 },
+    Read {
+        capture: u8,
+        how: String,
+    },
+    Follow {
+        capture: u8,
+    },
+    FollowEnd {
+        capture: u8,
+    },
+    Tshark {
+        capture: u8,
+    },
     // Faults.
-    Kill { capture: u8, settled: bool },
-    KillChores { capture: u8 },
-    Stop { capture: u8 },
-    Continue { capture: u8 },
-    StopFollower { capture: u8 },
-    ContinueFollower { capture: u8 },
-    KillFollower { capture: u8 },
+    Kill {
+        capture: u8,
+        settled: bool,
+    },
+    KillChores {
+        capture: u8,
+    },
+    Stop {
+        capture: u8,
+    },
+    Continue {
+        capture: u8,
+    },
+    StopFollower {
+        capture: u8,
+    },
+    ContinueFollower {
+        capture: u8,
+    },
+    KillFollower {
+        capture: u8,
+    },
     /// A reader is killed in the middle.
-    KillReader { capture: u8, how: String, ms: u64 },
+    KillReader {
+        capture: u8,
+        how: String,
+        ms: u64,
+    },
     /// All room but so much is taken.
-    Fill { place: Place, leave_kib: u64 },
-    Free { place: Place },
-    ReadOnly { place: Place },
-    Writable { place: Place },
+    Fill {
+        place: Place,
+        leave_kib: u64,
+    },
+    Free {
+        place: Place,
+    },
+    ReadOnly {
+        place: Place,
+    },
+    Writable {
+        place: Place,
+    },
     /// Frozen for so long, with packets meanwhile.
-    Freeze { place: Place, ms: u64, packets: u64 },
-    RemoveLive { capture: u8 },
-    RemoveFinished { capture: u8, nth: u64 },
-    CopyFile { capture: u8, nth: u64 },
-    LinkFile { capture: u8, nth: u64 },
+    Freeze {
+        place: Place,
+        ms: u64,
+        packets: u64,
+    },
+    RemoveLive {
+        capture: u8,
+    },
+    RemoveFinished {
+        capture: u8,
+        nth: u64,
+    },
+    CopyFile {
+        capture: u8,
+        nth: u64,
+    },
+    LinkFile {
+        capture: u8,
+        nth: u64,
+    },
     /// Somebody has a file of the ring open.
-    OpenFile { capture: u8, nth: u64 },
+    OpenFile {
+        capture: u8,
+        nth: u64,
+    },
     CloseFiles,
-    RemoveIndexes { capture: u8 },
+    RemoveIndexes {
+        capture: u8,
+    },
     /// Another capture wants the same ring.
-    SecondCapture { capture: u8 },
+    SecondCapture {
+        capture: u8,
+    },
     /// The rule of a group is loaded anew, whole.
-    ReloadRule { capture: u8 },
-    RenameInterface { back: bool },
+    ReloadRule {
+        capture: u8,
+    },
+    RenameInterface {
+        back: bool,
+    },
     NewInterface,
     RemoveInterface,
     /// Somebody else's rules come and go.
-    OtherRules { on: bool },
-    Doctor { capture: u8 },
+    OtherRules {
+        on: bool,
+    },
+    Doctor {
+        capture: u8,
+    },
+    /// Somebody cuts a finished file in half.
+    CutFile {
+        capture: u8,
+        nth: u64,
+    },
+    /// Somebody moves a finished file out of the ring.
+    MoveFile {
+        capture: u8,
+        nth: u64,
+    },
+    /// Somebody gives a finished file another time of change.
+    TouchFile {
+        capture: u8,
+        nth: u64,
+        date: String,
+    },
+    /// `lwnflog repair` of a finished file changes nothing, of a live one is refused.
+    Repair {
+        capture: u8,
+        nth: u64,
+        dry_run: bool,
+    },
+    /// A reader with few descriptors, or little memory.
+    PoorRead {
+        capture: u8,
+        how: String,
+        limit: String,
+    },
+    /// Four clients at once.
+    Clients {
+        capture: u8,
+    },
     /// As much as the file system holds at this moment, on another machine: copied as the device has it.
-    PowerLoss { capture: u8, sync: bool },
+    PowerLoss {
+        capture: u8,
+        sync: bool,
+    },
 }
 
 impl Step {
@@ -155,8 +298,13 @@ impl Step {
         let map = self.value();
         let name = map["step"].as_str().unwrap_or_default().to_owned();
         match self {
-            Step::Begin(begin) => format!("begin-{}", word(&serde_json::to_value(begin.source).unwrap_or_default())),
-            Step::Ctl { order, .. } => format!("ctl-{}", order.split(' ').next().unwrap_or_default()),
+            Step::Begin(begin) => format!(
+                "begin-{}",
+                word(&serde_json::to_value(begin.source).unwrap_or_default())
+            ),
+            Step::Ctl { order, .. } => {
+                format!("ctl-{}", order.split(' ').next().unwrap_or_default())
+            }
             Step::End { by, .. } => format!("end-{by}"),
             Step::Read { how, .. } => format!("read-{how}"),
             _ => name,
@@ -166,21 +314,52 @@ impl Step {
     pub fn is_fault(&self) -> bool {
         matches!(
             self,
-            Step::Kill { .. } | Step::KillChores { .. } | Step::Stop { .. } | Step::StopFollower { .. }
-                | Step::KillFollower { .. } | Step::KillReader { .. } | Step::Fill { .. } | Step::ReadOnly { .. }
-                | Step::Freeze { .. } | Step::RemoveLive { .. } | Step::RemoveFinished { .. } | Step::OpenFile { .. }
-                | Step::LinkFile { .. } | Step::CopyFile { .. } | Step::RemoveIndexes { .. } | Step::SecondCapture { .. }
-                | Step::ReloadRule { .. } | Step::RenameInterface { .. } | Step::NewInterface | Step::RemoveInterface
-                | Step::OtherRules { .. } | Step::PowerLoss { .. }
+            Step::Kill { .. }
+                | Step::KillChores { .. }
+                | Step::Stop { .. }
+                | Step::StopFollower { .. }
+                | Step::KillFollower { .. }
+                | Step::KillReader { .. }
+                | Step::Fill { .. }
+                | Step::ReadOnly { .. }
+                | Step::Freeze { .. }
+                | Step::RemoveLive { .. }
+                | Step::RemoveFinished { .. }
+                | Step::OpenFile { .. }
+                | Step::LinkFile { .. }
+                | Step::CopyFile { .. }
+                | Step::RemoveIndexes { .. }
+                | Step::SecondCapture { .. }
+                | Step::ReloadRule { .. }
+                | Step::RenameInterface { .. }
+                | Step::NewInterface
+                | Step::RemoveInterface
+                | Step::OtherRules { .. }
+                | Step::PowerLoss { .. }
+                | Step::CutFile { .. }
+                | Step::MoveFile { .. }
+                | Step::TouchFile { .. }
+                | Step::PoorRead { .. }
+                | Step::Clients { .. }
         )
     }
 
     pub fn is_order(&self) -> bool {
         matches!(
             self,
-            Step::Begin(_) | Step::End { .. } | Step::Ctl { .. } | Step::Confirm { .. } | Step::BadOrder { .. }
-                | Step::Hup { .. } | Step::Usr1 { .. } | Step::Keep { .. } | Step::Read { .. } | Step::Follow { .. }
-                | Step::FollowEnd { .. } | Step::Doctor { .. }
+            Step::Begin(_)
+                | Step::End { .. }
+                | Step::Ctl { .. }
+                | Step::Confirm { .. }
+                | Step::BadOrder { .. }
+                | Step::Hup { .. }
+                | Step::Usr1 { .. }
+                | Step::Keep { .. }
+                | Step::Read { .. }
+                | Step::Follow { .. }
+                | Step::FollowEnd { .. }
+                | Step::Doctor { .. }
+                | Step::Repair { .. }
         )
     }
 
@@ -198,10 +377,17 @@ impl Step {
     pub fn parse(line: &str) -> Result<Step, String> {
         let words = shlex::split(line).ok_or(format!("quotes: {line}"))?;
         let mut map = Map::new();
-        map.insert("step".to_owned(), Value::from(words.first().cloned().unwrap_or_default()));
+        map.insert(
+            "step".to_owned(),
+            Value::from(words.first().cloned().unwrap_or_default()),
+        );
         for word in words.iter().skip(1) {
-            let (key, value) = word.split_once('=').ok_or(format!("`{word}` in `{line}`"))?;
-            let strings = ["format", "link", "compress", "order", "how", "by"];
+            let (key, value) = word
+                .split_once('=')
+                .ok_or(format!("`{word}` in `{line}`"))?;
+            let strings = [
+                "format", "link", "compress", "order", "how", "by", "date", "limit",
+            ];
             let value = match serde_json::from_str(value) {
                 Ok(value) if !strings.contains(&key) => value,
                 _ => Value::from(value),
@@ -238,7 +424,10 @@ impl Step {
             }
             Step::Send { what, packets } if *packets > 1 => {
                 for fewer in [1, packets / 8, packets / 2] {
-                    found.push(Step::Send { what: *what, packets: fewer.max(1) });
+                    found.push(Step::Send {
+                        what: *what,
+                        packets: fewer.max(1),
+                    });
                 }
             }
             Step::Wait { ms } if *ms > 1 => found.push(Step::Wait { ms: 1 }),

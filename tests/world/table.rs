@@ -27,7 +27,10 @@ impl Table {
         self.packets += other.packets;
         self.checked += other.checked;
         for (ours, theirs) in [
-            (&mut self.steps, &other.steps), (&mut self.faults, &other.faults), (&mut self.pairs, &other.pairs), (&mut self.failures, &other.failures),
+            (&mut self.steps, &other.steps),
+            (&mut self.faults, &other.faults),
+            (&mut self.pairs, &other.pairs),
+            (&mut self.failures, &other.failures),
         ] {
             for (name, count) in theirs {
                 *ours.entry(name.clone()).or_default() += count;
@@ -39,7 +42,12 @@ impl Table {
         let total: u64 = self.steps.values().sum::<u64>() + self.faults.values().sum::<u64>();
         let mut text = format!(
             "Commit {}: {} worlds, {} s, {total} steps, {} packets sent, {} records looked at, {} failures.\n",
-            self.commit, self.worlds, self.seconds, grouped(self.packets), grouped(self.checked), self.failures.values().sum::<u64>()
+            self.commit,
+            self.worlds,
+            self.seconds,
+            grouped(self.packets),
+            grouped(self.checked),
+            self.failures.values().sum::<u64>()
         );
         for (title, of) in [("step", &self.steps), ("fault", &self.faults)] {
             let _ = write!(text, "\n| {title} | times |\n|---|---:|\n");
@@ -51,7 +59,8 @@ impl Table {
         let _ = write!(
             text,
             "\nPairs (one of an order and a fault, or two faults, at most two steps apart): {} met, {} of them 5 times or more.\n",
-            self.pairs.len(), fewest(5)
+            self.pairs.len(),
+            fewest(5)
         );
         if !self.failures.is_empty() {
             let _ = write!(text, "\n| failure | times |\n|---|---:|\n");
@@ -67,7 +76,7 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at != 0 && (digits.len() - at) % 3 == 0 {
+        if at != 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

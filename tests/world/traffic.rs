@@ -21,7 +21,9 @@ use crate::rng::mix;
 pub type Time = i64;
 
 pub fn now() -> Time {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Time::try_from(since.as_nanos()).unwrap_or(Time::MAX)
 }
 
@@ -89,14 +91,20 @@ impl Chunk {
 
 fn noise() -> &'static [u8] {
     static NOISE: OnceLock<Vec<u8>> = OnceLock::new();
-    NOISE.get_or_init(|| (0..4096 + 65536u64).map(|at| mix(at).to_le_bytes()[0]).collect())
+    NOISE.get_or_init(|| {
+        (0..4096 + 65536u64)
+            .map(|at| mix(at).to_le_bytes()[0])
+            .collect()
+    })
 }
 
 const TO: [u8; 6] = [0x02, 0x6c, 0x77, 0x6e, 0x66, 2];
 const FROM: [u8; 6] = [0x02, 0x6c, 0x77, 0x6e, 0x66, 1];
 
 fn be16(value: usize) -> [u8; 2] {
-    u16::try_from(value & 0xffff).unwrap_or_default().to_be_bytes()
+    u16::try_from(value & 0xffff)
+        .unwrap_or_default()
+        .to_be_bytes()
 }
 
 fn frame(number: u64, kind: Kind, port: u16, len: usize) -> Vec<u8> {
@@ -158,7 +166,11 @@ fn frame(number: u64, kind: Kind, port: u16, len: usize) -> Vec<u8> {
 
 /// The number of a packet, from its IP header on.
 pub fn number_of(packet: &[u8]) -> Option<u64> {
-    let tail = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    let tail = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    };
     match packet.first()? >> 4 {
         4 => {
             let source = packet.get(12..16)?;
@@ -227,7 +239,9 @@ impl Traffic {
     /// All that was sent from this number on.
     pub fn chunks_from(&self, number: u64) -> Vec<Chunk> {
         let log = self.log.lock().unwrap();
-        let from = log.chunks.partition_point(|chunk| chunk.first + chunk.count <= number);
+        let from = log
+            .chunks
+            .partition_point(|chunk| chunk.first + chunk.count <= number);
         log.chunks[from..].to_vec()
     }
 
@@ -307,7 +321,9 @@ fn burst(socket: &FrameSocket, log: &Mutex<Log>, what: What, packets: u64) -> u6
         at: (now(), Time::MAX),
         doubtful: false,
     };
-    let frames: Vec<Vec<u8>> = (first..first + packets).map(|number| chunk.frame(number)).collect();
+    let frames: Vec<Vec<u8>> = (first..first + packets)
+        .map(|number| chunk.frame(number))
+        .collect();
     let slices: Vec<IoSlice<'_>> = frames.iter().map(|frame| IoSlice::new(frame)).collect();
     let mut sent = 0;
     while sent == 0 {

@@ -2,7 +2,6 @@
 //! (mounts, processes, network), and goes with it, however it ends.
 
 use std::fs::{self, File};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -24,14 +23,22 @@ pub struct Failure {
 pub type Checked<T = ()> = Result<T, Failure>;
 
 pub fn wrong<T>(kind: &str, text: impl Into<String>) -> Checked<T> {
-    Err(Failure { kind: kind.to_owned(), text: text.into() })
+    Err(Failure {
+        kind: kind.to_owned(),
+        text: text.into(),
+    })
 }
 
 /// Runs a tool of the world, which has to succeed.
 pub fn tool(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output();
     let output = output.unwrap_or_else(|error| panic!("the world needs {command:?}: {error}"));
-    assert!(output.status.success(), "{command:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -48,17 +55,37 @@ pub struct World {
 impl World {
     pub fn new(dir: &Path, program: &Path) -> World {
         let lab = Arc::new(Lab::new().expect("the world needs root"));
-        let world = World { dir: dir.to_owned(), lab, program: program.to_owned() };
+        let world = World {
+            dir: dir.to_owned(),
+            lab,
+            program: program.to_owned(),
+        };
         for place in PLACES {
             world.mount(place);
         }
         fs::create_dir_all(dir.join("run")).unwrap();
         fs::create_dir_all(dir.join("said")).unwrap();
-        world.lab.receiver().run(|| {
-            let _ = fs::write("/proc/sys/net/ipv6/conf/rx/accept_dad", "0");
-            let _ = fs::write("/proc/sys/net/ipv6/conf/rx/disable_ipv6", "0");
-        }).unwrap();
+        world
+            .lab
+            .receiver()
+            .run(|| {
+                let _ = fs::write("/proc/sys/net/ipv6/conf/rx/accept_dad", "0");
+                let _ = fs::write("/proc/sys/net/ipv6/conf/rx/disable_ipv6", "0");
+            })
+            .unwrap();
         world.nft(SEEN);
+        for group in 25..28 {
+            world.nft(&format!("table ip k{group} {{ chain prerouting {{ type filter hook prerouting priority -100; ip saddr 10.0.0.0/8 udp dport 9001 log group {group}; }}\n}}\n"));
+        }
+        let queue = "-t raw -A PREROUTING -s 10.0.0.0/8 -j NFQUEUE --queue-num 5 --queue-bypass";
+        tool(
+            world
+                .lab
+                .receiver()
+                .command("iptables-nft")
+                .unwrap()
+                .args(queue.split(' ')),
+        );
         for group in 5..8 {
             world.nft(&format!("{}{}", rule("ip", group), rule("ip6", group)));
         }
@@ -76,11 +103,20 @@ impl World {
     fn mount(&self, place: Place) {
         let at = self.place(place);
         fs::create_dir_all(&at).unwrap();
-        let (at, image) = (at.display().to_string(), self.image(place).display().to_string());
+        let (at, image) = (
+            at.display().to_string(),
+            self.image(place).display().to_string(),
+        );
         match place {
-            Place::Ext4 => sh(&format!("truncate -s 512M {image}; mkfs.ext4 -q -m 0 {image}; mount -o loop {image} {at}")),
-            Place::Xfs => sh(&format!("truncate -s 512M {image}; mkfs.xfs -q {image}; mount -o loop {image} {at}")),
-            Place::SmallExt4 => sh(&format!("truncate -s 24M {image}; mkfs.ext4 -q -m 0 {image}; mount -o loop {image} {at}")),
+            Place::Ext4 => sh(&format!(
+                "truncate -s 512M {image}; mkfs.ext4 -q -m 0 {image}; mount -o loop {image} {at}"
+            )),
+            Place::Xfs => sh(&format!(
+                "truncate -s 512M {image}; mkfs.xfs -q {image}; mount -o loop {image} {at}"
+            )),
+            Place::SmallExt4 => sh(&format!(
+                "truncate -s 24M {image}; mkfs.ext4 -q -m 0 {image}; mount -o loop {image} {at}"
+            )),
             Place::Tmpfs => sh(&format!("mount -t tmpfs -o size=512m,mode=0755 none {at}")),
             Place::SmallTmpfs => sh(&format!("mount -t tmpfs -o size=12m,mode=0755 none {at}")),
             Place::Overlay => {
@@ -96,19 +132,40 @@ impl World {
     pub fn nft(&self, text: &str) {
         let file = self.dir.join("rules.nft");
         fs::write(&file, text).unwrap();
-        tool(self.lab.receiver().command("nft").unwrap().arg("-f").arg(file));
+        tool(
+            self.lab
+                .receiver()
+                .command("nft")
+                .unwrap()
+                .arg("-f")
+                .arg(file),
+        );
     }
 
     pub fn ip(&self, words: &str) {
-        tool(self.lab.receiver().command("ip").unwrap().args(words.split(' ')));
+        tool(
+            self.lab
+                .receiver()
+                .command("ip")
+                .unwrap()
+                .args(words.split(' ')),
+        );
     }
 
     /// Packets that have come to the hook, IPv4 and IPv6: read before all others there.
     pub fn seen(&self) -> (u64, u64) {
         let mut command = self.lab.receiver().command("nft").unwrap();
         let text = tool(command.args(["list", "counters", "table", "inet", "world"]));
-        let mut numbers = text.split_whitespace().zip(text.split_whitespace().skip(1)).filter(|(word, _)| *word == "packets");
-        let mut next = || numbers.next().and_then(|(_, number)| number.parse().ok()).unwrap_or_default();
+        let mut numbers = text
+            .split_whitespace()
+            .zip(text.split_whitespace().skip(1))
+            .filter(|(word, _)| *word == "packets");
+        let mut next = || {
+            numbers
+                .next()
+                .and_then(|(_, number)| number.parse().ok())
+                .unwrap_or_default()
+        };
         (next(), next())
     }
 
@@ -125,16 +182,32 @@ impl World {
         let file = |path: &Path| File::create(path).unwrap();
         // Backtraces of a panic, and no colours.
         command.env("RUST_BACKTRACE", "1").current_dir(&self.dir);
-        command.stdin(Stdio::null()).stdout(file(&out)).stderr(file(&err));
-        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        Proc { name: name.to_owned(), child, out, err, read: 0, status: None }
+        command
+            .stdin(Stdio::null())
+            .stdout(file(&out))
+            .stderr(file(&err));
+        let child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Proc {
+            name: name.to_owned(),
+            child,
+            out,
+            err,
+            read: 0,
+            status: None,
+        }
     }
 
     /// Whatever is frozen goes on: a process that waits for it could not be ended.
     pub fn thaw(dir: &Path) {
         for place in [Place::Ext4, Place::Xfs, Place::SmallExt4] {
             let at = dir.join("mnt").join(place.name());
-            let _ = Command::new("fsfreeze").arg("-u").arg(at).stderr(Stdio::null()).status();
+            let _ = Command::new("fsfreeze")
+                .arg("-u")
+                .arg(at)
+                .stderr(Stdio::null())
+                .status();
         }
     }
 }
@@ -147,7 +220,11 @@ const SEEN: &str = "table inet world { counter a_ip {}\n counter b_ip6 {}\n chai
 
 /// The operator's rule of a group: what `lwnflog rules` prints, for our packets alone.
 pub fn rule(family: &str, group: u16) -> String {
-    let ours = if family == "ip" { "ip saddr 10.0.0.0/8" } else { "ip6 saddr fd00::/64" };
+    let ours = if family == "ip" {
+        "ip saddr 10.0.0.0/8"
+    } else {
+        "ip6 saddr fd00::/64"
+    };
     format!(
         "table {family} g{group} {{ counter detected {{}}\n chain prerouting {{ \
          type filter hook prerouting priority -2147483647; policy accept; \
@@ -179,9 +256,15 @@ impl Proc {
     pub fn new_lines(&mut self) -> Vec<String> {
         let bytes = fs::read(&self.err).unwrap_or_default();
         let new = &bytes[self.read.min(bytes.len())..];
-        let whole = new.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let whole = new
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |at| at + 1);
         self.read += whole;
-        String::from_utf8_lossy(&new[..whole]).lines().map(str::to_owned).collect()
+        String::from_utf8_lossy(&new[..whole])
+            .lines()
+            .map(str::to_owned)
+            .collect()
     }
 
     pub fn ended(&mut self) -> Option<ExitStatus> {
@@ -189,10 +272,6 @@ impl Proc {
             self.status = self.child.try_wait().unwrap();
         }
         self.status
-    }
-
-    pub fn killed(&self) -> bool {
-        self.status.is_some_and(|status| status.signal() == Some(9))
     }
 
     pub fn pid(&self) -> u32 {
@@ -214,10 +293,18 @@ impl Proc {
             }
             if begun.elapsed() > Duration::from_secs(secs) {
                 let pid = self.pid();
-                let state = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+                let state = |file: &str| {
+                    fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default()
+                };
                 return wrong(
                     &format!("hangs: {what}"),
-                    format!("{} has not ended in {secs} s: {what}\nit said: {}\nit is at:\n{}{}", self.name, self.said(), state("wchan"), state("stack")),
+                    format!(
+                        "{} has not ended in {secs} s: {what}\nit said: {}\nit is at:\n{}{}",
+                        self.name,
+                        self.said(),
+                        state("wchan"),
+                        state("stack")
+                    ),
                 );
             }
             thread::sleep(Duration::from_millis(3));
