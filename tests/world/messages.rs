@@ -144,6 +144,7 @@ const REPORT: &[&str] = &[
     "skipped",
     "and ",
     "passed unrecorded",
+    "without kernel time",
     "refused",
     "unrecorded",
     "left out",

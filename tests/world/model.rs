@@ -64,6 +64,8 @@ pub struct Run {
     pub first_number: u64,
     /// Limits that may be in force: of files, of bytes.
     pub files: u64,
+    /// Files that were there when the limit was set.
+    pub files_then: u64,
     pub max_bytes: u64,
     pub file_bytes: u64,
     /// Orders that take themselves back: what, before, when.
@@ -101,6 +103,7 @@ impl Run {
             settled: from,
             first_number,
             files: options.files,
+            files_then: 0,
             max_bytes: options.max_kib * 1024,
             file_bytes: options.file_kib * 1024,
             pending: Vec::new(),

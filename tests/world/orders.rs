@@ -42,7 +42,7 @@ fn set(play: &mut Play, slot: usize, setting: &str, value: u64, span: Span) {
             .push((span, u32::try_from(value).unwrap_or(u32::MAX))),
         "files" => {
             run.lost_files |= run.files != 0;
-            run.files = value;
+            (run.files, run.files_then) = (value, 0);
         }
         "max-bytes" => {
             run.lost_files |= run.max_bytes != 0;

@@ -284,12 +284,24 @@ impl Play {
         if self.slots[slot].live.is_none() {
             return Ok(());
         }
-        let ring = self.ring(slot).expect("a capture has a ring");
-        let run = ring.runs.last().expect("a capture has a run");
+        let ring = self.slots[slot]
+            .ring
+            .as_mut()
+            .expect("a capture has a ring");
         let files = walk::ring_files(&ring.dir, &ring.name);
+        // What an earlier run left, or was there when the limit was set, goes as files are needed.
+        let new = ring.runs.len() == 1;
+        let run = ring.runs.last_mut().expect("a capture has a run");
+        let count = files.len() as u64;
+        if run.files_then == 0 || count < run.files_then {
+            run.files_then = if count > run.files { count } else { run.files };
+        }
         // A compressed file and the plain one stand side by side for a moment; a file is finished before
         // the oldest goes.
-        if run.files != 0 && files.len() as u64 > run.files + 1 && run.options.compress.is_empty() {
+        if run.files != 0
+            && count > run.files.max(run.files_then) + 1
+            && run.options.compress.is_empty()
+        {
             return wrong(
                 "more files than the limit",
                 format!("{} of {}: {:?}", files.len(), run.files, files.keys()),
@@ -304,9 +316,7 @@ impl Play {
                     bytes += data.len();
                 }
             }
-            // What an earlier run left, or was there when the limit was set, goes as files are needed.
-            let new = ring.runs.len() == 1 && !run.has(Why::Told);
-            if new && bytes > run.max_bytes {
+            if new && !run.has(Why::Told) && bytes > run.max_bytes {
                 return wrong(
                     "more bytes than the limit",
                     format!("{bytes} of {}\n{}", run.max_bytes, listing(&ring.dir)),

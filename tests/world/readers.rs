@@ -254,6 +254,12 @@ pub fn follow_end(play: &mut Play, slot: usize) -> Checked<Outcome> {
     if follower.stopped {
         follower.proc.signal(Signal::CONT);
     }
+    if play.ring(slot).is_some_and(|ring| !ring.spoiled.is_empty()) {
+        // A file that somebody cut is shown from its start, and that is said.
+        follower.proc.signal(Signal::INT);
+        follower.proc.wait("the end of a follower", 20)?;
+        return Ok(Done);
+    }
     let chunks = play.chunks(slot);
     let ring = play.ring(slot).expect("it has a follower");
     // The last packet that is in the ring has to be shown.
