@@ -740,6 +740,28 @@ fn what_follows_is_kept_from_a_small_ring() {
     assert_eq!(numbers, whole);
 }
 
+/// A copy that went back, `touch`, a clock: a date of before its first packet says nothing of its last.
+#[test]
+fn a_file_of_an_earlier_date_is_kept_with_the_others() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
+    for turn in 1..=3 {
+        send(&lab, &mut capture, 10, 10 * turn);
+        ctl(&capture, &["rotate"]);
+    }
+    let files = until("they are finished", || {
+        let files = captures(dir.path());
+        (files.len() == 3).then_some(files)
+    });
+    let mut touch = Command::new("touch");
+    run(touch.args(["-d", "1 hour ago"]).arg(&files[1]), "");
+    let said = ctl(&capture, &["keep", "--last", "10m"]);
+    assert!(said.starts_with("kept 3 files"), "{said}");
+    assert_eq!(kept_packets(dir.path()).len(), 30);
+    capture.end();
+}
+
 /// One file that goes between being listed and being kept is no reason to keep none.
 #[test]
 fn a_file_that_goes_meanwhile_leaves_the_others() {

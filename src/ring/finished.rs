@@ -1,9 +1,10 @@
 //! A ring's finished files, as anybody finds them who has not its lock.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::names::{self, Name, RingFile};
 
@@ -25,13 +26,27 @@ impl Finished {
     pub fn at(path: &Path) -> Option<Finished> {
         let path = names::wherever(path);
         let meta = fs::symlink_metadata(&path).ok()?;
+        let (begun, modified) = (names::begun(&path)?, meta.modified().ok()?);
         Some(Finished {
-            begun: names::begun(&path)?,
-            ended: meta.modified().ok()?,
+            begun,
+            // Somebody has given it another date, which no file had before its first packet. When that was,
+            // nobody can say otherwise.
+            ended: match modified < begun {
+                true => changed(&meta).max(modified),
+                false => modified,
+            },
             bytes: meta.len(),
             path,
         })
     }
+}
+
+/// When the system last changed what it knows of the file.
+fn changed(meta: &Metadata) -> SystemTime {
+    let secs = Duration::from_secs(u64::try_from(meta.ctime()).unwrap_or_default());
+    UNIX_EPOCH
+        .checked_add(secs + Duration::from_secs(1))
+        .unwrap_or(UNIX_EPOCH)
 }
 
 /// The finished files of the ring `ring` in `dir`, oldest first.
