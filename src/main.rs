@@ -7,6 +7,7 @@ use lwnflog::cli;
 use lwnflog::cli::args::{Cli, Command};
 
 fn main() -> ExitCode {
+    cli::survive_file_limit();
     let done = cli::config::parse().and_then(run);
     match done {
         Ok(()) => ExitCode::SUCCESS,

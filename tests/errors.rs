@@ -34,6 +34,22 @@ fn assert_says(ended: &Ended, status: i32, parts: &[&str]) {
     }
 }
 
+/// A limit for what a process may write to a file (`ulimit -f`) ends nobody without a word.
+#[test]
+fn a_file_that_may_not_grow_is_an_error() {
+    let dir = common::temp_dir();
+    let script = format!("ulimit -f 1; exec {LWNFLOG} man > \"$0\"");
+    let output = common::output(
+        Command::new("sh")
+            .args(["-c", &script])
+            .arg(dir.path().join("page")),
+        "",
+    );
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{}: {said}", output.status);
+    assert!(said.contains("File too large"), "{said}");
+}
+
 #[test]
 fn a_taken_group_names_the_process() {
     let (namespace, dir) = (namespace(), temp_dir());

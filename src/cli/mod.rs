@@ -24,6 +24,7 @@ pub mod run;
 mod scrape;
 pub mod service;
 mod signals;
+pub use signals::survive_file_limit;
 pub mod size;
 mod taken;
 pub mod watch;

@@ -50,6 +50,12 @@ impl Drop for Watched {
 /// group.
 const ONE: Duration = Duration::from_millis(500);
 
+/// Has a file that grows beyond the limit for this process (`ulimit -f`) be an error of whoever writes it,
+/// which is told, and not the end of the process. What it starts has its own.
+pub fn survive_file_limit() {
+    let _ = flag::register(SIGXFSZ, Arc::default());
+}
+
 /// Begins to watch, before anything is opened, so that no signal ends the process without its
 /// report. A second signal that ends a capture ends the process at once: files are valid as they
 /// are.
