@@ -310,18 +310,16 @@ fn ring_once(ring: &Ring, chunks: &[Chunk], live: bool) -> Checked<Found> {
         .runs
         .iter()
         .any(|run| run.files != 0 || run.max_bytes != 0 || run.lost_files);
-    if gone_before != 0
-        && !allowed
-        && !ring
-            .taken
-            .iter()
-            .any(|taken| Some(*taken) < found.files.first().copied())
-    {
-        return wrong(
-            "files are gone",
-            format!("{:?}; no limit, and nobody has taken any", found.files),
-        );
-    }
+    // A file without packets is removed: a number that is missing is no file that is.
+    let taken_first = ring
+        .taken
+        .iter()
+        .any(|taken| Some(*taken) < found.files.first().copied());
+    let gone_before = if allowed || taken_first {
+        gone_before
+    } else {
+        0
+    };
     found.missing = reader.missing(gone_before, u64::MAX);
     // What others have taken out of the middle, or at the end.
     for taken in &ring.taken {
@@ -378,6 +376,7 @@ pub fn account(
             Want::Must => must += chunk.count,
             Want::Skipped => skipped += chunk.count,
             Want::May => may += chunk.count,
+            Want::MaySkip => may += chunk.count,
             Want::Not => {}
         }
     }
@@ -403,7 +402,7 @@ pub fn account(
             told(&format!("detected {detected}, accounted {accounted}")),
         );
     }
-    if detected + unsure < must + skipped || detected > must + skipped + may && !open {
+    if detected + unsure < must + skipped || detected > must + skipped + may + unsure && !open {
         return wrong("detected otherwise", told(&format!("detected {detected}")));
     }
     if unsure != 0 && run.options.source != crate::steps::Source::Group {

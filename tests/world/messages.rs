@@ -66,7 +66,7 @@ const KNOWN: &[(&str, When)] = &[
     ),
     (
         "readers have had removed files of * bytes open: until they close them, the ring takes so much more than its limit",
-        After(&[Why::ReaderOpen, Why::Compressed]),
+        Always,
     ),
     (
         "*: the file system had become read-only: its * packets are not on the disk, and count as dropped by the writer",
@@ -106,7 +106,7 @@ const KNOWN: &[(&str, When)] = &[
     ),
     (
         "not kept: *: it is gone",
-        After(&[Why::FinishedTaken, Why::Compressed]),
+        After(&[Why::FinishedTaken, Why::Compressed, Why::Kept]),
     ),
     (
         "the rules counted fewer packets of * than came: *",

@@ -20,6 +20,8 @@ pub enum Want {
     May,
     /// Came to the capture and was left out, as it was told.
     Skipped,
+    /// Left out, or not seen at all.
+    MaySkip,
     Not,
 }
 
@@ -161,7 +163,7 @@ impl Run {
             return if want == Want::Must {
                 Want::Skipped
             } else {
-                Want::Not
+                Want::MaySkip
             };
         }
         if self.killed && want == Want::Must && to >= self.settled {

@@ -151,7 +151,7 @@ pub fn order(play: &mut Play, slot: usize, order: &str, confirm_secs: u64) -> Ch
     let span = Span { from, to: now() };
     play.run(slot).why.insert(Why::Told);
     if let Err(why) = &answer {
-        let same = before == value && setting != "rotate";
+        let same = before == value && setting != "rotate" || why.contains("--max-bytes");
         if same || why.contains("nothing to do") {
             return Ok(Done);
         }

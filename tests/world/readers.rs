@@ -398,7 +398,11 @@ pub fn repair(play: &mut Play, slot: usize, nth: u64, dry_run: bool) -> Checked<
         .extension()
         .is_some_and(|end| end == "zst" || end == "lz4");
     let live = play.slots[slot].live.is_some();
-    if ring.is_spoiled(&path) || packed || state == walk::State::Live && !live {
+    if ring.is_spoiled(&path)
+        || ring.left_as_it_is()
+        || packed
+        || state == walk::State::Live && !live
+    {
         return Ok(Nothing);
     }
     let before = fs::read(&path).unwrap_or_default();
