@@ -193,14 +193,18 @@ impl<S: Source, K: Sink> Capture<S, K> {
         } = self.progress.tally;
         self.sink
             .take_batch(&mut self.source, &mut self.progress, &self.control);
-        if self.progress.tally.overrun != overrun {
-            self.explain_gap();
+        let gap = self.progress.tally.overrun != overrun;
+        if gap {
+            self.explained_datagrams = self.source.dropped_datagrams();
         }
         self.progress.tally.batches += u64::from(self.progress.tally.received != received);
         self.commit();
         self.source.finish_batch()?;
         note_ledger(&self.source, &mut self.progress.tally);
         self.account.publish(&self.progress.tally);
+        if gap {
+            self.explain_gap();
+        }
         Ok(())
     }
 
@@ -214,10 +218,10 @@ impl<S: Source, K: Sink> Capture<S, K> {
         self.account.publish(&self.progress.tally);
     }
 
-    /// Notes that the datagrams lost so far show as a gap.
+    /// Says that the datagrams lost so far show as a gap: once the account has that. Whoever looks would
+    /// take them for a loss that no number shows, and for long where the file's disk hangs.
     #[cold]
-    fn explain_gap(&mut self) {
-        self.explained_datagrams = self.source.dropped_datagrams();
+    fn explain_gap(&self) {
         self.account
             .set_explained_datagrams(self.explained_datagrams);
     }
