@@ -221,7 +221,10 @@ fn of_port(walked: &walk::Walked, port: u16) -> u64 {
 
 /// What a reader may say though all is well.
 fn harmless(line: &str) -> bool {
-    line.contains("of no ring") || line.contains("without packets") || line.is_empty()
+    line.contains("statistics of losses")
+        || line.contains("of no ring")
+        || line.contains("without packets")
+        || line.is_empty()
 }
 
 pub fn kill(play: &mut Play, slot: usize, how: &str, ms: u64) -> Checked<Outcome> {
