@@ -34,6 +34,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -42,6 +43,9 @@ use play::{Outcome, Play};
 use steps::Step;
 use table::Table;
 use world::{Failure, World};
+
+/// Somebody wants it to end: the world is taken down first.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// What one world is to do.
 #[derive(Debug, Clone, Default)]
@@ -99,6 +103,17 @@ fn main() -> ExitCode {
     if let Some(dir) = options.inside.clone() {
         return inside(&dir, &options);
     }
+    thread::spawn(|| {
+        let ending = [
+            signal_hook::consts::SIGINT,
+            signal_hook::consts::SIGTERM,
+            signal_hook::consts::SIGHUP,
+        ];
+        let mut signals = signal_hook::iterator::Signals::new(ending).unwrap();
+        if signals.forever().next().is_some() {
+            INTERRUPTED.store(true, Ordering::Relaxed);
+        }
+    });
     if options.steps == 0 {
         options.steps = if options.secs == 0 { 300 } else { u64::MAX };
     }
@@ -135,7 +150,7 @@ fn short_form(options: &Options) -> bool {
         println!("world: seed {seed}");
         let (table, failure) = outside(&one);
         total.add(&table);
-        if failure.is_some() {
+        if failure.is_some() || INTERRUPTED.load(Ordering::Relaxed) {
             println!("test world ... FAILED");
             return false;
         }
@@ -157,7 +172,7 @@ fn one_or_more(options: &Options) -> bool {
             let _ = fs::write(path, text)
                 .and_then(|()| fs::write(path.with_extension("md"), total.markdown()));
         }
-        let over = begun.elapsed().as_secs() >= options.secs;
+        let over = begun.elapsed().as_secs() >= options.secs || INTERRUPTED.load(Ordering::Relaxed);
         if options.replay.is_some() || options.secs == 0 || over || !good && !options.keep_on {
             break;
         }
@@ -234,9 +249,20 @@ pub fn run_inside(dir: &Path, options: &Options) -> Option<Failure> {
         .stdin(std::process::Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log);
-    let status = command
-        .status()
-        .expect("the world needs unshare (util-linux) and root");
+    lwnflog::sys::netns::die_with_parent(&mut command);
+    let child = command.spawn();
+    let mut child = child.expect("the world needs unshare (util-linux) and root");
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if INTERRUPTED.load(Ordering::Relaxed) {
+            let _ = child.kill(); // and with it all that is inside
+            let _ = child.wait();
+            return None;
+        }
+        thread::sleep(Duration::from_millis(20));
+    };
     if status.success() {
         return None;
     }

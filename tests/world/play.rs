@@ -273,7 +273,7 @@ impl Play {
             {
                 return wrong(
                     "a follower ended by itself",
-                    format!("{status}\n{}", follower.proc.said()),
+                    format!("{}: {status}\n{}", follower.proc.name, follower.proc.said()),
                 );
             }
         }

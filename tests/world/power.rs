@@ -153,7 +153,13 @@ fn start_again(play: &mut Play, slot: usize, at: &std::path::Path) -> Checked<Ou
         let walked = match walk::file(&path) {
             Ok(walked) => walked,
             // Named before, and its packets not yet on the disk.
-            Err(_) if !proc.said().contains(&*path.to_string_lossy()) => continue,
+            Err(_)
+                if !proc
+                    .said()
+                    .contains(&format!("finished {} of a run", path.display())) =>
+            {
+                continue;
+            }
             Err(why) => {
                 return wrong(
                     "a file cannot be read after a power loss",

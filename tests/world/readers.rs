@@ -510,7 +510,7 @@ pub fn poor(play: &mut Play, slot: usize, how: &str, limit: &str) -> Checked<Out
             "json" | "text" | "export-json" => Some(shown.lines().count() as u64),
             _ => None,
         };
-        if packets.is_some() && packets != before {
+        if before.is_some() && packets.is_some() && packets != before {
             return wrong(
                 "a reader with little leaves out packets, and does not say so",
                 format!("{how}, {limit}: {packets:?} of {before:?}\n{said}"),
