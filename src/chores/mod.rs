@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-pub use compress::is_built_in;
+pub use compress::{is_built_in, lz4};
 pub use journal::{Found, forget};
 pub use process::run;
 use rustix::io::ioctl_fionbio;
