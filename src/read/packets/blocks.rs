@@ -111,6 +111,7 @@ impl Packets {
                 if let Some(found) = found.as_ref().filter(|found| found.lost_before != 0) {
                     self.count_lost(found.interface, found.lost_before);
                 }
+                self.look_at_time(found.as_ref());
                 self.passed.options +=
                     u64::from(found.as_ref().is_some_and(|found| found.words.others));
                 found.map_or(Seen::Damage, Seen::Packet)
@@ -121,6 +122,7 @@ impl Packets {
                 let drops = half(block, 10, self.big_endian);
                 self.knows_interface(interface)?;
                 let found = self.enhanced(total, interface);
+                self.look_at_time(found.as_ref());
                 found.map_or(Seen::Damage, |found| {
                     Seen::Packet(Found {
                         // All ones: not known.
@@ -301,6 +303,17 @@ impl Packets {
         Some(found)
     }
 
+    /// Counts a time that is none that can be told.
+    #[inline]
+    fn look_at_time(&mut self, found: Option<&Found>) {
+        if let Some(found) = found.filter(|found| is_extreme(found.time_ns)) {
+            let (block, big) = (self.input.rest(), self.big_endian);
+            let ticks = u64::from(word(block, 12, big)) << 32 | u64::from(word(block, 16, big));
+            let interface = self.interfaces.get(found.interface);
+            self.beyond += u64::from(interface.is_some_and(|of| of.is_beyond(ticks)));
+        }
+    }
+
     /// A packet without a time, of the first interface, whose snap length says how much of it is there.
     fn simple(&self, total: usize) -> Option<Found> {
         const DATA: usize = 12;
@@ -344,7 +357,7 @@ impl Packets {
             match (code, value) {
                 (IF_NAME, name) => interface.name = text(name, NAME_BYTES_MAX),
                 (IF_DESCRIPTION, said) => interface.description = text(said, DESCRIPTION_BYTES_MAX),
-                (IF_TSRESOL, [exponent]) => interface.tick = tick(*exponent),
+                (IF_TSRESOL, [resolution]) => interface.tick = Tick::of(*resolution),
                 (IF_TSOFFSET, value) => {
                     if let Some(value) = value.first_chunk::<8>() {
                         interface.offset_secs = if big {
@@ -373,12 +386,8 @@ enum Seen {
     Damage,
 }
 
-/// `if_tsresol`: a power of ten, or of two.
-fn tick(exponent: u8) -> Tick {
-    match exponent {
-        0..=9 => Tick::Nanos(10_u64.pow(9 - u32::from(exponent))),
-        10..=19 => Tick::ASecond(10_u64.pow(u32::from(exponent))),
-        0x80..=0xbf => Tick::ASecond(1 << (exponent & 0x3f)),
-        _ => Tick::default(),
-    }
+/// Whether a time may be another one that could not be told.
+#[inline]
+pub(super) fn is_extreme(time_ns: u64) -> bool {
+    matches!(time_ns, 0 | u64::MAX)
 }

@@ -5,6 +5,7 @@
 //! is somewhere in a packet, and what looks like a block there is what somebody has sent.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -27,6 +28,9 @@ pub struct Damage {
     /// In words.
     pub what: Cow<'static, str>,
 }
+
+/// The last moment that 64 bits of nanoseconds tell.
+const LATEST: &str = "2554-07-21T23:34:33Z";
 
 const NO_BLOCK: Cow<'static, str> = Cow::Borrowed("no whole block");
 const CUT: Cow<'static, str> =
@@ -51,6 +55,10 @@ impl Packets {
         let passed = std::mem::take(&mut self.passed);
         if passed != Passed::default() {
             faults.push(Fault::Passed(passed));
+        }
+        match std::mem::take(&mut self.beyond) {
+            0 => {}
+            packets => faults.push(Fault::Times { path, packets }),
         }
         faults
     }
@@ -165,8 +173,9 @@ impl Packets {
         if begin == 0 && ring_file(&self.path).is_none() {
             return Ok(None);
         }
-        // From border to border, by lengths alone. Most are known by the padding block before them.
+        // From border to border, by lengths alone. A padding block ends each segment; others leave none.
         let mut at = self.proven;
+        let mut kind = PADDING;
         while at < begin {
             let head = self.input.now_at::<8>(at);
             let Some(head) = head.map_err(|error| self.said(&error))? else {
@@ -176,9 +185,10 @@ impl Packets {
             if total < 12 {
                 return Ok(None);
             }
+            kind = word(&head, 0, self.big_endian);
             at += total;
         }
-        Ok((at == begin).then_some(begin + segment))
+        Ok((at == begin && kind == PADDING).then_some(begin + segment))
     }
 
     fn put_damage(&mut self, to: Option<u64>, what: Cow<'static, str>) {
@@ -228,10 +238,12 @@ pub(in crate::read) fn told(faults: Vec<Fault>) -> Vec<ReadError> {
     const PLACES_MAX: usize = 8;
     let mut all: Vec<(PathBuf, Vec<Damage>)> = Vec::new();
     let mut told = Vec::new();
+    let mut beyond: BTreeMap<PathBuf, u64> = BTreeMap::new();
     for fault in faults {
         match fault {
             Fault::Error(error) => told.push(error),
             Fault::Passed(_) => {}
+            Fault::Times { path, packets } => *beyond.entry(path).or_default() += packets,
             Fault::Empty(path) => told.push(ReadError {
                 path,
                 what: "no capture is in this directory".to_owned(),
@@ -275,13 +287,20 @@ pub(in crate::read) fn told(faults: Vec<Fault>) -> Vec<ReadError> {
             });
         }
     }
+    told.extend(beyond.into_iter().map(|(path, packets)| ReadError {
+        path,
+        what: format!(
+            "{} packets have times before 1970 or after {LATEST}, and are told as of then",
+            grouped(packets)
+        ),
+    }));
     told
 }
 
 /// Why what begins like this is no capture file.
 pub(super) fn no_capture(begins: &[u8]) -> String {
     /// What others begin with.
-    const OTHERS: [(&[u8], &str); 9] = [
+    const OTHERS: [(&[u8], &str); 10] = [
         (
             &[0x1f, 0x8b],
             "this is gzip's: `zcat FILE | lwnflog read -r -`",
@@ -293,6 +312,10 @@ pub(super) fn no_capture(begins: &[u8]) -> String {
         (
             &[0x04, 0x22, 0x4d, 0x18],
             "this is LZ4's, and its name does not end in .lz4: `lz4cat FILE | lwnflog read -r -`",
+        ),
+        (
+            &[0x02, 0x21, 0x4c, 0x18],
+            "this is LZ4's of old: `lz4cat FILE | lwnflog read -r -`",
         ),
         (
             &[0xfd, b'7', b'z', b'X', b'Z'],
@@ -311,13 +334,19 @@ pub(super) fn no_capture(begins: &[u8]) -> String {
             b"RTSS",
             "this is a capture of Network Monitor's: `editcap FILE OUT.pcapng` makes pcapng of it",
         ),
-        (b"lwnfidx1", "this is an index, and no capture"),
+        (b"lwnfidx", "this is an index, and no capture"),
     ];
     if begins.is_empty() {
         return "this is no capture file: it is empty".to_owned();
     }
     if let Some((_, what)) = OTHERS.iter().find(|(magic, _)| begins.starts_with(magic)) {
         return (*what).to_owned();
+    }
+    // Either format's frame that is to be skipped.
+    if let [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] = begins {
+        return "this is LZ4's or zstd's, and its name does not end in .lz4 or .zst: `lz4cat` or `zstdcat FILE | lwnflog \
+                read -r -`"
+            .to_owned();
     }
     if begins.len() < super::BEGINNING_BYTES {
         return "this is no capture file: it is too short for one".to_owned();

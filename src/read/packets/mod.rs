@@ -98,6 +98,8 @@ pub struct Packets {
     /// Nothing more can be read of it.
     over: bool,
     damage: Vec<Damage>,
+    /// Packets whose times are before 1970, or too late to be told.
+    beyond: u64,
     passed: Passed,
     was_damaged: bool,
 }
@@ -181,6 +183,7 @@ impl Packets {
             mark: None,
             over: false,
             damage: Vec::new(),
+            beyond: 0,
             passed: Passed::default(),
             was_damaged: false,
         };

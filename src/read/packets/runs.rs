@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::blocks::is_extreme;
 use super::declared::Declared;
 use super::noted::flags_alone;
 use super::{DATA, Format, Packets, noted};
@@ -195,8 +196,12 @@ impl Packets {
             } else {
                 flags = flags_alone(block, options, false);
             }
+            let time_ns = interface.time_ns(u64::from(field(12)) << 32 | u64::from(field(16)));
+            if is_extreme(time_ns) {
+                break;
+            }
             let record = Record {
-                time_ns: interface.time_ns(u64::from(field(12)) << 32 | u64::from(field(16))),
+                time_ns,
                 interface,
                 data: &block[DATA..DATA + captured],
                 original_len: field(24),
