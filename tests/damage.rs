@@ -609,6 +609,35 @@ fn a_capture_that_lies_there_twice_counts_once() {
     }
 }
 
+/// In segments, a block whose two lengths agree is one, whatever stands in it: no other is lost with it.
+#[test]
+fn a_block_that_makes_no_sense_is_lost_alone() {
+    let dir = temp_dir();
+    let file = Kind::Ring.write(dir.path());
+    let mut bytes = fs::read(&file).unwrap();
+    let (packets, _) = Kind::Ring.places(&bytes);
+    let lost = [100, 101, 300, 499];
+    for (turn, number) in lost.into_iter().enumerate() {
+        let at = packets[number].start;
+        match turn {
+            0 | 3 => bytes[at + 10] = 7, // of an interface that is not there
+            _ => bytes[at + 20..at + 24].fill(0xff), // of a length that is not there
+        }
+    }
+    fs::write(&file, bytes).unwrap();
+    let path = file.to_str().unwrap();
+    let wanted: Vec<_> = (0..PACKETS)
+        .filter(|number| !lost.contains(&(*number as usize)))
+        .collect();
+    for threads in ["1", "2"] {
+        let words = ["read", "--json", "--no-index", "--threads", threads, path];
+        let (out, said, status) = told(&mut lwnflog(&words, &[]));
+        assert_eq!(status, Some(1), "{said:?}");
+        assert!(numbers(&out) == wanted, "{said:?}");
+        assert!(said[0].contains("a block that makes no sense"), "{said:?}");
+    }
+}
+
 const SENT_BY_NOBODY: u32 = 77_777;
 
 fn heads_written_anew() -> Vec<u8> {

@@ -308,6 +308,65 @@ fn times_that_cannot_be_told_are_said() {
     assert!(copy("copy.pcapng").status.success());
 }
 
+/// What a packet's or an interface's options say may be lost with them: the packets are read, and it is told.
+#[test]
+fn options_that_do_not_fit_are_told() {
+    let data = frame(7, 80);
+    let with = |options: &[u8]| {
+        let plain = packet(T0_NS, &data);
+        block(6, &[&plain[8..plain.len() - 4], options].concat())
+    };
+    let lossless = [4, 0, 8, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    for fits in [
+        &[][..],
+        &[0; 4],
+        &[2, 0, 4, 0, 1, 0, 0, 0],
+        &[2, 0, 4, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+        &[1, 0, 2, 0, b'a', b'b', 0, 0, 0, 0, 0, 0],
+        &[1, 0, 3, 0, b'a', b'b', b'c', 0],
+        &lossless,
+    ] {
+        let dir = temp_dir();
+        let bytes = [section(""), interface(9, 0, &[]), with(fits)].concat();
+        let file = write(dir.path(), "fits.pcapng", &bytes);
+        let (seen, said, status) = ours(&file, &[]);
+        assert_eq!((status, &*said, seen.len()), (Some(0), "", 1), "{fits:?}");
+    }
+    let damaged: [&[u8]; 7] = [
+        &[0, 0, 0, 0, 4, 0, 8, 0, 3, 0, 0, 0, 0, 0, 0, 0],
+        &[1, 0, 155, 0, b'a', b'b', 0, 0, 0, 0, 0, 0],
+        &[1, 0, 255, 255],
+        &[4, 0, 4, 0, 3, 0, 0, 0, 0, 0, 0, 0],
+        &[2, 0, 8, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+        &[1, 0, 13, 0, 4, 0, 8, 0, 3, 0, 0, 0, 0, 0, 0],
+        &[2, 0, 4, 0],
+    ];
+    for options in damaged {
+        let dir = temp_dir();
+        let good = with(&lossless);
+        let bytes = [section(""), interface(9, 0, &[]), with(options), good].concat();
+        let file = write(dir.path(), "damaged.pcapng", &bytes);
+        let (seen, said, status) = ours(&file, &[]);
+        assert_eq!((status, seen.len()), (Some(1), 2), "{options:?}: {said}");
+        let told = "damaged, the options of 1 blocks";
+        assert!(
+            said.contains("damaged.pcapng") && said.contains(told),
+            "{said}"
+        );
+    }
+    // Of an interface they tell what its times are.
+    let mut bytes = [section(""), interface(9, 0, &[]), packet(T0_NS, &data)].concat();
+    let at = section("").len() + 18;
+    bytes[at] = 200;
+    let dir = temp_dir();
+    let (seen, said, status) = ours(&write(dir.path(), "interface.pcapng", &bytes), &[]);
+    assert_eq!((status, seen.len()), (Some(1), 1), "{said}");
+    assert!(
+        said.contains("of 1 blocks") && said.contains("times be wrong"),
+        "{said}"
+    );
+}
+
 /// Blocks of the first drafts, which dumpcap wrote once, and those of the simplest writers.
 #[test]
 fn packets_in_other_blocks_are_packets() {
@@ -395,6 +454,7 @@ fn blocks_that_cannot_be_are_told() {
     for (what, bad) in [
         ("simple of 12 bytes", raw(3, &[])),
         ("simple without its data", raw(3, &80_u32.to_le_bytes())),
+        ("simple with more than its data", raw(3, &[0; 84])),
         ("packet of 12 bytes", raw(6, &[])),
         ("packet that is longer than its block", raw(6, &lengths(84))),
         ("packet of 4 GB", raw(6, &lengths(u32::MAX))),

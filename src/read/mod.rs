@@ -56,10 +56,9 @@ enum Fault {
     Empty(PathBuf),
     /// No fault: what is in no copy.
     Passed(packets::Passed),
-    /// Packets whose times are none that can be told.
-    Times {
+    Doubts {
         path: PathBuf,
-        packets: u64,
+        doubts: packets::Doubts,
     },
     Damage {
         path: PathBuf,

@@ -29,6 +29,15 @@ pub struct Damage {
     pub what: Cow<'static, str>,
 }
 
+/// What of a file is read and cannot be told as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Doubts {
+    /// Packets whose times are before 1970, or too late to be told.
+    pub times: u64,
+    /// Packets, interfaces and sections with options that are damaged.
+    pub options: u64,
+}
+
 /// The last moment that 64 bits of nanoseconds tell.
 const LATEST: &str = "2554-07-21T23:34:33Z";
 
@@ -56,9 +65,9 @@ impl Packets {
         if passed != Passed::default() {
             faults.push(Fault::Passed(passed));
         }
-        match std::mem::take(&mut self.beyond) {
-            0 => {}
-            packets => faults.push(Fault::Times { path, packets }),
+        let doubts = std::mem::take(&mut self.doubts);
+        if doubts != Doubts::default() {
+            faults.push(Fault::Doubts { path, doubts });
         }
         faults
     }
@@ -105,6 +114,24 @@ impl Packets {
             return Ok(false);
         }
         self.passes_damage()
+    }
+
+    /// What is in this whole block makes no sense. True where segments prove that it is a block: it is passed alone.
+    #[cold]
+    pub(super) fn passes_block(&mut self, total: usize) -> Result<bool, ReadError> {
+        let place = self.input.position();
+        let segment = self.segment_bytes.unwrap_or(0);
+        let fits = segment != 0 && place % segment + total as u64 <= segment;
+        if !fits || self.grows || self.next_border(place)?.is_none() {
+            return Ok(false);
+        }
+        self.put_damage(
+            Some(place + total as u64),
+            "a block that makes no sense".into(),
+        );
+        self.lent = total;
+        self.was_damaged = true;
+        Ok(true)
     }
 
     /// No whole block begins here. True where it is gone on behind.
@@ -238,12 +265,16 @@ pub(in crate::read) fn told(faults: Vec<Fault>) -> Vec<ReadError> {
     const PLACES_MAX: usize = 8;
     let mut all: Vec<(PathBuf, Vec<Damage>)> = Vec::new();
     let mut told = Vec::new();
-    let mut beyond: BTreeMap<PathBuf, u64> = BTreeMap::new();
+    let mut doubtful: BTreeMap<PathBuf, Doubts> = BTreeMap::new();
     for fault in faults {
         match fault {
             Fault::Error(error) => told.push(error),
             Fault::Passed(_) => {}
-            Fault::Times { path, packets } => *beyond.entry(path).or_default() += packets,
+            Fault::Doubts { path, doubts } => {
+                let all = doubtful.entry(path).or_default();
+                all.times += doubts.times;
+                all.options += doubts.options;
+            }
             Fault::Empty(path) => told.push(ReadError {
                 path,
                 what: "no capture is in this directory".to_owned(),
@@ -287,13 +318,25 @@ pub(in crate::read) fn told(faults: Vec<Fault>) -> Vec<ReadError> {
             });
         }
     }
-    told.extend(beyond.into_iter().map(|(path, packets)| ReadError {
-        path,
-        what: format!(
-            "{} packets have times before 1970 or after {LATEST}, and are told as of then",
-            grouped(packets)
-        ),
-    }));
+    for (path, Doubts { times, options }) in doubtful {
+        let mut tell = |what: String| {
+            let path = path.clone();
+            told.push(ReadError { path, what });
+        };
+        if times != 0 {
+            tell(format!(
+                "{} packets have times before 1970 or after {LATEST}, and are told as of then",
+                grouped(times)
+            ));
+        }
+        if options != 0 {
+            tell(format!(
+                "damaged, the options of {} blocks: names, comments and losses that they tell may be missing, and \
+                 times be wrong",
+                grouped(options)
+            ));
+        }
+    }
     told
 }
 

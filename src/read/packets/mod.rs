@@ -31,8 +31,8 @@ use super::options::{Options, half, word};
 use super::{Interface, ReadError, Record};
 use crate::format::pcapng::block::SECTION_HEADER;
 use crate::format::pcapng::reader::Block;
-pub use damage::Damage;
 pub(super) use damage::told;
+pub use damage::{Damage, Doubts};
 pub use declared::Declared;
 use noted::{Words, flags_alone, noted};
 pub use passed::Passed;
@@ -98,8 +98,7 @@ pub struct Packets {
     /// Nothing more can be read of it.
     over: bool,
     damage: Vec<Damage>,
-    /// Packets whose times are before 1970, or too late to be told.
-    beyond: u64,
+    doubts: Doubts,
     passed: Passed,
     was_damaged: bool,
 }
@@ -183,7 +182,7 @@ impl Packets {
             mark: None,
             over: false,
             damage: Vec::new(),
-            beyond: 0,
+            doubts: Doubts::default(),
             passed: Passed::default(),
             was_damaged: false,
         };
