@@ -763,6 +763,48 @@ fn names_of_files_give_a_terminal_no_commands() {
     }
 }
 
+/// Pipes and devices that lie in a directory: nobody waits for them, and it is told that they are not read.
+#[test]
+fn what_is_no_plain_file_in_a_directory_is_told() {
+    let tmp = temp_dir();
+    let dir = tmp.path();
+    fs::create_dir(dir.join("ring")).unwrap();
+    let name = |number: u32| format!("ring/g5-{number:06}-20251127T140000Z.pcapng");
+    fs::write(dir.join(name(1)), capture(5)).unwrap();
+    let pipes = [
+        name(2),
+        "ring/x.pcap".to_owned(),
+        format!("ring/.{}.idx", &name(1)[5..]),
+    ];
+    for pipe in &pipes {
+        run(Command::new("mkfifo").arg(dir.join(pipe)), "");
+    }
+    device(&dir.join(name(3)), "5"); // zeros without end
+    fs::create_dir(dir.join("ring/y.pcap")).unwrap();
+    for (line, shown) in [
+        ("read ring", "10.0.0.4.1000 > 10.0.1.1.80"),
+        ("read --count ring", "5"),
+        ("read --count ring host 10.0.0.4", "1"),
+        ("read -f --to 2025-11-28 --count ring", "5"),
+        ("report --text ring", "5"),
+        ("path ring -v", "5 packets"),
+        ("export --csv - ring", "10.0.0.4"),
+        ("export --parquet set ring", ""),
+        ("ls ring", "not a plain file"),
+    ] {
+        if line.contains("parquet") && cfg!(not(feature = "parquet")) {
+            continue;
+        }
+        let ended = lwnflog(dir, line);
+        let parts = match line {
+            "ls ring" => &[][..],
+            _ => &[&pipes[0][..], "x.pcap", "it is no plain file"],
+        };
+        ended.is(1, parts);
+        assert!(ended.out.contains(shown), "{line}: {}", ended.out);
+    }
+}
+
 /// A name of several lines is told in one; one that is not UTF-8 is a name as any other.
 #[test]
 fn names_of_files_are_told_in_one_line() {

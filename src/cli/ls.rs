@@ -170,7 +170,7 @@ fn row(dir: &Path, (ring, number, live, _): &Key, path: &Path, no_index: bool) -
         faults: Vec::new(),
     };
     let index = || {
-        let handle = Arc::new(Handle::open(path).ok()?);
+        let handle = Arc::new(Handle::open_plain(path).ok()?);
         index_of(&handle).filter(|_| !live && !no_index)
     };
     // A pipe is not waited for.

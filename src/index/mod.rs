@@ -115,7 +115,10 @@ impl Index {
     pub fn load_of(path: &Path, meta: &fs::Metadata) -> Option<Index> {
         let (bytes, modified_ns) = state(meta);
         let beside = beside(path);
-        let file = File::open(&beside).ok()?;
+        // Whatever lies there: a pipe is not waited for.
+        let mut options = File::options();
+        let opened = options.read(true).custom_flags(libc::O_NONBLOCK);
+        let file = opened.open(&beside).ok()?;
         let whole = file.metadata().ok().filter(fs::Metadata::is_file)?.len();
         let mut header = [0; HEADER_BYTES];
         file.read_exact_at(&mut header, 0).ok()?;

@@ -150,14 +150,11 @@ impl Looks {
         let (mut there, mut ring_files, mut troubles) = (HashMap::new(), Vec::new(), Vec::new());
         let mut order = Vec::new();
         for (place, is_dir) in &self.places {
-            let files = match is_dir.then(|| finished_in(place)) {
-                None => vec![place.clone()],
-                Some(Ok(files)) => files,
-                Some(Err(error)) => {
-                    troubles.push(error.to_string());
-                    continue;
-                }
+            let (files, faults) = match is_dir {
+                true => finished_in(place),
+                false => (vec![place.clone()], Vec::new()),
             };
+            troubles.extend(faults.iter().map(ToString::to_string));
             for file in files {
                 let plain = plain(&file);
                 // One that lies there twice, or was named twice, counts once: as it is, rather than compressed.
