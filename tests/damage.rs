@@ -609,6 +609,26 @@ fn a_capture_that_lies_there_twice_counts_once() {
     }
 }
 
+/// What a live file begins with is whole from the first moment on.
+#[test]
+fn a_live_file_whose_first_length_is_damaged_is_told() {
+    let dir = temp_dir();
+    let mut live = Live::begin(dir.path(), "g5", 1, 2);
+    for number in 0..20 {
+        live.put(time_ns(number), &frame(number, FRAME_BYTES));
+    }
+    let file = live.path().to_owned();
+    let good = fs::read(&file).unwrap();
+    for length in [11_534_456_u32, 0x7fff_fffc, 0xffff_fffc] {
+        let mut bytes = good.clone();
+        bytes[4..8].copy_from_slice(&length.to_le_bytes());
+        fs::write(&file, bytes).unwrap();
+        let (_, said, status) = told(&mut lwnflog(&["read"], std::slice::from_ref(&file)));
+        assert_eq!(status, Some(1), "{length}: {said:?}");
+        assert!(said[0].contains("g5-000001.live.pcapng: "), "{said:?}");
+    }
+}
+
 /// In segments, a block whose two lengths agree is one, whatever stands in it: no other is lost with it.
 #[test]
 fn a_block_that_makes_no_sense_is_lost_alone() {

@@ -14,7 +14,7 @@ const WINDOW_BYTES: usize = 256 << 10;
 /// The same at first.
 const FIRST_BYTES: usize = 4 << 10;
 /// The longest that has to be there in one piece. A block that says that it is longer is damaged.
-const PIECE_BYTES_MAX: usize = 64 << 20;
+pub(super) const PIECE_BYTES_MAX: usize = 64 << 20;
 
 enum From {
     /// And where in it the window ends.

@@ -14,6 +14,7 @@ use crate::format::pcapng::block::{
     ENHANCED_PACKET, INTERFACE_DESCRIPTION, INTERFACE_STATISTICS, PADDING,
 };
 use crate::numbers::grouped;
+use crate::read::input::PIECE_BYTES_MAX;
 use crate::read::options::word;
 use crate::read::{Fault, ReadError};
 use crate::ring::ring_file;
@@ -40,6 +41,9 @@ pub struct Doubts {
 
 /// The last moment that 64 bits of nanoseconds tell.
 const LATEST: &str = "2554-07-21T23:34:33Z";
+
+/// No section's header is longer.
+const HEADER_BYTES_MAX: usize = 1 << 20;
 
 const NO_BLOCK: Cow<'static, str> = Cow::Borrowed("no whole block");
 const CUT: Cow<'static, str> =
@@ -106,7 +110,13 @@ impl Packets {
         let place = self.input.position();
         let last_of_segments = |len: u64| len.saturating_sub(place) <= segment - place % segment;
         let is_cut = self.len().is_none_or(last_of_segments);
-        if self.grows && is_cut {
+        // What is never whole is not waited for.
+        let longest = if place == 0 {
+            HEADER_BYTES_MAX
+        } else {
+            PIECE_BYTES_MAX
+        };
+        if self.grows && is_cut && total <= longest {
             return Ok(false);
         }
         if is_cut && total as u64 <= segment {
