@@ -354,6 +354,15 @@ fn options_that_do_not_fit_are_told() {
             "{said}"
         );
     }
+    // Of statistics they tell what was lost.
+    let statistics = block(
+        5,
+        &[&[0; 12][..], &[7, 0, 80, 0, 3, 0, 0, 0, 0, 0, 0, 0]].concat(),
+    );
+    let bytes = [section(""), interface(9, 0, &[]), with(&[]), statistics].concat();
+    let dir = temp_dir();
+    let (seen, said, status) = ours(&write(dir.path(), "statistics.pcapng", &bytes), &[]);
+    assert_eq!((status, seen.len()), (Some(1), 1), "{said}");
     // Of an interface they tell what its times are.
     let mut bytes = [section(""), interface(9, 0, &[]), packet(T0_NS, &data)].concat();
     let at = section("").len() + 18;

@@ -15,6 +15,9 @@ use super::packets::Packets;
 use super::{Fault, ReadError};
 use crate::ring::{Compression, RingFile, begun, by_number, ring_file};
 
+/// What is said of a ring's file that is not there any more.
+pub(super) const GONE: &str = "it has gone before it was read";
+
 /// A file that is to be read.
 #[derive(Debug, Clone)]
 pub(super) struct Listed {
@@ -263,7 +266,7 @@ fn opened(
                 what: if file.is_named {
                     "there is no such file".to_owned()
                 } else {
-                    "it has gone before it was read".to_owned()
+                    GONE.to_owned()
                 },
                 path: file.path,
             }),
