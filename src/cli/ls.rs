@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::read::time::Zone;
 use super::{complain, say};
-use crate::index::Index;
+use crate::index::{Index, Of};
 use crate::numbers::grouped;
 use crate::read::chain::{Merged, Span};
 use crate::read::handle::Handle;
@@ -171,7 +171,10 @@ fn row(dir: &Path, (ring, number, live, _): &Key, path: &Path, no_index: bool) -
     };
     let index = || {
         let handle = Arc::new(Handle::open_plain(path).ok()?);
-        index_of(&handle).filter(|_| !live && !no_index)
+        match index_of(&handle, &(0..=u64::MAX)).filter(|_| !live && !no_index)? {
+            Of::Some(index) => Some(index),
+            Of::NoneOfIt => None,
+        }
     };
     // A pipe is not waited for.
     if meta.as_ref().is_ok_and(|meta| !meta.is_file()) {

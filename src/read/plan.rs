@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::handle::Handle;
 use super::packets::{Declared, Packets};
 use super::places::Listed;
 use super::span::Span;
-use crate::index::{self, Index, Segment};
+use crate::index::{self, Index, Of, Segment};
 use crate::ring::{Compression, ring_file};
 
 /// What is looked for, and how.
@@ -92,8 +92,9 @@ impl Selection {
     fn by_index(&self, handle: &Arc<Handle>) -> Option<Plan> {
         let is_selective = self.filter.is_selective();
         let path = handle.path();
-        let index = match index_of(handle) {
-            Some(index) => index,
+        let index = match index_of(handle, &(self.span.from_ns..=self.span.to_ns)) {
+            Some(Of::Some(index)) => index,
+            Some(Of::NoneOfIt) => return Some(Plan::Not),
             None if is_selective => build(handle)?,
             None => return None,
         };
@@ -117,14 +118,19 @@ impl Selection {
     }
 }
 
-/// The index of a file, where there is one that was made of it. Its size and its time of change say so, and what it
-/// begins with: the section, the interfaces where they should be, and packets of the times of its first segment and of
-/// its last. What a disk has changed in between is not looked for.
-pub(crate) fn index_of(handle: &Arc<Handle>) -> Option<Index> {
+/// What the index of a file says of a time, where there is one that was made of it. Its size and its time of change
+/// say so, and for all but what is of no such time what the file begins with: the section, the interfaces where they
+/// should be, and packets of the times of its first segment and of its last. What a disk has changed in between is
+/// not looked for.
+pub(crate) fn index_of(handle: &Arc<Handle>, time: &RangeInclusive<u64>) -> Option<Of> {
     let path = handle.path();
-    let index = Index::load_of(path, &handle.metadata().ok()?)?;
-    let is_packed = Compression::by_name(path).is_some();
-    (is_packed || fits(&index, handle)?).then_some(index)
+    let said = Index::load_of(path, &handle.metadata().ok()?, time)?;
+    match &said {
+        Of::Some(index) if Compression::by_name(path).is_none() => {
+            fits(index, handle)?.then_some(said)
+        }
+        _ => Some(said),
+    }
 }
 
 fn fits(index: &Index, handle: &Arc<Handle>) -> Option<bool> {

@@ -91,7 +91,8 @@ impl Packets {
                 Seen::Other => {}
                 Seen::Damage => {
                     self.lent = 0;
-                    if !(is_whole && self.passes_block(total)?) && !self.passes_damage()? {
+                    let passed = is_whole && self.passes_block(total)?;
+                    if !passed && !self.passes_damage()? {
                         return Ok(None);
                     }
                 }
