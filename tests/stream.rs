@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 
 use common::contents::parse;
 use common::{
-    LWNFLOG, Mounted, lab, load_capture_rules, output, run, send_paced, temp_dir, until,
-    with_own_mounts, with_runtime,
+    LWNFLOG, Mounted, lab, load_capture_rules, output, run, run_in, send_paced, temp_dir,
+    under_traffic, until, with_own_mounts, with_runtime,
 };
 use lwnflog::lab::{Lab, Traffic};
 use rustix::process::{Pid, Signal, kill_process};
@@ -233,6 +233,63 @@ fn what_a_reader_that_goes_has_not_taken_is_not_written() {
     streaming.wait_received(520);
     drop(stream);
     streaming.assert_ends_with(20, Some(500), "its reader has gone");
+}
+
+/// Under traffic, and with its rule counting on: what comes until the capture has ended is received, and the
+/// reader has not taken it.
+#[test]
+fn what_comes_when_the_reader_has_gone_is_the_writers_loss() {
+    for source in [
+        &["--group", "5", "--install-rule"][..],
+        &["--queue", "5"],
+        &["--hook"],
+    ] {
+        let lab = lab();
+        let queue = [
+            "-t",
+            "raw",
+            "-A",
+            "PREROUTING",
+            "-j",
+            "NFQUEUE",
+            "--queue-num",
+            "5",
+            "--queue-bypass",
+        ];
+        run_in(lab.receiver(), "iptables-nft", &queue);
+        let mut streaming = Streaming::start(&lab, source);
+        let mut stream = streaming.child.stdout.take().unwrap();
+        let mut read = 0;
+        let status = under_traffic(&lab, 30_000, || {
+            let mut some = [0; 4096];
+            while read < 100_000 {
+                read += stream.read(&mut some).unwrap();
+            }
+            drop(stream);
+            until("it has ended", || streaming.child.try_wait().unwrap())
+        });
+        let said = streaming.said();
+        assert_eq!(status.code(), Some(1), "{said}");
+        let line = |name: &str| -> u64 {
+            let lines = said.lines().map(|line| line.trim_start().split_once("  "));
+            let found = lines.flatten().find(|(found, _)| *found == name);
+            found.map_or(0, |(_, figure)| figure.replace(',', "").parse().unwrap())
+        };
+        assert_eq!((line("allocation"), line("queue full")), (0, 0), "{said}");
+        let lost = line("writer");
+        assert_eq!(line("received"), line("written") + lost, "{said}");
+        let says = format!("{} packets that it has not taken", grouped(lost));
+        assert!(said.contains(&says), "{says}: {said}");
+    }
+}
+
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let grouped = digits.as_bytes().rchunks(3).rev();
+    let grouped: Vec<_> = grouped
+        .map(|part| std::str::from_utf8(part).unwrap())
+        .collect();
+    grouped.join(",")
 }
 
 /// Whatever waits in front of a reader that sleeps, the end comes.

@@ -150,6 +150,8 @@ fn work(chores: &Chores, journals: &Journals, file: &Path) {
             file.display()
         ));
     };
+    // It may have been handed over before.
+    let file = &*wherever(file);
     // Of a command alone, and of a file that was compressed before.
     let plain = uncompressed(file) == file;
     match journals.is_done(file) {

@@ -48,6 +48,12 @@ impl Session {
             let what = format!("beyond --rate-limit: {beyond} packets passed over");
             let _ = self.change_noting(Command::Note, &what);
         }
+        // One that has ended by itself has received nothing since then.
+        let early: Vec<_> = self
+            .running
+            .iter()
+            .map(|running| running.thread.is_finished())
+            .collect();
         // Counters are read before and after: what was counted in between is uncertain.
         let befores = self.count();
         self.control.stop();
@@ -62,7 +68,8 @@ impl Session {
         let fail_open = self.settings.queue.fail_open;
         let running = std::mem::take(&mut self.running);
         let counted = befores.groups.into_iter().zip(afters.groups);
-        for (running, counted) in running.into_iter().zip(counted) {
+        let ended = early.into_iter().zip(counted);
+        for (running, (early, counted)) in running.into_iter().zip(ended) {
             let Running {
                 name,
                 account,
@@ -81,7 +88,7 @@ impl Session {
                 .and_then(|status| *status.lock().unwrap_or_else(PoisonError::into_inner));
             let dropped_by_kernel = last.map_or(0, |last| count_unseen_end(&mut outcome, last));
             // Packets that were not received were numbered all the same.
-            let unreceived = panicked || outcome.detach_refused.is_some();
+            let unreceived = early || panicked || outcome.detach_refused.is_some();
             let tail_overrun =
                 !queues && (unreceived || outcome.dropped_datagrams > outcome.explained_datagrams);
             tail |= tail_overrun;
@@ -98,10 +105,19 @@ impl Session {
             });
             let own = self.installed.as_ref().map(InstalledTable::spec);
             remarks.extend(remarks_on(&outcome, name, bounds, own));
+            if let (SourceName::Number(..), late @ 1..) = (name, outcome.tally.unstamped) {
+                remarks.push(self.without_kernel_time(name, late));
+            }
             if panicked {
                 remarks.push(format!(
                     "the thread that captured {name} panicked: its figures are those of its last batch, and what came \
                      to it later counts as overrun; please report this"
+                ));
+            }
+            if let Some(cause) = outcome.error.as_ref().filter(|_| early && !panicked) {
+                remarks.push(format!(
+                    "the capture of {name} ended by itself ({cause}): what came to it later was not received, and \
+                     counts as overrun"
                 ));
             }
             if let Some(refused) = &outcome.detach_refused {
@@ -143,6 +159,7 @@ impl Session {
                 notice => remarks.push(notice.to_string()),
             }
         }
+        remarks.extend(self.keep_last());
         let mut report = Report::new(last, before_hook, files);
         report.remarks = remarks;
         End {
@@ -150,6 +167,24 @@ impl Session {
             error,
             finished,
         }
+    }
+
+    /// What the times of so many packets are.
+    fn without_kernel_time(&self, name: SourceName, packets: u64) -> String {
+        let late = match (name, self.settings.batch) {
+            (SourceName::Number(Target::Queue, _), _) | (_, 1) => {
+                "as soon as this process could: usually within a millisecond".to_owned()
+            }
+            _ => format!(
+                "with its batch: usually within {} ms (--flush-ms; --batch 1 has each read at once)",
+                self.settings.flush.as_millis()
+            ),
+        };
+        format!(
+            "{} packets of {name} have no time of the kernel's, which gives none at output and postrouting (and before \
+             about Linux 6.6 to the first): theirs is when each was read, {late}",
+            grouped(packets)
+        )
     }
 
     /// Looks at the counters, once for all.

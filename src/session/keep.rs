@@ -13,9 +13,10 @@ use std::time::{Duration, Instant, SystemTime};
 use super::Session;
 use super::kept::{NotKept, bytes_below, cannot_link, link};
 use super::settings::SourceSettings;
+use super::times::{Span, Times};
 use crate::capture::{Answer, Command};
 use crate::numbers::grouped;
-use crate::ring::{FinishedFile, Notice, finished_in, lock_of, wherever};
+use crate::ring::{FinishedFile, Notice, begun, finished_in, lock_of, ring_file, wherever};
 use crate::source::Target;
 
 /// How long after its time files are looked for that hold it: they are finished a little later.
@@ -40,13 +41,14 @@ pub struct Wanted {
     pub to: Option<PathBuf>,
 }
 
-/// A time that is being kept.
+/// Times that are being kept.
 #[derive(Debug)]
 struct Keeping {
     dir: PathBuf,
-    from: SystemTime,
-    until: SystemTime,
-    /// The live file is to be ended when the time is over.
+    times: Times,
+    /// When the last of them is over.
+    over: Instant,
+    /// The live file is to be ended then.
     rotate: bool,
 }
 
@@ -59,16 +61,20 @@ pub(super) struct Keeper {
     /// What kept files may take, if they are kept without a directory being named.
     bytes_max: Option<u64>,
     open: Vec<Keeping>,
+    /// One moment by both clocks.
+    clocks: (Instant, SystemTime),
 }
 
 /// What has been kept so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Kept {
-    pub(super) dir: PathBuf,
-    pub(super) files: u64,
-    pub(super) bytes: u64,
+struct Kept {
+    dir: PathBuf,
+    files: u64,
+    bytes: u64,
     /// Files that were given up before they could be.
-    pub(super) gone: u64,
+    gone: u64,
+    /// What came before is in no file any more, though it was asked for.
+    given_up: Option<SystemTime>,
 }
 
 impl Keeper {
@@ -78,6 +84,7 @@ impl Keeper {
             rings,
             bytes_max,
             open: Vec::new(),
+            clocks: (Instant::now(), SystemTime::now()),
         }
     }
 
@@ -85,22 +92,28 @@ impl Keeper {
         self.dir.join("kept")
     }
 
-    /// Keeps the finished files that hold the time before, and looks out for those that hold the
-    /// time after.
-    pub(super) fn begin(&mut self, wanted: &Wanted, now: SystemTime) -> Result<Kept, String> {
-        let dir = match &wanted.to {
-            Some(dir) => dir.clone(),
+    /// Keeps the finished files that hold these times, and looks out for those that hold what is to come
+    /// of them.
+    fn begin(
+        &mut self,
+        times: Times,
+        to: Option<PathBuf>,
+        now: SystemTime,
+    ) -> Result<Kept, String> {
+        let dir = match to {
+            Some(dir) => dir,
             None => self.free_name(now)?,
         };
         self.check_room()?;
         self.check_place(&dir)?;
+        let left = times.end().and_then(|end| end.duration_since(now).ok());
+        let left = left.unwrap_or_default();
+        let begun = Instant::now();
         let keeping = Keeping {
             dir: dir.clone(),
-            from: now
-                .checked_sub(wanted.last)
-                .unwrap_or(SystemTime::UNIX_EPOCH),
-            until: now.checked_add(wanted.next).unwrap_or(now),
-            rotate: !wanted.next.is_zero(),
+            over: begun.checked_add(left).unwrap_or(begun),
+            rotate: !left.is_zero(),
+            times,
         };
         let mut kept = Kept {
             dir: dir.clone(),
@@ -112,8 +125,10 @@ impl Keeper {
         for ring in &self.rings {
             let files = finished_in(&self.dir, ring);
             let said = |error: io::Error| format!("{}: {error}", self.dir.display());
-            for file in files.map_err(said)? {
-                if !keeping.holds(&file) {
+            let files = files.map_err(said)?;
+            kept.given_up = kept.given_up.max(keeping.given_up(&files, now));
+            for file in files {
+                if !keeping.times.are_in(&file, now) {
                     continue;
                 }
                 match self.keep(&file.path, &keeping.dir) {
@@ -225,14 +240,20 @@ impl Keeper {
 
     /// A file is finished: keeps it where it holds a time that is to be kept. Returns what went
     /// wrong.
-    pub(super) fn finished(&mut self, path: &Path) -> Vec<String> {
+    fn finished(&mut self, path: &Path) -> Vec<String> {
+        let now = self.look_at_clocks();
         if self.open.is_empty() {
             return Vec::new();
         }
         let Some(file) = FinishedFile::at(path) else {
-            return vec![format!("{}: it is gone", path.display())];
+            let begun = begun(path).unwrap_or(SystemTime::UNIX_EPOCH);
+            let mut open = self.open.iter();
+            let wanted = open.any(|keeping| keeping.times.may_go_on_in(begun));
+            let gone = wanted.then(|| format!("{}: it is gone", path.display()));
+            return gone.into_iter().collect();
         };
-        let holding = self.open.iter().filter(|keeping| keeping.holds(&file));
+        let holding = self.open.iter();
+        let holding = holding.filter(|keeping| keeping.times.are_in(&file, now));
         holding
             .filter_map(|keeping| match self.check_room() {
                 Ok(()) => match self.keep(&file.path, &keeping.dir) {
@@ -245,29 +266,43 @@ impl Keeper {
             .collect()
     }
 
+    /// Where the clock was set, what is to come is dated by it.
+    fn look_at_clocks(&mut self) -> SystemTime {
+        const SET: Duration = Duration::from_secs(1);
+        let (then, wall) = self.clocks;
+        let (now, wall_now) = (Instant::now(), SystemTime::now());
+        self.clocks = (now, wall_now);
+        let expected = add(wall, now.duration_since(then));
+        let back = expected.duration_since(wall_now);
+        let back = back.map_err(|forward| forward.duration());
+        for keeping in &mut self.open {
+            match back {
+                Ok(by) if by >= SET => keeping.times.set_back(by),
+                Err(forward) if forward >= SET => keeping.times.set_forward(forward),
+                _ => {}
+            }
+        }
+        wall_now
+    }
+
     /// How long until something is due.
-    pub(super) fn left(&self, now: SystemTime, flush: Duration) -> Option<Duration> {
-        let follow = |keeping: &Keeping| now < add(keeping.until, flush + FOLLOW);
-        if self.open.iter().any(follow) {
+    fn left(&self, flush: Duration) -> Option<Duration> {
+        let since = |keeping: &Keeping| keeping.over.elapsed();
+        if self.open.iter().any(|open| since(open) < flush + FOLLOW) {
             return Some(LOOK);
         }
-        let due = self.open.iter().filter(|keeping| keeping.rotate);
-        let next = due.map(|keeping| keeping.until).min()?;
-        Some(
-            add(next, flush + LATE)
-                .duration_since(now)
-                .unwrap_or_default(),
-        )
+        None
     }
 
     /// Whether the live file is to be ended, because it holds the end of a time that is kept: what the
     /// kernel collects has been handed over by then.
-    pub(super) fn is_due(&mut self, now: SystemTime, flush: Duration) -> bool {
+    fn is_due(&mut self, flush: Duration) -> bool {
+        self.look_at_clocks();
         self.open
-            .retain(|keeping| now < add(keeping.until, PATIENCE));
+            .retain(|keeping| keeping.over.elapsed() < PATIENCE);
         let mut due = false;
         for keeping in &mut self.open {
-            let over = now >= add(keeping.until, flush + LATE);
+            let over = Instant::now() >= keeping.over + flush + LATE;
             due |= over && std::mem::take(&mut keeping.rotate);
         }
         due
@@ -279,9 +314,48 @@ fn add(time: SystemTime, more: Duration) -> SystemTime {
 }
 
 impl Keeping {
-    /// Whether a file may hold packets of this time: its name has whole seconds.
-    fn holds(&self, file: &FinishedFile) -> bool {
-        file.begun <= self.until && file.ended >= self.from
+    /// Where files of these times have been given up: before this, whatever there was.
+    fn given_up(&self, files: &[FinishedFile], now: SystemTime) -> Option<SystemTime> {
+        let oldest = files.first()?;
+        let first = ring_file(&oldest.path).is_some_and(|file| file.sequence <= 1);
+        let wanted = self.times.begin()?;
+        let later = oldest.begun > wanted && oldest.begun <= now;
+        (later && !first).then_some(oldest.begun)
+    }
+}
+
+impl Kept {
+    /// For whom; `follows`: how long it goes on.
+    fn said(&self, by: &str, follows: Duration) -> String {
+        let gone = match self.gone {
+            0 => String::new(),
+            gone => format!(
+                "; {} more had just been given up by the ring",
+                grouped(gone)
+            ),
+        };
+        let given_up = match self.given_up {
+            None => String::new(),
+            Some(time) => format!(
+                "; what came before {} is no longer in the ring",
+                humantime::format_rfc3339_seconds(time)
+            ),
+        };
+        let next = match follows.as_millis().div_ceil(1000) {
+            0 => String::new(),
+            secs => format!("; what comes in {secs} s will follow"),
+        };
+        if self.files == 0 && next.is_empty() {
+            return format!(
+                "kept 0 files for {by}: no packets of that time are in files{gone}{given_up}"
+            );
+        }
+        format!(
+            "kept {} files ({} bytes) in {} for {by}{gone}{given_up}{next}",
+            grouped(self.files),
+            grouped(self.bytes),
+            self.dir.display()
+        )
     }
 }
 
@@ -291,38 +365,59 @@ impl Session {
     /// # Errors
     /// The reason, in words.
     pub fn keep(&mut self, wanted: &Wanted, by: &str) -> Result<String, String> {
+        let mut times = Times::default();
+        times.add(Span::around(SystemTime::now(), wanted.last, wanted.next));
+        self.keep_times(times, wanted.to.clone(), !wanted.last.is_zero(), by)
+    }
+
+    /// The same of several times. `before`: some of it has come by now.
+    fn keep_times(
+        &mut self,
+        times: Times,
+        to: Option<PathBuf>,
+        before: bool,
+        by: &str,
+    ) -> Result<String, String> {
         let Some(keeper) = &mut self.keeper else {
             return Err("nothing is written: there are no files to keep".to_owned());
         };
-        let mut kept = keeper.begin(wanted, SystemTime::now())?;
+        let now = SystemTime::now();
+        let follows = times.end().and_then(|end| end.duration_since(now).ok());
+        let mut kept = keeper.begin(times, to, now)?;
         // The live files hold some of it, too, and the kernel has what came last.
-        if !wanted.last.is_zero() {
+        if before {
             thread::sleep(self.handed_over_within());
             let ended = self.end_live_files();
             self.wait_finished(ended, &mut kept);
         }
-        let gone = match kept.gone {
-            0 => String::new(),
-            gone => format!(
-                "; {} more had just been given up by the ring",
-                grouped(gone)
-            ),
+        Ok(kept.said(by, follows.unwrap_or_default()))
+    }
+
+    /// The capture has ended, its files are finished: keeps what a trigger has asked for and what was
+    /// deferred. Says what has come of it, and what of the times that are kept is missing.
+    pub(super) fn keep_last(&mut self) -> Vec<String> {
+        let mut said = Vec::new();
+        let Some(keeper) = &mut self.keeper else {
+            return said;
         };
-        let next = match wanted.next.is_zero() {
-            true => String::new(),
-            false => format!("; what comes in {} s will follow", wanted.next.as_secs()),
-        };
-        if kept.files == 0 && next.is_empty() {
-            return Ok(format!(
-                "kept 0 files for {by}: no packets of that time are in files{gone}"
-            ));
+        if keeper.open.iter().any(|keeping| keeping.rotate) {
+            said.push(
+                "the capture has ended before the time was over that was to be kept: what came until then is kept"
+                    .to_owned(),
+            );
         }
-        Ok(format!(
-            "kept {} files ({} bytes) in {} for {by}{gone}{next}",
-            grouped(kept.files),
-            grouped(kept.bytes),
-            kept.dir.display()
-        ))
+        let Some((trigger, options)) = self.trigger.take().zip(self.settings.keep.as_ref()) else {
+            return said;
+        };
+        let times = trigger.end();
+        if !times.is_empty() {
+            let by = format!("group {}", options.group);
+            said.push(match keeper.begin(times, None, SystemTime::now()) {
+                Ok(kept) => kept.said(&by, Duration::ZERO),
+                Err(why) => format!("not kept: {why}"),
+            });
+        }
+        said
     }
 
     /// How long the kernel may collect packets before it hands them over.
@@ -392,18 +487,15 @@ impl Session {
     /// How long until [`Session::look_at_kept`] has something to do.
     pub fn left_to_keep(&self) -> Option<Duration> {
         let flush = self.settings.flush;
-        self.keeper.as_ref()?.left(SystemTime::now(), flush)
+        self.keeper.as_ref()?.left(flush)
     }
 
     /// Ends the live file where a time that is kept is over, and keeps what a trigger asks for. Says
     /// what has come of the latter.
     pub fn look_at_kept(&mut self) -> Option<Result<String, String>> {
-        let (now, flush) = (SystemTime::now(), self.settings.flush);
-        if self
-            .keeper
-            .as_mut()
-            .is_some_and(|keeper| keeper.is_due(now, flush))
-        {
+        let flush = self.settings.flush;
+        let keeper = self.keeper.as_mut();
+        if keeper.is_some_and(|keeper| keeper.is_due(flush)) {
             self.rotate();
         }
         let options = self.settings.keep.clone()?;
@@ -413,19 +505,19 @@ impl Session {
                 options.group
             )));
         }
-        // What comes too soon is kept when its time has come.
+        // What comes too soon is kept when its turn has come, with the time in which it came.
         let due = self
             .triggered
             .is_none_or(|last| last.elapsed() >= options.every);
-        if !due || !self.trigger.as_ref()?.has_fired() {
+        let times = if due {
+            self.trigger.as_ref()?.take()
+        } else {
+            Times::default()
+        };
+        if times.is_empty() {
             return None;
         }
         self.triggered = Some(Instant::now());
-        let wanted = Wanted {
-            last: options.last,
-            next: options.next,
-            to: None,
-        };
-        Some(self.keep(&wanted, &format!("group {}", options.group)))
+        Some(self.keep_times(times, None, true, &format!("group {}", options.group)))
     }
 }

@@ -13,6 +13,7 @@ pub mod orders;
 mod rule;
 pub mod settings;
 mod spawn;
+mod times;
 mod trigger;
 mod watch;
 
@@ -188,7 +189,7 @@ impl Session {
         // The rule's counter is to be read before the capture ends.
         let control = Arc::new(Control::watched(settings.count));
         let told = Arc::clone(&wake);
-        control.when_count_reached(Box::new(move || told()));
+        control.when_end_due(Box::new(move || told()));
         let (notices_to, notices) = mpsc::channel();
         step(Step::Files(&settings));
         let rings = open_rings(&settings, &notices_to)?;
@@ -210,8 +211,8 @@ impl Session {
             Opened::Hook(hook) => Some(hook.priority()),
             Opened::Group(_) | Opened::Queue(_) => None,
         });
-        let group = settings.keep.as_ref().map(|keep| keep.group);
-        let trigger = group.map(|group| Trigger::start(group, Arc::clone(&wake)));
+        let keep = settings.keep.as_ref();
+        let trigger = keep.map(|keep| Trigger::start(keep, Arc::clone(&wake)));
         let trigger = trigger.transpose()?;
         if let Some(watch) = &mut watch {
             watch.after_bind();
@@ -322,11 +323,11 @@ impl Session {
         self.begun.elapsed()
     }
 
-    /// True when a capturing thread has ended by itself: an error.
-    pub fn has_ended(&self) -> bool {
-        self.running
-            .iter()
-            .any(|running| running.thread.is_finished())
+    /// Whether it is to be finished: as many packets are recorded as were asked for, there is nothing to
+    /// write to any more, or a capturing thread has ended by itself, with an error.
+    pub fn is_over(&self) -> bool {
+        let has_ended = |running: &Running| running.thread.is_finished();
+        self.control.count_reached() || self.control.end_due() || self.running.iter().any(has_ended)
     }
 
     /// The groups or queues that no rule logs to, as the rules were read last.

@@ -192,14 +192,14 @@ pub fn send_paced(lab: &Lab, packets: u64) {
 }
 
 /// Traffic without an end while `body` runs.
-pub fn under_traffic(lab: &Lab, rate: u64, body: impl FnOnce()) {
+pub fn under_traffic<T>(lab: &Lab, rate: u64, body: impl FnOnce() -> T) -> T {
     let progress = Progress::default();
     let traffic = Traffic::new(64, u64::MAX).rate(Some(rate));
     thread::scope(|scope| {
         scope.spawn(|| traffic.send_from(lab, &[0], &progress).unwrap());
         let _stop = StopWhenDone(&progress);
-        body();
-    });
+        body()
+    })
 }
 
 /// Ends a sender when a test ends, also by a panic.

@@ -71,7 +71,7 @@ pub(super) struct Fate {
 
 impl Writer {
     /// A thread that writes to `stream`, with so many chunks of so many bytes to go round. Once it
-    /// cannot go on, `control` stops the capture.
+    /// cannot go on, `control` has the capture end.
     pub(super) fn start(
         stream: File,
         chunks: usize,
@@ -106,10 +106,11 @@ impl Writer {
                 let _ = capabilities::give_up();
                 let done = work.run(&to_write, &written);
                 work.note_taken();
-                if done.is_err() {
-                    control.stop();
-                }
+                let failed = done.is_err();
                 let _ = to_closer.send(done);
+                if failed {
+                    control.give_up();
+                }
             })?;
         Ok(Writer {
             full: Some(full),
