@@ -278,18 +278,8 @@ fn what_comes_when_the_reader_has_gone_is_the_writers_loss() {
         assert_eq!((line("allocation"), line("queue full")), (0, 0), "{said}");
         let lost = line("writer");
         assert_eq!(line("received"), line("written") + lost, "{said}");
-        let says = format!("{} packets that it has not taken", grouped(lost));
-        assert!(said.contains(&says), "{says}: {said}");
+        assert!(lost > 0 && said.contains("its reader has gone"), "{said}");
     }
-}
-
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let grouped = digits.as_bytes().rchunks(3).rev();
-    let grouped: Vec<_> = grouped
-        .map(|part| std::str::from_utf8(part).unwrap())
-        .collect();
-    grouped.join(",")
 }
 
 /// Whatever waits in front of a reader that sleeps, the end comes.
@@ -377,6 +367,16 @@ fn a_reader_that_goes_ends_a_capture_of_nothing() {
 #[test]
 fn what_makes_no_sense_with_a_stream() {
     let lab = lab();
+    for what in [&["--group", "5"][..], &["run"]] {
+        let mut shell = lab.receiver().command("sh").unwrap();
+        shell.args(["-c", "exec \"$@\" >&-", "sh", LWNFLOG]);
+        shell.args(what).args(["-w", "-"]);
+        shell.args(&["--", "true"][..if what == ["run"] { 2 } else { 0 }]);
+        let refused = output(&mut shell, "");
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(said.contains("standard output is closed"), "{said}");
+        assert_ne!(refused.status.code(), Some(0));
+    }
     for (args, says) in [
         (&["--json"][..], "--json with -w -"),
         (&["--compress", "lz4"], "--compress with -w -"),
@@ -396,4 +396,26 @@ fn what_makes_no_sense_with_a_stream() {
         assert!(said.contains(says), "{said}");
         assert_eq!(refused.status.code(), Some(2));
     }
+}
+
+/// Batches of one packet, as `lwnflog run` has them: a reader that is late for a moment loses none of them.
+#[test]
+fn small_batches_find_as_much_room() {
+    let lab = lab();
+    load_capture_rules(lab.receiver());
+    let mut streaming = Streaming::start(&lab, &["--group", "5", "--batch", "1"]);
+    let mut stream = streaming.child.stdout.take().unwrap();
+    send_paced(&lab, 20_000);
+    streaming.wait_received(20_000);
+    let dropped = streaming.stats()["stats"]["dropped"]["writer"].clone();
+    assert_eq!(dropped, 0);
+    let reader = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        all
+    });
+    streaming.stop();
+    assert!(streaming.child.wait().unwrap().success());
+    let contents = parse(&reader.join().unwrap()).unwrap();
+    assert_eq!(contents.packets.len(), 20_000);
 }

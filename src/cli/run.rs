@@ -23,6 +23,7 @@ use signal_hook::iterator::Signals;
 
 use super::args::RunArgs;
 use super::options::family;
+use super::output::output_is_closed;
 use super::{NO_THREAD, complain};
 use crate::account::report::Report;
 use crate::format::LinkType;
@@ -119,6 +120,9 @@ impl Place {
     /// That of `-w`; else a new file that is called as the program is.
     fn of(asked: Option<&Path>, program: &Path) -> Result<Place> {
         if asked.is_some_and(|path| path.as_os_str() == "-") {
+            if output_is_closed() {
+                return Err(settings::ConfigError::ClosedOutput.into());
+            }
             return Ok(Place {
                 file: None,
                 made: false,
@@ -329,8 +333,8 @@ fn wait(
         complain(&summary(&report, place));
         if left != 0 {
             complain(&format!(
-                "{left} processes that the command has started go on, and what they send and receive from now on is \
-                 not captured: `lwnflog run` ends with the command itself"
+                "processes that the command has started and that go on: {left}; what they send and receive from now on \
+                 is not captured, because `lwnflog run` ends with the command itself"
             ));
         }
     }
@@ -365,7 +369,7 @@ fn summary(report: &Report, place: &Place) -> String {
         (Some(_), Some(_)) => grouped(total.dropped.total()),
         _ => "unknown how many".to_owned(),
     };
-    let unstamped = match total.unstamped {
+    let unstamped = match total.unstamped.min(total.written) {
         0 => String::new(),
         packets => format!(
             ", {} without kernel time (sent ones have the time when they were read, usually within a millisecond)",

@@ -58,6 +58,9 @@ struct Shared {
 pub(super) struct Writer {
     full: Option<SyncSender<Chunk>>,
     empty: Receiver<Chunk>,
+    /// Those that have come back.
+    pool: Vec<Chunk>,
+    chunks: usize,
     ended: Receiver<io::Result<()>>,
     shared: Arc<Shared>,
 }
@@ -115,14 +118,23 @@ impl Writer {
         Ok(Writer {
             full: Some(full),
             empty,
+            pool: Vec::with_capacity(chunks),
+            chunks,
             ended,
             shared,
         })
     }
 
     /// An empty chunk, where there is one.
-    pub(super) fn empty(&self) -> Option<Chunk> {
-        self.empty.try_recv().ok()
+    pub(super) fn empty(&mut self) -> Option<Chunk> {
+        self.pool.extend(self.empty.try_iter());
+        self.pool.pop()
+    }
+
+    /// Whether half of the chunks wait for the reader.
+    pub(super) fn is_behind(&mut self) -> bool {
+        self.pool.extend(self.empty.try_iter());
+        self.pool.len() < self.chunks / 2
     }
 
     /// Has a chunk written. There is room for all of them: this waits for nobody. What a writer that
