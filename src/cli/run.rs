@@ -344,8 +344,7 @@ fn wait(
 /// Whether the terminal's signals come here.
 fn in_foreground() -> bool {
     let terminal = File::open("/dev/tty");
-    let foreground = terminal.is_ok_and(|terminal| tcgetpgrp(&terminal) == Ok(getpgrp()));
-    foreground
+    terminal.is_ok_and(|terminal| tcgetpgrp(&terminal) == Ok(getpgrp()))
 }
 
 /// The signals that this process was started to ignore, a bit each (proc(5)).
