@@ -419,3 +419,36 @@ fn small_batches_find_as_much_room() {
     let contents = parse(&reader.join().unwrap()).unwrap();
     assert_eq!(contents.packets.len(), 20_000);
 }
+
+/// A socket in the pipe's place, as some programs have it: what its other end has not read is not written.
+#[test]
+fn a_socket_is_a_stream_too() {
+    for (reads, goes) in [(true, false), (false, true), (false, false)] {
+        let lab = lab();
+        load_capture_rules(lab.receiver());
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let theirs = std::os::fd::OwnedFd::from(theirs);
+        let mut streaming = Streaming::to(theirs.into(), &lab, &["--group", "5"]);
+        send_paced(&lab, 5_000);
+        streaming.wait_received(5_000);
+        if reads {
+            let reader = std::thread::spawn(move || {
+                let (mut all, mut ours) = (Vec::new(), ours);
+                ours.read_to_end(&mut all).unwrap();
+                all
+            });
+            streaming.stop();
+            let status = until("it has ended", || streaming.child.try_wait().unwrap());
+            assert!(status.success(), "{}", streaming.said());
+            let contents = parse(&reader.join().unwrap()).unwrap();
+            assert_eq!(contents.packets.len(), 5_000);
+        } else if goes {
+            drop(ours);
+            streaming.assert_ends_with(0, Some(5_000), "its reader has gone");
+        } else {
+            streaming.stop();
+            streaming.assert_ends_with(0, Some(5_000), "its reader does not take what is there");
+            drop(ours);
+        }
+    }
+}

@@ -250,7 +250,10 @@ impl<F: Format> Sink for StreamSink<F> {
         self.figures.bytes = bytes_taken;
         self.has_ended = true;
         // A reader that has what there was may go.
-        let gone = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+        let gone = |error: &io::Error| {
+            use io::ErrorKind::{BrokenPipe, ConnectionReset};
+            matches!(error.kind(), BrokenPipe | ConnectionReset)
+        };
         let error = error.filter(|error| lost != 0 || !gone(error));
         self.failure = error.map(|error| {
             let what = match gone(&error) {
