@@ -216,17 +216,22 @@ impl Work {
             ));
             self.wait(chores::END_MAX + MOMENT, events, reporter);
         }
-        // It has ended early, or is ended now; or there was none.
         let open = left(&self);
-        let none = self.hand.take().is_none();
-        let open = match none {
-            true => self.look_for_files().map_or(0, |found| found.left.len()),
-            false => open,
-        };
-        if open != 0 {
-            reporter.say(&format!(
-                "what is done with {open} finished files was ended: the next start takes them up"
-            ));
+        // It has ended early, or is ended now.
+        if self.hand.take().is_some() {
+            if open != 0 {
+                reporter.say(&format!(
+                    "what is done with {open} finished files was ended: the next start takes them up"
+                ));
+            }
+            return;
+        }
+        match self.look_for_files().map_or(0, |found| found.left.len()) {
+            0 => {}
+            left => reporter.say(&format!(
+                "{left} finished files are not compressed, or handed to --on-rotate, because there was no process for \
+                 it: the next start takes them up"
+            )),
         }
     }
 }
