@@ -962,8 +962,12 @@ fn chores_that_are_killed_go_on() {
         rustix::process::kill_process(chores, Signal::KILL).unwrap();
         capture.wait_said("the process for finished files has ended (signal: 9 (SIGKILL))");
         fs::remove_file(at("hold")).unwrap();
+        let begun = Instant::now();
         until("all are done", || {
-            (list().lines().count() == 4).then_some(())
+            let all = list();
+            let late = begun.elapsed() > Duration::from_secs(25);
+            assert!(!late, "{all}\n{}", capture.said());
+            (all.lines().count() == 4).then_some(())
         });
         send(&lab, &mut capture, 10, 50);
         let ended = capture.end();

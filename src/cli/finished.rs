@@ -16,7 +16,7 @@ use crate::numbers::grouped;
 use crate::ring::{Notice, Recovered, ring_file};
 use crate::session::settings::Settings;
 
-/// The process is not started more often.
+/// The process is not started again more often.
 const START_EVERY: Duration = Duration::from_secs(10);
 /// One that is stopped so long is said to be.
 const STOPPED_LONG: Duration = Duration::from_secs(2);
@@ -33,7 +33,8 @@ pub(super) struct Work {
     to_main: Sender<Event>,
     /// The process that does it, where there is one.
     hand: Option<Hand>,
-    started: Instant,
+    /// When it was started again.
+    again: Option<Instant>,
     /// As the rings were before the capture.
     found: io::Result<Found>,
     /// That it does nothing has been said.
@@ -57,7 +58,7 @@ impl Work {
             rings: file_names(settings),
             to_main,
             hand: None,
-            started: Instant::now(),
+            again: None,
             found: Ok(Found::default()),
             idle_said: false,
         };
@@ -72,7 +73,6 @@ impl Work {
         let say = move |line| {
             let _ = to_main.send(Event::Said(line));
         };
-        self.started = Instant::now();
         self.hand = Some(Hand::start(&self.chores, say)?);
         Ok(())
     }
@@ -122,7 +122,7 @@ impl Work {
     /// Looks whether the process goes on. To be called each second.
     pub(super) fn look(&mut self, reporter: &mut Reporter) {
         let Some(hand) = &mut self.hand else {
-            if self.started.elapsed() >= START_EVERY {
+            if self.again.is_none_or(|last| last.elapsed() >= START_EVERY) {
                 self.start_again(reporter);
             }
             return;
@@ -154,6 +154,7 @@ impl Work {
 
     /// What is not done is found as a start finds it.
     fn start_again(&mut self, reporter: &mut Reporter) {
+        self.again = Some(Instant::now());
         let started = self.start_process();
         let left = started.and_then(|()| self.look_for_files());
         match left {
