@@ -469,6 +469,73 @@ fn batches_can_be_collected_in_smaller_pieces() {
     );
 }
 
+/// An interface that is not there, or has no packets of its own, is taken, and said; a buffer that the
+/// kernel grants in part, too. What is asked for has one name, and what is granted another.
+#[test]
+fn what_an_order_does_not_do_is_said() {
+    for source in [&["--group", "5", "--install-rule"][..], &["--hook"]] {
+        let (lab, dir) = (lab(), temp_dir());
+        run_in(
+            lab.receiver(),
+            "ip",
+            &["link", "add", "br0", "type", "bridge"],
+        );
+        let port = ["link", "add", "p0", "type", "veth", "peer", "name", "p1"];
+        run_in(lab.receiver(), "ip", &port);
+        run_in(
+            lab.receiver(),
+            "ip",
+            &["link", "set", "p0", "master", "br0"],
+        );
+        let options = [source, &["--iface", RX]].concat();
+        let capture = Running::capture(lab.receiver(), dir.path(), &options);
+        assert_eq!(
+            done(&capture, &["iface", "lo"]),
+            format!("iface {RX} -> lo")
+        );
+        for (name, says) in [
+            ("nonexist", "there is no interface `nonexist`"),
+            ("p0", "`p0` is a port of the bridge `br0`"),
+        ] {
+            let told = done(&capture, &["iface", name, RX]);
+            assert!(told.contains(says), "{told}");
+            assert!(capture.said().contains(says), "{}", capture.said());
+        }
+        let pattern = if source[0] == "--hook" { "lo" } else { "wan*" };
+        assert!(!done(&capture, &["iface", pattern]).contains("no interface"));
+        capture.end();
+    }
+    for source in [
+        &["--group", "5", "--install-rule"][..],
+        &["--queue", "5", "--install-rule"],
+    ] {
+        let (lab, dir) = (lab(), temp_dir());
+        let options = [source, &["-B", "1MiB"]].concat();
+        let capture = Running::capture(lab.receiver(), dir.path(), &options);
+        let sizes = || {
+            let told: Value = serde_json::from_str(&done(&capture, &["stats"])).unwrap();
+            assert_eq!(told.get("buffer_bytes"), None);
+            let asked = number(&told, "/settings/buffer_bytes");
+            (asked, number(&told, "/granted_buffer_bytes"))
+        };
+        assert_eq!(sizes(), (1 << 20, 1 << 20));
+        assert_eq!(
+            done(&capture, &["buffer-size", "2MiB"]),
+            "buffer-size 1048576 -> 2097152"
+        );
+        assert_eq!(sizes(), (2 << 20, 2 << 20));
+        let told = done(&capture, &["buffer-size", "2GiB"]);
+        let (asked, granted) = sizes();
+        assert_eq!(asked, 2 << 30);
+        assert_eq!(
+            granted + 1 < asked,
+            told.contains("granted a receive buffer of"),
+            "{told}"
+        );
+        capture.end();
+    }
+}
+
 /// Clients that say a byte now and then hold nobody else up, in whatever number.
 #[test]
 fn clients_that_drip_hold_nobody_up() {

@@ -512,6 +512,134 @@ fn rules_that_log_twice_or_ask_too_early() {
     );
 }
 
+/// Each packet twice: by two rules of one table or chain, by one that is led to twice, by two that select
+/// the same. What is told apart, or never meets, is no matter.
+#[test]
+fn packets_that_come_twice() {
+    let base = |name: &str, hook: &str, rules: &str| {
+        format!("chain {name} {{\n type filter hook {hook} priority 0;\n {rules}\n }}\n")
+    };
+    let log = "counter log group 5";
+    let called = format!("chain called {{\n {log}\n }}\n");
+    let on = |device: &str| base(device, &format!("ingress device {device}"), log);
+    let dns = "udp dport 53 counter log group 5";
+    for (family, chains, twice) in [
+        (
+            "ip",
+            base("a", "prerouting", log) + &base("b", "prerouting", log),
+            1,
+        ),
+        (
+            "ip",
+            base("a", "prerouting", log) + &base("b", "input", log),
+            1,
+        ),
+        (
+            "ip",
+            base("a", "forward", log) + &base("b", "postrouting", log),
+            1,
+        ),
+        (
+            "inet",
+            base("a", "prerouting", &format!("{log}\n {log}")),
+            1,
+        ),
+        (
+            "ip",
+            called.clone() + &base("a", "prerouting", "jump called\n jump called"),
+            1,
+        ),
+        (
+            "ip",
+            called.clone()
+                + &base("a", "prerouting", "jump called")
+                + &base("b", "input", "jump called"),
+            1,
+        ),
+        (
+            "ip",
+            called.clone() + &base("a", "prerouting", &format!("jump called\n {log}")),
+            1,
+        ),
+        ("ip", base("a", "prerouting", &format!("{log}\n {dns}")), 1),
+        ("ip", base("a", "prerouting", &format!("{dns}\n {dns}")), 1),
+        (
+            "ip",
+            base("a", "prerouting", log) + &base("b", "output", log),
+            0,
+        ),
+        (
+            "ip",
+            base("a", "input", log) + &base("b", "forward", log),
+            0,
+        ),
+        (
+            "ip",
+            base("a", "prerouting", &format!("{dns}\n tcp {}", &dns[4..])),
+            0,
+        ),
+        (
+            "ip",
+            called.clone()
+                + &base(
+                    "a",
+                    "prerouting",
+                    "ip protocol tcp jump called\n udp dport 9 goto called",
+                ),
+            0,
+        ),
+        ("netdev", on(RX) + &on("lo"), 0),
+        (
+            "ip",
+            base(
+                "a",
+                "prerouting",
+                "counter log prefix \"prerouting\" group 5",
+            ) + &base("b", "input", "counter log prefix \"input\" group 5"),
+            0,
+        ),
+    ] {
+        let lab = lab();
+        let rules = format!("table {family} t {{\n {chains}}}");
+        nft(lab.receiver(), &rules);
+        let (findings, _) = examine(lab.receiver(), &["--group", "5"]);
+        let told = findings.iter().filter(|finding| finding["id"] == "twice");
+        assert_eq!(told.count(), twice, "{rules}\n{findings:#?}");
+        if twice != 0 && family == "ip" && !chains.contains("forward") && !chains.contains(dns) {
+            let dir = temp_dir();
+            let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+            send_paced(&lab, 20);
+            capture.wait_written(40); // it is so
+            capture.end();
+        }
+    }
+}
+
+/// Of however many rules: what is wrong with the last one is found, too, and none is passed over in
+/// silence.
+#[test]
+fn the_last_of_many_rules() {
+    let lab = lab();
+    let mut rules: String = (1..=20)
+        .map(|port| format!("udp dport {port} counter log group 5\n"))
+        .collect();
+    rules += "tcp dport 1 counter log group 5 snaplen 64\n";
+    nft(lab.receiver(), &chain(0, &rules));
+    let limit = finding(lab.receiver(), "rule-limits", "warning");
+    let (findings, _) = examine(lab.receiver(), &["--group", "5"]);
+    let of_rules: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding["id"] == "rule")
+        .collect();
+    assert_eq!(of_rules.len(), 9, "{findings:#?}");
+    assert!(
+        of_rules[8]["what"].as_str().unwrap().contains("13 more"),
+        "{of_rules:#?}"
+    );
+    mend(lab.receiver(), &limit);
+    is_gone(lab.receiver(), "rule-limits");
+}
+
 /// A host with a usual firewall and a capture has nothing to mend, nor one without a capture.
 #[test]
 fn usual_firewalls_are_as_they_should_be() {

@@ -284,6 +284,7 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
         let elapsed = session.elapsed();
         if figures.due(elapsed) {
             session.look_at_rules();
+            session.look_at_rate();
             if let Some(collapsed) = session.look_at_fill() {
                 reporter.say(&collapsed);
             }

@@ -75,7 +75,7 @@ impl Reporter {
     pub(super) fn greet(&mut self, session: &Session) {
         let settings = session.settings();
         let granted = session.granted_buffer_bytes();
-        if granted < settings.buffer_bytes / 2 {
+        if session.has_smaller_buffer() {
             self.say(&smaller_buffer(settings, granted));
         }
         let interfaces = match &settings.source {
@@ -85,8 +85,12 @@ impl Reporter {
                 rule.map_or(Vec::new(), |rule| rule.ifaces.clone())
             }
         };
-        for interface in interfaces.into_iter().filter(|name| !name.ends_with('*')) {
-            self.hint_at(&interface);
+        for interface in &interfaces {
+            match at_interface(interface) {
+                Some(Hint::Now(hint)) => self.say(&hint),
+                Some(Hint::Always(hint)) => self.blind.push(hint),
+                None => {}
+            }
         }
         if let Some(group) = session.trigger_without_rule() {
             self.say(&format!(
@@ -135,29 +139,6 @@ impl Reporter {
             if rule.snaplen.is_some() || rule.queue_threshold.is_some() {
                 self.say(&format!("{rule} sets a snaplen or queue-threshold of its own, which lowers ours: better leave it out"));
             }
-        }
-    }
-
-    /// Says what keeps a rule for one interface from seeing packets.
-    fn hint_at(&mut self, iface: &str) {
-        match links::by_name(iface) {
-            Ok(None) => self.say(&format!(
-                "there is no interface `{iface}` in this network namespace: its packets are captured once there is"
-            )),
-            Ok(Some(link)) if link.takes_over().is_some() => {
-                let (index, kind) = link.takes_over().unwrap_or_default();
-                let (name, master) = (&link.name, links::name_of(index));
-                let master = master.unwrap_or_else(|| format!("ifindex-{index}"));
-                self.blind.push(format!(
-                    "`{name}` is a port of the {kind} `{master}`: at prerouting its packets come by the {kind}, and a \
-                     selection of the port sees none; take --iface {master}"
-                ));
-            }
-            Ok(Some(link)) if link.name != iface => {
-                self.say(&format!("`{iface}` is another name of `{}`", link.name));
-            }
-            Ok(Some(_)) => {}
-            Err(error) => self.say(&format!("whether there is an interface `{iface}` is not known: {error}")),
         }
     }
 
@@ -259,8 +240,53 @@ impl Reporter {
     }
 }
 
+/// What is to be known of an interface whose packets are to be captured.
+pub(super) enum Hint {
+    /// It may change.
+    Now(String),
+    /// None of its packets are seen.
+    Always(String),
+}
+
+impl Hint {
+    /// The same, whichever it is.
+    pub(super) fn text(&self) -> &str {
+        let (Hint::Now(text) | Hint::Always(text)) = self;
+        text
+    }
+}
+
+/// What keeps a selection of one interface from having packets; nothing of a pattern.
+pub(super) fn at_interface(iface: &str) -> Option<Hint> {
+    if iface.ends_with('*') {
+        return None;
+    }
+    match links::by_name(iface) {
+        Ok(None) => Some(Hint::Now(format!(
+            "there is no interface `{iface}` in this network namespace: its packets are captured once there is"
+        ))),
+        Ok(Some(link)) if link.takes_over().is_some() => {
+            let (index, kind) = link.takes_over().unwrap_or_default();
+            let (name, master) = (&link.name, links::name_of(index));
+            let master = master.unwrap_or_else(|| format!("ifindex-{index}"));
+            Some(Hint::Always(format!(
+                "`{name}` is a port of the {kind} `{master}`: at prerouting its packets come by the {kind}, and a \
+                 selection of the port sees none; take --iface {master}"
+            )))
+        }
+        Ok(Some(link)) if link.name != iface => Some(Hint::Now(format!(
+            "`{iface}` is another name of `{}`",
+            link.name
+        ))),
+        Ok(Some(_)) => None,
+        Err(error) => Some(Hint::Now(format!(
+            "whether there is an interface `{iface}` is not known: {error}"
+        ))),
+    }
+}
+
 /// Why buffers are smaller than was asked for.
-fn smaller_buffer(settings: &Settings, granted: usize) -> String {
+pub(super) fn smaller_buffer(settings: &Settings, granted: usize) -> String {
     let (granted, asked) = (
         grouped(granted as u64),
         grouped(settings.buffer_bytes as u64),

@@ -85,8 +85,10 @@ pub(super) struct Reach {
     pub(super) missing_interface: Option<String>,
     /// Chains before that drop some packets.
     pub(super) drop_some: Vec<String>,
-    /// Nothing selects among the packets of its hook.
-    pub(super) takes_all: bool,
+    /// The chains at hooks all of whose packets come to its chain, each as often as they do.
+    points: Vec<BaseChain>,
+    /// What selects among them.
+    selection: Vec<Value>,
 }
 
 impl Reach {
@@ -112,7 +114,9 @@ impl Reach {
         );
         let own = way.ruleset.rules_of(&place);
         if let Some(own) = own.iter().find(|own| own.handle == rule.handle) {
-            reach.takes_all = rule.hook.is_some() && own.expressions.iter().all(selects_nothing);
+            let points = way.ruleset.points_to(&place);
+            reach.points = points.into_iter().cloned().collect();
+            reach.selection = own.selection().cloned().collect();
             reach.look_at_interfaces(own, rule.hook.is_some_and(|hook| hook.number <= 2));
         }
         let ways: Vec<_> = packets
@@ -138,6 +142,23 @@ impl Reach {
             .doubt
             .take()
             .filter(|doubt| !to_a_capture || is_asleep(doubt));
+    }
+
+    /// Whether packets that it has come to it a second time, from another hook or another chain.
+    pub(super) fn comes_twice(&self) -> bool {
+        let rest = |at: usize| self.points.iter().skip(at + 1);
+        let mut points = self.points.iter().enumerate();
+        points.any(|(at, point)| rest(at).any(|other| point.meets(other)))
+    }
+
+    /// Whether packets that one rule has come to the other as well: all, or those that both select.
+    pub(super) fn shares(&self, other: &Reach) -> bool {
+        let is_known = |selection: &[Value]| !selection.iter().any(is_hidden);
+        let same = self.selection.is_empty()
+            || other.selection.is_empty()
+            || self.selection == other.selection && is_known(&self.selection);
+        let meet = |point: &BaseChain| other.points.iter().any(|other| point.meets(other));
+        same && self.points.iter().any(meet)
     }
 
     fn look_at_interfaces(&mut self, rule: &Rule, inbound: bool) {
@@ -176,6 +197,12 @@ impl Reach {
     }
 }
 
+/// nft does not say what it is: a condition of iptables.
+fn is_hidden(expression: &Value) -> bool {
+    let word = expression.as_object().and_then(|map| map.iter().next());
+    word.is_none_or(|(name, data)| name == "xt" || data.is_null())
+}
+
 fn name(value: &Value) -> Option<String> {
     match value {
         Value::String(name) => Some(name.clone()),
@@ -210,13 +237,6 @@ fn packets(family: &str, wanted: IpFamily) -> Vec<&'static str> {
     };
     let taken = candidates.into_iter().filter(|(_, taken)| *taken);
     taken.map(|(packets, _)| packets).collect()
-}
-
-/// Whether an expression lets every packet come to the next.
-fn selects_nothing(expression: &Value) -> bool {
-    ["counter", "log", "comment", "drop", "accept"]
-        .iter()
-        .any(|word| expression.get(word).is_some())
 }
 
 /// The ways to a rule, of packets of one family.

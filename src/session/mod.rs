@@ -20,7 +20,7 @@ pub use files::disk_bound_bytes;
 pub use finish::End;
 pub use rule::{real_name, spec as rule_spec};
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
@@ -40,7 +40,7 @@ use crate::session::settings::{Settings, SourceSettings};
 use crate::source::hook::HookError;
 use crate::source::nfqueue::LastStatus;
 use crate::source::{SourceError, SourceName};
-use crate::sys::capabilities;
+use crate::sys::{capabilities, netlink};
 use files::keeper;
 use fill::FillWatch;
 use keep::Keeper;
@@ -119,7 +119,7 @@ struct Running {
     granted_buffer_bytes: usize,
     /// Where a queue leaves the kernel's figures at its end; none for a group.
     queue_status: Option<LastStatus>,
-    /// A group's, to look at.
+    /// A group's or queue's, to look at.
     socket: Option<OwnedFd>,
     unseen: Unseen,
 }
@@ -294,13 +294,24 @@ impl Session {
         self.priority
     }
 
-    /// The smallest receive buffer granted; of a hook, its rings in sum.
+    /// The smallest receive buffer granted, as it is now; of a hook, its rings in sum.
     pub fn granted_buffer_bytes(&self) -> usize {
-        self.running
-            .iter()
-            .map(|running| running.granted_buffer_bytes)
-            .min()
-            .unwrap_or(0)
+        let granted = |running: &Running| {
+            let socket = running.socket.as_ref();
+            let now = socket.and_then(|socket| netlink::receive_buffer(socket.as_fd()).ok());
+            now.unwrap_or(running.granted_buffer_bytes)
+        };
+        self.running.iter().map(granted).min().unwrap_or(0)
+    }
+
+    /// Whether that is less than was asked for. (The kernel counts in pairs of bytes; a hook's rings are
+    /// powers of two.)
+    pub fn has_smaller_buffer(&self) -> bool {
+        let (granted, asked) = (self.granted_buffer_bytes(), self.settings.buffer_bytes);
+        match self.settings.source {
+            SourceSettings::Numbers(..) => granted.saturating_add(1) < asked,
+            SourceSettings::Hook(_) => granted < asked / 2,
+        }
     }
 
     /// Tells the capturing threads which interfaces have come, gone or changed, without waiting.
