@@ -505,10 +505,7 @@ fn what_an_order_does_not_do_is_said() {
         assert!(!done(&capture, &["iface", pattern]).contains("no interface"));
         capture.end();
     }
-    for source in [
-        &["--group", "5", "--install-rule"][..],
-        &["--queue", "5", "--install-rule"],
-    ] {
+    for source in [&["--group", "5", "--install-rule"][..], &["--queue", "5"]] {
         let (lab, dir) = (lab(), temp_dir());
         let options = [source, &["-B", "1MiB"]].concat();
         let capture = Running::capture(lab.receiver(), dir.path(), &options);

@@ -99,6 +99,9 @@ impl Reporter {
                  nft -f -`"
             ));
         }
+        if let Some(why) = session.cannot_keep() {
+            self.say(&format!("--keep-on: nothing can be kept as it is: {why}"));
+        }
         self.blind.extend(doctor::of_rules(session));
         for line in self.blind.clone() {
             self.say(&line);

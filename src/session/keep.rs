@@ -85,6 +85,15 @@ impl Keeper {
         self.dir.join("kept")
     }
 
+    /// Whether files can be kept where no other place is named.
+    ///
+    /// # Errors
+    /// The reason, in words.
+    pub(super) fn check(&self) -> Result<(), String> {
+        self.check_room()?;
+        self.check_place(&self.kept_dir())
+    }
+
     /// Keeps the finished files that hold the time before, and looks out for those that hold the
     /// time after.
     pub(super) fn begin(&mut self, wanted: &Wanted, now: SystemTime) -> Result<Kept, String> {

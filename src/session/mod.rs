@@ -350,6 +350,12 @@ impl Session {
         self.trigger.as_ref().and_then(Trigger::without_rule)
     }
 
+    /// Why nothing could be kept for `--keep-on`, as it is now.
+    pub fn cannot_keep(&self) -> Option<String> {
+        self.trigger.as_ref()?;
+        self.keeper.as_ref()?.check().err()
+    }
+
     /// Looks at the rules and their counters, so that one that comes or goes is noticed.
     pub fn look_at_rules(&mut self) {
         if let Some(watch) = &mut self.watch {
