@@ -533,7 +533,7 @@ pub struct Mounted {
     /// What is in it, of one that is on a disk.
     _image: Option<tempfile::NamedTempFile>,
     /// The disk, where a process serves it: that ends with it.
-    served: Option<String>,
+    served: Option<(String, Child)>,
 }
 
 impl Mounted {
@@ -583,15 +583,18 @@ impl Mounted {
             "",
         );
         let device = device.trim().to_owned();
-        let mount = ["-o", options, &device];
-        run(
-            Command::new("mount.exfat-fuse").args(mount).arg(dir.path()),
-            "",
-        );
+        let mut serve = Command::new("mount.exfat-fuse");
+        // In the foreground; what it says of each call is nobody's.
+        let serve = serve.args(["-d", "-o", options, &device]).arg(dir.path());
+        let server = serve.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        until("it is mounted", || {
+            let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+            mounts.contains(dir.path().to_str().unwrap()).then_some(())
+        });
         Mounted {
             dir,
             _image: Some(image),
-            served: Some(device),
+            served: Some((device, server.unwrap())),
         }
     }
 
@@ -604,7 +607,8 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         // Where something is mounted the directory could not be removed.
         let _ = Command::new("umount").arg("-l").arg(self.path()).status();
-        if let Some(device) = &self.served {
+        if let Some((device, server)) = &mut self.served {
+            let _ = server.wait();
             let _ = Command::new("losetup").args(["-d", device]).status();
         }
     }
