@@ -277,6 +277,9 @@ pub(super) fn at_interface(iface: &str) -> Option<Hint> {
                  selection of the port sees none; take --iface {master}"
             )))
         }
+        Ok(Some(link)) if !link.is_up => Some(Hint::Now(format!(
+            "`{iface}` is down: no packet comes by it until it is up (`ip link set {iface} up`)"
+        ))),
         Ok(Some(link)) if link.name != iface => Some(Hint::Now(format!(
             "`{iface}` is another name of `{}`",
             link.name

@@ -7,8 +7,9 @@ use std::time::Instant;
 use std::{env, fs};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::io::Errno;
 
-use super::{Case, Finding};
+use super::{Case, Finding, claim};
 use crate::numbers::grouped;
 use crate::ring::{keeps_rights, passing};
 use crate::session::settings::{FILE_BYTES_DEFAULT, FILE_BYTES_MIN, FILES_DEFAULT};
@@ -28,13 +29,14 @@ pub(super) fn examine(case: &Case, written: Option<u64>) -> Vec<Finding> {
         .ancestors()
         .find(|dir| !dir.as_os_str().is_empty() && dir.exists());
     let there = there.map_or_else(|| PathBuf::from("."), Path::to_owned);
-    if let Some(finding) = place(case, dir, &there) {
+    let refused = place(case, dir, &there).or_else(|| claim::examine(case, dir, &there));
+    if let Some(finding) = refused {
         findings.push(finding);
         return findings;
     }
     findings.extend(in_memory(case, &there));
     findings.extend(space(case, dir, &there));
-    findings.extend(reserves(&there));
+    findings.extend(reserves(case, &there));
     findings.extend(speed(&there, written));
     findings
 }
@@ -105,7 +107,7 @@ fn place(case: &Case, dir: &Path, there: &Path) -> Option<Finding> {
 }
 
 /// The same capture where there is room for it.
-fn elsewhere(case: &Case, not: &Path) -> String {
+pub(super) fn elsewhere(case: &Case, not: &Path) -> String {
     let home = env::var_os("HOME").map(|home| Path::new(&home).join("lwnflog-capture"));
     let candidates = [
         Some(PathBuf::from("/var/lib/lwnflog")),
@@ -122,7 +124,7 @@ fn elsewhere(case: &Case, not: &Path) -> String {
 }
 
 /// For a shell.
-fn quoted(path: &Path) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+@%,".contains(letter);
     if text.chars().all(plain) {
@@ -230,14 +232,19 @@ fn ring_there(dir: &Path) -> (u64, bool) {
 }
 
 /// Whether the file system can reserve space, asked with a file that has no name.
-fn reserves(dir: &Path) -> Option<Finding> {
+fn reserves(case: &Case, dir: &Path) -> Option<Finding> {
     const ASKED_BYTES: u64 = 4096;
     let file = passing(dir).ok()?;
     match fallocate(&file, FallocateFlags::empty(), 0, ASKED_BYTES) {
         Ok(()) => Some(Finding::fine("disk-reserve", "the file system reserves space")),
-        Err(rustix::io::Errno::OPNOTSUPP) => Some(
+        Err(Errno::OPNOTSUPP) => Some(
             Finding::note("disk-reserve", format!("the file system of {} cannot reserve space", dir.display()))
                 .because("each file is written full of zeros instead: more work, and others may fill the disk meanwhile"),
+        ),
+        Err(Errno::DQUOT) => Some(
+            Finding::error("disk-full", format!("{}: the quota of this user is used up", dir.display()))
+                .because("a ring makes its files as it goes, and one more than it keeps")
+                .mend(elsewhere(case, dir)),
         ),
         Err(_) => None,
     }

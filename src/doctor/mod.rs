@@ -6,6 +6,7 @@
 //! a name.
 
 mod blind;
+mod claim;
 mod disk;
 mod group;
 mod host;

@@ -83,6 +83,8 @@ pub(super) struct Reach {
     /// It, or its group, has had packets.
     pub(super) logged: bool,
     pub(super) missing_interface: Option<String>,
+    /// Of its interfaces none is up.
+    pub(super) down: Option<String>,
     /// Chains before that drop some packets.
     pub(super) drop_some: Vec<String>,
     /// The chains at hooks all of whose packets come to its chain, each as often as they do.
@@ -117,6 +119,7 @@ impl Reach {
             let points = way.ruleset.points_to(&place);
             reach.points = points.into_iter().cloned().collect();
             reach.selection = own.selection().cloned().collect();
+            reach.look_at_devices();
             reach.look_at_interfaces(own, rule.hook.is_some_and(|hook| hook.number <= 2));
         }
         let ways: Vec<_> = packets
@@ -161,6 +164,15 @@ impl Reach {
         same && self.points.iter().any(meet)
     }
 
+    /// Where its chain is one of devices that are not there.
+    fn look_at_devices(&mut self) {
+        let devices = || self.points.iter().flat_map(|point| &point.devices);
+        let is_there = |name: &String| !matches!(links::by_name(name), Ok(None));
+        if !devices().any(is_there) {
+            self.missing_interface = devices().next().cloned();
+        }
+    }
+
     fn look_at_interfaces(&mut self, rule: &Rule, inbound: bool) {
         for expression in &rule.expressions {
             let matched = &expression["match"];
@@ -187,6 +199,8 @@ impl Reach {
                 } else {
                     self.missing_interface = Some(first.clone());
                 }
+            } else if found.iter().flatten().all(|link| !link.is_up) {
+                self.down = found.iter().flatten().next().map(|link| link.name.clone());
             } else if inbound {
                 let ports: Vec<_> = found.iter().flatten().filter_map(port).collect();
                 if ports.len() == found.iter().flatten().count() {

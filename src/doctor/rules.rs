@@ -249,6 +249,14 @@ fn of_reach(rule: &LoggingRule, reach: &Reach, case: &Case, hopeless: bool) -> V
                 .because("it logs nothing until there is one of this name"),
         );
     }
+    if let Some(name) = &reach.down {
+        let what = format!("{rule} is for the interface `{name}`, which is down");
+        findings.push(
+            Finding::warning("interface-down", what)
+                .because("no packet comes by it until it is up")
+                .mend(format!("ip link set {name} up")),
+        );
+    }
     if !reach.drop_some.is_empty() {
         let what = format!(
             "chains that come before {rule} drop packets: {}",
