@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -564,6 +564,57 @@ fn clients_that_drip_hold_nobody_up() {
     });
     assert_eq!(settings(&capture)["paused"], true);
     capture.end();
+}
+
+/// Members of `--control-group` that ask without an end, or take no answer, keep root from nothing.
+#[test]
+fn busy_readers_keep_root_from_nothing() {
+    const ASK: &str = "import os, socket, sys, threading
+ask = b'{\"v\":1,\"command\":\"stats\"}\\n' * 50
+def client():
+    while True:
+        try:
+            s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.settimeout(1)
+            while True:
+                s.sendall(ask)
+                if sys.argv[2] == 'takes':
+                    while s.recv(65536).count(b'\\n') == 0: pass
+        except OSError: pass
+for _ in range(24): threading.Thread(target=client, daemon=True).start()
+sys.stdin.read()
+os._exit(0)";
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let options = ["--group", "5", "--control-group", "nogroup"];
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+    for takes in ["takes", "deaf"] {
+        let mut nobody = Command::new("setpriv");
+        nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+        nobody
+            .args(["/usr/bin/python3", "-c", ASK])
+            .arg(socket(&capture, "g5"));
+        let mut clients = nobody.arg(takes).stdin(Stdio::piped()).spawn().unwrap();
+        let of_nobody = || {
+            let mut nobody = Command::new("setpriv");
+            nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+            let ask = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); print(s.recv(99))";
+            nobody
+                .args(["/usr/bin/python3", "-c", ask])
+                .arg(socket(&capture, "g5"));
+            let told = output(&mut nobody, "");
+            String::from_utf8_lossy(&told.stdout).contains("too many clients")
+        };
+        until("they have all places", || of_nobody().then_some(()));
+        for bytes in 64..84 {
+            done(&capture, &["snaplen", &format!("{bytes}")]);
+        }
+        drop(clients.stdin.take());
+        clients.wait().unwrap();
+        done(&capture, &["snaplen", "128"]);
+    }
+    send_paced(&lab, 100);
+    capture.wait_written(100);
+    capture.end().assert_balanced();
 }
 
 /// Ends threads also where the test fails.
