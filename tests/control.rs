@@ -566,6 +566,44 @@ fn clients_that_drip_hold_nobody_up() {
     capture.end();
 }
 
+/// An interface that is captured goes, comes, is renamed or set down: it is said, and stands in the file.
+#[test]
+fn an_interface_that_goes_meanwhile_is_said() {
+    for source in [&["--group", "5", "--install-rule"][..], &["--hook"]] {
+        let (lab, dir) = (lab(), temp_dir());
+        let ip = |words: &str| {
+            let words: Vec<_> = words.split(' ').collect();
+            run_in(lab.receiver(), "ip", &words);
+        };
+        ip("link add one type veth peer name two");
+        ip("link set one up");
+        let names = format!("{RX},one");
+        let options = [source, &["--iface", &names]].concat();
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+        let unnamed = "there is no interface `one` in this network namespace";
+        ip("link set one down");
+        capture.wait_said("`one` is down");
+        ip("link set one name three");
+        capture.wait_said(unnamed);
+        send(&lab, &capture, 10);
+        ip("link set three name one");
+        ip("link set one up");
+        capture.wait_said("packets of `one` are captured again");
+        send(&lab, &capture, 10);
+        ip("link delete one");
+        until("it is said once more", || {
+            (capture.said().matches(unnamed).count() == 2).then_some(())
+        });
+        send(&lab, &capture, 10);
+        let ended = capture.end();
+        let comments = comments(&ended);
+        for says in [unnamed, "packets of `one` are captured again"] {
+            let noted = comments.iter().any(|comment| comment.contains(says));
+            assert!(noted, "{says}: {comments:?}");
+        }
+    }
+}
+
 /// Members of `--control-group` that ask without an end, or take no answer, keep root from nothing.
 #[test]
 fn busy_readers_keep_root_from_nothing() {

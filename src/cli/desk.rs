@@ -118,6 +118,9 @@ impl Desk {
         for hint in hints(session, order) {
             done += &format!("; {hint}");
         }
+        if matches!(order, Order::Interfaces(_)) {
+            reporter.interfaces_are_told(session);
+        }
         reporter.say(&format!("{done} (by {by})"));
         Ok(done.into())
     }

@@ -314,13 +314,21 @@ impl Session {
         }
     }
 
-    /// Tells the capturing threads which interfaces have come, gone or changed, without waiting.
-    pub fn look_at_links(&mut self) {
+    /// Tells the capturing threads which interfaces have come, gone or changed, without waiting. Whether
+    /// any has.
+    pub fn look_at_links(&mut self) -> bool {
         let changes = self.changes.as_ref().map_or(Vec::new(), LinkWatch::take);
-        if !changes.is_empty() {
+        let any = !changes.is_empty();
+        if any {
             self.drops.note(&changes);
             self.control.ask(Command::Links(changes.into()));
         }
+        any
+    }
+
+    /// The interfaces captured, by the names that were given; none is all.
+    pub fn interfaces(&self) -> Vec<String> {
+        self.changeable().interfaces
     }
 
     /// Packets lost before they came to the hook, so far.

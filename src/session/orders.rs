@@ -311,7 +311,7 @@ impl Session {
     }
 
     /// Has every capture note something, when it comes to that.
-    pub(super) fn note_only(&self, what: &str) {
+    pub fn note_only(&self, what: &str) {
         let noted = note(what, "itself");
         drop(self.control.ask_noting(Command::Note, Some(&noted)));
     }
