@@ -1001,7 +1001,7 @@ fn a_place_that_is_not_this_user_s() {
     }
 }
 
-/// README's way: the right is on the program, for a group of users and nobody else. With it --match works,
+/// The documents' way: the right is on the program, for a group of users and nobody else. With it --match works,
 /// and doctor reads the rules.
 #[test]
 fn rights_for_a_group_of_users() {

@@ -566,7 +566,7 @@ fn an_index_that_claims_too_much_is_not_read() {
         (768 << 20, segments),
         (interfaces, segments + 1),
     ] {
-        let mut claims = right[..48].to_vec();
+        let mut claims = right[..72].to_vec();
         claims[28..32].copy_from_slice(&interfaces.to_le_bytes());
         claims[32..36].copy_from_slice(&segments.to_le_bytes());
         fs::write(&index, claims).unwrap();

@@ -15,7 +15,7 @@ use super::handle::Handle;
 use super::packets::{Declared, Packets};
 use super::places::Listed;
 use super::span::Span;
-use crate::index::{self, Index, Segment};
+use crate::index::{self, Index, Of, Segment};
 use crate::ring::{Compression, ring_file};
 
 /// What is looked for, and how.
@@ -92,8 +92,10 @@ impl Selection {
     fn by_index(&self, handle: &Arc<Handle>) -> Option<Plan> {
         let is_selective = self.filter.is_selective();
         let path = handle.path();
-        let index = match Index::load_of(path, &handle.metadata().ok()?) {
-            Some(index) => index,
+        let time = self.span.from_ns..=self.span.to_ns;
+        let index = match Index::load_of(path, &handle.metadata().ok()?, &time) {
+            Some(Of::Some(index)) => index,
+            Some(Of::NoneOfIt) => return Some(Plan::Not),
             None if is_selective => build(handle)?,
             None => return None,
         };

@@ -311,7 +311,7 @@ pub(super) fn no_capture(begins: &[u8]) -> String {
             b"RTSS",
             "this is a capture of Network Monitor's: `editcap FILE OUT.pcapng` makes pcapng of it",
         ),
-        (b"lwnfidx1", "this is an index, and no capture"),
+        (b"lwnfidx", "this is an index, and no capture"),
     ];
     if begins.is_empty() {
         return "this is no capture file: it is empty".to_owned();
