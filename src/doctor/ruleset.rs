@@ -248,7 +248,7 @@ impl Ruleset {
                 let jump = expression.get("jump").or_else(|| expression.get("goto"));
                 jump.is_some_and(|jump| jump["target"] == place.2.as_str())
             };
-            rule.expressions.iter().any(target) && rule.selection().all(|other| target(other))
+            rule.expressions.iter().any(target) && rule.selection().all(target)
         };
         let rules = self.chains.values().flatten();
         rules.filter(same_table).filter(leads)

@@ -43,7 +43,7 @@ impl Session {
             log::debug!("cannot take the rule back before the end: {error}");
         }
         // It stands in the last record, or at the end of the file.
-        if let Some(what) = self.beyond_rate.as_mut().and_then(BeyondRate::to_note) {
+        if let Some(what) = self.beyond_rate.as_mut().and_then(BeyondRate::unnoted) {
             let _ = self.change_noting(Command::Note, &what);
         }
         let beyond_rate = self.beyond_rate.as_ref().and_then(BeyondRate::packets);

@@ -96,7 +96,7 @@ impl BeyondRate {
     }
 
     /// What is to be noted of those since the last time.
-    pub(super) fn to_note(&mut self) -> Option<String> {
+    pub(super) fn unnoted(&mut self) -> Option<String> {
         let (packets, now) = (self.look()?, SystemTime::now());
         let more = packets.checked_sub(self.noted).filter(|more| *more != 0)?;
         let since = std::mem::replace(&mut self.noted_at, now);
@@ -161,7 +161,7 @@ impl Session {
     /// Notes in the files what `--rate-limit` has passed over since the last time: it belongs to the file
     /// that is live. Nobody is waited for.
     pub fn look_at_rate(&mut self) {
-        if let Some(what) = self.beyond_rate.as_mut().and_then(BeyondRate::to_note) {
+        if let Some(what) = self.beyond_rate.as_mut().and_then(BeyondRate::unnoted) {
             self.note_only(&what);
         }
     }

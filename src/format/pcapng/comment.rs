@@ -30,7 +30,11 @@ pub(super) fn note_option(before: &[u8], text: &str) -> Vec<u8> {
     }
     all.push_str(text);
     if all.len() > NOTE_BYTES_MAX {
-        all.truncate(all.floor_char_boundary(NOTE_BYTES_MAX - CUT.len()));
+        let mut length = NOTE_BYTES_MAX - CUT.len();
+        while !all.is_char_boundary(length) {
+            length -= 1;
+        }
+        all.truncate(length);
         all.push_str(CUT);
     }
     let length = all.len();
@@ -132,6 +136,6 @@ mod tests {
             text.starts_with("one; two; ") && text.ends_with(CUT),
             "{text}"
         );
-        assert!(note.len() <= NOTE_OPTION_BYTES_MAX && note.len() % 4 == 0);
+        assert!(note.len() <= NOTE_OPTION_BYTES_MAX && note.len().is_multiple_of(4));
     }
 }
