@@ -224,6 +224,7 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
     let mut figures = Every::new(FIGURES_EVERY);
     // The first look comes whatever arrives: one of several groups may be without_rule.
     let (mut next_look_for_rules, mut received) = (WITHOUT_RULE_AFTER, None);
+    let mut links_changed = false;
     loop {
         let elapsed = session.elapsed();
         let rotate_every = session.settings().rotate_every();
@@ -269,10 +270,14 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
             }
             reporter.notice(&notice);
         }
-        session.look_at_links();
+        links_changed |= session.look_at_links();
         let elapsed = session.elapsed();
         if figures.due(elapsed) {
             session.look_at_rules();
+            session.look_at_rate();
+            if std::mem::take(&mut links_changed) {
+                reporter.interfaces(&session);
+            }
             if let Some(collapsed) = session.look_at_fill() {
                 reporter.say(&collapsed);
             }
@@ -289,6 +294,8 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
             session.rotate();
         }
         if elapsed >= next_look_for_rules {
+            // One that is set down, or becomes a port, is no news that wakes anybody.
+            links_changed = true;
             next_look_for_rules = elapsed + WITHOUT_RULE_EVERY;
             let now = session.received();
             if received.replace(now).is_none_or(|before| before == now) {

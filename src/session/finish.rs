@@ -42,10 +42,8 @@ impl Session {
         {
             log::debug!("cannot take the rule back before the end: {error}");
         }
-        let beyond_rate = self.beyond_rate.as_mut().and_then(BeyondRate::look);
-        if let Some(beyond) = beyond_rate.filter(|beyond| *beyond != 0) {
-            // It stands in the last record, or at the end of the file.
-            let what = format!("beyond --rate-limit: {beyond} packets passed over");
+        // It stands in the last record, or at the end of the file.
+        if let Some(what) = self.beyond_rate.as_mut().and_then(BeyondRate::unnoted) {
             let _ = self.change_noting(Command::Note, &what);
         }
         // One that has ended by itself has received nothing since then.
@@ -54,6 +52,7 @@ impl Session {
             .iter()
             .map(|running| running.thread.is_finished())
             .collect();
+        let beyond_rate = self.beyond_rate.as_ref().and_then(BeyondRate::packets);
         // Counters are read before and after: what was counted in between is uncertain.
         let befores = self.count();
         self.control.stop();

@@ -73,6 +73,15 @@ impl Keeper {
         self.dir.join("kept")
     }
 
+    /// Whether files can be kept where no other place is named.
+    ///
+    /// # Errors
+    /// The reason, in words.
+    pub(super) fn check(&self) -> Result<(), String> {
+        self.check_room()?;
+        self.check_place(&self.kept_dir())
+    }
+
     /// Keeps the finished files that hold these times, and looks out for those that hold what is to come
     /// of them.
     pub(super) fn begin(
