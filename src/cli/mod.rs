@@ -27,6 +27,7 @@ mod signals;
 pub mod size;
 mod taken;
 pub mod watch;
+mod wireshark;
 
 use std::borrow::Cow;
 use std::io::{self, Write};

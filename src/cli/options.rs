@@ -10,6 +10,7 @@ use super::args::{
     CaptureArgs, CaptureSourceArgs, CompressArg, FamilyArg, FormatArg, LinkArg, SpreadArg,
     VerdictArg,
 };
+use super::output::output_is_closed;
 use crate::chores::Chores;
 use crate::format::LinkType;
 use crate::nft::{At, Spread};
@@ -240,6 +241,7 @@ fn stream(args: &CaptureArgs) -> Result<Option<Stream>, ConfigError> {
     ];
     match not_with.iter().find(|(_, given)| *given) {
         Some((option, _)) => Err(ConfigError::Streaming(option)),
+        None if output_is_closed() => Err(ConfigError::ClosedOutput),
         None => Ok(Some(Stream {
             format: format(args),
             file: None,
