@@ -10,7 +10,6 @@ use super::args::{
     CaptureArgs, CaptureSourceArgs, CompressArg, FamilyArg, FormatArg, LinkArg, SpreadArg,
     VerdictArg,
 };
-use super::output::output_is_closed;
 use crate::chores::Chores;
 use crate::format::LinkType;
 use crate::nft::{At, Spread};
@@ -24,6 +23,7 @@ use crate::source::Target;
 use crate::source::hook::HookError;
 use crate::source::nfqueue::Verdict;
 use crate::sys::group::gid_of;
+use crate::sys::standard;
 
 /// The groups or queues asked for.
 pub(super) fn source_numbers(
@@ -241,7 +241,7 @@ fn stream(args: &CaptureArgs) -> Result<Option<Stream>, ConfigError> {
     ];
     match not_with.iter().find(|(_, given)| *given) {
         Some((option, _)) => Err(ConfigError::Streaming(option)),
-        None if output_is_closed() => Err(ConfigError::ClosedOutput),
+        None if standard::output_was_closed() => Err(ConfigError::ClosedOutput),
         None => Ok(Some(Stream {
             format: format(args),
             file: None,

@@ -4,21 +4,7 @@ use std::io::{self, Write};
 use std::sync::mpsc::{self, SyncSender};
 use std::thread::{self, JoinHandle};
 
-use rustix::fs::{OFlags, fcntl_getfl, fstat, stat};
-use rustix::io::Errno;
-
 use crate::sys::capabilities;
-
-/// Whether standard output was closed when this process began. The runtime has put `/dev/null` in its place
-/// then, open for reading as well, as nobody else has it there.
-pub(super) fn output_is_closed() -> bool {
-    let is_null = || {
-        let output = fstat(io::stdout())?;
-        Ok::<_, Errno>(output.st_rdev == stat("/dev/null")?.st_rdev)
-    };
-    let flags = fcntl_getfl(io::stdout()).unwrap_or(OFlags::WRONLY);
-    flags & OFlags::ACCMODE == OFlags::RDWR && is_null() == Ok(true)
-}
 
 /// Lines that may wait for a reader. Those that find no room are left out while the capture runs.
 const WAITING_MAX: usize = 256;

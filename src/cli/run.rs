@@ -23,7 +23,6 @@ use signal_hook::iterator::Signals;
 
 use super::args::RunArgs;
 use super::options::family;
-use super::output::output_is_closed;
 use super::{NO_THREAD, complain};
 use crate::account::report::Report;
 use crate::format::LinkType;
@@ -37,6 +36,7 @@ use crate::session::{End, Session};
 use crate::source::Target;
 use crate::source::holder::group_holder;
 use crate::source::nflog::GroupConfig;
+use crate::sys::standard;
 
 /// Exit statuses of a command that could not be started, as a shell has them.
 const NOT_EXECUTABLE: i32 = 126;
@@ -120,7 +120,7 @@ impl Place {
     /// That of `-w`; else a new file that is called as the program is.
     fn of(asked: Option<&Path>, program: &Path) -> Result<Place> {
         if asked.is_some_and(|path| path.as_os_str() == "-") {
-            if output_is_closed() {
+            if standard::output_was_closed() {
                 return Err(settings::ConfigError::ClosedOutput.into());
             }
             return Ok(Place {
