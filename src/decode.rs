@@ -259,13 +259,21 @@ impl Fields {
     /// Looks into a frame.
     #[inline]
     pub fn of(link: u16, data: &[u8]) -> Fields {
+        let mut fields = Fields::default();
+        fields.look(link, data);
+        fields
+    }
+
+    /// Looks into a frame, where nothing is known yet. (In its place: they are not copied.)
+    #[inline]
+    pub fn look(&mut self, link: u16, data: &[u8]) {
         let Some(packet) = network(link, data) else {
-            return Fields::default();
+            return;
         };
         match packet.first().map(|first| first >> 4) {
-            Some(4) => ipv4(packet).unwrap_or_default(),
-            Some(6) => ipv6(packet).unwrap_or_default(),
-            _ => Fields::default(),
+            Some(4) => self.ipv4(packet),
+            Some(6) => self.ipv6(packet),
+            _ => {}
         }
     }
 
@@ -274,56 +282,49 @@ impl Fields {
     pub fn has_protocol(&self, protocol: u8) -> bool {
         self.protocol == Some(protocol) || self.fragment_header && protocol == FRAGMENT
     }
-}
-
-#[inline]
-fn ipv4(packet: &[u8]) -> Option<Fields> {
-    let header = packet.first_chunk::<20>()?;
-    let source = u32::from_be_bytes([header[12], header[13], header[14], header[15]]);
-    let destination = u32::from_be_bytes([header[16], header[17], header[18], header[19]]);
-    let later_fragment = u16::from_be_bytes([header[6], header[7]]) & 0x1fff != 0;
-    let transport = packet.get(usize::from(header[0] & 15) * 4..);
-    Some(Fields {
-        version: 4,
-        source: source.into(),
-        destination: destination.into(),
-        protocol: Some(header[9]),
-        ports: transport
-            .filter(|_| !later_fragment)
-            .and_then(|rest| ports(header[9], rest)),
-        later_fragment,
-        fragment_header: false,
-    })
-}
-
-#[inline]
-fn ipv6(packet: &[u8]) -> Option<Fields> {
-    let header = packet.first_chunk::<40>()?;
-    let address = |at: usize| {
-        let bytes = header.get(at..).and_then(|rest| rest.first_chunk::<16>());
-        bytes.map_or(0, |bytes| u128::from_be_bytes(*bytes))
-    };
-    let (mut protocol, mut behind, mut later_fragment) = (Some(header[6]), packet.get(40..), false);
-    let fragment_header = header[6] == FRAGMENT;
-    if fragment_header {
-        let fragment = behind.and_then(|rest| rest.first_chunk::<8>());
-        protocol = fragment.map(|fragment| fragment[0]);
-        later_fragment =
-            fragment.is_some_and(|part| u16::from_be_bytes([part[2], part[3]]) & 0xfff8 != 0);
-        behind = None; // as libpcap: no ports in any of its parts
+    #[inline]
+    fn ipv4(&mut self, packet: &[u8]) {
+        let Some(header) = packet.first_chunk::<20>() else {
+            return;
+        };
+        let source = u32::from_be_bytes([header[12], header[13], header[14], header[15]]);
+        let destination = u32::from_be_bytes([header[16], header[17], header[18], header[19]]);
+        self.version = 4;
+        self.source = source.into();
+        self.destination = destination.into();
+        self.protocol = Some(header[9]);
+        self.later_fragment = u16::from_be_bytes([header[6], header[7]]) & 0x1fff != 0;
+        if !self.later_fragment {
+            let transport = packet.get(usize::from(header[0] & 15) * 4..);
+            self.ports = transport.and_then(|rest| ports(header[9], rest));
+        }
     }
-    let ports = protocol
-        .zip(behind)
-        .and_then(|(protocol, rest)| ports(protocol, rest));
-    Some(Fields {
-        version: 6,
-        source: address(8),
-        destination: address(24),
-        protocol,
-        ports,
-        later_fragment,
-        fragment_header,
-    })
+
+    #[inline(never)]
+    fn ipv6(&mut self, packet: &[u8]) {
+        let Some(header) = packet.first_chunk::<40>() else {
+            return;
+        };
+        let address = |at: usize| {
+            let bytes = header.get(at..).and_then(|rest| rest.first_chunk::<16>());
+            bytes.map_or(0, |bytes| u128::from_be_bytes(*bytes))
+        };
+        self.version = 6;
+        self.source = address(8);
+        self.destination = address(24);
+        self.protocol = Some(header[6]);
+        self.fragment_header = header[6] == FRAGMENT;
+        let behind = packet.get(40..);
+        if self.fragment_header {
+            let fragment = behind.and_then(|rest| rest.first_chunk::<8>());
+            self.protocol = fragment.map(|fragment| fragment[0]);
+            self.later_fragment =
+                fragment.is_some_and(|part| u16::from_be_bytes([part[2], part[3]]) & 0xfff8 != 0);
+            // As libpcap: no ports in any of its parts.
+        } else {
+            self.ports = behind.and_then(|rest| ports(header[6], rest));
+        }
+    }
 }
 
 #[inline]

@@ -201,7 +201,7 @@ pub mod session;
 #[doc(hidden)]
 pub mod sys;
 
-/// The README's example, compiled with the others.
+/// The documents' example, compiled with the others.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+#[doc = include_str!("../docs/USAGE.md")]
+struct Usage;

@@ -65,7 +65,12 @@ fn run(args: Cli) -> Result<()> {
             every,
             directory,
         }) => cli::watch::run(name.as_deref(), &every, directory),
-        Some(Command::Ls { places, utc, json }) => cli::ls::run(&places, utc, json),
+        Some(Command::Ls {
+            places,
+            utc,
+            json,
+            no_index,
+        }) => cli::ls::run(&places, utc, json, no_index),
         Some(Command::Run(args)) => cli::run::run(&args),
         Some(Command::RunIn { cgroup, command }) => cli::run::run_in(&cgroup, &command),
         Some(Command::RunAfter { cgroup }) => cli::run::run_after(&cgroup),

@@ -123,6 +123,18 @@ fn address(number: u32) -> [u8; 4] {
     (0x0a00_0000 + number).to_be_bytes()
 }
 
+/// A packet an hour.
+fn hours(count: u32) -> Vec<u8> {
+    let mut bytes = classic();
+    for number in 0..count {
+        let packet = ip(address(1), address(2), 17, 0, &[0; 8]);
+        let len = u32::try_from(packet.len()).unwrap();
+        bytes.extend([number * 3600, 0, len, len].map(u32::to_le_bytes).concat());
+        bytes.extend(packet);
+    }
+    bytes
+}
+
 /// Makes a bomb in a directory, and has all commands read it.
 macro_rules! bombs {
     ($($name:ident: $file:literal, $make:expr;)*) => {$(
@@ -335,16 +347,10 @@ bombs! {
         }
     });
 
-    hours: "a.pcap", |path| {
-        let mut bytes = classic();
-        for number in 0..20_000_u32 / PART {
-            let packet = ip(address(1), address(2), 17, 0, &[0; 8]);
-            let len = u32::try_from(packet.len()).unwrap();
-            bytes.extend([number * 3600, 0, len, len].map(u32::to_le_bytes).concat());
-            bytes.extend(packet);
-        }
-        fs::write(path, bytes).unwrap();
-    };
+    // As many as are exported, and more than are.
+    many_hours: "a.pcap", |path| fs::write(path, hours(4_000 / PART)).unwrap();
+
+    too_many_hours: "a.pcap", |path| fs::write(path, hours(20_000)).unwrap();
 
     times: "a.pcapng", |path| {
         let mut file = begun();

@@ -1234,6 +1234,48 @@ fn a_reader_that_sleeps_holds_nothing_up() {
     }
 }
 
+/// A capturing thread that ends with an error: what its rule counts until that is noticed was not received.
+#[test]
+fn what_comes_behind_an_error_is_said_to_be_so() {
+    let (lab, dir) = (lab(), temp_dir());
+    let args = ["--group", "5", "--install-rule"];
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", capture.pid())).unwrap();
+    let is_capturing = |task: &std::path::PathBuf| {
+        let name = std::fs::read_to_string(task.join("comm")).unwrap();
+        name.trim() == "capture-g5"
+    };
+    let mut tasks = tasks.map(|task| task.unwrap().path());
+    let task = tasks.find(is_capturing).unwrap();
+    let task = task.file_name().unwrap().to_str().unwrap();
+    let ended = under_traffic(&lab, 20_000, || {
+        capture.wait_written(1_000);
+        let inject = "inject=recvfrom:error=EIO:when=3";
+        let strace = [
+            "-e",
+            "trace=recvfrom",
+            "-e",
+            inject,
+            "-o",
+            "/dev/null",
+            "-p",
+            task,
+        ];
+        let mut strace = Running::spawn(Command::new("strace").args(strace));
+        let ended = capture.wait_end();
+        let _ = strace.has_ended();
+        ended
+    });
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.said);
+    ended.assert_balanced();
+    assert_eq!(ended.number("/dropped/allocation"), 0, "{:#}", ended.report);
+    let remarks = ended.report["remarks"].to_string();
+    assert!(
+        remarks.contains("ended by itself (Input/output error"),
+        "{remarks}"
+    );
+}
+
 /// Rules come and go while a capture runs; that none is left is said within seconds, and what they
 /// have counted is kept.
 #[test]

@@ -60,6 +60,36 @@ fn the_command_line_goes_before_the_environment_and_that_before_the_file() {
 }
 
 /// Who names a source does not want the file's.
+/// Several numbers of a source are a list; of an option that takes one value they are said to be too many;
+/// and a file without an end is none.
+#[test]
+fn lists_in_a_file() {
+    let (lab, dir) = (lab(), temp_dir());
+    let file = dir.path().join("wan.toml");
+    let config = |text: &str| {
+        fs::write(&file, text).unwrap();
+        let mut command = lab.receiver().command(LWNFLOG).unwrap();
+        output(command.arg("--no-control").arg("--config").arg(&file), "")
+    };
+    let all = "discard = true\nduration = \"50ms\"\n";
+    for (source, says) in [
+        ("group = [5, 6]", "capturing group 5,6"),
+        ("group = [\"5-6\", 8]", "capturing group 5,6,8"),
+        ("queue = [5, 6]", "capturing queue 5,6"),
+    ] {
+        let done = config(&format!("{source}\n{all}"));
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success() && said.contains(says), "{said}");
+    }
+    let done = config(&format!("group = 5\nsnaplen = [64, 128]\n{all}"));
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(said.contains("`snaplen` takes one value"), "{said}");
+    let endless = output(Command::new(LWNFLOG).args(["--config", "/dev/zero"]), "");
+    let said = String::from_utf8_lossy(&endless.stderr).into_owned();
+    assert_eq!(endless.status.code(), Some(2), "{said}");
+    assert!(said.contains("too long for a file of options"), "{said}");
+}
+
 #[test]
 fn a_source_replaces_the_files() {
     let (lab, dir) = (lab(), temp_dir());

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -469,6 +469,70 @@ fn batches_can_be_collected_in_smaller_pieces() {
     );
 }
 
+/// An interface that is not there, or has no packets of its own, is taken, and said; a buffer that the
+/// kernel grants in part, too. What is asked for has one name, and what is granted another.
+#[test]
+fn what_an_order_does_not_do_is_said() {
+    for source in [&["--group", "5", "--install-rule"][..], &["--hook"]] {
+        let (lab, dir) = (lab(), temp_dir());
+        run_in(
+            lab.receiver(),
+            "ip",
+            &["link", "add", "br0", "type", "bridge"],
+        );
+        let port = ["link", "add", "p0", "type", "veth", "peer", "name", "p1"];
+        run_in(lab.receiver(), "ip", &port);
+        run_in(
+            lab.receiver(),
+            "ip",
+            &["link", "set", "p0", "master", "br0"],
+        );
+        let options = [source, &["--iface", RX]].concat();
+        let capture = Running::capture(lab.receiver(), dir.path(), &options);
+        assert_eq!(
+            done(&capture, &["iface", "lo"]),
+            format!("iface {RX} -> lo")
+        );
+        for (name, says) in [
+            ("nonexist", "there is no interface `nonexist`"),
+            ("p0", "`p0` is a port of the bridge `br0`"),
+        ] {
+            let told = done(&capture, &["iface", name, RX]);
+            assert!(told.contains(says), "{told}");
+            assert!(capture.said().contains(says), "{}", capture.said());
+        }
+        let pattern = if source[0] == "--hook" { "lo" } else { "wan*" };
+        assert!(!done(&capture, &["iface", pattern]).contains("no interface"));
+        capture.end();
+    }
+    for source in [&["--group", "5", "--install-rule"][..], &["--queue", "5"]] {
+        let (lab, dir) = (lab(), temp_dir());
+        let options = [source, &["-B", "1MiB"]].concat();
+        let capture = Running::capture(lab.receiver(), dir.path(), &options);
+        let sizes = || {
+            let told: Value = serde_json::from_str(&done(&capture, &["stats"])).unwrap();
+            assert_eq!(told.get("buffer_bytes"), None);
+            let asked = number(&told, "/settings/buffer_bytes");
+            (asked, number(&told, "/granted_buffer_bytes"))
+        };
+        assert_eq!(sizes(), (1 << 20, 1 << 20));
+        assert_eq!(
+            done(&capture, &["buffer-size", "2MiB"]),
+            "buffer-size 1048576 -> 2097152"
+        );
+        assert_eq!(sizes(), (2 << 20, 2 << 20));
+        let told = done(&capture, &["buffer-size", "2GiB"]);
+        let (asked, granted) = sizes();
+        assert_eq!(asked, 2 << 30);
+        assert_eq!(
+            granted + 1 < asked,
+            told.contains("granted a receive buffer of"),
+            "{told}"
+        );
+        capture.end();
+    }
+}
+
 /// Clients that say a byte now and then hold nobody else up, in whatever number.
 #[test]
 fn clients_that_drip_hold_nobody_up() {
@@ -500,6 +564,95 @@ fn clients_that_drip_hold_nobody_up() {
     });
     assert_eq!(settings(&capture)["paused"], true);
     capture.end();
+}
+
+/// An interface that is captured goes, comes, is renamed or set down: it is said, and stands in the file.
+#[test]
+fn an_interface_that_goes_meanwhile_is_said() {
+    for source in [&["--group", "5", "--install-rule"][..], &["--hook"]] {
+        let (lab, dir) = (lab(), temp_dir());
+        let ip = |words: &str| {
+            let words: Vec<_> = words.split(' ').collect();
+            run_in(lab.receiver(), "ip", &words);
+        };
+        ip("link add one type veth peer name two");
+        ip("link set one up");
+        let names = format!("{RX},one");
+        let options = [source, &["--iface", &names]].concat();
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+        let unnamed = "there is no interface `one` in this network namespace";
+        ip("link set one down");
+        capture.wait_said("`one` is down");
+        ip("link set one name three");
+        capture.wait_said(unnamed);
+        send(&lab, &capture, 10);
+        ip("link set three name one");
+        ip("link set one up");
+        capture.wait_said("packets of `one` are captured again");
+        send(&lab, &capture, 10);
+        ip("link delete one");
+        until("it is said once more", || {
+            (capture.said().matches(unnamed).count() == 2).then_some(())
+        });
+        send(&lab, &capture, 10);
+        let ended = capture.end();
+        let comments = comments(&ended);
+        for says in [unnamed, "packets of `one` are captured again"] {
+            let noted = comments.iter().any(|comment| comment.contains(says));
+            assert!(noted, "{says}: {comments:?}");
+        }
+    }
+}
+
+/// Members of `--control-group` that ask without an end, or take no answer, keep root from nothing.
+#[test]
+fn busy_readers_keep_root_from_nothing() {
+    const ASK: &str = "import os, socket, sys, threading
+ask = b'{\"v\":1,\"command\":\"stats\"}\\n' * 50
+def client():
+    while True:
+        try:
+            s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.settimeout(1)
+            while True:
+                s.sendall(ask)
+                if sys.argv[2] == 'takes':
+                    while s.recv(65536).count(b'\\n') == 0: pass
+        except OSError: pass
+for _ in range(24): threading.Thread(target=client, daemon=True).start()
+sys.stdin.read()
+os._exit(0)";
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let options = ["--group", "5", "--control-group", "nogroup"];
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+    for takes in ["takes", "deaf"] {
+        let mut nobody = Command::new("setpriv");
+        nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+        nobody
+            .args(["/usr/bin/python3", "-c", ASK])
+            .arg(socket(&capture, "g5"));
+        let mut clients = nobody.arg(takes).stdin(Stdio::piped()).spawn().unwrap();
+        let of_nobody = || {
+            let mut nobody = Command::new("setpriv");
+            nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+            let ask = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); print(s.recv(99))";
+            nobody
+                .args(["/usr/bin/python3", "-c", ask])
+                .arg(socket(&capture, "g5"));
+            let told = output(&mut nobody, "");
+            String::from_utf8_lossy(&told.stdout).contains("too many clients")
+        };
+        until("they have all places", || of_nobody().then_some(()));
+        for bytes in 64..84 {
+            done(&capture, &["snaplen", &format!("{bytes}")]);
+        }
+        drop(clients.stdin.take());
+        clients.wait().unwrap();
+        done(&capture, &["snaplen", "128"]);
+    }
+    send_paced(&lab, 100);
+    capture.wait_written(100);
+    capture.end().assert_balanced();
 }
 
 /// Ends threads also where the test fails.

@@ -485,6 +485,39 @@ fn damage_in_compressed_files_is_told() {
     }
 }
 
+/// Whatever bit of what lwnflog compresses changes: no packet is another one, and it is told.
+#[test]
+fn a_flipped_bit_in_what_lwnflog_compressed_is_told() {
+    for suffix in ["lz4", "zst"] {
+        if suffix == "zst" && cfg!(not(feature = "zstd")) {
+            continue;
+        }
+        let dir = temp_dir();
+        let plain = Kind::Pcap.write(dir.path());
+        let packed = dir.path().join(format!("packed.pcap.{suffix}"));
+        let [from, to] = [&plain, &packed].map(|path| path.to_str().unwrap());
+        let (_, said, status) = told(&mut lwnflog(&["read", from, "-w", to], &[]));
+        assert_eq!(status, Some(0), "{said:?}");
+        let by_its_tool = match suffix {
+            "lz4" => Command::new("lz4").args(["-t", "-q", to]).status(),
+            _ => Command::new("zstd").args(["-t", "-q", to]).status(),
+        };
+        assert!(by_its_tool.unwrap().success());
+        let (whole, ..) = told(&mut lwnflog(&["read", "-x", "--utc", to], &[]));
+        let good = fs::read(&packed).unwrap();
+        for at in (0..good.len()).step_by(good.len() / 60) {
+            let mut bad = good.clone();
+            bad[at] ^= 1 << (at % 8);
+            fs::write(&packed, bad).unwrap();
+            let (out, said, status) = told(&mut lwnflog(&["read", "-x", "--utc", to], &[]));
+            assert_eq!(status, Some(1), "{suffix}, byte {at}: {said:?}");
+            if suffix == "lz4" {
+                assert!(whole.starts_with(&out), "byte {at}: other packets");
+            }
+        }
+    }
+}
+
 /// A file that one may not read, and a directory that one may not enter, beside good ones.
 #[test]
 fn what_may_not_be_read_is_told() {
@@ -576,18 +609,69 @@ fn a_capture_that_lies_there_twice_counts_once() {
     }
 }
 
-/// editcap, mergecap and tshark -w keep the comment that names segments, and write blocks wherever they
-/// come to stand: what a sender puts into payloads may then look like a segment's beginning.
+/// What a live file begins with is whole from the first moment on.
 #[test]
-fn no_packet_is_made_of_payloads() {
-    const SENT_BY_NOBODY: u32 = 77_777;
-    const MEGABYTES: usize = 10;
+fn a_live_file_whose_first_length_is_damaged_is_told() {
     let dir = temp_dir();
+    let mut live = Live::begin(dir.path(), "g5", 1, 2);
+    for number in 0..20 {
+        live.put(time_ns(number), &frame(number, FRAME_BYTES));
+    }
+    let file = live.path().to_owned();
+    let good = fs::read(&file).unwrap();
+    for length in [11_534_456_u32, 0x7fff_fffc, 0xffff_fffc] {
+        let mut bytes = good.clone();
+        bytes[4..8].copy_from_slice(&length.to_le_bytes());
+        fs::write(&file, bytes).unwrap();
+        let (_, said, status) = told(&mut lwnflog(&["read"], std::slice::from_ref(&file)));
+        assert_eq!(status, Some(1), "{length}: {said:?}");
+        assert!(said[0].contains("g5-000001.live.pcapng: "), "{said:?}");
+    }
+}
+
+/// In segments, a block whose two lengths agree is one, whatever stands in it: no other is lost with it.
+#[test]
+fn a_block_that_makes_no_sense_is_lost_alone() {
+    let dir = temp_dir();
+    let file = Kind::Ring.write(dir.path());
+    let mut bytes = fs::read(&file).unwrap();
+    let (packets, _) = Kind::Ring.places(&bytes);
+    let lost = [100, 101, 300, 499];
+    for (turn, number) in lost.into_iter().enumerate() {
+        let at = packets[number].start;
+        match turn {
+            0 | 3 => bytes[at + 10] = 7, // of an interface that is not there
+            _ => bytes[at + 20..at + 24].fill(0xff), // of a length that is not there
+        }
+    }
+    fs::write(&file, bytes).unwrap();
+    let path = file.to_str().unwrap();
+    let wanted: Vec<_> = (0..PACKETS)
+        .filter(|number| !lost.contains(&(*number as usize)))
+        .collect();
+    for threads in ["1", "2"] {
+        let words = ["read", "--json", "--no-index", "--threads", threads, path];
+        let (out, said, status) = told(&mut lwnflog(&words, &[]));
+        assert_eq!(status, Some(1), "{said:?}");
+        assert!(numbers(&out) == wanted, "{said:?}");
+        assert!(said[0].contains("a block that makes no sense"), "{said:?}");
+    }
+}
+
+const SENT_BY_NOBODY: u32 = 77_777;
+
+fn heads_written_anew() -> Vec<u8> {
     let comment = format!("lwnflog segment={SEGMENT_BYTES} boot=0c5b0000-0000");
-    let mut bytes = [section(&comment), interface(9, 0, &[])].concat();
+    [section(&comment), interface(9, 0, &[])].concat()
+}
+
+/// A file of so many megabytes as another program makes it of one of lwnflog's, and how many packets are in it. At
+/// borders of segments payloads have blocks in them.
+fn written_anew(megabytes: usize) -> (Vec<u8>, u32) {
+    let mut bytes = heads_written_anew();
     let fake = packet(T0_NS + 1, &frame(SENT_BY_NOBODY, 60));
     let mut number = 0;
-    while bytes.len() < MEGABYTES << 20 {
+    while bytes.len() < megabytes << 20 {
         // The record's data begins 28 bytes behind it; where a border is in its payload, there stand
         // a packet and a block that covers the rest of the record.
         let begin = bytes.len() + 28;
@@ -605,6 +689,62 @@ fn no_packet_is_made_of_payloads() {
         bytes.extend(packet(T0_NS + u64::from(number) * 1_000_000, &data));
         number += 1;
     }
+    (bytes, number)
+}
+
+/// Nothing is left by `repair` that `read` has not shown before.
+#[test]
+fn repair_keeps_no_more_than_reading_shows() {
+    let dir = temp_dir();
+    let (bytes, _) = written_anew(2);
+    let heads = heads_written_anew().len();
+    let file = dir.path().join("edited.pcapng");
+    let path = file.to_str().unwrap();
+    let packet_at = |place: usize| {
+        let mut at = heads;
+        while at < place {
+            at += u32::from_le_bytes(bytes[at + 4..at + 8].try_into().unwrap()) as usize;
+        }
+        at
+    };
+    // In the first segment, before any block has crossed a border.
+    for at in [heads, packet_at(20_000), packet_at(60_000)] {
+        for damage in [0_u8, 0xff] {
+            let mut damaged = bytes.clone();
+            damaged[at + 4..at + 1000].fill(damage);
+            fs::write(&file, &damaged).unwrap();
+            let (before, ..) = told(&mut lwnflog(&["read", "--json", path], &[]));
+            let (_, said, status) = told(&mut lwnflog(&["repair", path], &[]));
+            assert_eq!(status, Some(0), "{said:?}");
+            let orig = dir.path().join("edited.pcapng.orig");
+            assert_eq!(fs::read(&orig).unwrap(), damaged);
+            let (after, said, status) = told(&mut lwnflog(&["read", "--json", path], &[]));
+            assert_eq!((status, said.len()), (Some(0), 0), "{said:?}");
+            assert_eq!(numbers(&after), numbers(&before), "damaged at {at}");
+            assert!(!numbers(&after).contains(&SENT_BY_NOBODY));
+            fs::remove_file(orig).unwrap();
+        }
+    }
+    // What the ring has named is in segments.
+    let ring = Kind::Ring.write(dir.path());
+    let mut damaged = fs::read(&ring).unwrap();
+    damaged[30_000..31_000].fill(0xff);
+    fs::write(&ring, damaged).unwrap();
+    let path = ring.to_str().unwrap();
+    let (before, ..) = told(&mut lwnflog(&["read", "--json", path], &[]));
+    assert!(numbers(&before).contains(&(PACKETS - 1)));
+    assert_eq!(told(&mut lwnflog(&["repair", path], &[])).2, Some(0));
+    let (after, ..) = told(&mut lwnflog(&["read", "--json", path], &[]));
+    assert_eq!(numbers(&after), numbers(&before));
+}
+
+/// editcap, mergecap and tshark -w keep the comment that names segments, and write blocks wherever they
+/// come to stand: what a sender puts into payloads may then look like a segment's beginning.
+#[test]
+fn no_packet_is_made_of_payloads() {
+    let dir = temp_dir();
+    let (bytes, number) = written_anew(10);
+    let heads = heads_written_anew().len();
     for name in ["edited.pcapng", "g5-000001-20251127T140000Z.pcapng"] {
         let file = dir.path().join(name);
         fs::write(&file, &bytes).unwrap();
@@ -649,7 +789,6 @@ fn no_packet_is_made_of_payloads() {
         ));
         assert_eq!(out.trim(), "0", "{name}: sent by nobody");
         // Damage is no reason to believe in segments either.
-        let heads = [section(&comment), interface(9, 0, &[])].concat().len();
         for at in [heads + 4, 5 * SEGMENT_BYTES] {
             let mut damaged = bytes.clone();
             let zeros = at..at + 2000;

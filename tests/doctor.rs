@@ -485,6 +485,39 @@ fn a_rule_for_an_interface_that_is_not_there() {
     is_gone(lab.receiver(), "no-interface");
 }
 
+/// An interface that is down, and a chain at a device that is not there.
+#[test]
+fn rules_of_devices_that_bring_nothing() {
+    let lab = lab();
+    nft(
+        lab.receiver(),
+        &chain(0, &format!("iifname \"{RX}\" counter log group 5")),
+    );
+    is_gone(lab.receiver(), "interface-down");
+    run_in(lab.receiver(), "ip", &["link", "set", RX, "down"]);
+    let down = finding(lab.receiver(), "interface-down", "warning");
+    mend(lab.receiver(), &down);
+    is_gone(lab.receiver(), "interface-down");
+    is_captured(&lab);
+    let other = ["link", "add", "other", "type", "veth", "peer", "name", "o1"];
+    run_in(lab.receiver(), "ip", &other);
+    nft(
+        lab.receiver(),
+        "table netdev t {\n chain c {\n type filter hook ingress device other priority 0\n \
+         counter log group 6\n }\n}",
+    );
+    let of_six = || {
+        let (findings, _) = examine(lab.receiver(), &["--group", "6"]);
+        findings
+    };
+    assert_eq!(found(&of_six(), "no-interface"), None);
+    run_in(lab.receiver(), "ip", &["link", "delete", "other"]);
+    let findings = of_six();
+    // Older kernels take the chain away with its device.
+    let told = found(&findings, "no-interface").or_else(|| found(&findings, "no-rule"));
+    assert!(told.is_some(), "{findings:#?}");
+}
+
 /// Two rules for one group: each packet comes twice. What asks too early, too.
 #[test]
 fn rules_that_log_twice_or_ask_too_early() {
@@ -510,6 +543,134 @@ fn rules_that_log_twice_or_ask_too_early() {
         early["what"].as_str().unwrap().contains("asks for `ct`"),
         "{early}"
     );
+}
+
+/// Each packet twice: by two rules of one table or chain, by one that is led to twice, by two that select
+/// the same. What is told apart, or never meets, is no matter.
+#[test]
+fn packets_that_come_twice() {
+    let base = |name: &str, hook: &str, rules: &str| {
+        format!("chain {name} {{\n type filter hook {hook} priority 0;\n {rules}\n }}\n")
+    };
+    let log = "counter log group 5";
+    let called = format!("chain called {{\n {log}\n }}\n");
+    let on = |device: &str| base(device, &format!("ingress device {device}"), log);
+    let dns = "udp dport 53 counter log group 5";
+    for (family, chains, twice) in [
+        (
+            "ip",
+            base("a", "prerouting", log) + &base("b", "prerouting", log),
+            1,
+        ),
+        (
+            "ip",
+            base("a", "prerouting", log) + &base("b", "input", log),
+            1,
+        ),
+        (
+            "ip",
+            base("a", "forward", log) + &base("b", "postrouting", log),
+            1,
+        ),
+        (
+            "inet",
+            base("a", "prerouting", &format!("{log}\n {log}")),
+            1,
+        ),
+        (
+            "ip",
+            called.clone() + &base("a", "prerouting", "jump called\n jump called"),
+            1,
+        ),
+        (
+            "ip",
+            called.clone()
+                + &base("a", "prerouting", "jump called")
+                + &base("b", "input", "jump called"),
+            1,
+        ),
+        (
+            "ip",
+            called.clone() + &base("a", "prerouting", &format!("jump called\n {log}")),
+            1,
+        ),
+        ("ip", base("a", "prerouting", &format!("{log}\n {dns}")), 1),
+        ("ip", base("a", "prerouting", &format!("{dns}\n {dns}")), 1),
+        (
+            "ip",
+            base("a", "prerouting", log) + &base("b", "output", log),
+            0,
+        ),
+        (
+            "ip",
+            base("a", "input", log) + &base("b", "forward", log),
+            0,
+        ),
+        (
+            "ip",
+            base("a", "prerouting", &format!("{dns}\n tcp {}", &dns[4..])),
+            0,
+        ),
+        (
+            "ip",
+            called.clone()
+                + &base(
+                    "a",
+                    "prerouting",
+                    "ip protocol tcp jump called\n udp dport 9 goto called",
+                ),
+            0,
+        ),
+        ("netdev", on(RX) + &on("lo"), 0),
+        (
+            "ip",
+            base(
+                "a",
+                "prerouting",
+                "counter log prefix \"prerouting\" group 5",
+            ) + &base("b", "input", "counter log prefix \"input\" group 5"),
+            0,
+        ),
+    ] {
+        let lab = lab();
+        let rules = format!("table {family} t {{\n {chains}}}");
+        nft(lab.receiver(), &rules);
+        let (findings, _) = examine(lab.receiver(), &["--group", "5"]);
+        let told = findings.iter().filter(|finding| finding["id"] == "twice");
+        assert_eq!(told.count(), twice, "{rules}\n{findings:#?}");
+        if twice != 0 && family == "ip" && !chains.contains("forward") && !chains.contains(dns) {
+            let dir = temp_dir();
+            let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+            send_paced(&lab, 20);
+            capture.wait_written(40); // it is so
+            capture.end();
+        }
+    }
+}
+
+/// Of however many rules: what is wrong with the last one is found, too, and none is passed over in
+/// silence.
+#[test]
+fn the_last_of_many_rules() {
+    let lab = lab();
+    let mut rules: String = (1..=20)
+        .map(|port| format!("udp dport {port} counter log group 5\n"))
+        .collect();
+    rules += "tcp dport 1 counter log group 5 snaplen 64\n";
+    nft(lab.receiver(), &chain(0, &rules));
+    let limit = finding(lab.receiver(), "rule-limits", "warning");
+    let (findings, _) = examine(lab.receiver(), &["--group", "5"]);
+    let of_rules: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding["id"] == "rule")
+        .collect();
+    assert_eq!(of_rules.len(), 9, "{findings:#?}");
+    assert!(
+        of_rules[8]["what"].as_str().unwrap().contains("13 more"),
+        "{of_rules:#?}"
+    );
+    mend(lab.receiver(), &limit);
+    is_gone(lab.receiver(), "rule-limits");
 }
 
 /// A host with a usual firewall and a capture has nothing to mend, nor one without a capture.
@@ -570,7 +731,7 @@ fn usual_firewalls_are_as_they_should_be() {
         assert_eq!(before, after);
         firewalls += 1;
     }
-    assert_eq!(firewalls, 5);
+    assert_eq!(firewalls, 9);
 }
 
 /// Of the namespace, where br_netfilter is there at all.
@@ -736,6 +897,76 @@ fn places_where_no_ring_can_be() {
     });
 }
 
+/// A link to nothing, a ring that another capture writes, a limit of this process; and a lock of another
+/// user's, which is handed over.
+#[test]
+fn rings_that_cannot_begin() {
+    with_own_mounts("rings_that_cannot_begin", || {
+        let (lab, others, dir) = (lab(), lab(), temp_dir());
+        load_capture_rules(lab.receiver());
+        let lib = ["-t", "tmpfs", "none", "/var/lib"];
+        run(Command::new("mount").args(lib), ""); // where remedies lead
+        let link = dir.path().join("link");
+        symlink("/nowhere/at/all", &link).unwrap();
+        let taken = dir.path().join("taken");
+        let holder = Running::capture(others.receiver(), &taken, &["--group", "5"]);
+        let free = dir.path().join("free");
+        for (place, limit, id) in [
+            (link.clone(), "unlimited", "disk-place"),
+            (link.join("ring"), "unlimited", "disk-place"),
+            (taken, "unlimited", "disk-lock"),
+            (free, "2000", "file-limit"),
+        ] {
+            let place = place.to_str().unwrap();
+            let limited = |line: &str| {
+                let line = format!("ulimit -f {limit}; {line}");
+                let mut command = lab.receiver().command("bash").unwrap();
+                output(command.args(["-c", &line]), "")
+            };
+            let told = limited(&format!("{LWNFLOG} doctor --json --group 5 -w {place}"));
+            let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+            let error = found(told["findings"].as_array().unwrap(), id);
+            let error = error.unwrap_or_else(|| panic!("{id}: {told:#}"));
+            assert_eq!(error["severity"], "error", "{error}");
+            let refused = limited(&format!("{LWNFLOG} --group 5 --no-control -w {place}"));
+            assert_eq!(refused.status.code(), Some(1), "{place}: {refused:?}");
+            let remedy = remedy(&error).replace("lwnflog --", &format!("{LWNFLOG} --"));
+            let done = limited(&format!("timeout -s INT 30 {remedy} -W 2 --duration 100ms"));
+            assert!(done.status.success(), "{remedy}: {done:?}");
+        }
+        holder.end();
+    });
+}
+
+#[test]
+fn a_lock_of_another_user() {
+    let (lab, dir) = (lab(), temp_dir());
+    let program = common::copy_for_anybody(dir.path());
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let ring = dir.path().join("ring");
+    std::fs::create_dir(&ring).unwrap();
+    std::os::unix::fs::chown(&ring, Some(65534), None).unwrap();
+    let lock = ring.join(".g5.lock");
+    std::fs::write(&lock, "").unwrap();
+    std::fs::set_permissions(&lock, PermissionsExt::from_mode(0o640)).unwrap();
+    let told = || {
+        let mut command = lab.receiver().command("setpriv").unwrap();
+        let nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
+        let command = command.args(nobody).arg(&program);
+        let done = output(
+            command
+                .args(["doctor", "--json", "--group", "5", "-w"])
+                .arg(&ring),
+            "",
+        );
+        let told: Value = serde_json::from_slice(&done.stdout).unwrap();
+        found(told["findings"].as_array().unwrap(), "disk-lock")
+    };
+    let script = remedy(&told().unwrap()).replace("sudo ", "");
+    run(Command::new("sh").args(["-c", &script]), "");
+    assert_eq!(told(), None);
+}
+
 /// What is printed for a user who may not write there makes a directory of the user's own, and changes
 /// no other.
 #[test]
@@ -770,7 +1001,7 @@ fn a_place_that_is_not_this_user_s() {
     }
 }
 
-/// README's way: the right is on the program, for a group of users and nobody else. With it --match works,
+/// The documents' way: the right is on the program, for a group of users and nobody else. With it --match works,
 /// and doctor reads the rules.
 #[test]
 fn rights_for_a_group_of_users() {

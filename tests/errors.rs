@@ -322,7 +322,7 @@ fn names_of_others_are_no_escape_sequences() {
     first.end();
 }
 
-/// A program that has the right by its file, as README gives it to a group of users, has nft
+/// A program that has the right by its file, as the documents give it to a group of users, has nft
 /// translate what `--match` says; and it is no nft that a user names.
 #[test]
 fn the_right_on_the_file_is_enough_for_match() {

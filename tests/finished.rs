@@ -134,6 +134,16 @@ fn nothing_is_left_of_a_killed_capture() {
     });
 }
 
+/// As files were called before they were compressed: where that takes long, the report is earlier.
+fn plain_names(files: &[PathBuf]) -> Vec<PathBuf> {
+    let is_plain = |file: &PathBuf| file.extension().is_some_and(|end| end == "pcapng");
+    let plain = |file: &PathBuf| match is_plain(file) {
+        true => file.clone(),
+        false => file.with_extension(""),
+    };
+    files.iter().map(plain).collect()
+}
+
 #[test]
 fn compressed_files_hold_the_same_packets_within_the_limit() {
     for (how, suffix, unpack) in [
@@ -147,7 +157,8 @@ fn compressed_files_hold_the_same_packets_within_the_limit() {
         send(&lab, &mut capture, 6000, 6000);
         let ended = capture.end();
         ended.assert_balanced();
-        let files = ended.files();
+        let files = captures(dir.path());
+        assert_eq!(plain_names(&files), plain_names(&ended.files()));
         assert!(files.len() >= 2, "{files:?}");
         let mut packets = 0;
         for file in &files {
@@ -175,7 +186,7 @@ fn compressed_files_hold_the_same_packets_within_the_limit() {
         send(&lab, &mut capture, 20_000, 20_000);
         let ended = capture.end();
         let after = captures(dir.path());
-        assert_eq!(after, ended.files());
+        assert_eq!(plain_names(&after), plain_names(&ended.files()));
         assert!(after.len() <= 6, "{after:?}");
         assert!(!after.contains(&files[0]), "the oldest is gone: {after:?}");
         let left: Vec<_> = fs::read_dir(dir.path())
@@ -355,12 +366,13 @@ fn a_rule_has_files_kept() {
     capture.wait_said("for group 9");
     let turns = fs::read_dir(dir.path().join("kept")).unwrap().count();
     assert_eq!(turns, 1);
-    // Not so soon again.
+    // Not so soon again: at the end, at the latest.
     trigger(&lab, canary);
     send(&lab, &mut capture, 100, 400);
+    assert_eq!(fs::read_dir(dir.path().join("kept")).unwrap().count(), 1);
     let ended = capture.end();
     ended.assert_balanced();
-    assert_eq!(fs::read_dir(dir.path().join("kept")).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(dir.path().join("kept")).unwrap().count(), 2);
     // A group that is captured is no trigger.
     let mut refused = lab.receiver().command(LWNFLOG).unwrap();
     let refused = output(refused.args(["--group", "5", "--keep-on", "5"]), "");
@@ -395,9 +407,10 @@ fn files_that_a_command_compresses_are_within_the_limit() {
     let ended = capture.end();
     ended.assert_balanced();
     assert!(!ended.said.contains("failed"), "{}", ended.said);
-    for file in ended.files() {
-        assert!(file.exists(), "{}", file.display());
-    }
+    assert_eq!(
+        plain_names(&captures(dir.path())),
+        plain_names(&ended.files())
+    );
     // The next start counts them too, and has nothing to do with them.
     let args = [&SMALL[..], &["--files", "2", "-z", "gzip"]].concat();
     let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
@@ -501,7 +514,9 @@ fn the_ring_of_a_hook_has_its_files_handed_over_too() {
     send_paced(&lab, 200);
     let ended = capture.end_by(Signal::TERM);
     ended.assert_balanced();
-    assert_eq!(ended.files()[0].extension().unwrap(), "lz4");
+    let plain = plain_names(&ended.files()).remove(0);
+    let compressed = plain.with_extension("pcapng.lz4");
+    assert!(compressed.exists() && !plain.exists(), "{}", ended.said);
 }
 
 /// The process that does what is to be done with finished files, of a capture.
@@ -820,4 +835,256 @@ fn a_place_that_cannot_serve_is_refused_at_once() {
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(said.contains("this is no directory"), "{said}");
     capture.end();
+}
+
+/// To the canary's port, with this payload.
+fn canary(lab: &Lab, payload: &str) {
+    let command = format!("exec 3>/dev/udp/198.18.0.2/9999; echo {payload} >&3");
+    trigger(lab, &command);
+}
+
+fn load_canary(lab: &Lab) {
+    nft(
+        lab.receiver(),
+        "table ip canary { chain c { type filter hook prerouting priority 0; udp dport 9999 log group 9; }\n}",
+    );
+}
+
+/// Whether the canary's packet with this payload has been kept.
+fn is_kept(dir: &Path, payload: &str) -> bool {
+    let payload = format!("{payload}\n");
+    let mut kept = kept_packets(dir).into_iter();
+    kept.any(|packet| packet.get(42..42 + payload.len()) == Some(payload.as_bytes()))
+}
+
+/// An event that comes too soon is kept later, with what was there when it came, and not with what is
+/// there by then.
+#[test]
+fn what_is_deferred_is_kept_with_its_own_time() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    load_canary(&lab);
+    let options = [
+        "--keep-on",
+        "9",
+        "--last",
+        "1s",
+        "--next",
+        "0",
+        "--keep-every",
+        "5s",
+    ];
+    let args = [&SMALL[..], &options].concat();
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+    canary(&lab, "first");
+    capture.wait_said("for group 9");
+    assert!(is_kept(dir.path(), "first"));
+    canary(&lab, "second");
+    assert_eq!(ctl(&capture, &["rotate"]), "went on to the next file");
+    until("the second is kept, too", || {
+        (capture.said().matches("for group 9").count() == 2).then_some(())
+    });
+    assert!(is_kept(dir.path(), "second"), "{}", capture.said());
+    capture.end().assert_balanced();
+}
+
+/// However little comes after an event: it is kept, or it is said why it is not.
+#[test]
+fn no_event_is_forgotten_at_the_end() {
+    for next in ["0", "1h"] {
+        let (lab, dir) = (lab(), temp_dir());
+        load_capture_rules(lab.receiver());
+        load_canary(&lab);
+        let options = [
+            "--keep-on",
+            "9",
+            "--last",
+            "1s",
+            "--next",
+            next,
+            "--keep-every",
+            "1h",
+        ];
+        let args = [&SMALL[..], &options].concat();
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+        canary(&lab, "first");
+        capture.wait_said("for group 9");
+        canary(&lab, "second");
+        ctl(&capture, &["rotate"]);
+        // This one is in the kernel yet.
+        canary(&lab, "third");
+        let ended = capture.end();
+        for event in ["first", "second", "third"] {
+            assert!(is_kept(dir.path(), event), "{event}: {}", ended.said);
+        }
+        let before_its_time = ended.said.contains("before the time was over");
+        assert_eq!(before_its_time, next == "1h", "{}", ended.said);
+        assert!(ended.report["remarks"].to_string().contains("for group 9"));
+    }
+    // Where there is no room for it any more, that is said.
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    load_canary(&lab);
+    let options = ["--keep-on", "9", "--next", "0", "--keep-bytes", "1b"];
+    let args = [&SMALL[..], &options].concat();
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+    canary(&lab, "first");
+    capture.wait_said("for group 9");
+    canary(&lab, "second");
+    let ended = capture.end();
+    assert!(ended.said.contains("not kept: "), "{}", ended.said);
+}
+
+/// What the ring has given up before it was asked for is not in what is kept.
+#[test]
+fn what_is_too_old_to_be_kept_is_said() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let args = [&SMALL[..], &["--files", "2"]].concat();
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+    send(&lab, &mut capture, 100, 100);
+    let said = ctl(&capture, &["keep", "--last", "10m"]);
+    assert!(!said.contains("no longer in the ring"), "{said}");
+    for turn in 2..=4 {
+        send(&lab, &mut capture, 100, 100 * turn);
+        ctl(&capture, &["rotate"]);
+    }
+    until("the first is gone", || {
+        let left = captures(dir.path());
+        let first = |file: &PathBuf| file.to_str().unwrap().contains("g5-000001-");
+        (!left.is_empty() && !left.iter().any(first)).then_some(())
+    });
+    let said = ctl(&capture, &["keep", "--last", "10m"]);
+    assert!(said.contains("is no longer in the ring"), "{said}");
+    capture.end();
+}
+
+/// The process that does what is to be done with finished files is killed, with its commands: it is
+/// said, it is started again, and nothing is forgotten.
+#[test]
+fn chores_that_are_killed_go_on() {
+    for compress in [&[][..], &["--compress", "lz4"]] {
+        let (lab, dir, place) = (lab(), temp_dir(), temp_dir());
+        load_capture_rules(lab.receiver());
+        let at = |name: &str| place.path().join(name);
+        let command = format!(
+            "while [ -e {0}/hold ]; do sleep 0.02; done; echo \"$1\" >> {0}/list",
+            place.path().display()
+        );
+        let options = ["-z", &command, "--on-rotate-shell"];
+        let args = [&SMALL[..], compress, &options].concat();
+        let list = || fs::read_to_string(at("list")).unwrap_or_default();
+        fs::write(at("hold"), "").unwrap();
+        let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+        for turn in 1..=4 {
+            send(&lab, &mut capture, 10, 10 * turn);
+            ctl(&capture, &["rotate"]);
+        }
+        let chores = rustix::process::Pid::from_raw(chores_of(&capture)).unwrap();
+        rustix::process::kill_process(chores, Signal::KILL).unwrap();
+        capture.wait_said("the process for finished files has ended (signal: 9 (SIGKILL))");
+        fs::remove_file(at("hold")).unwrap();
+        let begun = Instant::now();
+        until("all are done", || {
+            let all = list();
+            let late = begun.elapsed() > Duration::from_secs(25);
+            assert!(!late, "{all}\n{}", capture.said());
+            (all.lines().count() == 4).then_some(())
+        });
+        send(&lab, &mut capture, 10, 50);
+        let ended = capture.end();
+        ended.assert_balanced();
+        let mut done: Vec<_> = list().lines().map(PathBuf::from).collect();
+        done.sort();
+        assert_eq!(done, captures(dir.path()), "{}", ended.said);
+        assert!(!ended.said.contains("given this file up"), "{}", ended.said);
+    }
+}
+
+/// Killed at the very end, too: what is not done is said, and the next start does it.
+#[test]
+fn chores_that_are_killed_at_the_end_are_said() {
+    let (lab, dir, place) = (lab(), temp_dir(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let hold = place.path().join("hold");
+    let command = format!("while [ -e {} ]; do sleep 0.02; done #", hold.display());
+    let args = [&SMALL[..], &["-z", &command, "--on-rotate-shell"]].concat();
+    fs::write(&hold, "").unwrap();
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+    send(&lab, &mut capture, 10, 10);
+    let chores = chores_of(&capture);
+    capture.signal(Signal::INT);
+    capture.wait_said("1 finished files are not yet");
+    kill_chores(chores);
+    let ended = capture.wait_end();
+    let says = "what is done with 1 finished files was ended: the next start takes them up";
+    assert!(ended.said.contains(says), "{}", ended.said);
+    fs::remove_file(&hold).unwrap();
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+    capture.wait_said("1 finished files wait since an earlier run");
+    let said = capture.end().said;
+    assert!(!said.contains("was ended"), "{said}");
+}
+
+#[test]
+fn chores_that_are_stopped_are_said() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let args = [&SMALL[..], &["-z", "true"]].concat();
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+    let chores = chores_of(&capture);
+    let pid = rustix::process::Pid::from_raw(chores).unwrap();
+    rustix::process::kill_process(pid, Signal::STOP).unwrap();
+    send(&lab, &mut capture, 10, 10);
+    ctl(&capture, &["rotate"]);
+    let said = capture.wait_said("the process for it is stopped");
+    let remedy = said.split('`').nth(1).unwrap();
+    run(Command::new("sh").args(["-c", remedy]), "");
+    send(&lab, &mut capture, 10, 20);
+    let ended = capture.end();
+    assert!(!ended.said.contains("not yet"), "{}", ended.said);
+}
+
+/// What an earlier run has left counts at the end of a short one as well.
+#[test]
+fn a_backlog_that_a_short_run_does_not_finish_is_said_and_taken_up() {
+    let (lab, dir, place) = (lab(), temp_dir(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let at = |name: &str| place.path().join(name);
+    let command = format!(
+        "while [ -e {0}/hold ]; do sleep 0.02; done; echo \"$1\" >> {0}/list",
+        place.path().display()
+    );
+    let args = [&SMALL[..], &["-z", &command, "--on-rotate-shell"]].concat();
+    fs::write(at("hold"), "").unwrap();
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+    for turn in 1..=5 {
+        send(&lab, &mut capture, 10, 10 * turn);
+        ctl(&capture, &["rotate"]);
+    }
+    let chores = chores_of(&capture);
+    capture.signal(Signal::KILL);
+    kill_chores(chores);
+    capture.wait_end();
+    let short = [&args[..], &["--duration", "1s"]].concat();
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &short);
+    capture.wait_said("5 finished files wait since an earlier run");
+    let chores = chores_of(&capture);
+    capture.wait_said("5 finished files are not yet");
+    kill_chores(chores);
+    let said = capture.wait_end().said;
+    assert!(
+        said.contains("what is done with 5 finished files was ended"),
+        "{said}"
+    );
+    // It has its time, and does all of it.
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &short);
+    capture.wait_said("5 finished files are not yet");
+    fs::remove_file(at("hold")).unwrap();
+    let said = capture.wait_end().said;
+    assert!(!said.contains("was ended"), "{said}");
+    let list = fs::read_to_string(at("list")).unwrap();
+    let mut done: Vec<_> = list.lines().map(PathBuf::from).collect();
+    done.sort();
+    assert_eq!(done, captures(dir.path()));
 }

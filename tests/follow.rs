@@ -8,12 +8,13 @@ use std::env;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::files;
 use common::follower::{Follower, Numbers, Slow, numbered, runs};
 use common::rings::{Live, SEGMENT_BYTES, frame, interface, packet, pcap, section};
-use common::{Running, lab, load_capture_rules, temp_dir, under_traffic, until};
+use common::{LWNFLOG, Running, lab, load_capture_rules, run, temp_dir, under_traffic, until};
 use lwnflog::lab::{Lab, RX, Traffic};
 use lwnflog::ring::{Compression, ring_file};
 use rustix::process::Signal;
@@ -452,6 +453,39 @@ fn a_live_file_is_followed_to_its_end() {
     follower.wait_shown(numbered(2, 499));
     assert_shown(follower.shown(), &wanted, "");
     capture.end();
+}
+
+/// What comes and cannot be read is told once, and the rest is shown.
+#[test]
+fn what_comes_and_is_no_file_is_told_once() {
+    let dir = temp_dir();
+    let ring = |number: u64| {
+        let mut live = Live::begin(dir.path(), "g5", number, 2);
+        for packet in 0..50 {
+            live.put(T0_NS + number * 1_000_000_000 + packet, &frame(7, 80));
+        }
+        live.finish();
+    };
+    ring(1);
+    let mut follower = Command::new(LWNFLOG);
+    let words = ["read", "-f", "--json", path(dir.path())];
+    let mut follower = Running::spawn(follower.args(words));
+    let name = |number: u64| {
+        dir.path()
+            .join(format!("g5-{number:06}-20251127T150000Z.pcapng"))
+    };
+    run(Command::new("mkfifo").arg(name(2)), "");
+    follower.wait_said("g5-000002-20251127T150000Z.pcapng: it is no plain file");
+    ring(3);
+    std::os::unix::fs::symlink(name(4), name(4)).unwrap();
+    follower.wait_said("g5-000004-20251127T150000Z.pcapng: ");
+    ring(5);
+    until("all are shown", || {
+        (follower.shown().len() == 150).then_some(())
+    });
+    let said = follower.said();
+    assert_eq!(said.matches("it is no plain file").count(), 1, "{said}");
+    assert_eq!(said.lines().count(), 2, "{said}");
 }
 
 /// A reader that stands still in the middle of what is written shows, when it goes on, no packet that is

@@ -203,6 +203,179 @@ fn times_are_what_tshark_says() {
     }
 }
 
+/// Ticks that are so short that 64 bits of them are no year, and less than a nanosecond.
+#[test]
+fn the_shortest_ticks_are_what_they_are() {
+    let frame = frame(7, 80);
+    for (resolution, ticks, time_ns) in [
+        (12, 5_000_000_000_007_999, 5_000_000_000_007),
+        (18, 3_000_000_007_000_000_000, 3_000_000_007),
+        (19, u64::MAX, 1_844_674_407),
+        (20, u64::MAX, 184_467_440),
+        (25, u64::MAX, 1844),
+        (28, u64::MAX, 1),
+        (29, u64::MAX, 0),
+        (127, u64::MAX, 0),
+        (0x80 | 40, 3 << 39, 1_500_000_000),
+        (0x80 | 63, 1 << 63, 1_000_000_000),
+        (0x80 | 63, u64::MAX, 1_999_999_999),
+        (0x80 | 64, 1 << 63, 500_000_000),
+        (0x80 | 70, 1 << 63, 7_812_500),
+        (0xff, u64::MAX, 0),
+    ] {
+        let name = format!("tsresol-{resolution:#x}.pcapng");
+        let bytes = [
+            section(""),
+            interface(resolution, 0, &[]),
+            packet(ticks, &frame),
+        ];
+        let dir = temp_dir();
+        let file = write(dir.path(), &name, &bytes.concat());
+        let (seen, said, status) = ours(&file, &[]);
+        assert_eq!((status, &*said), (Some(0), ""), "{name}");
+        assert_eq!(seen, [(time_ns, 80, 80)], "{name}, {ticks}");
+    }
+}
+
+/// Times that nanoseconds since 1970 do not tell are told as the next that they tell, and that is said.
+#[test]
+fn times_that_cannot_be_told_are_said() {
+    let frame = frame(7, 80);
+    let before = (-100_i64).to_le_bytes();
+    let after = 18_446_744_073_i64.to_le_bytes();
+    let files: [(&str, Vec<u8>, u64); 4] = [
+        (
+            "late.pcapng",
+            [interface(6, 0, &[]), packet(u64::MAX, &frame)].concat(),
+            u64::MAX,
+        ),
+        (
+            "seconds.pcapng",
+            [interface(0, 0, &[]), packet(18_446_744_074, &frame)].concat(),
+            u64::MAX,
+        ),
+        (
+            "early.pcapng",
+            [interface(9, 0, &[(14, &before)]), packet(5, &frame)].concat(),
+            0,
+        ),
+        (
+            "offset.pcapng",
+            [
+                interface(9, 0, &[(14, &after)]),
+                packet(900_000_000, &frame),
+            ]
+            .concat(),
+            u64::MAX,
+        ),
+    ];
+    for (name, blocks, time_ns) in files {
+        let dir = temp_dir();
+        let good = packet(0, &frame);
+        let bytes = [section(""), blocks, interface(9, 0, &[]), good].concat();
+        let file = write(dir.path(), name, &bytes);
+        let (seen, said, status) = ours(&file, &[]);
+        assert_eq!(status, Some(1), "{name}: {said}");
+        assert!(seen.contains(&(time_ns, 80, 80)), "{name}: {seen:?}");
+        for part in [name, "have times before 1970 or after 2554-07-21T23:34:33Z"] {
+            assert!(said.contains(part), "{name}: {said}");
+        }
+    }
+    // The last moment that there is, and the first, are what they are.
+    let dir = temp_dir();
+    let blocks = [
+        interface(9, 0, &[]),
+        packet(u64::MAX, &frame),
+        packet(0, &frame),
+    ];
+    let bytes = [section(""), blocks.concat()].concat();
+    let file = write(dir.path(), "last.pcapng", &bytes);
+    assert_eq!(ours(&file, &[]).1, "");
+    // A classic file has four bytes for seconds.
+    let copy = |name: &str| {
+        let mut read = Command::new(LWNFLOG);
+        read.current_dir(dir.path());
+        output(read.args(["read", "last.pcapng", "-w", name]), "")
+    };
+    let refused = copy("copy.pcap");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        said.contains("2106") && said.contains("write pcapng"),
+        "{said}"
+    );
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(!dir.path().join("copy.pcap").exists());
+    assert!(copy("copy.pcapng").status.success());
+}
+
+/// What a packet's or an interface's options say may be lost with them: the packets are read, and it is told.
+#[test]
+fn options_that_do_not_fit_are_told() {
+    let data = frame(7, 80);
+    let with = |options: &[u8]| {
+        let plain = packet(T0_NS, &data);
+        block(6, &[&plain[8..plain.len() - 4], options].concat())
+    };
+    let lossless = [4, 0, 8, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    for fits in [
+        &[][..],
+        &[0; 4],
+        &[2, 0, 4, 0, 1, 0, 0, 0],
+        &[2, 0, 4, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+        &[1, 0, 2, 0, b'a', b'b', 0, 0, 0, 0, 0, 0],
+        &[1, 0, 3, 0, b'a', b'b', b'c', 0],
+        &lossless,
+    ] {
+        let dir = temp_dir();
+        let bytes = [section(""), interface(9, 0, &[]), with(fits)].concat();
+        let file = write(dir.path(), "fits.pcapng", &bytes);
+        let (seen, said, status) = ours(&file, &[]);
+        assert_eq!((status, &*said, seen.len()), (Some(0), "", 1), "{fits:?}");
+    }
+    let damaged: [&[u8]; 7] = [
+        &[0, 0, 0, 0, 4, 0, 8, 0, 3, 0, 0, 0, 0, 0, 0, 0],
+        &[1, 0, 155, 0, b'a', b'b', 0, 0, 0, 0, 0, 0],
+        &[1, 0, 255, 255],
+        &[4, 0, 4, 0, 3, 0, 0, 0, 0, 0, 0, 0],
+        &[2, 0, 8, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+        &[1, 0, 13, 0, 4, 0, 8, 0, 3, 0, 0, 0, 0, 0, 0],
+        &[2, 0, 4, 0],
+    ];
+    for options in damaged {
+        let dir = temp_dir();
+        let good = with(&lossless);
+        let bytes = [section(""), interface(9, 0, &[]), with(options), good].concat();
+        let file = write(dir.path(), "damaged.pcapng", &bytes);
+        let (seen, said, status) = ours(&file, &[]);
+        assert_eq!((status, seen.len()), (Some(1), 2), "{options:?}: {said}");
+        let told = "damaged, the options of 1 blocks";
+        assert!(
+            said.contains("damaged.pcapng") && said.contains(told),
+            "{said}"
+        );
+    }
+    // Of statistics they tell what was lost.
+    let statistics = block(
+        5,
+        &[&[0; 12][..], &[7, 0, 80, 0, 3, 0, 0, 0, 0, 0, 0, 0]].concat(),
+    );
+    let bytes = [section(""), interface(9, 0, &[]), with(&[]), statistics].concat();
+    let dir = temp_dir();
+    let (seen, said, status) = ours(&write(dir.path(), "statistics.pcapng", &bytes), &[]);
+    assert_eq!((status, seen.len()), (Some(1), 1), "{said}");
+    // Of an interface they tell what its times are.
+    let mut bytes = [section(""), interface(9, 0, &[]), packet(T0_NS, &data)].concat();
+    let at = section("").len() + 18;
+    bytes[at] = 200;
+    let dir = temp_dir();
+    let (seen, said, status) = ours(&write(dir.path(), "interface.pcapng", &bytes), &[]);
+    assert_eq!((status, seen.len()), (Some(1), 1), "{said}");
+    assert!(
+        said.contains("of 1 blocks") && said.contains("times be wrong"),
+        "{said}"
+    );
+}
+
 /// Blocks of the first drafts, which dumpcap wrote once, and those of the simplest writers.
 #[test]
 fn packets_in_other_blocks_are_packets() {
@@ -290,6 +463,7 @@ fn blocks_that_cannot_be_are_told() {
     for (what, bad) in [
         ("simple of 12 bytes", raw(3, &[])),
         ("simple without its data", raw(3, &80_u32.to_le_bytes())),
+        ("simple with more than its data", raw(3, &[0; 84])),
         ("packet of 12 bytes", raw(6, &[])),
         ("packet that is longer than its block", raw(6, &lengths(84))),
         ("packet of 4 GB", raw(6, &lengths(u32::MAX))),

@@ -425,6 +425,45 @@ fn an_index_that_is_not_of_its_file_is_made_anew() {
     }
 }
 
+/// A file in whose place another one stands, of the same size and time.
+#[test]
+fn an_index_of_what_stood_there_before_is_not_believed() {
+    let (dir, files) = ring(false);
+    let places = [dir.path().to_owned()];
+    let wanted = selection("host 10.99.98.97", Span::default(), false);
+    let file = &files[1];
+    assert_eq!(one_by_one(&places, &wanted), "");
+    assert!(Index::load(file).is_some());
+    let modified = fs::metadata(file).unwrap().modified().unwrap();
+    let mut bytes = fs::read(file).unwrap();
+    let word = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let mut at = 0;
+    while at < bytes.len() {
+        if word(&bytes, at) == 6 {
+            // A minute later, of another host.
+            let later = word(&bytes, at + 16).wrapping_add(60_000_000);
+            bytes[at + 16..at + 20].copy_from_slice(&later.to_le_bytes());
+            if bytes[at + 28 + 12..].starts_with(&[8, 0, 0x45]) {
+                bytes[at + 28 + 26..at + 28 + 30].copy_from_slice(&[10, 99, 98, 97]);
+            }
+        }
+        at += word(&bytes, at + 4) as usize;
+    }
+    let len = bytes.len() as u64;
+    fs::write(file, bytes).unwrap();
+    let open = File::options().write(true).open(file).unwrap();
+    open.set_modified(modified).unwrap();
+    assert_eq!(fs::metadata(file).unwrap().len(), len);
+    assert!(
+        Index::load(file).is_some(),
+        "by size and time it is the same"
+    );
+    let found = by_hand(&files, &wanted);
+    assert!(found.lines().count() > 100);
+    assert_eq!(one_by_one(&places, &wanted), found);
+    assert_eq!(by_threads(&places, &wanted, 2), found);
+}
+
 #[test]
 fn an_index_goes_with_its_file() {
     let dir = temp_dir();
@@ -566,7 +605,7 @@ fn an_index_that_claims_too_much_is_not_read() {
         (768 << 20, segments),
         (interfaces, segments + 1),
     ] {
-        let mut claims = right[..48].to_vec();
+        let mut claims = right[..72].to_vec();
         claims[28..32].copy_from_slice(&interfaces.to_le_bytes());
         claims[32..36].copy_from_slice(&segments.to_le_bytes());
         fs::write(&index, claims).unwrap();

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::made::File;
+use common::rings::{Live, SEGMENT_BYTES, frame};
 use common::{LWNFLOG, output, temp_dir};
 use serde_json::Value;
 
@@ -178,4 +179,54 @@ fn packets_out_of_order_are_within_the_times_shown() {
         (span, &row["packets"]),
         (7_300_000_000_000, &Value::from(5))
     );
+}
+
+/// What an index says is shown as that; what is damaged since is seen by who reads.
+#[test]
+fn figures_of_an_index_are_told_from_what_was_read() {
+    const T0_NS: u64 = 1_764_252_000_000_000_000;
+    let dir = temp_dir();
+    let mut live = Live::begin(dir.path(), "g5", 1, 8);
+    for number in 0..300 {
+        live.put(T0_NS + u64::from(number) * 1_000_000, &frame(number, 900));
+    }
+    let file = live.finish();
+    let by_index = |args: &[&Path]| {
+        let (code, told, _) = ls(&[&[Path::new("--json")], args].concat());
+        let row: Value = serde_json::from_str(&told).unwrap();
+        (code, row["by_index"] == true, row["packets"].as_u64())
+    };
+    let no_index = Path::new("--no-index");
+    assert_eq!(by_index(&[dir.path()]), (0, false, Some(300)));
+    let words = ["read", "--count", "host", "10.0.0.7"];
+    let (place, rest) = (dir.path(), &words[2..]);
+    let made = Command::new(LWNFLOG)
+        .args(&words[..2])
+        .arg(place)
+        .args(rest)
+        .output();
+    assert_eq!(made.unwrap().stdout, b"1\n");
+    assert_eq!(by_index(&[place]), (0, true, Some(300)));
+    assert_eq!(by_index(&[no_index, place]), (0, false, Some(300)));
+    // A disk changes bytes, and no time.
+    let modified = fs::metadata(&file).unwrap().modified().unwrap();
+    let whole = fs::read(&file).unwrap();
+    let put = |bytes: &[u8]| {
+        fs::write(&file, bytes).unwrap();
+        let open = fs::File::options().write(true).open(&file).unwrap();
+        open.set_modified(modified).unwrap();
+    };
+    let mut rotten = whole.clone();
+    rotten[100_000..101_000].fill(0xff);
+    put(&rotten);
+    assert_eq!(by_index(&[place]), (0, true, Some(300)));
+    let (code, is_by_index, packets) = by_index(&[no_index, place]);
+    assert!(code == 1 && !is_by_index && packets < Some(300));
+    // Where it is seen at once, the index is not believed.
+    for at in [8, 40, 4 * SEGMENT_BYTES] {
+        let mut rotten = whole.clone();
+        rotten[at..at + 24].fill(0xff);
+        put(&rotten);
+        assert!(!by_index(&[place]).1, "{at}");
+    }
 }

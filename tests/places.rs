@@ -4,8 +4,10 @@
 
 mod common;
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -110,8 +112,11 @@ fn an_output_is_never_an_input() {
     ] {
         lwnflog(dir, line).is(1, &["is read as"]);
     }
-    // Nor will it be one the next time.
-    lwnflog(dir, "read ring -w ring/evidence.pcapng").is(1, &["would be one of the captures"]);
+    // Nor will it be one the next time, nor one that is told to be left out.
+    for name in ["evidence.pcapng", "x.pcap1", "x.cap", "x.pcapng.lz4"] {
+        let line = format!("read ring -w ring/{name}");
+        lwnflog(dir, &line).is(1, &["would be one of the captures"]);
+    }
     assert_eq!(names(&dir.join("ring")), ["b.pcapng"]);
     // By a shell.
     let shell = |line: &str| {
@@ -501,6 +506,76 @@ fn a_reader_that_has_gone_or_a_full_disk_is_no_panic() {
     }
 }
 
+/// What would be written to a standard output that is closed is not said to be written.
+#[test]
+fn a_closed_standard_output_is_an_error() {
+    let tmp = temp_dir();
+    let dir = tmp.path();
+    fs::write(dir.join("a.pcapng"), capture(5)).unwrap();
+    fs::write(dir.join("g5-000001-20251127T140000Z.pcapng"), capture(5)).unwrap();
+    for line in [
+        "read a.pcapng",
+        "read a.pcapng --count",
+        "read -f --to 2025-11-28 --count a.pcapng",
+        "read a.pcapng -w -",
+        "read a.pcapng -w /dev/stdout",
+        "report --text a.pcapng",
+        "report -o - a.pcapng",
+        "path a.pcapng",
+        "path --json a.pcapng",
+        "export --csv - a.pcapng",
+        "ls .",
+        "repair --dry-run a.pcapng",
+        "rules --group 5",
+        "man",
+    ] {
+        let line = format!("exec {LWNFLOG} {line} >&-");
+        let ended = tried(Command::new("sh").current_dir(dir).args(["-c", &line]));
+        ended.is(1, &["lwnflog: "]);
+    }
+    // Where nothing is written to it, it is not missed.
+    let line = format!("exec {LWNFLOG} read a.pcapng -w b.pcapng >&-");
+    tried(Command::new("sh").current_dir(dir).args(["-c", &line])).is(0, &[]);
+    assert_eq!(count(dir, "b.pcapng"), 5);
+}
+
+#[test]
+fn a_follower_that_counts_says_how_many_when_it_is_told_to_end() {
+    let tmp = temp_dir();
+    let dir = tmp.path();
+    fs::create_dir(dir.join("ring")).unwrap();
+    fs::write(
+        dir.join("ring/g5-000001-20251127T140000Z.pcapng"),
+        capture(5),
+    )
+    .unwrap();
+    let is_open = |pid: u32| {
+        let files = fs::read_dir(format!("/proc/{pid}/fd"))
+            .into_iter()
+            .flatten();
+        let mut files = files
+            .flatten()
+            .filter_map(|fd| fs::read_link(fd.path()).ok());
+        files.any(|file| file.to_string_lossy().contains("g5-000001"))
+    };
+    // It may be told to end before it has read what it has opened.
+    until("it has counted all", || {
+        let mut follower = Command::new(LWNFLOG);
+        let words = ["read", "-f", "ring", "--count"];
+        let follower = Running::spawn(follower.current_dir(dir).args(words));
+        until("the file is open", || is_open(follower.pid()).then_some(()));
+        follower.signal(Signal::INT);
+        let ended = follower.wait_end();
+        let counted: Vec<_> = ended.shown.iter().map(|line| line.parse::<u32>()).collect();
+        match (ended.status.code(), &counted[..]) {
+            (Some(0), [Ok(counted)]) => (*counted == 5).then_some(()),
+            // Not watched for yet.
+            (None, []) => None,
+            _ => panic!("{:?}, {counted:?}: {}", ended.status, ended.said),
+        }
+    });
+}
+
 #[test]
 fn what_was_named_and_is_not_there_is_an_error() {
     let tmp = temp_dir();
@@ -688,6 +763,101 @@ fn names_of_files_give_a_terminal_no_commands() {
     }
 }
 
+/// Pipes and devices that lie in a directory: nobody waits for them, and it is told that they are not read.
+#[test]
+fn what_is_no_plain_file_in_a_directory_is_told() {
+    let tmp = temp_dir();
+    let dir = tmp.path();
+    fs::create_dir(dir.join("ring")).unwrap();
+    let name = |number: u32| format!("ring/g5-{number:06}-20251127T140000Z.pcapng");
+    fs::write(dir.join(name(1)), capture(5)).unwrap();
+    let pipes = [
+        name(2),
+        "ring/x.pcap".to_owned(),
+        format!("ring/.{}.idx", &name(1)[5..]),
+    ];
+    for pipe in &pipes {
+        run(Command::new("mkfifo").arg(dir.join(pipe)), "");
+    }
+    device(&dir.join(name(3)), "5"); // zeros without end
+    fs::create_dir(dir.join("ring/y.pcap")).unwrap();
+    for (line, shown) in [
+        ("read ring", "10.0.0.4.1000 > 10.0.1.1.80"),
+        ("read --count ring", "5"),
+        ("read --count ring host 10.0.0.4", "1"),
+        ("read -f --to 2025-11-28 --count ring", "5"),
+        ("report --text ring", "5"),
+        ("path ring -v", "5 packets"),
+        ("export --csv - ring", "10.0.0.4"),
+        ("export --parquet set ring", ""),
+        ("ls ring", "not a plain file"),
+    ] {
+        if line.contains("parquet") && cfg!(not(feature = "parquet")) {
+            continue;
+        }
+        let ended = lwnflog(dir, line);
+        let parts = match line {
+            "ls ring" => &[][..],
+            _ => &[&pipes[0][..], "x.pcap", "it is no plain file"],
+        };
+        ended.is(1, parts);
+        assert!(ended.out.contains(shown), "{line}: {}", ended.out);
+    }
+}
+
+/// A name of several lines is told in one; one that is not UTF-8 is a name as any other.
+#[test]
+fn names_of_files_are_told_in_one_line() {
+    let tmp = temp_dir();
+    let dir = tmp.path();
+    let name = "a\nlwnflog: all is well.pcapng";
+    fs::write(dir.join(name), "none").unwrap();
+    for args in [
+        &["read", "."][..],
+        &["read", name],
+        &["read", "-r", "nosuch\n.pcapng"],
+        &["repair", name],
+        &["report", "--text", "."],
+        &["export", "--csv", "-", "."],
+        &["export", "--json", "no\nsuch/x", "."],
+    ] {
+        let ended = tried(Command::new(LWNFLOG).current_dir(dir).args(args));
+        assert_eq!(ended.status, 1, "{args:?}");
+        let mut lines = ended.err.lines();
+        assert!(
+            lines.all(|line| !line.starts_with("lwnflog: all is well")
+                && !line.starts_with(".pcapng")
+                && !line.starts_with("such/x")),
+            "{args:?}: {}",
+            ended.err
+        );
+    }
+    let other = temp_dir();
+    let dir = other.path();
+    let odd = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+    fs::write(dir.join(odd(b"\xff\xfe.pcapng")), capture(5)).unwrap();
+    let packed = dir.join(odd(b"\xff.pcapng.zst"));
+    let plain = dir.join("plain");
+    fs::write(&plain, capture(3)).unwrap();
+    run(
+        Command::new("zstd")
+            .args(["-q", "-o"])
+            .arg(packed)
+            .arg(plain),
+        "",
+    );
+    assert_eq!(count(dir, "."), 8);
+    let mut named = Command::new(LWNFLOG);
+    named.current_dir(dir).args(["read", "--count"]);
+    named.arg(odd(b"\xff.pcapng.zst")).arg("tcp");
+    let named = tried(&mut named);
+    named.is(0, &[]);
+    assert_eq!(named.out, "3\n");
+    let mut missing = Command::new(LWNFLOG);
+    missing.current_dir(dir).arg("read").arg(odd(b"no\xff"));
+    tried(&mut missing).is(1, &["there is no such file or directory"]);
+}
+
 #[test]
 fn times_that_nobody_can_mean_are_told() {
     let tmp = temp_dir();
@@ -765,6 +935,46 @@ fn many_files_take_few_descriptors() {
     }
     assert!(shell(&format!("report --text {place}")).contains("2,400"));
     shell(&format!("path {place}"));
+}
+
+/// Compressed files, too, of which each is unpacked from its start.
+#[test]
+fn many_compressed_files_take_few_descriptors() {
+    const FILES: u32 = 200;
+    let dir = temp_dir();
+    for number in 0..FILES {
+        let stamps = [u64::from(number), 2_000_000 - u64::from(number)];
+        let packets = stamps.map(|us| {
+            let time_ns = 1_764_252_000_000_000_000 + us * 1000;
+            (time_ns, rings::frame(number, 60))
+        });
+        let file = dir.path().join(format!("{number}.pcap"));
+        fs::write(file, rings::pcap(&packets)).unwrap();
+    }
+    let pack = format!(
+        "zstd -q --rm {0}/*[0-4].pcap; lz4 -q -m --rm {0}/*.pcap",
+        dir.path().display()
+    );
+    run(Command::new("sh").args(["-c", &pack]), "");
+    let place = dir.path().to_str().unwrap();
+    for command in [
+        "read --count",
+        "read --threads 1",
+        "read -c 400",
+        "report --text",
+        "path",
+    ] {
+        let line = format!("ulimit -n 64; exec {LWNFLOG} {command} {place}");
+        let spent = spent("sh", &["-c", &line]);
+        let said = String::from_utf8_lossy(&spent.output.stderr).into_owned();
+        assert!(spent.output.status.success(), "{command}: {said}");
+        let out = String::from_utf8(spent.output.stdout).unwrap();
+        match command {
+            "read --count" => assert_eq!(out, "400\n"),
+            "read --threads 1" | "read -c 400" => assert_eq!(out.lines().count(), 400),
+            _ => assert!(out.contains("400"), "{command}: {out}"),
+        }
+    }
 }
 
 /// What is no packet is not in a copy of packets, and that is said.

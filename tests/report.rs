@@ -151,6 +151,41 @@ fn the_page_stands_alone_and_is_the_same_each_time() {
     assert!(both.matches("<svg").count() > page.matches("<svg").count());
 }
 
+/// Names and filters may have what no text has.
+#[test]
+fn no_control_character_is_in_a_report() {
+    let dir = temp_dir();
+    let path = dir.path().join("a\u{1b}[2J\u{85}.pcapng");
+    let mut file = File(Vec::new());
+    let header = [0x1a2b_3c4d_u32, 1, u32::MAX, u32::MAX];
+    file.block(0x0a0d_0d0a, &header.map(u32::to_le_bytes).concat());
+    let name = "eth\u{1b}[31m\0\u{7}\r\u{9b}x";
+    file.interface(name, "NFLOG group \u{1b}]0;x\u{7}\0", 128);
+    let prefix = format!("prefix={name}");
+    let note = format!("lwnflog {name}");
+    for number in 0..50 {
+        let packet = ip([10, 0, 0, 1], [10, 0, 0, 2], 17, 0, &[0; 8]);
+        file.packet_with(0, number * 1000, &packet, number, &[&prefix, &note]);
+    }
+    fs::write(&path, file.0).unwrap();
+    let file = path.to_str().unwrap();
+    let filter = "prefix \"\u{1b}[31m\" or udp";
+    for args in [
+        &["-o", "-", file][..],
+        &["-o", "-", file, filter],
+        &["-o", "-", file, "--compare", file],
+        &["--text", file],
+        &["--text", file, filter],
+    ] {
+        let page = report(args);
+        let control = page
+            .chars()
+            .find(|letter| letter.is_control() && *letter != '\n');
+        assert_eq!(control, None, "{args:?}");
+        assert!(page.contains("eth?[31m"), "{args:?}: {page}");
+    }
+}
+
 #[test]
 fn what_cannot_be_reported_is_said() {
     let dir = temp_dir();

@@ -701,7 +701,9 @@ fn repair_after_power_loss_keeps_what_is_left() {
             bytes[page * 4096..(page + 1) * 4096].fill(0);
             harmed.insert(page * 4096 / all.segment_bytes);
         }
-        let torn = dir.path().join("torn.pcapng");
+        // Its name says that what stands behind a first segment that is damaged is lwnflog's.
+        let torn = dir.path().join("torn").join(live.file_name().unwrap());
+        fs::create_dir_all(torn.parent().unwrap()).unwrap();
         fs::write(&torn, &bytes).unwrap();
         let told = run(Command::new(LWNFLOG).arg("repair").arg(&torn), "");
         let repaired = read(&torn);

@@ -278,3 +278,148 @@ fn what_is_ignored_stays_so() {
         assert_eq!(mask & 0b101 == 0b101, ignored, "{shown}");
     }
 }
+
+/// The kernel gives sent packets no time: they are read one by one, and not a batch later.
+#[test]
+fn sent_packets_have_their_own_times() {
+    const SENT: usize = 40;
+    let (namespace, dir) = (host(), temp_dir());
+    let file = dir.path().join("f.pcapng");
+    let talk = format!(
+        "
+import socket, time
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for _ in range({SENT}):
+    u.sendto(b'datagram', ('127.0.0.1', 5555))
+    time.sleep(0.02)
+"
+    );
+    let done = run(&namespace, &file, &["python3", "-c", &talk]);
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success(), "{said}");
+    assert!(said.contains("without kernel time"), "{said}");
+    let mut tshark = Command::new("tshark");
+    tshark.arg("-r").arg(&file);
+    tshark.args([
+        "-Y",
+        "udp.dstport == 5555 && !icmp",
+        "-T",
+        "fields",
+        "-e",
+        "frame.time_epoch",
+    ]);
+    let times = String::from_utf8(tshark.output().unwrap().stdout).unwrap();
+    let times: Vec<f64> = times.lines().map(|time| time.parse().unwrap()).collect();
+    assert!(times.len() >= SENT, "{times:?}");
+    let apart = times.windows(2).filter(|pair| pair[1] - pair[0] > 0.005);
+    let apart = apart.count();
+    assert!(apart > SENT / 2, "{apart}: {times:?}");
+}
+
+/// Where no cgroups of version 2 are mounted: the remedy mends it as it is printed and hides nothing,
+/// no file is left, and the next run has one.
+#[test]
+fn without_cgroups_of_version_2() {
+    common::with_own_mounts("without_cgroups_of_version_2", || {
+        let (namespace, dir) = (host(), temp_dir());
+        let shell = |script: &str| common::run(Command::new("sh").args(["-c", script]), "");
+        shell("mount -t tmpfs none /run");
+        shell(
+            "awk '/ - cgroup2 /{print $5}' /proc/self/mountinfo | sort -r | xargs -r -n 1 umount -l",
+        );
+        let mounted = || fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let (before, program) = (mounted(), "true");
+        let run = || {
+            let mut run = namespace.command(LWNFLOG).unwrap();
+            let run = run.current_dir(dir.path()).args(["run", "--", program]);
+            run.output().unwrap()
+        };
+        let refused = run();
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "{said}");
+        shell(said.split('`').nth(1).unwrap());
+        for line in before.lines() {
+            assert!(mounted().contains(line), "{line}");
+        }
+        let done = run();
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success(), "{said}");
+        assert_eq!(count(&dir.path().join("true.pcapng"), "ip"), 0);
+    });
+}
+
+/// A command that cannot be started has no packets, and leaves no file that would be in the way of
+/// another try.
+#[test]
+fn what_was_not_started_leaves_no_file() {
+    let (namespace, dir) = (host(), temp_dir());
+    let script = dir.path().join("client");
+    fs::write(&script, "#!/bin/sh\nexit 0\n").unwrap();
+    let run = || {
+        let mut run = namespace.command(LWNFLOG).unwrap();
+        let run = run.current_dir(dir.path()).args(["run", "--", "./client"]);
+        run.output().unwrap()
+    };
+    let file = dir.path().join("client.pcapng");
+    assert_eq!(run().status.code(), Some(126));
+    assert!(!file.exists());
+    common::run(Command::new("chmod").arg("+x").arg(&script), "");
+    assert!(run().status.success());
+    assert_eq!(count(&file, "ip"), 0);
+    // A file that was there stays, whatever becomes of the command.
+    fs::remove_file(&script).unwrap();
+    let mut again = namespace.command(LWNFLOG).unwrap();
+    let again = again
+        .current_dir(dir.path())
+        .args(["run", "-w", "client.pcapng", "--", "./client"])
+        .output()
+        .unwrap();
+    assert_eq!(again.status.code(), Some(127));
+    assert!(file.exists());
+}
+
+/// A command that goes into the background: its children are captured no more, and that is said.
+#[test]
+fn what_goes_on_behind_the_command_is_said() {
+    let (namespace, dir) = (host(), temp_dir());
+    let file = dir.path().join("f.pcapng");
+    let script = "while [ ! -e \"$0\" ]; do sleep 0.05; done >/dev/null 2>&1 &";
+    let end = dir.path().join("enough");
+    let done = run(
+        &namespace,
+        &file,
+        &["sh", "-c", script, end.to_str().unwrap()],
+    );
+    fs::write(end, "").unwrap();
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success(), "{said}");
+    assert!(
+        said.contains("that the command has started and that go on: "),
+        "{said}"
+    );
+}
+
+/// A signal that a terminal would give both, sent to `lwnflog run` alone: the command has it, too.
+#[test]
+fn an_interrupt_without_a_terminal_is_handed_on() {
+    let (namespace, dir) = (host(), temp_dir());
+    for signal in ["INT", "QUIT"] {
+        let script = format!("trap 'exit 5' {signal}; touch ready; while :; do sleep 0.05; done");
+        let ready = dir.path().join("ready");
+        let mut run = namespace.command("setsid").unwrap();
+        let mut run = run
+            .current_dir(dir.path())
+            .args([
+                LWNFLOG, "run", "-q", "-w", "f.pcapng", "--", "sh", "-c", &script,
+            ])
+            .spawn()
+            .unwrap();
+        until("it runs", || ready.exists().then_some(()));
+        let pid = run.id().to_string();
+        common::run(Command::new("kill").args(["-s", signal, &pid]), "");
+        let status = until("it has ended", || run.try_wait().unwrap());
+        assert_eq!(status.code(), Some(5), "{signal}");
+        fs::remove_file(ready).unwrap();
+    }
+}

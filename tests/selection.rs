@@ -7,6 +7,7 @@ mod common;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Command;
 
 use common::{LWNFLOG, Running, lab, namespace, nft, output, run_in, send_paced, temp_dir, until};
@@ -246,14 +247,60 @@ fn beyond_the_rate_packets_go_on_unseen_and_are_counted() {
     let passed_over = ended.number("/beyond_rate");
     assert_eq!(passed_over + ended.number("/detected"), PACKETS);
     assert!(ended.said.contains("beyond the rate"), "{}", ended.said);
-    let file = fs::read(&ended.files()[0]).unwrap();
-    let note = format!("beyond --rate-limit: {passed_over} packets passed over");
-    let noted = file.windows(note.len()).any(|at| at == note.as_bytes());
-    assert!(noted, "{note}");
+    assert_eq!(noted_beyond(&ended.files()[0]), passed_over);
     assert!(
         ended.number("/detected") >= 5 && seen > PACKETS / 2,
         "{}",
         ended.report
+    );
+}
+
+/// What the comments of a file say that a rate limit has passed over, in sum.
+fn noted_beyond(file: &Path) -> u64 {
+    let bytes = fs::read(file).unwrap();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let notes = text.split("beyond --rate-limit: ").skip(1);
+    let numbers = notes.map(|note| note.split(' ').next().unwrap().replace(',', ""));
+    numbers.map(|number| number.parse::<u64>().unwrap()).sum()
+}
+
+/// Each file says what was passed over in its time, and all of them together everything.
+#[test]
+fn what_is_beyond_the_rate_stands_in_the_file_of_its_time() {
+    let (lab, dir) = (lab(), temp_dir());
+    let options = ["--group", "5", "--install-rule", "--rate-limit", "10"];
+    let capture = Running::capture(lab.receiver(), dir.path(), &options);
+    let live = || {
+        let mut files = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|file| file.unwrap().path());
+        files.find(|path| path.to_str().unwrap().contains(".live."))
+    };
+    for file in 0..3 {
+        // Each time something that is recorded stands behind what was passed over.
+        send_paced(&lab, 500);
+        until("the live file says it", || {
+            Traffic::new(64, 1).stream(file).send(&lab, None).unwrap();
+            live().filter(|live| noted_beyond(live) > 300)
+        });
+        let before = live();
+        capture.signal(rustix::process::Signal::HUP);
+        until("it is finished", || (live() != before).then_some(()));
+    }
+    let ended = capture.end();
+    let noted: Vec<_> = ended
+        .files()
+        .iter()
+        .map(|file| noted_beyond(file))
+        .collect();
+    assert!(
+        noted.len() >= 3 && noted[..3].iter().all(|noted| *noted > 300),
+        "{noted:?}"
+    );
+    assert_eq!(
+        noted.iter().sum::<u64>(),
+        ended.number("/beyond_rate"),
+        "{noted:?}"
     );
 }
 

@@ -35,7 +35,7 @@ fn the_unit_is_right_and_hardened() {
         .filter(|line| line.contains("lwnflog"))
         .collect();
     assert!(verify.status.success() && ours.is_empty(), "{said}");
-    // The exposure that README names, in tenths.
+    // The exposure that OPERATIONS.md names, in tenths.
     run(
         Command::new("systemd-analyze")
             .args(["security", "--offline=true", "--threshold=16"])

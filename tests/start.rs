@@ -350,6 +350,76 @@ fn a_ring_in_memory_that_the_cgroup_has_not_does_not_begin() {
 }
 
 /// The directory can be written; the lock of a capture that root has run there cannot.
+/// FAT and its like: what keeps a capture from beginning is said as it is, what it does without, too, and
+/// nothing is left.
+#[test]
+fn a_file_system_without_rights_is_said_to_be_one() {
+    with_own_mounts("a_file_system_without_rights_is_said_to_be_one", || {
+        let lab = lab();
+        load_capture_rules(lab.receiver());
+        let any = ["--group", "5"];
+        let small = ["--group", "5", "-C", "1", "-W", "2"];
+        let doctor = |dir: &Path| {
+            let mut command = lab.receiver().command(LWNFLOG).unwrap();
+            let args = ["doctor", "--group", "5", "-w"];
+            let told = common::output(command.args(args).arg(dir), "");
+            String::from_utf8_lossy(&told.stdout).into_owned()
+        };
+        let open = Mounted::exfat("umask=000");
+        fs::create_dir(open.path().join("there")).unwrap();
+        for dir in ["there", "a/new/one"] {
+            let dir = open.path().join(dir);
+            let ended = start(lab.receiver(), &[], &dir, &any);
+            let says = "this file system keeps no rights of single files";
+            assert!(ended.said.contains(says), "{}", ended.said);
+            let told = doctor(&dir);
+            assert!(told.contains("keeps no rights of single files"), "{told}");
+        }
+        let left: Vec<_> = fs::read_dir(open.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+        let dir = open.path().join("there");
+        assert_eq!(fs::read_dir(dir).unwrap().count(), 0);
+
+        let readable = Mounted::exfat("umask=022");
+        let dir = readable.path().join("ring");
+        let group = [&any[..], &["--group-owner", "nogroup"]].concat();
+        let ended = start(lab.receiver(), &[], &dir, &group);
+        assert!(ended.said.contains("(--group-owner)"), "{}", ended.said);
+        assert!(!dir.exists());
+        let keep = [&small[..], &["--keep-on", "7"]].concat();
+        for options in [&keep[..], &small] {
+            // The first is killed, and the next finishes what it left.
+            let mut capture = Running::capture(lab.receiver(), &dir, options);
+            capture.wait_said("everybody may read the files here");
+            if options.len() > small.len() {
+                capture.wait_said("the file system has no second names");
+            }
+            Traffic::new(64, 10).send(&lab, None).unwrap();
+            capture.wait_written(10);
+            if options.len() > small.len() {
+                capture.kill();
+            } else {
+                let ended = capture.end();
+                assert!(
+                    ended.said.contains("run that was killed: 10 packets"),
+                    "{}",
+                    ended.said
+                );
+                ended.assert_balanced();
+            }
+        }
+        let owned = Mounted::exfat("umask=027");
+        let dir = owned.path().join("ring");
+        let ended = Running::capture(lab.receiver(), &dir, &small).end();
+        assert!(!ended.said.contains("everybody"), "{}", ended.said);
+        let told = doctor(&dir);
+        assert!(
+            told.contains("the disk of") && !told.contains("no rights"),
+            "{told}"
+        );
+    });
+}
+
 #[test]
 fn the_lock_of_another_user_is_said_to_be_one() {
     let (lab, dir, programs) = (lab(), temp_dir(), temp_dir());

@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 
 use common::contents::parse;
 use common::{
-    LWNFLOG, Mounted, lab, load_capture_rules, output, run, send_paced, temp_dir, until,
-    with_own_mounts, with_runtime,
+    LWNFLOG, Mounted, lab, load_capture_rules, output, run, run_in, send_paced, temp_dir,
+    under_traffic, until, with_own_mounts, with_runtime,
 };
 use lwnflog::lab::{Lab, Traffic};
 use rustix::process::{Pid, Signal, kill_process};
@@ -235,6 +235,53 @@ fn what_a_reader_that_goes_has_not_taken_is_not_written() {
     streaming.assert_ends_with(20, Some(500), "its reader has gone");
 }
 
+/// Under traffic, and with its rule counting on: what comes until the capture has ended is received, and the
+/// reader has not taken it.
+#[test]
+fn what_comes_when_the_reader_has_gone_is_the_writers_loss() {
+    for source in [
+        &["--group", "5", "--install-rule"][..],
+        &["--queue", "5"],
+        &["--hook"],
+    ] {
+        let lab = lab();
+        let queue = [
+            "-t",
+            "raw",
+            "-A",
+            "PREROUTING",
+            "-j",
+            "NFQUEUE",
+            "--queue-num",
+            "5",
+            "--queue-bypass",
+        ];
+        run_in(lab.receiver(), "iptables-nft", &queue);
+        let mut streaming = Streaming::start(&lab, source);
+        let mut stream = streaming.child.stdout.take().unwrap();
+        let mut read = 0;
+        let status = under_traffic(&lab, 30_000, || {
+            let mut some = [0; 4096];
+            while read < 100_000 {
+                read += stream.read(&mut some).unwrap();
+            }
+            drop(stream);
+            until("it has ended", || streaming.child.try_wait().unwrap())
+        });
+        let said = streaming.said();
+        assert_eq!(status.code(), Some(1), "{said}");
+        let line = |name: &str| -> u64 {
+            let lines = said.lines().map(|line| line.trim_start().split_once("  "));
+            let found = lines.flatten().find(|(found, _)| *found == name);
+            found.map_or(0, |(_, figure)| figure.replace(',', "").parse().unwrap())
+        };
+        assert_eq!((line("allocation"), line("queue full")), (0, 0), "{said}");
+        let lost = line("writer");
+        assert_eq!(line("received"), line("written") + lost, "{said}");
+        assert!(lost > 0 && said.contains("its reader has gone"), "{said}");
+    }
+}
+
 /// Whatever waits in front of a reader that sleeps, the end comes.
 #[test]
 fn a_reader_that_never_reads_does_not_hold_the_end_up() {
@@ -320,6 +367,16 @@ fn a_reader_that_goes_ends_a_capture_of_nothing() {
 #[test]
 fn what_makes_no_sense_with_a_stream() {
     let lab = lab();
+    for what in [&["--group", "5"][..], &["run"]] {
+        let mut shell = lab.receiver().command("sh").unwrap();
+        shell.args(["-c", "exec \"$@\" >&-", "sh", LWNFLOG]);
+        shell.args(what).args(["-w", "-"]);
+        shell.args(&["--", "true"][..if what == ["run"] { 2 } else { 0 }]);
+        let refused = output(&mut shell, "");
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(said.contains("standard output is closed"), "{said}");
+        assert_ne!(refused.status.code(), Some(0));
+    }
     for (args, says) in [
         (&["--json"][..], "--json with -w -"),
         (&["--compress", "lz4"], "--compress with -w -"),
@@ -338,5 +395,60 @@ fn what_makes_no_sense_with_a_stream() {
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(said.contains(says), "{said}");
         assert_eq!(refused.status.code(), Some(2));
+    }
+}
+
+/// Batches of one packet, as `lwnflog run` has them: a reader that is late for a moment loses none of them.
+#[test]
+fn small_batches_find_as_much_room() {
+    let lab = lab();
+    load_capture_rules(lab.receiver());
+    let mut streaming = Streaming::start(&lab, &["--group", "5", "--batch", "1"]);
+    let mut stream = streaming.child.stdout.take().unwrap();
+    send_paced(&lab, 20_000);
+    streaming.wait_received(20_000);
+    let dropped = streaming.stats()["stats"]["dropped"]["writer"].clone();
+    assert_eq!(dropped, 0);
+    let reader = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        all
+    });
+    streaming.stop();
+    assert!(streaming.child.wait().unwrap().success());
+    let contents = parse(&reader.join().unwrap()).unwrap();
+    assert_eq!(contents.packets.len(), 20_000);
+}
+
+/// A socket in the pipe's place, as some programs have it: what its other end has not read is not written.
+#[test]
+fn a_socket_is_a_stream_too() {
+    for (reads, goes) in [(true, false), (false, true), (false, false)] {
+        let lab = lab();
+        load_capture_rules(lab.receiver());
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let theirs = std::os::fd::OwnedFd::from(theirs);
+        let mut streaming = Streaming::to(theirs.into(), &lab, &["--group", "5"]);
+        send_paced(&lab, 5_000);
+        streaming.wait_received(5_000);
+        if reads {
+            let reader = std::thread::spawn(move || {
+                let (mut all, mut ours) = (Vec::new(), ours);
+                ours.read_to_end(&mut all).unwrap();
+                all
+            });
+            streaming.stop();
+            let status = until("it has ended", || streaming.child.try_wait().unwrap());
+            assert!(status.success(), "{}", streaming.said());
+            let contents = parse(&reader.join().unwrap()).unwrap();
+            assert_eq!(contents.packets.len(), 5_000);
+        } else if goes {
+            drop(ours);
+            streaming.assert_ends_with(0, Some(5_000), "its reader has gone");
+        } else {
+            streaming.stop();
+            streaming.assert_ends_with(0, Some(5_000), "its reader does not take what is there");
+            drop(ours);
+        }
     }
 }

@@ -158,6 +158,47 @@ fn the_fast_path_is_read_in_one_sitting() {
     assert!(places.is_sorted(), "{places:?}");
 }
 
+/// Files and folders that the documents name are there.
+#[test]
+fn documents_name_what_is_there() {
+    fn below(dir: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(root()).unwrap().display().to_string();
+            if path.is_dir() {
+                below(&path, found);
+            }
+            found.push(name);
+        }
+    }
+    let mut there = vec!["README.md".to_owned(), "SECURITY.md".to_owned()];
+    for dir in ["src", "tests", "docs", "packaging", "nft-rules", ".ci"] {
+        below(&root().join(dir), &mut there);
+        there.push(dir.to_owned());
+    }
+    let mut missing = Vec::new();
+    for name in ["ARCHITECTURE.md", "CONTRIBUTING.md", "THESIS.md"] {
+        let text = fs::read_to_string(root().join("docs").join(name)).unwrap();
+        for word in text.split('`').skip(1).step_by(2) {
+            let of_paths = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+            let path = word.trim_end_matches('/');
+            let is_path = (word.contains('/') || word.ends_with(".rs"))
+                && word.chars().all(of_paths)
+                && !word.starts_with(['/', '.', '-']);
+            let is_there = |there: &String| {
+                there == path
+                    || there
+                        .strip_suffix(path)
+                        .is_some_and(|rest| rest.ends_with('/'))
+            };
+            if is_path && !there.iter().any(is_there) {
+                missing.push(format!("docs/{name}: {word}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
 #[test]
 fn unsafe_code_is_in_sys_alone() {
     for path in rust_files(&root().join("src")) {

@@ -72,10 +72,12 @@ pub struct Control {
     stop: AtomicBool,
     /// One for each capture.
     captures: Mutex<Vec<Subscriber>>,
-    /// Told when the count is reached.
+    /// Told when the count is reached, or the end is due.
     listener: OnceLock<Waker>,
-    /// Reaching the count does not stop: the session watches for it, and has something to do first.
+    /// Neither stops anything: the session watches for them, and has something to do first.
     watched: bool,
+    /// A capture cannot go on.
+    end_due: AtomicBool,
     /// Packets that may still be recorded, plus one; 0 is no limit.
     allowance: AtomicU64,
 }
@@ -106,9 +108,9 @@ impl Control {
         control
     }
 
-    /// As [`Control::new`], but reaching the count stops nothing: whoever watches
-    /// [`Control::count_reached`] calls [`Control::stop`] when it is ready. Until then packets are
-    /// received and skipped.
+    /// As [`Control::new`], but reaching the count stops nothing, nor does a stream that nobody reads any
+    /// more: whoever watches [`Control::count_reached`] and [`Control::end_due`] calls [`Control::stop`]
+    /// when it is ready. Until then packets are received, and skipped or lost.
     pub fn watched(count: Option<u64>) -> Self {
         Control {
             watched: true,
@@ -121,9 +123,14 @@ impl Control {
         self.allowance.load(Ordering::Relaxed) == 1
     }
 
-    /// Has `listener` called when as many packets are recorded as were asked for. Only the first one
-    /// counts.
-    pub fn when_count_reached(&self, listener: Waker) {
+    /// Whether a capture has nothing to write to any more.
+    pub fn end_due(&self) -> bool {
+        self.end_due.load(Ordering::Relaxed)
+    }
+
+    /// Has `listener` called when as many packets are recorded as were asked for, or a capture cannot go
+    /// on. Only the first one counts.
+    pub fn when_end_due(&self, listener: Waker) {
         let _ = self.listener.set(listener);
     }
 
@@ -213,6 +220,12 @@ impl Control {
             }
             Err(_) => 0,
         }
+    }
+
+    /// Nothing that comes from now on can be written.
+    pub(super) fn give_up(&self) {
+        self.end_due.store(true, Ordering::Relaxed);
+        self.reached();
     }
 
     #[cold]

@@ -8,9 +8,7 @@
 //!         stream.rs       or all of them into a stream, which a reader may be behind
 //! ```
 //!
-//! Between two receive calls it allocates nothing, takes no lock, logs nothing and makes no other
-//! system call, but where an interface is met for the first time, a file is changed, or packets
-//! were lost.
+//! What it may do between two receive calls is in `docs/ARCHITECTURE.md`, Rules of the hot path.
 
 mod commands;
 mod fast;

@@ -19,7 +19,6 @@ use std::{fmt, io};
 use super::Control;
 use super::sink::{Progress, Sink, set_names};
 use crate::format::{Context, Format, Frame, HEAD_BYTES, LinkType};
-use crate::numbers::grouped;
 use crate::packet::{IpFamily, Packet};
 use crate::ring::Figures;
 use crate::source::{Item, Source, Walk, links};
@@ -40,7 +39,7 @@ pub struct StreamSink<F> {
     /// What is being filled; `None` while all of them wait for the reader.
     chunk: Option<Chunk>,
     writer: Writer,
-    /// So many were handed over.
+    /// So many were put into chunks.
     records: u64,
     figures: Figures,
     /// The figures are the last.
@@ -68,7 +67,7 @@ impl<F: Format> StreamSink<F> {
         stream: File,
         control: Arc<Control>,
     ) -> io::Result<Self> {
-        let writer = Writer::start(stream, CHUNKS, CHUNK_BYTES, control)?;
+        let mut writer = Writer::start(stream, CHUNKS, CHUNK_BYTES, control)?;
         Ok(StreamSink {
             format,
             link,
@@ -210,7 +209,15 @@ impl<F: Format> Sink for StreamSink<F> {
         }
     }
 
+    /// A reader that is behind gets whole chunks: what is there for him is in few of them, however small
+    /// batches are.
     fn commit(&mut self) {
+        if !self.writer.is_behind() {
+            self.hand_over();
+        }
+    }
+
+    fn idle(&mut self) {
         self.hand_over();
     }
 
@@ -243,16 +250,18 @@ impl<F: Format> Sink for StreamSink<F> {
         self.figures.bytes = bytes_taken;
         self.has_ended = true;
         // A reader that has what there was may go.
-        let gone = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+        let gone = |error: &io::Error| {
+            use io::ErrorKind::{BrokenPipe, ConnectionReset};
+            matches!(error.kind(), BrokenPipe | ConnectionReset)
+        };
         let error = error.filter(|error| lost != 0 || !gone(error));
         self.failure = error.map(|error| {
             let what = match gone(&error) {
                 true => "its reader has gone".to_owned(),
                 false => error.to_string(),
             };
-            let lost = grouped(lost);
             let text = format!(
-                "the stream: {what}; {lost} packets that it has not taken count as dropped by the writer"
+                "the stream: {what}: what it has not taken counts as dropped by the writer"
             );
             io::Error::new(error.kind(), text)
         });

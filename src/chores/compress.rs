@@ -6,6 +6,8 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use lz4_flex::frame::{FrameEncoder, FrameInfo};
+
 use crate::ring::Compression;
 
 /// Bytes read and written at a time.
@@ -64,12 +66,21 @@ fn make(from: &mut File, part: &Path, form: Compression) -> io::Result<File> {
     let to = match form {
         Compression::Zstd => zstd(from, to)?,
         Compression::Lz4 => {
-            let mut encoder = lz4_flex::frame::FrameEncoder::new(to);
+            let mut encoder = lz4(to);
             io::copy(from, &mut encoder)?;
             encoder.finish().map_err(io::Error::other)?
         }
     };
     to.into_inner().map_err(io::IntoInnerError::into_error)
+}
+
+/// What writes LZ4: with a checksum of each block, so that nothing of a damaged one is read, and one of all of
+/// them, so that none is missing.
+pub fn lz4<W: Write>(to: W) -> FrameEncoder<W> {
+    let checked = FrameInfo::new()
+        .block_checksums(true)
+        .content_checksum(true);
+    FrameEncoder::with_frame_info(checked, to)
 }
 
 #[cfg(feature = "zstd")]

@@ -17,21 +17,22 @@ mod process;
 use std::collections::VecDeque;
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::Arc;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-pub use compress::is_built_in;
+pub use compress::{is_built_in, lz4};
 pub use journal::{Found, forget};
 pub use process::run;
 use rustix::io::ioctl_fionbio;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use crate::ring::Compression;
 use crate::sys::capabilities;
@@ -102,6 +103,8 @@ pub struct Hand {
     earlier: VecDeque<PathBuf>,
     /// Files that it has been handed and has not done.
     open: Arc<AtomicUsize>,
+    /// When it has said something, or been handed the first file after it had none.
+    heard: Arc<Mutex<Instant>>,
     sayer: Option<JoinHandle<()>>,
 }
 
@@ -136,7 +139,8 @@ impl Hand {
             .map(|pipe| ioctl_fionbio(pipe, true))
             .transpose()?;
         let open = Arc::new(AtomicUsize::new(0));
-        let left = Arc::clone(&open);
+        let heard = Arc::new(Mutex::new(Instant::now()));
+        let (left, hearing) = (Arc::clone(&open), Arc::clone(&heard));
         let sayer = thread::Builder::new()
             .name("chores".to_owned())
             .spawn(move || {
@@ -145,6 +149,7 @@ impl Hand {
                     .into_iter()
                     .flat_map(|lines| BufReader::new(lines).lines());
                 for line in lines.map_while(Result::ok) {
+                    note_now(&hearing);
                     match &*line {
                         DONE => _ = left.fetch_sub(1, Ordering::Relaxed),
                         _ => say(line),
@@ -157,6 +162,7 @@ impl Hand {
             unsent: VecDeque::new(),
             earlier: VecDeque::new(),
             open,
+            heard,
             sayer: Some(sayer),
         })
     }
@@ -166,7 +172,10 @@ impl Hand {
     /// # Errors
     /// The process has gone.
     pub fn take(&mut self, file: &Path) -> io::Result<()> {
-        self.open.fetch_add(1, Ordering::Relaxed);
+        if self.open.fetch_add(1, Ordering::Relaxed) == 0 {
+            note_now(&self.heard);
+        }
+        self.earlier.retain(|earlier| earlier != file);
         self.unsent.extend(file.as_os_str().as_bytes());
         self.unsent.push_back(0);
         self.go_on()
@@ -182,7 +191,7 @@ impl Hand {
     /// # Errors
     /// The process has gone.
     pub fn go_on(&mut self) -> io::Result<()> {
-        while self.open() < AT_A_TIME
+        while self.open.load(Ordering::Relaxed) < AT_A_TIME
             && let Some(file) = self.earlier.pop_front()
         {
             self.take(&file)?;
@@ -199,21 +208,51 @@ impl Hand {
         Ok(())
     }
 
-    /// Files that it has been handed and has not done.
-    pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
+    /// Files that are not done, whether it has been handed them or not.
+    pub fn left(&self) -> usize {
+        self.open.load(Ordering::Relaxed) + self.earlier.len()
     }
 
-    /// The capture has ended: whether all is done, and said. What an earlier run has left and is not
-    /// begun waits for another one.
-    pub fn is_done(&mut self) -> bool {
-        self.earlier.clear();
-        if self.go_on().is_err() || self.unsent.is_empty() {
+    /// How the process has ended, where it has. What it had begun ends with it.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let pid = i32::try_from(self.child.id())
+            .ok()
+            .and_then(Pid::from_raw)?;
+        // It is not waited for yet: nobody else has its number.
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        if self.left() != 0 && waitid(WaitId::Pid(pid), look).is_ok_and(|ended| ended.is_some()) {
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Its number, where it is stopped.
+    pub fn stopped(&self) -> Option<u32> {
+        let pid = self.child.id();
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // Behind the name, which may have any character.
+        let (_, state) = stat.rsplit_once(") ")?;
+        state.starts_with(['T', 't']).then_some(pid)
+    }
+
+    /// How long it has said nothing though it has something to do.
+    pub fn silent(&self) -> Option<Duration> {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.open.load(Ordering::Relaxed) != 0).then(|| heard.elapsed())
+    }
+
+    /// The capture has ended: whether the process has, and all is said.
+    pub fn is_over(&mut self) -> bool {
+        if self.go_on().is_err() || self.unsent.is_empty() && self.earlier.is_empty() {
             self.files = None;
         }
         let said = self.sayer.as_ref().is_none_or(JoinHandle::is_finished);
-        said && !matches!(self.child.try_wait(), Ok(None))
+        said && self.ended().is_some()
     }
+}
+
+fn note_now(heard: &Mutex<Instant>) {
+    *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
 }
 
 /// It may be stopped, or wait for what never comes.
@@ -222,13 +261,9 @@ impl Drop for Hand {
         const MOMENT: Duration = Duration::from_millis(10);
         const MOMENTS: usize = 100;
         self.files = None;
-        let mut runs = || matches!(self.child.try_wait(), Ok(None));
         // It may have nothing left to do but end.
-        let mut moments = 0..if self.open.load(Ordering::Relaxed) == 0 {
-            MOMENTS
-        } else {
-            0
-        };
+        let mut moments = 0..if self.left() == 0 { MOMENTS } else { 0 };
+        let mut runs = || matches!(self.child.try_wait(), Ok(None));
         while runs() && moments.next().is_some() {
             thread::sleep(MOMENT);
         }

@@ -52,6 +52,7 @@ pub fn run(chores: &Chores) -> io::Result<()> {
             scope.spawn(|| {
                 while let Some(file) = queue.next() {
                     work(chores, &journals, &file);
+                    queue.done(&file);
                     say(DONE);
                 }
             });
@@ -93,6 +94,8 @@ struct Queue {
 #[derive(Default)]
 struct Waiting {
     files: VecDeque<PathBuf>,
+    /// Those that are being worked at.
+    begun: Vec<PathBuf>,
     closed: bool,
     said: bool,
 }
@@ -102,8 +105,12 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// One that was handed over twice is done once.
     fn push(&self, file: PathBuf) {
         let mut waiting = self.waiting();
+        if waiting.files.contains(&file) || waiting.begun.contains(&file) {
+            return say(DONE);
+        }
         waiting.files.push_back(file);
         let many = waiting.files.len();
         if many >= WAITING_MANY && !std::mem::replace(&mut waiting.said, true) {
@@ -113,6 +120,10 @@ impl Queue {
             ));
         }
         self.changed.notify_one();
+    }
+
+    fn done(&self, file: &Path) {
+        self.waiting().begun.retain(|begun| begun != file);
     }
 
     fn close(&self) {
@@ -125,6 +136,7 @@ impl Queue {
         loop {
             if let Some(file) = waiting.files.pop_front() {
                 waiting.said &= !waiting.files.is_empty();
+                waiting.begun.push(file.clone());
                 return Some(file);
             }
             if waiting.closed {
@@ -150,6 +162,8 @@ fn work(chores: &Chores, journals: &Journals, file: &Path) {
             file.display()
         ));
     };
+    // It may have been handed over before.
+    let file = &*wherever(file);
     // Of a command alone, and of a file that was compressed before.
     let plain = uncompressed(file) == file;
     match journals.is_done(file) {

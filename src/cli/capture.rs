@@ -11,16 +11,14 @@ use anyhow::{Context as _, Result};
 use super::args::CaptureArgs;
 use super::desk::Desk;
 use super::every::Every;
-use super::finished::{
-    end_chores, forget_chores, found, hand_over, look_after, take_up, wait_for_chores,
-};
+use super::finished::{Work, forget_chores};
 use super::options::{chores, gid, settings};
 use super::reporter::Reporter;
 use super::scrape::scrape;
 use super::service;
 use super::signals;
 use super::{NO_THREAD, complain};
-use crate::chores::{Chores, Hand};
+use crate::chores::Chores;
 use crate::control::{Call, Server, place};
 use crate::metrics::{self, Place, Scrape};
 use crate::ring::{Notice, wherever};
@@ -33,8 +31,6 @@ use signal_hook::consts::{SIGHUP, SIGUSR1};
 const FIGURES_EVERY: Duration = Duration::from_secs(1);
 /// A start that takes longer says what it is doing.
 const SLOW_START: Duration = Duration::from_secs(1);
-/// So long the report waits for what is done with finished files: their names may change.
-const REPORT_WAITS: Duration = Duration::from_secs(1);
 /// A group that no rule logs to by then is said to be one.
 const WITHOUT_RULE_AFTER: Duration = Duration::from_secs(2);
 /// How often it is looked for rules while no packet comes: they may have been removed.
@@ -202,17 +198,8 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
         let _ = from_signals.send(Event::Signal(signal));
     })?;
     let mut reporter = Reporter::new(quiet, json).context(NO_THREAD)?;
-    let mut hand = match &chores {
-        Some(chores) => {
-            let from_hand = to_main.clone();
-            let say = move |line| {
-                let _ = from_hand.send(Event::Said(line));
-            };
-            Some(Hand::start(chores, say).context("starting the process for finished files")?)
-        }
-        None => None,
-    };
-    let found = chores.as_ref().map(|chores| found(chores, &settings));
+    let work = chores.map(|chores| Work::start(chores, &settings, to_main.clone()));
+    let mut work = work.transpose()?;
     let from_session = to_main.clone();
     let wake: Wake = Arc::new(move || {
         let _ = from_session.send(Event::Look);
@@ -221,9 +208,9 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
     // Whoever reads that it captures may speak to it.
     let server = control.and_then(|options| listen(&options, to_main.clone(), &mut reporter));
     reporter.greet(&session);
-    match (&mut hand, found) {
-        (Some(hand), Some(found)) => take_up(hand, found, &mut reporter),
-        _ => forget_chores(session.settings()),
+    match &mut work {
+        Some(work) => work.take_up(&mut reporter),
+        None => forget_chores(session.settings()),
     }
     let figures_server = match &metrics {
         Some(place) => Some(serve_figures(place, to_main.clone(), &mut reporter)?),
@@ -237,6 +224,7 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
     let mut figures = Every::new(FIGURES_EVERY);
     // The first look comes whatever arrives: one of several groups may be without_rule.
     let (mut next_look_for_rules, mut received) = (WITHOUT_RULE_AFTER, None);
+    let mut links_changed = false;
     loop {
         let elapsed = session.elapsed();
         let rotate_every = session.settings().rotate_every();
@@ -277,13 +265,19 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
         let mut removed = false;
         for notice in session.notices() {
             removed |= matches!(notice, Notice::Removed { .. });
-            hand_over(&notice, &mut hand, &mut reporter);
+            if let Some(work) = &mut work {
+                work.hand_over(&notice, &mut reporter);
+            }
             reporter.notice(&notice);
         }
-        session.look_at_links();
+        links_changed |= session.look_at_links();
         let elapsed = session.elapsed();
         if figures.due(elapsed) {
             session.look_at_rules();
+            session.look_at_rate();
+            if std::mem::take(&mut links_changed) {
+                reporter.interfaces(&session);
+            }
             if let Some(collapsed) = session.look_at_fill() {
                 reporter.say(&collapsed);
             }
@@ -291,13 +285,17 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
                 reporter.say(&line);
             }
             reporter.figures(&mut session);
-            look_after(&mut hand, Hand::go_on, &mut reporter);
+            if let Some(work) = &mut work {
+                work.look(&mut reporter);
+            }
             service::alive();
         }
         if removed || rotate.as_mut().is_some_and(|rotate| rotate.due(elapsed)) {
             session.rotate();
         }
         if elapsed >= next_look_for_rules {
+            // One that is set down, or becomes a port, is no news that wakes anybody.
+            links_changed = true;
             next_look_for_rules = elapsed + WITHOUT_RULE_EVERY;
             let now = session.received();
             if received.replace(now).is_none_or(|before| before == now) {
@@ -305,7 +303,7 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
             }
         }
         let over = duration.is_some_and(|duration| elapsed >= duration);
-        if over || session.control().count_reached() || session.has_ended() {
+        if over || session.is_over() {
             break;
         }
     }
@@ -317,19 +315,19 @@ pub(crate) fn run_session(settings: Settings, beside: Beside) -> Result<()> {
         error,
         finished,
     } = session.finish();
-    for path in finished {
-        hand_over(&Notice::Finished { path }, &mut hand, &mut reporter);
-    }
-    // Usually all is done at once, and the report has the names that files keep.
-    let done = wait_for_chores(&mut hand, REPORT_WAITS, &events, &mut reporter);
-    if hand.is_some() {
+    let mut done = true;
+    if let Some(work) = &mut work {
+        for path in finished {
+            work.hand_over(&Notice::Finished { path }, &mut reporter);
+        }
+        done = work.wait_shortly(&events, &mut reporter);
         for file in &mut report.files {
             *file = wherever(file);
         }
     }
     let told = reporter.report(&report);
-    if !done {
-        end_chores(hand, &events, &mut reporter);
+    if let Some(work) = work {
+        work.end(done, &events, &mut reporter);
     }
     match error {
         Some(error) => Err(error).context("the capture ended early"),

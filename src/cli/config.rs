@@ -5,14 +5,14 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::builder::Resettable;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 use toml::Value;
 
 use super::args::Cli;
@@ -90,7 +90,7 @@ fn words_of(path: &Path, matches: &ArgMatches) -> Result<Vec<OsString>> {
         None => (path, false),
     };
     let named = || format!("--config {}", path.display());
-    let text = match fs::read_to_string(path) {
+    let text = match read(path) {
         Err(error) if may_be_missing && error.kind() == io::ErrorKind::NotFound => {
             return Ok(Vec::new());
         }
@@ -129,12 +129,18 @@ fn words_of(path: &Path, matches: &ArgMatches) -> Result<Vec<OsString>> {
             }
             (Value::Boolean(false), _) => {}
             (_, false) => bail!("{}: `{key}` is true or false", named()),
-            (Value::Array(values), true) => {
+            (Value::Array(values), true) if matches!(option.get_action(), ArgAction::Append) => {
                 for value in values {
-                    words.push(word(key, value).with_context(named)?);
+                    words.push(word(key, one(key, value).with_context(named)?));
                 }
             }
-            (value, true) => words.push(word(key, value).with_context(named)?),
+            // Several of them are one list there.
+            (Value::Array(values), true) if SOURCES.contains(&id) => {
+                let texts: Result<Vec<_>> = values.iter().map(|value| one(key, value)).collect();
+                words.push(word(key, texts.with_context(named)?.join(",")));
+            }
+            (Value::Array(_), true) => bail!("{}: `{key}` takes one value, and no list", named()),
+            (value, true) => words.push(word(key, one(key, value).with_context(named)?)),
         }
     }
     Ok(words)
@@ -146,12 +152,30 @@ fn may_stand_alone(option: &Arg) -> bool {
     values.is_some_and(|values| values.min_values() == 0)
 }
 
-fn word(key: &str, value: &Value) -> Result<OsString> {
-    let text = match value {
+fn word(key: &str, text: impl std::fmt::Display) -> OsString {
+    format!("--{key}={text}").into()
+}
+
+fn one(key: &str, value: &Value) -> Result<String> {
+    Ok(match value {
         Value::String(text) => text.clone(),
         Value::Integer(number) => number.to_string(),
         Value::Float(number) => number.to_string(),
         _ => bail!("`{key}`: a text or a number is wanted here"),
-    };
-    Ok(format!("--{key}={text}").into())
+    })
+}
+
+/// What a file says. What has no end is none of options.
+fn read(path: &Path) -> io::Result<String> {
+    const BYTES_MAX: u64 = 1 << 20;
+    let mut text = String::new();
+    File::open(path)?
+        .take(BYTES_MAX + 1)
+        .read_to_string(&mut text)?;
+    match text.len() as u64 {
+        ..=BYTES_MAX => Ok(text),
+        _ => Err(io::Error::other(
+            "this is too long for a file of options: more than a megabyte",
+        )),
+    }
 }

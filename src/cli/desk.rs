@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::reporter::Reporter;
+use super::reporter::{Reporter, at_interface, smaller_buffer};
 use crate::control::{Asked, Call};
 use crate::session::Session;
 use crate::session::orders::Order;
@@ -115,6 +115,12 @@ impl Desk {
             }
             (Some(_), None) => {}
         }
+        for hint in hints(session, order) {
+            done += &format!("; {hint}");
+        }
+        if matches!(order, Order::Interfaces(_)) {
+            reporter.interfaces_are_told(session);
+        }
         reporter.say(&format!("{done} (by {by})"));
         Ok(done.into())
     }
@@ -164,6 +170,21 @@ impl Desk {
     }
 }
 
+/// What an order that was carried out does not do, or not all of.
+fn hints(session: &Session, order: &Order) -> Vec<String> {
+    match order {
+        Order::Interfaces(names) => {
+            let hints = names.iter().filter_map(|name| at_interface(name));
+            hints.map(|hint| hint.text().to_owned()).collect()
+        }
+        Order::BufferBytes(_) if session.has_smaller_buffer() => {
+            let granted = session.granted_buffer_bytes();
+            vec![smaller_buffer(session.settings(), granted)]
+        }
+        _ => Vec::new(),
+    }
+}
+
 fn stats(session: &mut Session) -> Result<Value, String> {
     let snapshot = session.snapshot();
     Ok(json!({
@@ -173,7 +194,7 @@ fn stats(session: &mut Session) -> Result<Value, String> {
         "settings": value(session.changeable())?,
         "paused": session.changeable().paused,
         "rings": session.settings().names().len(),
-        "buffer_bytes": session.granted_buffer_bytes(),
+        "granted_buffer_bytes": session.granted_buffer_bytes(),
     }))
 }
 

@@ -6,8 +6,8 @@
 //! capture's own control socket.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write as _};
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::thread;
@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser as _};
 
 use super::args::Cli;
-use super::complain;
+use super::{complain, wireshark};
 use crate::control::{Request, VERSION, client, place};
 use crate::read::line::printable;
 
@@ -108,10 +108,10 @@ mod toolbar {
 /// beginning.
 pub fn run(args: &ExtcapArgs) -> Result<()> {
     if args.install {
-        return install();
+        return wireshark::install();
     }
     if args.remove {
-        return remove();
+        return wireshark::remove();
     }
     if args.extcap_interfaces {
         return super::say(interfaces().as_bytes());
@@ -379,77 +379,6 @@ fn obey_toolbar(pipe: &Path, name: &str) -> io::Result<()> {
             complain(&printable(&format!("toolbar: {why}")));
         }
     }
-    Ok(())
-}
-
-/// Where Wireshark looks for such programs: the user's folder; that of all users where there is no
-/// other, as before Wireshark 4.2.
-fn folder() -> Option<PathBuf> {
-    let told = process::Command::new("tshark")
-        .args(["-G", "folders"])
-        .output()
-        .ok()?;
-    let told = String::from_utf8_lossy(&told.stdout).into_owned();
-    let named = |name: &str| {
-        let mut lines = told.lines().filter_map(|line| line.split_once(':'));
-        let (_, place) = lines.find(|(what, _)| *what == name)?;
-        Some(PathBuf::from(place.trim()))
-    };
-    ["Personal Extcap path", "Extcap path", "Global Extcap path"]
-        .into_iter()
-        .find_map(named)
-}
-
-/// What the script says of itself: another one is left alone.
-const WRITTEN: &str =
-    "# Written by `lwnflog extcap --install`; `lwnflog extcap --remove` takes it away.";
-/// How that begins, as earlier versions wrote it, too.
-const WRITTEN_BEGIN: &str = "# Written by `lwnflog extcap --install`";
-
-/// Where the script is.
-fn script() -> Result<PathBuf> {
-    let folder = folder().context(
-        "Wireshark's folder for extcap programs is not known: install tshark, which tells (`tshark -G folders`)",
-    )?;
-    Ok(folder.join("lwnflog"))
-}
-
-/// Removes the script that Wireshark starts.
-fn remove() -> Result<()> {
-    let script = script()?;
-    let said = || script.display().to_string();
-    let told = match fs::read_to_string(&script) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => "was not there",
-        text => {
-            anyhow::ensure!(
-                text.with_context(said)?.contains(WRITTEN_BEGIN),
-                "{}: this is no script of `lwnflog extcap --install`, and stays",
-                said()
-            );
-            fs::remove_file(&script).with_context(said)?;
-            "removed"
-        }
-    };
-    super::say(format!("{} {told}\n", said()).as_bytes())
-}
-
-/// Writes the script that Wireshark starts; where the program has gone, it lists nothing.
-fn install() -> Result<()> {
-    let own = std::env::current_exe().context("the program's own path")?;
-    let own = own.display().to_string();
-    let own = shlex::try_quote(&own).context("the program's own path")?;
-    let script = script()?;
-    let folder = script.parent().unwrap_or(Path::new("/"));
-    let text = format!("#!/bin/sh\n{WRITTEN}\n[ -x {own} ] || exit 0\nexec {own} extcap \"$@\"\n");
-    let said = || script.display().to_string();
-    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    fs::write(&script, text).with_context(said)?;
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).with_context(said)?;
-    let _ = writeln!(
-        io::stdout(),
-        "{} written: `tshark -D` lists lwnflog's interfaces now",
-        script.display()
-    );
     Ok(())
 }
 

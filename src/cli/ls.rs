@@ -2,19 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::Serialize;
 
-use super::complain;
 use super::read::time::Zone;
-use crate::index::Index;
+use super::{complain, say};
+use crate::index::{Index, Of};
 use crate::numbers::grouped;
 use crate::read::chain::{Merged, Span};
-use crate::read::line::printable;
+use crate::read::handle::Handle;
+use crate::read::line::{printable, shown};
+use crate::read::plan::index_of;
 use crate::ring::{Compression, ring_file};
 
 /// How often it is looked where files are that were renamed meanwhile.
@@ -38,6 +41,8 @@ struct Row {
     state: &'static str,
     /// It has another name: `ctl keep`.
     kept: bool,
+    /// The figures are its index's, and it was not read.
+    by_index: bool,
     /// What could not be read, and where.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     faults: Vec<String>,
@@ -47,7 +52,7 @@ struct Row {
 ///
 /// # Errors
 /// Directories that cannot be read, or hold no ring; damaged files. All others are shown.
-pub fn run(places: &[PathBuf], utc: bool, json: bool) -> Result<()> {
+pub fn run(places: &[PathBuf], utc: bool, json: bool, no_index: bool) -> Result<()> {
     let by_default = [PathBuf::from("lwnflog-capture")];
     let places = if places.is_empty() {
         &by_default
@@ -56,14 +61,14 @@ pub fn run(places: &[PathBuf], utc: bool, json: bool) -> Result<()> {
     };
     let (mut text, mut all) = (String::new(), true);
     for place in places {
-        let rows = match rows(place) {
+        let rows = match rows(place, no_index) {
             Ok(rows) if !rows.is_empty() => rows,
             other => {
                 let why = match other {
                     Err(error) => error.to_string(),
                     Ok(_) => "no file of a ring is there".to_owned(),
                 };
-                complain(&printable(&format!("{}: {why}", place.display())));
+                complain(&format!("{}: {why}", shown(place)));
                 all = false;
                 continue;
             }
@@ -77,15 +82,12 @@ pub fn run(places: &[PathBuf], utc: bool, json: bool) -> Result<()> {
         } else {
             if places.len() > 1 {
                 let between = if text.is_empty() { "" } else { "\n" };
-                text += &format!("{between}{}:\n", printable(&place.display().to_string()));
+                text += &format!("{between}{}:\n", shown(place));
             }
             text += &table(&rows, &Zone::of(utc));
         }
     }
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        told => told.context("standard output")?,
-    }
+    say(text.as_bytes())?;
     anyhow::ensure!(all, "not all could be read: see above");
     Ok(())
 }
@@ -120,14 +122,14 @@ fn list(dir: &Path) -> io::Result<BTreeMap<Key, PathBuf>> {
 
 /// A row for each file. One that is renamed meanwhile, because it is finished or compressed, is looked for under
 /// its new name; one that is recycled has gone.
-fn rows(dir: &Path) -> io::Result<Vec<Row>> {
+fn rows(dir: &Path, no_index: bool) -> io::Result<Vec<Row>> {
     let mut files = list(dir)?;
     let mut seen: BTreeSet<_> = files.values().cloned().collect();
     let mut rows = BTreeMap::new();
     for _ in 0..LOOKS_MAX {
         let mut lost = BTreeSet::new();
         for (key, path) in files {
-            match row(dir, &key, &path) {
+            match row(dir, &key, &path, no_index) {
                 Some(row) => drop(rows.insert(key, row)),
                 None => drop(lost.insert((key.0, key.1))),
             }
@@ -145,7 +147,7 @@ fn rows(dir: &Path) -> io::Result<Vec<Row>> {
 }
 
 /// `None` where the file is not there under this name any more.
-fn row(dir: &Path, (ring, number, live, _): &Key, path: &Path) -> Option<Row> {
+fn row(dir: &Path, (ring, number, live, _): &Key, path: &Path, no_index: bool) -> Option<Row> {
     let meta = fs::metadata(path);
     let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     if meta.as_ref().is_err_and(gone) {
@@ -164,12 +166,21 @@ fn row(dir: &Path, (ring, number, live, _): &Key, path: &Path) -> Option<Row> {
         bytes: meta.as_ref().map_or(0, fs::Metadata::len),
         state: if *live { "live" } else { "finished" },
         kept: meta.as_ref().is_ok_and(|meta| meta.nlink() > 1),
+        by_index: false,
         faults: Vec::new(),
+    };
+    let index = || {
+        let handle = Arc::new(Handle::open_plain(path).ok()?);
+        match index_of(&handle, &(0..=u64::MAX)).filter(|_| !live && !no_index)? {
+            Of::Some(index) => Some(index),
+            Of::NoneOfIt => None,
+        }
     };
     // A pipe is not waited for.
     if meta.as_ref().is_ok_and(|meta| !meta.is_file()) {
         row.faults.push("not a plain file".to_owned());
-    } else if let Some(index) = Index::load(path).filter(|_| !live) {
+    } else if let Some(index) = index() {
+        row.by_index = true;
         sum(&index, &mut row);
     } else {
         count(path, &mut row);

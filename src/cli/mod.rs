@@ -28,6 +28,7 @@ pub use signals::survive_file_limit;
 pub mod size;
 mod taken;
 pub mod watch;
+mod wireshark;
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -37,6 +38,7 @@ use anyhow::{Context as _, Result};
 use crate::nft::{MatchError, SpecError};
 use crate::session::SessionError;
 use crate::session::settings::ConfigError;
+use crate::sys::standard;
 
 /// What is wrong where a thread cannot be started, and what helps.
 pub(crate) const NO_THREAD: &str = "cannot start a thread: raise the limit of processes and threads (`ulimit -u`, the cgroup's pids.max)";
@@ -82,11 +84,22 @@ pub(crate) fn on_terminal(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// # Errors
+/// Standard output was closed when the program began.
+pub(crate) fn stdout_is_open() -> Result<()> {
+    anyhow::ensure!(
+        !standard::output_was_closed(),
+        "standard output is closed: there is nowhere to write to"
+    );
+    Ok(())
+}
+
 /// Writes to standard output. That its reader has gone ends the program's work quietly.
 ///
 /// # Errors
 /// What the system says, a full disk's error among it.
 pub fn say(text: &[u8]) -> Result<()> {
+    stdout_is_open()?;
     let mut out = io::stdout();
     match out.write_all(text).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

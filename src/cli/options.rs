@@ -23,6 +23,7 @@ use crate::source::Target;
 use crate::source::hook::HookError;
 use crate::source::nfqueue::Verdict;
 use crate::sys::group::gid_of;
+use crate::sys::standard;
 
 /// The groups or queues asked for.
 pub(super) fn source_numbers(
@@ -240,6 +241,7 @@ fn stream(args: &CaptureArgs) -> Result<Option<Stream>, ConfigError> {
     ];
     match not_with.iter().find(|(_, given)| *given) {
         Some((option, _)) => Err(ConfigError::Streaming(option)),
+        None if standard::output_was_closed() => Err(ConfigError::ClosedOutput),
         None => Ok(Some(Stream {
             format: format(args),
             file: None,

@@ -4,10 +4,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
+use rustix::io::Errno;
 
 use super::complain;
 use crate::numbers::grouped;
+use crate::read::line::shown;
 use crate::ring::recovery::{self, Repaired};
+use crate::sys::standard;
 
 /// `lwnflog repair …`
 ///
@@ -15,7 +18,8 @@ use crate::ring::recovery::{self, Repaired};
 /// The first file that could not be repaired, or that it could not be told; the others are tried
 /// all the same.
 pub fn run(files: &[PathBuf], dry_run: bool) -> Result<()> {
-    let (mut failed, mut untold) = (false, None);
+    let mut failed = false;
+    let mut untold = standard::output_was_closed().then(|| Errno::BADF.into());
     let mut out = io::stdout().lock();
     for file in files {
         match recovery::repair_unowned(file, dry_run) {
@@ -26,7 +30,7 @@ pub fn run(files: &[PathBuf], dry_run: bool) -> Result<()> {
                 }
             }
             Err(error) => {
-                complain(&format!("{}: {error}", file.display()));
+                complain(&format!("{}: {error}", shown(file)));
                 failed = true;
             }
         }
@@ -43,7 +47,7 @@ pub fn run(files: &[PathBuf], dry_run: bool) -> Result<()> {
 fn repaired_text(file: &Path, done: &Repaired, copy: Option<&Path>, dry_run: bool) -> String {
     let mut text = format!(
         "{}: {} packets, {} bytes",
-        file.display(),
+        shown(file),
         grouped(done.packets),
         grouped(done.bytes_after)
     );
@@ -71,7 +75,7 @@ fn repaired_text(file: &Path, done: &Repaired, copy: Option<&Path>, dry_run: boo
         text += &format!("; at byte {} there is {}", grouped(loss.offset), loss.why);
     }
     if let Some(copy) = copy {
-        text += &format!("; as it was: {}", copy.display());
+        text += &format!("; as it was: {}", shown(copy));
     }
     text
 }

@@ -1,6 +1,7 @@
 //! What a capture prints while it runs and at its end: text on standard error, JSON on standard
 //! output.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 use std::time::Instant;
 
@@ -30,6 +31,8 @@ pub(super) struct Reporter {
     last: (Instant, u64),
     /// The groups that no rule logs to, as it was said last.
     without_rule: Vec<u16>,
+    /// What keeps interfaces that are named from having packets, as it was said last.
+    hinted: BTreeMap<String, String>,
     /// What the capture cannot see, or has twice: said at the start, and in the report.
     blind: Vec<String>,
 }
@@ -53,6 +56,7 @@ impl Reporter {
             line_open: false,
             last: (Instant::now(), 0),
             without_rule: Vec::new(),
+            hinted: BTreeMap::new(),
             // While this process still has the rights that looking takes.
             blind: doctor::past_the_hook(),
         })
@@ -75,25 +79,26 @@ impl Reporter {
     pub(super) fn greet(&mut self, session: &Session) {
         let settings = session.settings();
         let granted = session.granted_buffer_bytes();
-        if granted < settings.buffer_bytes / 2 {
+        if session.has_smaller_buffer() {
             self.say(&smaller_buffer(settings, granted));
         }
-        let interfaces = match &settings.source {
-            SourceSettings::Hook(options) => options.interfaces.clone(),
-            SourceSettings::Numbers(..) => {
-                let rule = settings.rule.as_ref();
-                rule.map_or(Vec::new(), |rule| rule.ifaces.clone())
+        for interface in session.interfaces() {
+            match at_interface(&interface) {
+                Some(Hint::Named(hint) | Hint::Now(hint)) => self.say(&hint),
+                Some(Hint::Always(hint)) => self.blind.push(hint),
+                None => {}
             }
-        };
-        for interface in interfaces.into_iter().filter(|name| !name.ends_with('*')) {
-            self.hint_at(&interface);
         }
+        self.hinted = hints(session);
         if let Some(group) = session.trigger_without_rule() {
             self.say(&format!(
                 "--keep-on {group}: no nftables rule of this network namespace logs to group {group}, and until one \
                  does nothing is kept by itself: load one with `lwnflog rules --group {group} --match EXPRESSION | \
                  nft -f -`"
             ));
+        }
+        if let Some(why) = session.cannot_keep() {
+            self.say(&format!("--keep-on: nothing can be kept as it is: {why}"));
         }
         self.blind.extend(doctor::of_rules(session));
         for line in self.blind.clone() {
@@ -138,27 +143,29 @@ impl Reporter {
         }
     }
 
-    /// Says what keeps a rule for one interface from seeing packets.
-    fn hint_at(&mut self, iface: &str) {
-        match links::by_name(iface) {
-            Ok(None) => self.say(&format!(
-                "there is no interface `{iface}` in this network namespace: its packets are captured once there is"
-            )),
-            Ok(Some(link)) if link.takes_over().is_some() => {
-                let (index, kind) = link.takes_over().unwrap_or_default();
-                let (name, master) = (&link.name, links::name_of(index));
-                let master = master.unwrap_or_else(|| format!("ifindex-{index}"));
-                self.blind.push(format!(
-                    "`{name}` is a port of the {kind} `{master}`: at prerouting its packets come by the {kind}, and a \
-                     selection of the port sees none; take --iface {master}"
-                ));
-            }
-            Ok(Some(link)) if link.name != iface => {
-                self.say(&format!("`{iface}` is another name of `{}`", link.name));
-            }
-            Ok(Some(_)) => {}
-            Err(error) => self.say(&format!("whether there is an interface `{iface}` is not known: {error}")),
+    /// Says what keeps interfaces that are named from having packets since the last look, or does no more;
+    /// it is noted in the files, too.
+    pub(super) fn interfaces(&mut self, session: &Session) {
+        let now = hints(session);
+        let before = std::mem::replace(&mut self.hinted, now.clone());
+        let new = now
+            .iter()
+            .filter(|(name, hint)| before.get(*name) != Some(hint));
+        let mut lines: Vec<_> = new.map(|(_, hint)| hint.clone()).collect();
+        let named = session.interfaces();
+        let gone = named
+            .iter()
+            .filter(|name| before.contains_key(*name) && !now.contains_key(*name));
+        lines.extend(gone.map(|name| format!("packets of `{name}` are captured again")));
+        for line in lines {
+            self.say(&line);
+            session.note_only(&line);
         }
+    }
+
+    /// What an order has changed of them was said in its answer.
+    pub(super) fn interfaces_are_told(&mut self, session: &Session) {
+        self.hinted = hints(session);
     }
 
     /// Says what is not wrong.
@@ -259,8 +266,72 @@ impl Reporter {
     }
 }
 
+/// What is to be known of an interface whose packets are to be captured.
+pub(super) enum Hint {
+    /// It has another name.
+    Named(String),
+    /// None of its packets are seen now.
+    Now(String),
+    /// None of its packets are seen.
+    Always(String),
+}
+
+impl Hint {
+    /// The same, whichever it is.
+    pub(super) fn text(&self) -> &str {
+        let (Hint::Named(text) | Hint::Now(text) | Hint::Always(text)) = self;
+        text
+    }
+
+    fn is_without_packets(&self) -> bool {
+        !matches!(self, Hint::Named(_))
+    }
+}
+
+/// What keeps selected interfaces from having packets, by their names.
+fn hints(session: &Session) -> BTreeMap<String, String> {
+    let names = session.interfaces().into_iter();
+    let hints = names.filter_map(|name| {
+        let hint = at_interface(&name).filter(Hint::is_without_packets)?;
+        Some((name, hint.text().to_owned()))
+    });
+    hints.collect()
+}
+
+/// What keeps a selection of one interface from having packets; nothing of a pattern.
+pub(super) fn at_interface(iface: &str) -> Option<Hint> {
+    if iface.ends_with('*') {
+        return None;
+    }
+    match links::by_name(iface) {
+        Ok(None) => Some(Hint::Now(format!(
+            "there is no interface `{iface}` in this network namespace: its packets are captured once there is"
+        ))),
+        Ok(Some(link)) if link.takes_over().is_some() => {
+            let (index, kind) = link.takes_over().unwrap_or_default();
+            let (name, master) = (&link.name, links::name_of(index));
+            let master = master.unwrap_or_else(|| format!("ifindex-{index}"));
+            Some(Hint::Always(format!(
+                "`{name}` is a port of the {kind} `{master}`: at prerouting its packets come by the {kind}, and a \
+                 selection of the port sees none; take --iface {master}"
+            )))
+        }
+        Ok(Some(link)) if !link.is_up => Some(Hint::Now(format!(
+            "`{iface}` is down: no packet comes by it until it is up (`ip link set {iface} up`)"
+        ))),
+        Ok(Some(link)) if link.name != iface => Some(Hint::Named(format!(
+            "`{iface}` is another name of `{}`",
+            link.name
+        ))),
+        Ok(Some(_)) => None,
+        Err(error) => Some(Hint::Now(format!(
+            "whether there is an interface `{iface}` is not known: {error}"
+        ))),
+    }
+}
+
 /// Why buffers are smaller than was asked for.
-fn smaller_buffer(settings: &Settings, granted: usize) -> String {
+pub(super) fn smaller_buffer(settings: &Settings, granted: usize) -> String {
     let (granted, asked) = (
         grouped(granted as u64),
         grouped(settings.buffer_bytes as u64),

@@ -16,7 +16,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getpgrp, kill_process};
+use rustix::termios::tcgetpgrp;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -35,12 +36,15 @@ use crate::session::{End, Session};
 use crate::source::Target;
 use crate::source::holder::group_holder;
 use crate::source::nflog::GroupConfig;
+use crate::sys::standard;
 
 /// Exit statuses of a command that could not be started, as a shell has them.
 const NOT_EXECUTABLE: i32 = 126;
 const NOT_FOUND: i32 = 127;
 /// The end of a connection may come behind the end of its process.
 const AFTERWARDS: Duration = Duration::from_millis(100);
+/// The kernel gives no time to packets that are sent: each is to be read at once.
+const BATCH: u32 = 1;
 
 /// `lwnflog run …`: does not return where the command was started.
 ///
@@ -50,21 +54,23 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let Some(program) = args.command.first() else {
         bail!("there is no command");
     };
-    let place = Place::of(args.write.as_deref(), Path::new(program))?;
+    let mut place = Place::of(args.write.as_deref(), Path::new(program))?;
     let cgroup = Cgroup::make().context(
         "no cgroup can be made for the command (it takes root, or a cgroup that is delegated to you)",
     )?;
     let mut after = start_after(&cgroup)?;
-    let (session, ended) = match begin(args, &place, &cgroup) {
-        Ok(begun) => begun,
-        Err(error) => {
-            place.give_up();
-            after.end();
-            return Err(error);
-        }
-    };
-    let status = wait(session, ended, &args.command, &cgroup, args.quiet, &place);
+    let status = begin(args, &place, &cgroup).and_then(|(session, ended)| {
+        wait(
+            session,
+            ended,
+            &args.command,
+            &cgroup,
+            args.quiet,
+            &mut place,
+        )
+    });
     after.end();
+    drop(place);
     process::exit(status?);
 }
 
@@ -95,17 +101,28 @@ pub fn run_after(cgroup: &Path) -> Result<()> {
     cgroup::remove(cgroup).with_context(|| format!("removing the cgroup {}", cgroup.display()))
 }
 
-/// Where packets go.
+/// Where packets go. A file that was made for them goes with it, where there are none.
 struct Place {
     file: Option<PathBuf>,
-    /// The file was made here.
+    /// The file was made here, and is not to stay yet.
     made: bool,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(path) = self.file.as_ref().filter(|_| self.made) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 impl Place {
     /// That of `-w`; else a new file that is called as the program is.
     fn of(asked: Option<&Path>, program: &Path) -> Result<Place> {
         if asked.is_some_and(|path| path.as_os_str() == "-") {
+            if standard::output_was_closed() {
+                return Err(settings::ConfigError::ClosedOutput.into());
+            }
             return Ok(Place {
                 file: None,
                 made: false,
@@ -142,13 +159,6 @@ impl Place {
         match extension {
             Some(extension) if extension == "pcap" => FileFormat::Pcap,
             _ => FileFormat::PcapNg,
-        }
-    }
-
-    /// Nothing is written.
-    fn give_up(&self) {
-        if let Some(path) = self.file.as_ref().filter(|_| self.made) {
-            let _ = std::fs::remove_file(path);
         }
     }
 
@@ -216,7 +226,7 @@ fn begin(args: &RunArgs, place: &Place, cgroup: &Cgroup) -> Result<(Session, Rec
         duration: None,
         rotate: None,
         buffer_bytes: defaults.buffer_bytes,
-        batch: defaults.batch,
+        batch: BATCH,
         flush: defaults.flush,
         rule: Some(RuleRequest {
             family: families.into(),
@@ -265,7 +275,7 @@ fn wait(
     command: &[OsString],
     cgroup: &Cgroup,
     quiet: bool,
-    place: &Place,
+    place: &mut Place,
 ) -> Result<i32> {
     let own = std::env::current_exe().context("the program's own path")?;
     // What is ignored (`nohup`) stays so, for the command as well.
@@ -292,7 +302,10 @@ fn wait(
             let signal = match signal {
                 SIGTERM => Signal::TERM,
                 SIGHUP => Signal::HUP,
-                _ => continue, // the terminal has given it to the command, too
+                // The terminal has given it to the command, too.
+                _ if in_foreground() => continue,
+                SIGINT => Signal::INT,
+                _ => Signal::QUIT,
             };
             if let Some(pid) = pid {
                 let _ = kill_process(pid, signal);
@@ -305,16 +318,33 @@ fn wait(
     if capture_ended.try_recv().is_err() {
         thread::sleep(AFTERWARDS);
     }
+    let left = cgroup::processes(&cgroup.dir);
     let End { report, error, .. } = session.finish();
     if let Some(error) = error {
         complain(&format!(
             "the capture ended before the command did: {error}"
         ));
     }
-    if !quiet {
+    let status = status.map(exit_status);
+    let not_started = matches!(status, Ok(NOT_FOUND | NOT_EXECUTABLE));
+    // It is tried again, and the file would be in the way.
+    place.made &= not_started && report.total.received == 0;
+    if !quiet && !place.made {
         complain(&summary(&report, place));
+        if left != 0 {
+            complain(&format!(
+                "processes that the command has started and that go on: {left}; what they send and receive from now on \
+                 is not captured, because `lwnflog run` ends with the command itself"
+            ));
+        }
     }
-    Ok(exit_status(status?))
+    status
+}
+
+/// Whether the terminal's signals come here.
+fn in_foreground() -> bool {
+    let terminal = File::open("/dev/tty");
+    terminal.is_ok_and(|terminal| tcgetpgrp(&terminal) == Ok(getpgrp()))
 }
 
 /// The signals that this process was started to ignore, a bit each (proc(5)).
@@ -331,15 +361,22 @@ fn exit_status(status: ExitStatus) -> i32 {
     status.code().or(by_signal).unwrap_or(1)
 }
 
-/// `128 packets written to curl.pcapng, 0 lost`
+/// `128 packets written to curl.pcapng, 0 lost, 64 without kernel time (...)`
 fn summary(report: &Report, place: &Place) -> String {
     let total = &report.total;
     let lost = match (total.detected, total.dropped.allocation) {
         (Some(_), Some(_)) => grouped(total.dropped.total()),
         _ => "unknown how many".to_owned(),
     };
+    let unstamped = match total.unstamped.min(total.written) {
+        0 => String::new(),
+        packets => format!(
+            ", {} without kernel time (sent ones have the time when they were read, usually within a millisecond)",
+            grouped(packets)
+        ),
+    };
     format!(
-        "{} packets written to {}, {lost} lost",
+        "{} packets written to {}, {lost} lost{unstamped}",
         grouped(total.written),
         place.name()
     )

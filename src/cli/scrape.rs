@@ -26,7 +26,7 @@ pub(super) fn scrape(session: &mut Session) -> Scrape {
         disk_ring_bytes: dir.and_then(|dir| ring_bytes(dir, &names).ok()),
         disk_free_bytes: dir.and_then(|dir| free(dir)),
         sources: names,
-        buffer_bytes: session.granted_buffer_bytes() as u64,
+        granted_buffer_bytes: session.granted_buffer_bytes() as u64,
         paused: session.changeable().paused,
         disk_limit_bytes: disk_bound_bytes(settings),
         before_hook: session.before_hook(),

@@ -151,7 +151,7 @@ fn serve(client: &Client, deliver: &dyn Fn(Call)) -> io::Result<()> {
         if read == 0 {
             return Ok(());
         }
-        client.is_answered(PATIENCE);
+        client.is_answered();
         if line.last() != Some(&b'\n') {
             send(
                 client,
@@ -185,7 +185,6 @@ fn serve(client: &Client, deliver: &dyn Fn(Call)) -> io::Result<()> {
                     })
             }
         };
-        client.is_answered(PATIENCE);
         send(client, &answer)?;
     }
 }
@@ -197,6 +196,7 @@ fn asked(line: &[u8]) -> Result<Asked, String> {
 }
 
 fn send(mut client: &Client, answer: &Value) -> io::Result<()> {
+    client.has_its_turn(PATIENCE);
     let mut line = serde_json::to_vec(answer)?;
     line.push(b'\n');
     client.write_all(&line)

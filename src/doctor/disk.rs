@@ -1,15 +1,17 @@
 //! Where the files are to be, and what memory they may take.
 
-use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use std::{env, fs};
 
-use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::io::Errno;
 
-use super::{Case, Finding};
+use super::{Case, Finding, claim};
 use crate::numbers::grouped;
+use crate::ring::{keeps_rights, passing};
 use crate::session::settings::{FILE_BYTES_DEFAULT, FILE_BYTES_MIN, FILES_DEFAULT};
 use crate::sys::cgroup::{is_memory, memory_max};
 
@@ -27,13 +29,14 @@ pub(super) fn examine(case: &Case, written: Option<u64>) -> Vec<Finding> {
         .ancestors()
         .find(|dir| !dir.as_os_str().is_empty() && dir.exists());
     let there = there.map_or_else(|| PathBuf::from("."), Path::to_owned);
-    if let Some(finding) = place(case, dir, &there) {
+    let refused = place(case, dir, &there).or_else(|| claim::examine(case, dir, &there));
+    if let Some(finding) = refused {
         findings.push(finding);
         return findings;
     }
     findings.extend(in_memory(case, &there));
     findings.extend(space(case, dir, &there));
-    findings.extend(reserves(&there));
+    findings.extend(reserves(case, &there));
     findings.extend(speed(&there, written));
     findings
 }
@@ -47,13 +50,23 @@ fn place(case: &Case, dir: &Path, there: &Path) -> Option<Finding> {
         return Some(elsewhere(Finding::error("disk-place", what)));
     }
     let anybody = fs::metadata(there).is_ok_and(|meta| meta.mode() & 0o002 != 0);
+    // What is made there is as open as what is there.
+    if anybody && !keeps_rights(there) {
+        let what = format!(
+            "everybody may write to {shown}, and its file system keeps no rights of single files"
+        );
+        return Some(elsewhere(Finding::error("disk-open", what).because(
+            "whoever may write there can exchange what was captured: a capture does not begin there, unless the file \
+             system is mounted for its owner alone (-o umask=027)",
+        )));
+    }
     if anybody && there == dir {
         let what = format!("everybody may write to {shown}");
         let finding = Finding::error("disk-open", what)
             .because("whoever may write there can exchange what was captured: a capture does not begin there");
         return Some(finding.mend(format!("chmod o-w {}", quoted(there))));
     }
-    let error = unnamed(there).err()?;
+    let error = passing(there).err()?;
     let finding = |id, what: &str| Finding::error(id, format!("{shown}: {what}"));
     match error.raw_os_error() {
         Some(libc::EROFS) => Some(elsewhere(
@@ -89,13 +102,12 @@ fn place(case: &Case, dir: &Path, there: &Path) -> Option<Finding> {
                     )),
             )
         }
-        // Not every file system has files without names.
         _ => None,
     }
 }
 
 /// The same capture where there is room for it.
-fn elsewhere(case: &Case, not: &Path) -> String {
+pub(super) fn elsewhere(case: &Case, not: &Path) -> String {
     let home = env::var_os("HOME").map(|home| Path::new(&home).join("lwnflog-capture"));
     let candidates = [
         Some(PathBuf::from("/var/lib/lwnflog")),
@@ -104,7 +116,7 @@ fn elsewhere(case: &Case, not: &Path) -> String {
     ];
     let usable = |dir: &PathBuf| {
         let there = dir.ancestors().find(|dir| dir.exists());
-        !dir.starts_with(not) && there.is_some_and(|there| unnamed(there).is_ok())
+        !dir.starts_with(not) && there.is_some_and(|there| passing(there).is_ok())
     };
     let dir = candidates.into_iter().flatten().find(usable);
     let dir = dir.map_or("DIR".to_owned(), |dir| quoted(&dir));
@@ -112,7 +124,7 @@ fn elsewhere(case: &Case, not: &Path) -> String {
 }
 
 /// For a shell.
-fn quoted(path: &Path) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+@%,".contains(letter);
     if text.chars().all(plain) {
@@ -125,7 +137,7 @@ fn quoted(path: &Path) -> String {
 fn speed(dir: &Path, written: Option<u64>) -> Option<Finding> {
     static PIECE: [u8; 1 << 20] = [0x5a; 1 << 20];
     const PIECES: u64 = 8;
-    let mut file = unnamed(dir).ok()?;
+    let mut file = passing(dir).ok()?;
     let begun = Instant::now();
     for _ in 0..PIECES {
         file.write_all(&PIECE).ok()?;
@@ -151,17 +163,6 @@ fn speed(dir: &Path, written: Option<u64>) -> Option<Finding> {
             }
         }
     })
-}
-
-/// A file without a name, which goes with this process.
-fn unnamed(dir: &Path) -> io::Result<fs::File> {
-    let tmpfile = i32::try_from(OFlags::TMPFILE.bits()).map_err(io::Error::other)?;
-    fs::File::options()
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(tmpfile)
-        .open(dir)
 }
 
 /// Whether the ring's files are memory, of which the cgroup has not so much.
@@ -231,14 +232,19 @@ fn ring_there(dir: &Path) -> (u64, bool) {
 }
 
 /// Whether the file system can reserve space, asked with a file that has no name.
-fn reserves(dir: &Path) -> Option<Finding> {
+fn reserves(case: &Case, dir: &Path) -> Option<Finding> {
     const ASKED_BYTES: u64 = 4096;
-    let file = unnamed(dir).ok()?;
+    let file = passing(dir).ok()?;
     match fallocate(&file, FallocateFlags::empty(), 0, ASKED_BYTES) {
         Ok(()) => Some(Finding::fine("disk-reserve", "the file system reserves space")),
-        Err(rustix::io::Errno::OPNOTSUPP) => Some(
+        Err(Errno::OPNOTSUPP) => Some(
             Finding::note("disk-reserve", format!("the file system of {} cannot reserve space", dir.display()))
                 .because("each file is written full of zeros instead: more work, and others may fill the disk meanwhile"),
+        ),
+        Err(Errno::DQUOT) => Some(
+            Finding::error("disk-full", format!("{}: the quota of this user is used up", dir.display()))
+                .because("a ring makes its files as it goes, and one more than it keeps")
+                .mend(elsewhere(case, dir)),
         ),
         Err(_) => None,
     }

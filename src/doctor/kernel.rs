@@ -70,7 +70,7 @@ fn rights(case: &Case) -> Vec<Finding> {
     findings
 }
 
-/// README's way: the right is on the program, which a group of users may run and nobody else. As root;
+/// The documents' way: the right is on the program, which a group of users may run and nobody else. As root;
 /// who is in the group is for root to say.
 fn rights_for_a_group(case: &Case) -> String {
     let program = env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/local/bin/lwnflog"));

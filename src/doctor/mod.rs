@@ -3,9 +3,10 @@
 //!
 //! It reads: `/proc`, `/sys`, the rules, what `nft` and `ethtool` list, the figures of captures that run. It changes nothing, binds
 //! nothing, loads nothing; how fast the disk is, is measured with a few megabytes in a file without
-//! a name.
+//! a name (where the file system has no such, its name is gone at once).
 
 mod blind;
+mod claim;
 mod disk;
 mod group;
 mod host;

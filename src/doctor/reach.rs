@@ -83,10 +83,14 @@ pub(super) struct Reach {
     /// It, or its group, has had packets.
     pub(super) logged: bool,
     pub(super) missing_interface: Option<String>,
+    /// Of its interfaces none is up.
+    pub(super) down: Option<String>,
     /// Chains before that drop some packets.
     pub(super) drop_some: Vec<String>,
-    /// Nothing selects among the packets of its hook.
-    pub(super) takes_all: bool,
+    /// The chains at hooks all of whose packets come to its chain, each as often as they do.
+    points: Vec<BaseChain>,
+    /// What selects among them.
+    selection: Vec<Value>,
 }
 
 impl Reach {
@@ -112,7 +116,10 @@ impl Reach {
         );
         let own = way.ruleset.rules_of(&place);
         if let Some(own) = own.iter().find(|own| own.handle == rule.handle) {
-            reach.takes_all = rule.hook.is_some() && own.expressions.iter().all(selects_nothing);
+            let points = way.ruleset.points_to(&place);
+            reach.points = points.into_iter().cloned().collect();
+            reach.selection = own.selection().cloned().collect();
+            reach.look_at_devices();
             reach.look_at_interfaces(own, rule.hook.is_some_and(|hook| hook.number <= 2));
         }
         let ways: Vec<_> = packets
@@ -138,6 +145,32 @@ impl Reach {
             .doubt
             .take()
             .filter(|doubt| !to_a_capture || is_asleep(doubt));
+    }
+
+    /// Whether packets that it has come to it a second time, from another hook or another chain.
+    pub(super) fn comes_twice(&self) -> bool {
+        let rest = |at: usize| self.points.iter().skip(at + 1);
+        let mut points = self.points.iter().enumerate();
+        points.any(|(at, point)| rest(at).any(|other| point.meets(other)))
+    }
+
+    /// Whether packets that one rule has come to the other as well: all, or those that both select.
+    pub(super) fn shares(&self, other: &Reach) -> bool {
+        let is_known = |selection: &[Value]| !selection.iter().any(is_hidden);
+        let same = self.selection.is_empty()
+            || other.selection.is_empty()
+            || self.selection == other.selection && is_known(&self.selection);
+        let meet = |point: &BaseChain| other.points.iter().any(|other| point.meets(other));
+        same && self.points.iter().any(meet)
+    }
+
+    /// Where its chain is one of devices that are not there.
+    fn look_at_devices(&mut self) {
+        let devices = || self.points.iter().flat_map(|point| &point.devices);
+        let is_there = |name: &String| !matches!(links::by_name(name), Ok(None));
+        if !devices().any(is_there) {
+            self.missing_interface = devices().next().cloned();
+        }
     }
 
     fn look_at_interfaces(&mut self, rule: &Rule, inbound: bool) {
@@ -166,6 +199,8 @@ impl Reach {
                 } else {
                     self.missing_interface = Some(first.clone());
                 }
+            } else if found.iter().flatten().all(|link| !link.is_up) {
+                self.down = found.iter().flatten().next().map(|link| link.name.clone());
             } else if inbound {
                 let ports: Vec<_> = found.iter().flatten().filter_map(port).collect();
                 if ports.len() == found.iter().flatten().count() {
@@ -174,6 +209,12 @@ impl Reach {
             }
         }
     }
+}
+
+/// nft does not say what it is: a condition of iptables.
+fn is_hidden(expression: &Value) -> bool {
+    let word = expression.as_object().and_then(|map| map.iter().next());
+    word.is_none_or(|(name, data)| name == "xt" || data.is_null())
 }
 
 fn name(value: &Value) -> Option<String> {
@@ -210,13 +251,6 @@ fn packets(family: &str, wanted: IpFamily) -> Vec<&'static str> {
     };
     let taken = candidates.into_iter().filter(|(_, taken)| *taken);
     taken.map(|(packets, _)| packets).collect()
-}
-
-/// Whether an expression lets every packet come to the next.
-fn selects_nothing(expression: &Value) -> bool {
-    ["counter", "log", "comment", "drop", "accept"]
-        .iter()
-        .any(|word| expression.get(word).is_some())
 }
 
 /// The ways to a rule, of packets of one family.

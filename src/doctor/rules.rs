@@ -1,5 +1,6 @@
 //! The rules that log to the group, and what keeps packets from them.
 
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use super::reach::{Doubt, Reach};
@@ -13,7 +14,7 @@ use crate::source::Target;
 /// Fragments are put together at this priority, where somebody tracks connections
 /// (`NF_IP_PRI_CONNTRACK_DEFRAG`, linux/netfilter_ipv4.h).
 const PRIORITY_DEFRAG: i32 = -400;
-/// More rules are not told one by one.
+/// More findings of a kind are not told one by one.
 const TOLD_MAX: usize = 8;
 
 /// `received` are the groups from which a capture of this namespace has had packets.
@@ -57,15 +58,14 @@ pub(super) fn examine(case: &Case, received: &[u16]) -> Vec<Finding> {
         }
     }
     let hopeless = looks.iter().all(|(_, reach)| reach.doubt.is_some());
-    for (rule, reach) in looks.iter().take(TOLD_MAX) {
-        findings.extend(of_rule(rule, ruleset.as_ref()));
-        findings.extend(of_reach(rule, reach, case, hopeless));
+    let mut of_rules = Vec::new();
+    for (rule, reach) in &looks {
+        of_rules.extend(of_rule(rule, ruleset.as_ref()));
+        of_rules.extend(of_reach(rule, reach, case, hopeless));
     }
-    if let Some(more) = looks.len().checked_sub(TOLD_MAX).filter(|more| *more != 0) {
-        let what = format!("{more} more rules log to groups as well");
-        findings.push(Finding::note("rule", what));
-    }
-    findings.extend(twice(&looks));
+    of_rules.extend(twice(&looks));
+    of_rules.sort_by_key(|finding| finding.severity);
+    findings.extend(first_of_each(of_rules));
     if case.group.is_none() {
         // What a firewall logs for others is nothing that a capture has to mend.
         for finding in &mut findings {
@@ -249,6 +249,14 @@ fn of_reach(rule: &LoggingRule, reach: &Reach, case: &Case, hopeless: bool) -> V
                 .because("it logs nothing until there is one of this name"),
         );
     }
+    if let Some(name) = &reach.down {
+        let what = format!("{rule} is for the interface `{name}`, which is down");
+        findings.push(
+            Finding::warning("interface-down", what)
+                .because("no packet comes by it until it is up")
+                .mend(format!("ip link set {name} up")),
+        );
+    }
     if !reach.drop_some.is_empty() {
         let what = format!(
             "chains that come before {rule} drop packets: {}",
@@ -259,43 +267,69 @@ fn of_reach(rule: &LoggingRule, reach: &Reach, case: &Case, hopeless: bool) -> V
     findings
 }
 
-/// Rules of several tables that log all packets to one group.
-fn twice(looks: &[(&LoggingRule, Reach)]) -> Option<Finding> {
-    let all: Vec<_> = looks
+/// Rules that log the same packets to one group, or one that has them twice.
+fn twice(looks: &[(&LoggingRule, Reach)]) -> Vec<Finding> {
+    let live: Vec<_> = looks
         .iter()
-        .filter(|(_, reach)| reach.doubt.is_none() && reach.takes_all)
+        .filter(|(_, reach)| reach.doubt.is_none())
         .collect();
-    let (one, other) = all.iter().enumerate().find_map(|(at, (one, _))| {
-        let rest = all.iter().skip(at + 1);
-        let mut others = rest.filter(|(other, _)| {
-            let tables = (one.family, &one.table) != (other.family, &other.table);
-            tables && one.number == other.number && meet(one, other)
-        });
-        others.next().map(|(other, _)| (one, other))
-    })?;
-    let what = format!("{one} and {other} both log to group {}", one.number);
-    Some(
-        Finding::warning("twice", what)
-            .because(
-                "each packet that passes both is captured twice: one rule for a group is enough",
-            )
-            .mend("nft -a list ruleset | grep 'group'   # which of them is whose"),
-    )
+    let (mut findings, mut told) = (Vec::new(), HashSet::new());
+    for (at, (one, reach)) in live.iter().enumerate() {
+        let others = live.iter().enumerate().skip(at + 1);
+        let others: Vec<_> = others
+            .filter(|(_, (other, theirs))| {
+                one.number == other.number && !are_told_apart(one, other) && reach.shares(theirs)
+            })
+            .collect();
+        let number = one.number;
+        let what = match &others[..] {
+            _ if told.contains(&at) => continue,
+            [] if reach.comes_twice() => {
+                format!("{one} logs to group {number}, and its chain has the same packets twice")
+            }
+            [] => continue,
+            [(_, (other, _))] => format!("{one} and {other} both log to group {number}"),
+            [(_, (other, _)), more @ ..] => format!(
+                "{one}, {other} and {} more rules log the same packets to group {number}",
+                more.len()
+            ),
+        };
+        told.extend(others.iter().map(|(at, _)| *at));
+        findings.push(
+            Finding::warning("twice", what)
+                .because(
+                    "each packet that passes both is captured twice: one rule for a group is enough",
+                )
+                .mend("nft -a list ruleset | grep 'group'   # which of them is whose"),
+        );
+    }
+    findings
 }
 
-/// Whether one packet may pass both.
-fn meet(one: &LoggingRule, other: &LoggingRule) -> bool {
-    let families = one.family == other.family
-        || [one, other]
-            .iter()
-            .any(|rule| rule.family.to_string() == "inet");
-    let hooks = (
-        one.hook.map(|hook| hook.number),
-        other.hook.map(|hook| hook.number),
-    );
-    families
-        && match hooks {
-            (Some(one), Some(other)) => one == other || one == 0 || other == 0,
-            _ => true,
+/// Each says in its packets which it is, as the rules of several hooks do (`lwnflog path`).
+fn are_told_apart(one: &LoggingRule, other: &LoggingRule) -> bool {
+    one.prefix.is_some() && other.prefix.is_some() && one.prefix != other.prefix
+}
+
+/// Of each kind so many one by one, and how many more there are: the worst of them is as bad.
+fn first_of_each(findings: Vec<Finding>) -> Vec<Finding> {
+    let mut left: BTreeMap<&str, (usize, Severity)> = BTreeMap::new();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut told = Vec::new();
+    for finding in findings {
+        let count = counts.entry(finding.id).or_default();
+        *count += 1;
+        if *count <= TOLD_MAX {
+            told.push(finding);
+        } else {
+            let (more, worst) = left.entry(finding.id).or_insert((0, finding.severity));
+            (*more, *worst) = (*more + 1, finding.severity.min(*worst));
         }
+    }
+    told.extend(left.into_iter().map(|(id, (more, severity))| {
+        let what = format!("and {more} more of this kind (`{id}`)");
+        Finding::new(severity, id, what)
+            .because("the rules of a kind are told a few at a time: mended ones make room")
+    }));
+    told
 }

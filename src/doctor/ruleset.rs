@@ -46,12 +46,82 @@ impl Rule {
         let (family, table, chain) = &self.place;
         format!("{family} {table} {chain} handle {}", self.handle)
     }
+
+    /// What of it selects among packets.
+    pub(super) fn selection(&self) -> impl Iterator<Item = &Value> {
+        let selects = |expression: &&Value| {
+            let word = expression.as_object().and_then(|map| map.iter().next());
+            word.is_none_or(|(name, data)| !selects_nothing(name, data))
+        };
+        self.expressions.iter().filter(selects)
+    }
+}
+
+/// Whether every packet comes by an expression, or its way ends there, whatever it is.
+fn selects_nothing(name: &str, data: &Value) -> bool {
+    matches!(name, "drop" | "accept" | "return" | "continue") || lets_all_by(name, data)
+}
+
+/// Whether every packet comes by an expression that is no verdict.
+pub(super) fn lets_all_by(name: &str, data: &Value) -> bool {
+    const STATEMENTS: [&str; 9] = [
+        "counter",
+        "log",
+        "comment",
+        "mangle",
+        "notrack",
+        "dup",
+        "flow",
+        "ct helper",
+        "tproxy",
+    ];
+    match name {
+        // Of a quota or a limit that is named, nothing is known; of a counter all.
+        "match" => data["op"] == "==" && is_everything(&data["right"]),
+        name => STATEMENTS.contains(&name),
+    }
+}
+
+/// `0.0.0.0/0`, `0-255`, `*`
+pub(super) fn is_everything(key: &Value) -> bool {
+    let range = &key["range"];
+    key == "*" || key["prefix"]["len"] == 0 || (range[0] == 0 && range[1] == 255)
 }
 
 impl BaseChain {
     pub(super) fn named(&self) -> String {
         let (family, table, chain) = &self.place;
         format!("{family} {table} {chain}")
+    }
+
+    /// Whether one packet may pass both.
+    pub(super) fn meets(&self, other: &BaseChain) -> bool {
+        /// In which order a packet passes hooks: to this host, through it, from it.
+        const WAYS: [&[&str]; 3] = [
+            &["ingress", "prerouting", "input"],
+            &["ingress", "prerouting", "forward", "postrouting", "egress"],
+            &["output", "postrouting", "egress"],
+        ];
+        let (one, two) = (&*self.place.0, &*other.place.0);
+        let covers = |wide: &str, narrow: &str| match wide {
+            "netdev" => true,
+            "inet" => narrow.starts_with("ip"),
+            _ => false,
+        };
+        let families = one == two || covers(one, two) || covers(two, one);
+        let elsewhere = self.hook == other.hook
+            && !self.devices.is_empty()
+            && !other.devices.is_empty()
+            && !self
+                .devices
+                .iter()
+                .any(|device| other.devices.contains(device));
+        let on = |way: &&[&str]| {
+            [self, other]
+                .iter()
+                .all(|chain| way.contains(&&*chain.hook))
+        };
+        families && !elsewhere && (self.hook == other.hook || WAYS.iter().any(on))
     }
 }
 
@@ -148,6 +218,40 @@ impl Ruleset {
             name.trim_start_matches('@').to_owned(),
         );
         self.maps.get(&place).map_or(&[], Vec::as_slice)
+    }
+
+    /// The chains at hooks all of whose packets come to a chain, each as often as they do.
+    pub(super) fn points_to(&self, place: &Place) -> Vec<&BaseChain> {
+        /// As deep as the kernel lets chains lead to one another.
+        const DEPTH_MAX: usize = 16;
+        /// Twice is as much as anybody asks for.
+        const POINTS_MAX: usize = 32;
+        let (mut points, mut next) = (Vec::new(), vec![(place, 0)]);
+        while let Some((place, depth)) = next.pop() {
+            if let Some(base) = self.bases.iter().find(|base| base.place == *place) {
+                points.push(base);
+            } else if depth < DEPTH_MAX && next.len() + points.len() < POINTS_MAX {
+                next.extend(
+                    self.callers_of(place)
+                        .map(|caller| (&caller.place, depth + 1)),
+                );
+            }
+        }
+        points
+    }
+
+    /// The rules by which all packets that come to them are led to a chain.
+    fn callers_of<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = &'a Rule> {
+        let same_table = |rule: &&Rule| (&rule.place.0, &rule.place.1) == (&place.0, &place.1);
+        let leads = |rule: &&Rule| {
+            let target = |expression: &Value| {
+                let jump = expression.get("jump").or_else(|| expression.get("goto"));
+                jump.is_some_and(|jump| jump["target"] == place.2.as_str())
+            };
+            rule.expressions.iter().any(target) && rule.selection().all(target)
+        };
+        let rules = self.chains.values().flatten();
+        rules.filter(same_table).filter(leads)
     }
 
     /// A rule as nft has it.

@@ -7,7 +7,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::ruleset::{BaseChain, Place, Rule, Ruleset};
+use super::ruleset::{BaseChain, Place, Rule, Ruleset, is_everything, lets_all_by};
 
 /// What becomes of packets in a chain.
 #[derive(Debug, Clone, Copy, Default)]
@@ -200,32 +200,6 @@ fn add<'a>(step: &mut Step<'a>, verdict: Step<'a>, all: bool) {
         step.goes_on = false;
         step.fate.ended_by = verdict.fate.ended_by;
     }
-}
-
-/// Whether every packet comes by an expression that is no verdict.
-fn lets_all_by(name: &str, data: &Value) -> bool {
-    const STATEMENTS: [&str; 9] = [
-        "counter",
-        "log",
-        "comment",
-        "mangle",
-        "notrack",
-        "dup",
-        "flow",
-        "ct helper",
-        "tproxy",
-    ];
-    match name {
-        // Of a quota or a limit that is named, nothing is known; of a counter all.
-        "match" => data["op"] == "==" && is_everything(&data["right"]),
-        name => STATEMENTS.contains(&name),
-    }
-}
-
-/// `0.0.0.0/0`, `0-255`, `*`
-fn is_everything(key: &Value) -> bool {
-    let range = &key["range"];
-    key == "*" || key["prefix"]["len"] == 0 || (range[0] == 0 && range[1] == 255)
 }
 
 /// A queue that nobody reads, and that does not let packets by then.

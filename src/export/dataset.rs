@@ -26,6 +26,7 @@ use super::parquet::Parts;
 use crate::read::anonymize::Anonymizer;
 use crate::read::chain::{Merged, Span};
 use crate::read::filter::Filter;
+use crate::read::line::shown;
 use crate::read::{Interface, ReadError, Record};
 use crate::ring::{Compression, ring_file, wherever};
 
@@ -51,7 +52,7 @@ pub enum Error {
     )]
     Hours,
     /// A part of the data set cannot be written.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: {source}", path = shown(path))]
     Write {
         /// The part.
         path: PathBuf,

@@ -22,8 +22,8 @@ pub(super) const GROUP_ROWS: usize = 1 << 16;
 const HELD_BYTES: usize = 32 << 20;
 /// Parts that are open at the same time, at the most.
 const OPEN_MAX: usize = 64;
-/// Parts of a file, at the most: a year has 8,784 hours.
-pub(super) const PARTS_MAX: usize = 10_000;
+/// Parts of a file, at the most: of half a year. Each is a file, and takes the better part of a millisecond.
+pub(super) const PARTS_MAX: usize = 4_096;
 
 const HOUR_NS: u64 = 3_600_000_000_000;
 

@@ -2,19 +2,24 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FlockOperation, flock, syncfs};
+use rustix::process::geteuid;
 
 #[cfg(feature = "s3")]
 use super::bucket::Bucket;
 use super::{S3, scheme};
+use crate::read::line::shown;
 
 /// So many parts are flushed to the disk one by one; of more the whole file system is, once.
 const SYNCED_MAX: usize = 64;
+/// No mark is longer.
+const TEXT_BYTES_MAX: u64 = 1 << 20;
 
 /// A place for parts, which are there as a whole or not at all.
 #[derive(Debug)]
@@ -82,7 +87,7 @@ impl Out {
         match self {
             Out::Directory(dir) => {
                 let marks = dir.join("_exported").join(host);
-                fs::create_dir_all(&marks)?;
+                make_dirs(dir, &marks)?;
                 let lock = File::open(&marks)?;
                 // Where there are no locks nobody knows, and nothing is removed.
                 if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
@@ -111,10 +116,10 @@ impl Out {
     /// Begins a part. What is interrupted leaves nothing that an engine would read.
     pub(super) fn begin(&self, part: &str) -> io::Result<Begun> {
         match self {
-            Out::Directory(_) => {
+            Out::Directory(root) => {
                 let part = hidden(&self.name(part));
                 if let Some(dir) = part.parent() {
-                    fs::create_dir_all(dir)?;
+                    make_dirs(root, dir)?;
                 }
                 // Never what somebody else has laid there, nor where a link of his leads.
                 let file = File::options().write(true).create_new(true).open(&part)?;
@@ -143,10 +148,18 @@ impl Out {
     /// A text that was stored.
     pub(super) fn text(&self, name: &str) -> io::Result<Option<String>> {
         match self {
-            Out::Directory(dir) => match fs::read(dir.join(name)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                read => read.map(|bytes| Some(String::from_utf8_lossy(&bytes).into_owned())),
-            },
+            Out::Directory(dir) => {
+                let mut bytes = Vec::new();
+                let mut options = File::options();
+                let opened = options
+                    .read(true)
+                    .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+                    .open(dir.join(name));
+                match opened.and_then(|file| file.take(TEXT_BYTES_MAX).read_to_end(&mut bytes)) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                    read => read.map(|_| Some(String::from_utf8_lossy(&bytes).into_owned())),
+                }
+            }
             #[cfg(feature = "s3")]
             Out::Bucket(bucket) => bucket.text(name),
         }
@@ -194,18 +207,18 @@ impl Batch<'_> {
 
     /// Has all parts on the disk, and under their names.
     pub(super) fn commit(self) -> io::Result<()> {
-        let Out::Directory(dir) = self.out else {
+        let Out::Directory(root) = self.out else {
             return Ok(());
         };
         if self.unsynced {
-            syncfs(File::open(dir)?)?;
+            syncfs(File::open(root)?)?;
         }
         let mut dirs = BTreeSet::new();
         for (unfinished, path) in self.ready {
             if let Some(dir) = path.parent() {
                 // A part's hour may have turned out to be another one than that it was begun in.
                 if unfinished.0.parent() != Some(dir) {
-                    fs::create_dir_all(dir)?;
+                    make_dirs(root, dir)?;
                 }
                 dirs.insert(dir.to_owned());
             }
@@ -213,13 +226,43 @@ impl Batch<'_> {
             std::mem::forget(unfinished);
         }
         if dirs.len() > SYNCED_MAX {
-            return Ok(syncfs(File::open(dir)?)?);
+            return Ok(syncfs(File::open(root)?)?);
         }
         for dir in dirs {
             File::open(dir)?.sync_all()?;
         }
         Ok(())
     }
+}
+
+/// Makes a directory of the data set, `dir` below `root`. Links on the way are one's own or root's: what others have
+/// laid out leads anywhere.
+fn make_dirs(root: &Path, dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(root)?;
+    refuse_link(root)?;
+    let mut at = root.to_owned();
+    for name in dir.strip_prefix(root).unwrap_or(dir) {
+        at.push(name);
+        match fs::create_dir(&at) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made?,
+        }
+        refuse_link(&at)?;
+    }
+    Ok(())
+}
+
+fn refuse_link(path: &Path) -> io::Result<()> {
+    let meta = fs::symlink_metadata(path)?;
+    let is_trusted = meta.uid() == 0 || meta.uid() == geteuid().as_raw();
+    if is_trusted || !meta.is_symlink() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "{} is a link that user {} has made: nothing is written where it leads",
+        shown(path),
+        meta.uid()
+    )))
 }
 
 /// Engines pass over files whose names begin with a dot. Another process has other names.

@@ -16,7 +16,7 @@ mod keys;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -31,7 +31,7 @@ pub const SUFFIX: &str = ".idx";
 /// What compressed files' names end in.
 const COMPRESSED: [&str; 2] = ["zst", "lz4"];
 const MAGIC: &[u8; 8] = b"lwnfidx2";
-const HEADER_BYTES: usize = 48;
+const HEADER_BYTES: usize = 72;
 const SEGMENT_BYTES: usize = 48;
 /// The largest table that is believed: of a file of 21 GiB in segments of 64 KiB.
 const TABLE_BYTES_MAX: usize = 16 << 20;
@@ -62,6 +62,15 @@ pub struct Segment {
     hashes: u8,
     /// Networks are in the filter, too.
     nets: bool,
+}
+
+/// What an index says of a time.
+#[derive(Debug)]
+pub enum Of {
+    /// No packet of the file is of it.
+    NoneOfIt,
+    /// Some may be.
+    Some(Index),
 }
 
 /// The index of a file.
@@ -107,15 +116,22 @@ fn state(meta: &fs::Metadata) -> (u64, u64) {
 impl Index {
     /// The index of a capture file, if there is one.
     pub fn load(path: &Path) -> Option<Index> {
-        Index::load_of(path, &fs::metadata(path).ok()?)
+        match Index::load_of(path, &fs::metadata(path).ok()?, &(0..=u64::MAX))? {
+            Of::Some(index) => Some(index),
+            Of::NoneOfIt => None, // every time is asked for
+        }
     }
 
     /// The index of the capture file of which the system says `meta`, if there is one that was made of
-    /// this very file. A compressed file's has the time that the file had before.
-    pub fn load_of(path: &Path, meta: &fs::Metadata) -> Option<Index> {
+    /// this very file: its header alone where the file has no packet of `time`, nanoseconds since 1970.
+    /// A compressed file's has the time of change that the file had before.
+    pub fn load_of(path: &Path, meta: &fs::Metadata, time: &RangeInclusive<u64>) -> Option<Of> {
         let (bytes, modified_ns) = state(meta);
         let beside = beside(path);
-        let file = File::open(&beside).ok()?;
+        // Whatever lies there: a pipe is not waited for.
+        let mut options = File::options();
+        let opened = options.read(true).custom_flags(libc::O_NONBLOCK);
+        let file = opened.open(&beside).ok()?;
         let whole = file.metadata().ok().filter(fs::Metadata::is_file)?.len();
         let mut header = [0; HEADER_BYTES];
         file.read_exact_at(&mut header, 0).ok()?;
@@ -126,14 +142,21 @@ impl Index {
         let (file_bytes, its_ns) = (fields.u64()?, fields.u64()?);
         let (segment_bytes, interfaces, segments) = (fields.u32()?, fields.u32()?, fields.u32()?);
         fields.u32()?;
-        let check = fields.u64()?;
+        let [from_ns, to_ns, check, own_check] =
+            [fields.u64()?, fields.u64()?, fields.u64()?, fields.u64()?];
         let extension = path.extension()?;
         if segment_bytes == 0 {
             return None;
         }
         let is_plain = !COMPRESSED.iter().any(|other| extension == *other);
-        if its_ns != modified_ns || is_plain && file_bytes != bytes {
+        if its_ns != modified_ns
+            || is_plain && file_bytes != bytes
+            || own_check != checksum_of_header(&header)
+        {
             return None;
+        }
+        if from_ns > *time.end() || to_ns < *time.start() {
+            return Some(Of::NoneOfIt);
         }
         let (places, segments) = (interfaces as usize, segments as usize);
         let bytes = places.checked_mul(8)? + segments.checked_mul(SEGMENT_BYTES)?;
@@ -150,11 +173,11 @@ impl Index {
         }
         let mut table = vec![0; bytes];
         file.read_exact_at(&mut table, HEADER_BYTES as u64).ok()?;
-        if check != checksum_of_table(&header, &table) {
+        if check != checksum(&table) {
             return None;
         }
         let mut fields = Reader(&table);
-        Some(Index {
+        Some(Of::Some(Index {
             file_bytes,
             modified_ns,
             segment_bytes,
@@ -163,7 +186,7 @@ impl Index {
                 .map(|_| Segment::read(&mut fields))
                 .collect::<Option<_>>()?,
             filters: Filters::There(file, filters_at),
-        })
+        }))
     }
 
     /// Makes the index of a finished file. `None` where its packets are not in whole segments, each of
@@ -270,8 +293,12 @@ impl Index {
         head.extend(count(self.interfaces.len()).to_le_bytes());
         head.extend(count(self.segments.len()).to_le_bytes());
         head.extend([0; 4]);
-        let check = checksum_of_table(&head, &table);
-        head.extend(check.to_le_bytes());
+        let from_ns = self.segments.iter().map(|segment| segment.from_ns).min();
+        let to_ns = self.segments.iter().map(|segment| segment.to_ns).max();
+        head.extend(from_ns.unwrap_or(u64::MAX).to_le_bytes());
+        head.extend(to_ns.unwrap_or(0).to_le_bytes());
+        head.extend(checksum(&table).to_le_bytes());
+        head.extend(checksum_of_header(&head).to_le_bytes());
         head.extend(table);
         head
     }
@@ -399,9 +426,8 @@ impl Segment {
 }
 
 /// Without the checksum itself, which ends the header.
-fn checksum_of_table(header: &[u8], table: &[u8]) -> u64 {
-    let header = header.get(..HEADER_BYTES - 8).unwrap_or(header);
-    checksum(header).rotate_left(1) ^ checksum(table)
+fn checksum_of_header(header: &[u8]) -> u64 {
+    checksum(header.get(..HEADER_BYTES - 8).unwrap_or(header))
 }
 
 fn check32(bits: &[u8]) -> u32 {

@@ -26,7 +26,7 @@ pub struct Scrape {
     /// Packets lost before they came to the hook.
     pub before_hook: u64,
     /// The receive buffer of each source, or a hook's rings in sum.
-    pub buffer_bytes: u64,
+    pub granted_buffer_bytes: u64,
     /// Nothing is copied.
     pub paused: bool,
     /// What files may take in sum; `None` without limit, or without files.

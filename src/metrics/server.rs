@@ -84,7 +84,7 @@ fn open(place: &Place) -> io::Result<(OwnedFd, Place, Option<OwnSocket>)> {
 fn serve(mut client: &Client, deliver: &Deliver) -> io::Result<()> {
     client.has_its_turn(PATIENCE);
     let request = read_request(client)?;
-    client.is_answered(PATIENCE);
+    client.is_answered();
     let (status, body) = match request {
         Some((method, path)) => answer(&method, &path, deliver),
         None => ("400 Bad Request", "this is no HTTP request\n".to_owned()),
@@ -98,7 +98,7 @@ fn serve(mut client: &Client, deliver: &Deliver) -> io::Result<()> {
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     );
-    client.is_answered(PATIENCE);
+    client.has_its_turn(PATIENCE);
     client.write_all(text.as_bytes())
 }
 

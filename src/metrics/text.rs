@@ -212,9 +212,9 @@ impl Families<'_> {
             Some(u64::from(scrape.paused)),
         )?;
         self.gauge(
-            "lwnflog_buffer_bytes",
-            "Receive buffer of each source; of a hook, its rings in sum.",
-            Some(scrape.buffer_bytes),
+            "lwnflog_granted_buffer_bytes",
+            "Receive buffer that the kernel has granted each source; of a hook, its rings in sum.",
+            Some(scrape.granted_buffer_bytes),
         )?;
         self.gauge(
             "lwnflog_unread_packets",
@@ -288,7 +288,7 @@ mod tests {
                 },
                 sources: vec!["g5".to_owned()],
                 before_hook: 1,
-                buffer_bytes: 2,
+                granted_buffer_bytes: 2,
                 paused: false,
                 disk_limit_bytes: None,
                 disk_ring_bytes: None,

@@ -100,7 +100,7 @@ pub enum RuleError {
     /// CAP_NET_ADMIN is missing.
     #[error(
         "no right to the rules of this network namespace: CAP_NET_ADMIN is missing; run as root, \
-         give the program that capability, for a group of users and nobody else (README, Rights), or try `unshare -rn`"
+         give the program that capability, for a group of users and nobody else (docs/USAGE.md, Rights), or try `unshare -rn`"
     )]
     NoRight,
     /// The kernel has no nftables.

@@ -1,7 +1,7 @@
 //! Files one behind the other, and several such chains merged by time.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashSet, VecDeque};
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -159,6 +159,8 @@ pub struct Merged {
     /// The chain whose packet was gone on to.
     last: Option<usize>,
     pub(super) faults: Vec<Fault>,
+    /// Files that cannot be looked at, of who looks again and again.
+    pub(super) told: HashSet<PathBuf>,
     passed: Passed,
 }
 
@@ -205,6 +207,7 @@ impl Merged {
             heads: BinaryHeap::new(),
             last: None,
             faults: found.faults,
+            told: HashSet::new(),
             passed: Passed::default(),
         }
     }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use super::chain::{Chain, Merged};
 use super::packets::Packets;
-use super::places::{Listed, RingKey, look_for};
+use super::places::{GONE, Listed, RingKey, look_for};
 use super::plan::Selection;
 use super::{Fault, ReadError};
 use crate::numbers::grouped;
@@ -99,6 +99,8 @@ impl Merged {
             .faults
             .retain(|fault| !matches!(fault, Fault::Empty(_)));
         let mut merged = Merged::of(found, selection);
+        let told = merged.faults.iter().filter_map(unreadable);
+        merged.told = told.map(|error| error.path.clone()).collect();
         for chain in &mut merged.chains {
             chain.follows = true;
         }
@@ -116,7 +118,14 @@ impl Merged {
             let mut chains = self.chains.iter();
             file.stem().is_some() && chains.any(|chain| chain.known.holds(file))
         };
-        for found in look_for(&dirs, &|file| !is_known(file)).chains {
+        let found = look_for(&dirs, &|file| !is_known(file));
+        for fault in found.faults {
+            // Once: it stays as it is. What has gone is told by numbers that are missing.
+            if unreadable(&fault).is_some_and(|error| self.told.insert(error.path.clone())) {
+                self.faults.push(fault);
+            }
+        }
+        for found in found.chains {
             let place = self.chain_of(found.key.as_ref());
             match place {
                 Some(place) => {
@@ -176,6 +185,14 @@ impl Merged {
     fn is_new(&self, files: &[Listed]) -> bool {
         let known = |file: &Listed| self.chains.iter().any(|chain| chain.known.holds(file));
         !files.iter().any(known)
+    }
+}
+
+/// What is wrong with a file that is there.
+fn unreadable(fault: &Fault) -> Option<&ReadError> {
+    match fault {
+        Fault::Error(error) if error.what != GONE => Some(error),
+        _ => None,
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -34,7 +34,23 @@ impl Handle {
     /// # Errors
     /// What the system says; a directory.
     pub fn open(path: &Path) -> io::Result<Handle> {
-        let file = File::open(path)?;
+        Handle::of(path, File::open(path)?)
+    }
+
+    /// Opens what was found, and not named: nobody waits for a pipe that somebody has laid there.
+    ///
+    /// # Errors
+    /// What the system says; what is no plain file.
+    pub fn open_plain(path: &Path) -> io::Result<Handle> {
+        let file = at_once(path)?;
+        let kind = file.metadata()?.file_type();
+        if !kind.is_file() && !kind.is_dir() {
+            return Err(io::Error::other("it is no plain file"));
+        }
+        Handle::of(path, file)
+    }
+
+    fn of(path: &Path, file: File) -> io::Result<Handle> {
         let meta = file.metadata()?;
         if meta.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
@@ -79,7 +95,7 @@ impl Handle {
     /// A ring's file may have another name by now.
     fn again(&self) -> io::Result<File> {
         let open = |path: &Path| {
-            let file = File::open(path)?;
+            let file = at_once(path)?;
             let meta = file.metadata()?;
             let same = (meta.dev(), meta.ino()) == self.identity();
             same.then_some(file)
@@ -110,6 +126,12 @@ impl Drop for Handle {
             HELD.fetch_sub(1, Relaxed);
         }
     }
+}
+
+/// Opens a file without waiting for anybody.
+fn at_once(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 /// Takes a place among those that are held.

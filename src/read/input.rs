@@ -1,6 +1,5 @@
 //! Bytes of a file, a window at a time; compressed ones as they were.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -15,7 +14,7 @@ const WINDOW_BYTES: usize = 256 << 10;
 /// The same at first.
 const FIRST_BYTES: usize = 4 << 10;
 /// The longest that has to be there in one piece. A block that says that it is longer is damaged.
-const PIECE_BYTES_MAX: usize = 64 << 20;
+pub(super) const PIECE_BYTES_MAX: usize = 64 << 20;
 
 enum From {
     /// And where in it the window ends.
@@ -64,7 +63,7 @@ impl Input {
         if form.is_none() && handle.is_plain() {
             return Ok(Input::of(From::File(handle, 0)));
         }
-        let file = io::BufReader::with_capacity(64 << 10, FromStart::of(&handle)?);
+        let file = io::BufReader::with_capacity(64 << 10, FromStart { handle, at: 0 });
         Ok(Input::of(From::Stream(match form {
             None => Box::new(file),
             Some(Compression::Lz4) => Box::new(Frames::of(file)),
@@ -230,31 +229,22 @@ impl Input {
     }
 }
 
-/// A file from its start on, whoever else reads it: by place, where it has places.
+/// A file from its start on, whoever else reads it: by place, where it has places. It is opened for each read
+/// where its handle is not held: more may be read at once than there are descriptors.
 struct FromStart {
-    file: Arc<File>,
-    at: Option<u64>,
-}
-
-impl FromStart {
-    fn of(handle: &Handle) -> io::Result<FromStart> {
-        Ok(FromStart {
-            file: handle.file()?,
-            at: handle.is_plain().then_some(0),
-        })
-    }
+    handle: Arc<Handle>,
+    at: u64,
 }
 
 impl Read for FromStart {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        match &mut self.at {
-            Some(at) => {
-                let read = self.file.read_at(to, *at)?;
-                *at += read as u64;
-                Ok(read)
-            }
-            None => (&*self.file).read(to),
+        let file = self.handle.file()?;
+        if !self.handle.is_plain() {
+            return (&*file).read(to);
         }
+        let read = file.read_at(to, self.at)?;
+        self.at += read as u64;
+        Ok(read)
     }
 }
 

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::path::Path;
 
 use etherparse::{IpNumber, LaxSlicedPacket, TransportSlice};
 
@@ -16,6 +17,11 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     } else {
         Cow::Borrowed(text)
     }
+}
+
+/// A path as it is told: whatever its name, in one line.
+pub fn shown(path: &Path) -> String {
+    printable(&path.display().to_string()).into_owned()
 }
 
 /// Appends what tcpdump would say of a packet, behind its time: `IP 192.0.2.1.1234 > 192.0.2.2.80: ...`.

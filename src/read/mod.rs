@@ -31,7 +31,7 @@ pub use crate::decode;
 
 /// What is wrong with a file.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}: {what}", path = path.display())]
+#[error("{path}: {what}", path = line::shown(path))]
 pub struct ReadError {
     /// The file.
     pub path: PathBuf,
@@ -56,6 +56,10 @@ enum Fault {
     Empty(PathBuf),
     /// No fault: what is in no copy.
     Passed(packets::Passed),
+    Doubts {
+        path: PathBuf,
+        doubts: packets::Doubts,
+    },
     Damage {
         path: PathBuf,
         damage: packets::Damage,
@@ -92,15 +96,24 @@ impl Interface {
             }
         }
     }
+
+    /// Whether a time stamp of its packets is before 1970, or later than 64 bits of nanoseconds tell.
+    fn is_beyond(&self, ticks: u64) -> bool {
+        let nanos = i128::try_from(self.tick.exactly(ticks)).unwrap_or(i128::MAX);
+        let nanos = nanos.saturating_add(i128::from(self.offset_secs) * 1_000_000_000);
+        u64::try_from(nanos).is_err()
+    }
 }
 
-/// What a tick of a time stamp is.
+/// What a tick of a time stamp is: `if_tsresol` of pcapng (section 4.2 of the draft).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tick {
     /// So many nanoseconds.
     Nanos(u64),
-    /// So many a second.
-    ASecond(u64),
+    /// So many of them are a nanosecond.
+    OfANano(u128),
+    /// A second, halved so many times.
+    Halved(u8),
 }
 
 impl Default for Tick {
@@ -110,15 +123,32 @@ impl Default for Tick {
 }
 
 impl Tick {
-    /// Nanoseconds since 1970.
+    /// By `if_tsresol`: a power of ten, or of two where the highest bit is set.
+    pub fn of(resolution: u8) -> Tick {
+        /// All that 64 bits hold is less than a nanosecond then.
+        const EXPONENT_MAX: u32 = 29;
+        match resolution {
+            0..=9 => Tick::Nanos(10_u64.pow(9 - u32::from(resolution))),
+            10..=0x7f => Tick::OfANano(10_u128.pow(u32::from(resolution).min(EXPONENT_MAX) - 9)),
+            0x80.. => Tick::Halved(resolution & 0x7f),
+        }
+    }
+
+    /// Nanoseconds since 1970; the latest that there is where that is too late.
     #[inline]
     pub fn nanoseconds(self, ticks: u64) -> u64 {
         match self {
             Tick::Nanos(nanos) => ticks.saturating_mul(nanos),
-            Tick::ASecond(a_second) => {
-                let nanos = u128::from(ticks) * 1_000_000_000 / u128::from(a_second.max(1));
-                u64::try_from(nanos).unwrap_or(u64::MAX)
-            }
+            _ => u64::try_from(self.exactly(ticks)).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn exactly(self, ticks: u64) -> u128 {
+        let ticks = u128::from(ticks);
+        match self {
+            Tick::Nanos(nanos) => ticks * u128::from(nanos),
+            Tick::OfANano(ticks_a_nano) => ticks / ticks_a_nano.max(1),
+            Tick::Halved(times) => (ticks * 1_000_000_000) >> times.min(127),
         }
     }
 }

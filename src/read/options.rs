@@ -6,6 +6,7 @@ pub(super) struct Options<'a> {
     at: usize,
     end: usize,
     big_endian: bool,
+    is_damaged: bool,
 }
 
 impl<'a> Options<'a> {
@@ -15,7 +16,13 @@ impl<'a> Options<'a> {
             at,
             end,
             big_endian,
+            is_damaged: false,
         }
+    }
+
+    /// Whether one of those that were gone through does not fit into the block.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.is_damaged
     }
 }
 
@@ -24,14 +31,23 @@ impl Iterator for Options<'_> {
 
     fn next(&mut self) -> Option<(u16, usize, usize)> {
         if self.at + 4 > self.end {
+            self.is_damaged |= self.at != self.end;
             return None;
         }
         let code = half(self.block, self.at, self.big_endian);
         let len = usize::from(half(self.block, self.at + 2, self.big_endian));
         let from = self.at + 4;
         let to = from + len;
+        if code == 0 {
+            // Behind the end nothing stands, or what fills up the block.
+            let behind = self.block.get(self.at..self.end).unwrap_or_default();
+            self.is_damaged |= behind.iter().any(|byte| *byte != 0);
+            self.at = self.end;
+            return None;
+        }
         self.at = from + len.next_multiple_of(4);
-        (code != 0 && to <= self.end).then_some((code, from, to))
+        self.is_damaged |= self.at > self.end;
+        (to <= self.end).then_some((code, from, to))
     }
 }
 

@@ -15,6 +15,9 @@ use super::packets::Packets;
 use super::{Fault, ReadError};
 use crate::ring::{Compression, RingFile, begun, by_number, ring_file};
 
+/// What is said of a ring's file that is not there any more.
+pub(super) const GONE: &str = "it has gone before it was read";
+
 /// A file that is to be read.
 #[derive(Debug, Clone)]
 pub(super) struct Listed {
@@ -64,7 +67,11 @@ impl Listed {
     fn open(&mut self) -> Result<bool, ReadError> {
         let said = |error: &io::Error| ReadError::of(&self.path, error);
         let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-        let mut opened = Handle::open(&self.path);
+        let open = match self.is_named {
+            true => Handle::open,
+            false => Handle::open_plain,
+        };
+        let mut opened = open(&self.path);
         // It may be renamed once more meanwhile.
         for _ in 0..3 {
             let Err(error) = &opened else { break };
@@ -72,7 +79,7 @@ impl Listed {
                 break;
             };
             match by_number(&self.path, name) {
-                Some(path) => opened = Handle::open(&path),
+                Some(path) => opened = open(&path),
                 None => break,
             }
         }
@@ -197,7 +204,7 @@ fn list(dir: &Path) -> io::Result<Vec<Listed>> {
         let before = files.len();
         for entry in fs::read_dir(dir)? {
             let path = entry?.path();
-            if ring_file(&path).is_some() || is_capture(&path) {
+            if ring_file(&path).is_some() || is_named_as_capture(&path) && !path.is_dir() {
                 files.insert(path.clone(), Listed::of(path, false));
             }
         }
@@ -259,7 +266,7 @@ fn opened(
                 what: if file.is_named {
                     "there is no such file".to_owned()
                 } else {
-                    "it has gone before it was read".to_owned()
+                    GONE.to_owned()
                 },
                 path: file.path,
             }),
@@ -308,26 +315,19 @@ fn by_boot(files: Vec<Listed>) -> Vec<(Option<String>, Vec<Listed>)> {
     chains
 }
 
-/// The files of rings and other captures in a directory, without those that are still written.
-///
-/// # Errors
-/// What the system says of the directory.
-pub fn finished_in(dir: &Path) -> Result<Vec<PathBuf>, ReadError> {
-    let mut found = look(&[dir.to_owned()]);
-    if let Some(Fault::Error(error)) = found.faults.pop()
-        && found.chains.is_empty()
-    {
-        return Err(error);
-    }
+/// The files of rings and other captures in a directory, without those that are still written; and what cannot be
+/// looked at.
+pub fn finished_in(dir: &Path) -> (Vec<PathBuf>, Vec<ReadError>) {
+    let found = look(&[dir.to_owned()]);
     let files = found.chains.into_iter().flat_map(|chain| chain.files);
-    Ok(files
+    let files = files
         .filter(|file| file.name.as_ref().is_none_or(|name| !name.live))
-        .map(|file| file.path)
-        .collect())
-}
-
-fn is_capture(path: &Path) -> bool {
-    is_named_as_capture(path) && path.is_file()
+        .map(|file| file.path);
+    let faults = found.faults.into_iter().filter_map(|fault| match fault {
+        Fault::Error(error) => Some(error),
+        _ => None,
+    });
+    (files.collect(), faults.collect())
 }
 
 /// Whether a file of this name is read where its directory is.

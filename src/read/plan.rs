@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::handle::Handle;
 use super::packets::{Declared, Packets};
 use super::places::Listed;
 use super::span::Span;
-use crate::index::{self, Index, Segment};
+use crate::index::{self, Index, Of, Segment};
 use crate::ring::{Compression, ring_file};
 
 /// What is looked for, and how.
@@ -92,8 +92,9 @@ impl Selection {
     fn by_index(&self, handle: &Arc<Handle>) -> Option<Plan> {
         let is_selective = self.filter.is_selective();
         let path = handle.path();
-        let index = match Index::load_of(path, &handle.metadata().ok()?) {
-            Some(index) => index,
+        let index = match index_of(handle, &(self.span.from_ns..=self.span.to_ns)) {
+            Some(Of::Some(index)) => index,
+            Some(Of::NoneOfIt) => return Some(Plan::Not),
             None if is_selective => build(handle)?,
             None => return None,
         };
@@ -115,6 +116,48 @@ impl Selection {
             by_index: true,
         }))
     }
+}
+
+/// What the index of a file says of a time, where there is one that was made of it. Its size and its time of change
+/// say so, and for all but what is of no such time what the file begins with: the section, the interfaces where they
+/// should be, and packets of the times of its first segment and of its last. What a disk has changed in between is
+/// not looked for.
+pub(crate) fn index_of(handle: &Arc<Handle>, time: &RangeInclusive<u64>) -> Option<Of> {
+    let path = handle.path();
+    let said = Index::load_of(path, &handle.metadata().ok()?, time)?;
+    match &said {
+        Of::Some(index) if Compression::by_name(path).is_none() => {
+            fits(index, handle)?.then_some(said)
+        }
+        _ => Some(said),
+    }
+}
+
+fn fits(index: &Index, handle: &Arc<Handle>) -> Option<bool> {
+    let segment_bytes = index.segment_bytes();
+    if Packets::of_handle(handle).ok()?.segment_bytes() != Some(segment_bytes) {
+        return Some(false);
+    }
+    let declared = Arc::new(Declared::at(handle, index.interfaces())?);
+    let segments = index.segments();
+    let has_packets = |segment: &Segment| segment.packets != 0;
+    let looked_at = [
+        segments.iter().position(has_packets),
+        segments.iter().rposition(has_packets),
+    ];
+    for number in looked_at.into_iter().flatten() {
+        let begin = number as u64 * segment_bytes;
+        let run = begin..begin + segment_bytes;
+        let declared = Arc::clone(&declared);
+        let mut packets = Packets::open_parts(handle, VecDeque::from([run]), declared).ok()?;
+        let segment = segments.get(number)?;
+        packets.advance().ok()?;
+        let time_ns = packets.time_ns()?;
+        if !(segment.from_ns..=segment.to_ns).contains(&time_ns) {
+            return Some(false);
+        }
+    }
+    Some(true)
 }
 
 /// Makes the index of a ring's finished file, and leaves it there for the next who looks. Where it could

@@ -59,6 +59,7 @@ impl<W: Write> Writer<W> {
     /// What the stream says; packets of several link types for a classic file.
     pub fn write(&mut self, record: &Record<'_>) -> io::Result<()> {
         let interface = self.number(record.interface)?;
+        self.check_time(record.time_ns)?;
         self.block.clear();
         encode(self.kind, record, len(interface), &mut self.block);
         self.to.write_all(&self.block)
@@ -73,6 +74,7 @@ impl<W: Write> Writer<W> {
         let mut begin = piece.bytes(marks.start..marks.start).start;
         let all = piece.bytes(marks.clone());
         for mark in &piece.marks[marks] {
+            self.check_time(mark.time_ns)?;
             let own = mark.interface as usize;
             let number = match piece.numbers[own] {
                 Some(number) => number,
@@ -88,6 +90,15 @@ impl<W: Write> Writer<W> {
             begin = mark.end;
         }
         self.to.write_all(&piece.out[all])
+    }
+
+    fn check_time(&self, time_ns: u64) -> io::Result<()> {
+        if self.kind == Kind::Pcap && seconds(time_ns).is_none() {
+            return Err(io::Error::other(
+                "a pcap file has times up to the year 2106, and these are later: write pcapng",
+            ));
+        }
+        Ok(())
     }
 
     /// The number of an interface, which is declared if it was not.
@@ -212,12 +223,17 @@ fn put_enhanced(record: &Record<'_>, interface: u32, out: &mut Vec<u8>) {
 }
 
 fn put_classic(record: &Record<'_>, out: &mut Vec<u8>) {
-    let seconds = u32::try_from(record.time_ns / 1_000_000_000).unwrap_or(u32::MAX);
+    let seconds = seconds(record.time_ns).unwrap_or(u32::MAX);
     let nanos = u32::try_from(record.time_ns % 1_000_000_000).unwrap_or(0);
     for word in [seconds, nanos, len(record.data.len()), record.original_len] {
         out.extend(word.to_le_bytes());
     }
     out.extend(record.data);
+}
+
+/// Of a time in a classic file, which has no more of them.
+fn seconds(time_ns: u64) -> Option<u32> {
+    u32::try_from(time_ns / 1_000_000_000).ok()
 }
 
 fn len(bytes: usize) -> u32 {

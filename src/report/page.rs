@@ -88,7 +88,7 @@ pub fn page(subjects: &[Subject<'_>], clock: Clock<'_>) -> String {
         .map(|subject| subject.title)
         .collect::<Vec<_>>();
     let title = title.join(" | ");
-    html! {
+    let page = html! {
         (DOCTYPE)
         html lang="en" {
             head {
@@ -115,8 +115,10 @@ pub fn page(subjects: &[Subject<'_>], clock: Clock<'_>) -> String {
                 }
             } }
         }
-    }
-    .into_string()
+    };
+    // Names that others chose may have what no text has.
+    let is_text = |letter: char| !letter.is_control() || letter == '\n';
+    page.into_string().replace(|letter| !is_text(letter), "?")
 }
 
 /// The same of each subject; of two side by side.

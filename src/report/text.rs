@@ -180,7 +180,7 @@ pub fn text(title: &str, tally: &Tally, clock: Clock<'_>) -> String {
     }
     out.push('\n');
     for finding in findings(tally) {
-        let _ = writeln!(out, "* {finding}");
+        let _ = writeln!(out, "* {}", printable(&finding));
     }
     let (_, columns) = tally.series.columns();
     if columns.len() > 1 {

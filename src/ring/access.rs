@@ -12,6 +12,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
+use rustix::fs::OFlags;
+
 use super::error::StoreError;
 use crate::sys::file::{is_open_only_here, is_written_by_nobody};
 
@@ -19,6 +21,9 @@ use crate::sys::file::{is_open_only_here, is_written_by_nobody};
 const DIR_MODE: u32 = 0o750;
 /// Of files and locks.
 const FILE_MODE: u32 = 0o640;
+const ANYBODY_WRITES: u32 = 0o002;
+/// What a file of this mode lets its group and others do.
+const OTHERS: u32 = 0o077;
 /// `OVERLAYFS_SUPER_MAGIC` (`linux/magic.h`).
 const OVERLAY_MAGIC: u64 = 0x794c_7630;
 
@@ -33,6 +38,19 @@ pub struct Access {
 impl Access {
     /// Makes the ring's directory if it is not there; checks that not everybody may write to it.
     pub(super) fn make_dir(self, dir: &Path) -> Result<(), StoreError> {
+        let before = dir.ancestors().find(|above| above.exists());
+        let made = self.make_dir_in(dir);
+        if made.is_err() {
+            // From the bottom up, what was made: nothing else is empty.
+            let made = dir.ancestors().take_while(|above| Some(*above) != before);
+            for above in made.filter(|above| !above.as_os_str().is_empty()) {
+                let _ = fs::remove_dir(above);
+            }
+        }
+        made
+    }
+
+    fn make_dir_in(self, dir: &Path) -> Result<(), StoreError> {
         let problem = |source| StoreError::Directory {
             path: dir.to_owned(),
             source,
@@ -43,7 +61,16 @@ impl Access {
         match DirBuilder::new().mode(DIR_MODE).create(dir) {
             Ok(()) => {
                 let made = File::open(dir).map_err(problem)?;
-                self.give(&made, DIR_MODE).map_err(problem)?;
+                self.give(&made, DIR_MODE).map_err(|error| {
+                    let is_group = self.gid.is_some() && error.raw_os_error() == Some(libc::EPERM);
+                    match self.gid.filter(|_| is_group) {
+                        Some(gid) => StoreError::Group {
+                            path: dir.to_owned(),
+                            gid,
+                        },
+                        None => problem(error),
+                    }
+                })?;
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(problem(error)),
@@ -52,9 +79,11 @@ impl Access {
         if !meta.is_dir() {
             return Err(problem(io::ErrorKind::NotADirectory.into()));
         }
-        if meta.mode() & 0o002 != 0 {
-            return Err(StoreError::AnybodyWrites {
-                path: dir.to_owned(),
+        if meta.mode() & ANYBODY_WRITES != 0 {
+            let path = dir.to_owned();
+            return Err(match keeps_rights(dir) {
+                false => StoreError::NoRights { path },
+                true => StoreError::AnybodyWrites { path },
             });
         }
         Ok(())
@@ -101,6 +130,34 @@ impl Access {
             None => Ok(()),
         }
     }
+}
+
+/// A file that goes when it is closed: one without a name, where the file system has such, else its name is
+/// taken away at once.
+///
+/// # Errors
+/// What the system says.
+pub fn passing(dir: &Path) -> io::Result<File> {
+    const MODE: u32 = 0o600;
+    let nameless = i32::try_from(OFlags::TMPFILE.bits()).map_err(io::Error::other)?;
+    let mut open = OpenOptions::new();
+    let open = open.read(true).write(true).mode(MODE);
+    match open.clone().custom_flags(nameless).open(dir) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {}
+        opened => return opened,
+    }
+    let path = dir.join(format!(".{}.lwnflog", std::process::id()));
+    let file = open.create_new(true).open(&path)?;
+    fs::remove_file(&path)?;
+    Ok(file)
+}
+
+/// Whether files of this directory have the rights that they are given: those of FAT and its like have
+/// what the mount says. Where that cannot be tried they have.
+pub fn keeps_rights(dir: &Path) -> bool {
+    let meta = passing(dir).and_then(|file| file.metadata());
+    let mode = meta.ok().map(|meta| meta.mode());
+    mode.is_none_or(|mode| mode & OTHERS == 0)
 }
 
 /// Opens a plain file that has no other name. No link is followed, no pipe waited for.

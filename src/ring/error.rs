@@ -23,6 +23,26 @@ pub enum StoreError {
         /// The directory.
         path: PathBuf,
     },
+    /// Everybody may write to the directory, and nothing there has rights of its own.
+    #[error(
+        "{path}: everybody may write here, and this file system keeps no rights of single files (FAT, exFAT, NTFS): mount \
+         it for its owner alone (`-o umask=027`), or name a directory on another with -w DIR"
+    )]
+    NoRights {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory cannot be given to a group.
+    #[error(
+        "{path}: it cannot be given to group {gid} (--group-owner): this user is not in it, or the file system keeps no \
+         owners of single files (FAT, exFAT, NTFS), and the mount says whose they are (`-o gid={gid},umask=027`)"
+    )]
+    Group {
+        /// The directory.
+        path: PathBuf,
+        /// The group.
+        gid: u32,
+    },
     /// Another process captures into this ring.
     #[error(
         "{path}: this ring belongs to a running lwnflog (process {holder}); choose another directory with -w DIR, or stop that one"

@@ -32,7 +32,7 @@ pub mod swapper;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use access::Access;
+pub use access::{Access, keeps_rights, passing};
 pub use error::StoreError;
 pub use finished::{Finished as FinishedFile, by_number, finished_in};
 pub use live::Slot;
@@ -203,6 +203,10 @@ impl Ring {
             tail_bytes: 0,
         }
         .of_file(capacity);
+        if store.is_open_to_others() {
+            let dir = config.dir.clone();
+            let _ = notices.send(Notice::OpenToOthers { dir });
+        }
         let swapper = Swapper::start(config, store, notices)?;
         Ok(Ring {
             live: None,

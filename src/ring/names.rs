@@ -62,9 +62,9 @@ impl Compression {
 
     /// How the file of this name is compressed.
     pub fn by_name(path: &Path) -> Option<Compression> {
-        let name = path.file_name()?.to_str()?;
+        let name = path.file_name()?.as_encoded_bytes();
         let mut all = Compression::ALL.into_iter();
-        all.find(|form| name.ends_with(form.suffix()))
+        all.find(|form| name.ends_with(form.suffix().as_bytes()))
     }
 }
 

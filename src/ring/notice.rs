@@ -47,6 +47,11 @@ pub enum Notice {
         /// The file.
         path: PathBuf,
     },
+    /// Others may read what is captured: the file system does not keep the rights of files.
+    OpenToOthers {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// The disk is full: the ring lives with fewer files than asked for.
     RingShrunk {
         /// What is full.
@@ -135,6 +140,12 @@ impl fmt::Display for Notice {
             ),
             Notice::Finished { path } => write!(f, "finished {}", path.display()),
             Notice::Recovered(_) => f.write_str("removed an empty file of a run that was killed"),
+            Notice::OpenToOthers { dir } => write!(
+                f,
+                "{}: everybody may read the files here: this file system keeps no rights of single files (FAT, exFAT, \
+                 NTFS); mount it with `-o umask=027`",
+                dir.display()
+            ),
             Notice::RingShrunk { full, files } => write!(
                 f,
                 "{full}: the ring goes on with {files} files, the oldest is overwritten early; make room"

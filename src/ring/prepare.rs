@@ -53,7 +53,7 @@ pub fn prepare(file: &File, geometry: FileGeometry) -> io::Result<Mapping> {
         && old_len > 0
         && mapping.resident_percent() >= RESIDENT_PERCENT_MIN * old_len / capacity;
     write_zeros(file, if recyclable { old_len } else { 0 }, capacity)?;
-    populate(mapping.pages(), capacity)?;
+    populate(file, mapping.pages(), capacity)?;
     let mut mapping = mapping;
     if geometry.padding_blocks {
         for start in (0..capacity).step_by(geometry.segment_bytes) {
@@ -78,7 +78,7 @@ fn write_zeros(file: &File, from: usize, to: usize) -> io::Result<()> {
     Ok(())
 }
 
-fn populate(pages: &Pages, capacity: usize) -> io::Result<()> {
+fn populate(file: &File, pages: &Pages, capacity: usize) -> io::Result<()> {
     let mut at = 0;
     while at < capacity {
         let step = STEP_BYTES.min(capacity - at);
@@ -88,7 +88,11 @@ fn populate(pages: &Pages, capacity: usize) -> io::Result<()> {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(()),
             // "Bad address" is what a page without space is called here (FACTS: EFAULT).
             Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
-                return Err(io::ErrorKind::StorageFull.into());
+                // A byte of it by a call says what has run out.
+                return Err(match file.write_all_at(&[0], at as u64) {
+                    Ok(()) => io::ErrorKind::StorageFull.into(),
+                    Err(cause) => cause,
+                });
             }
             Err(error) => return Err(error),
         }

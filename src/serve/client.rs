@@ -42,7 +42,7 @@ impl Client {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It may take so long for a whole request.
+    /// It may take so long for a whole request, or for taking the answer.
     pub fn has_its_turn(&self, patience: Duration) {
         let now = Instant::now();
         *self.now() = Now {
@@ -51,12 +51,9 @@ impl Client {
         };
     }
 
-    /// Its request is there; it may take so long for taking the answer.
-    pub fn is_answered(&self, patience: Duration) {
-        *self.now() = Now {
-            silent_since: None,
-            deadline: Instant::now() + patience,
-        };
+    /// Its request is there, and the answer comes about: it is not the client's turn.
+    pub fn is_answered(&self) {
+        self.now().silent_since = None;
     }
 
     /// How long it has been its turn.

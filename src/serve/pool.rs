@@ -13,7 +13,7 @@ use rustix::net::{SendFlags, send};
 use super::{Client, Service};
 use crate::sys::capabilities;
 
-/// A client that has said nothing for so long gives its place to the next one.
+/// A client that has said nothing, or taken nothing, for so long gives its place to the next one.
 const SILENT: Duration = Duration::from_secs(1);
 /// What serving takes of memory, at the most.
 const HEAP_BYTES: usize = 256 << 10;
@@ -65,8 +65,9 @@ impl Pool {
         let mut clients = locked(&self.clients);
         if clients.len() >= self.service.clients_max {
             let may_go = |other: &&Arc<Client>| {
-                let silence = other.silence();
-                silence.is_some_and(|silence| silence >= SILENT || favoured && !other.favoured)
+                // One that does not take its answer is silent, too.
+                let silent = other.silence().is_some_and(|silence| silence >= SILENT);
+                silent || favoured && !other.favoured
             };
             let silent = clients.iter().filter(may_go);
             let Some(at) =

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process;
 use std::thread;
 use std::time::Duration;
@@ -31,8 +31,9 @@ impl Cgroup {
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         let own = fs::read_to_string("/proc/self/cgroup")?;
         let (parent, level) = own_dir(&mounts, &own).ok_or_else(|| {
-            let why =
-                "there are no cgroups of version 2 here: `mount -t cgroup2 cgroup2 /sys/fs/cgroup`";
+            // Not over /sys/fs/cgroup, where those of version 1 may be.
+            let why = "no cgroups of version 2 are mounted here, and they can be beside those of version 1: \
+                       `mkdir -p /run/cgroup2 && mount -t cgroup2 cgroup2 /run/cgroup2`";
             io::Error::new(io::ErrorKind::Unsupported, why)
         })?;
         let dir = parent.join(format!("lwnflog-run-{}", process::id()));
@@ -49,16 +50,23 @@ impl Cgroup {
 
 /// The directory of this process's cgroup, and how deep it stands.
 fn own_dir(mounts: &str, own: &str) -> Option<(PathBuf, u32)> {
-    let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let mount = mounts.lines().find_map(|line| {
-        // The fifth column is the place; behind ` - ` comes the kind (proc(5)).
+    let path = Path::new(own.lines().find_map(|line| line.strip_prefix("0::"))?);
+    let mut mounts = mounts.lines().filter_map(|line| {
+        // The fourth column is what is mounted, the fifth where; behind ` - ` comes the kind (proc(5)).
         let (columns, kind) = line.split_once(" - ")?;
-        kind.starts_with("cgroup2 ")
-            .then(|| columns.split(' ').nth(4))?
+        let mut columns = columns.split(' ').skip(3);
+        kind.starts_with("cgroup2 ").then_some(())?;
+        Some((columns.next()?, columns.next()?))
+    });
+    let dir = mounts.find_map(|(root, place)| {
+        let below = path.strip_prefix(root).ok()?;
+        Some(Path::new(place).join(below))
     })?;
-    let parts = path.split('/').filter(|part| !part.is_empty());
-    let level = u32::try_from(parts.count()).ok()?;
-    Some((Path::new(mount).join(path.trim_start_matches('/')), level))
+    let names = path.components().filter(|part| *part != Component::RootDir);
+    // One above the root of this process's namespace has no directory here.
+    let mut names = names.map(|part| matches!(part, Component::Normal(_)).then_some(1));
+    let level = names.try_fold(0, |sum: u32, one| Some(sum + one?))?;
+    Some((dir, level))
 }
 
 /// Puts the calling process into a cgroup.
@@ -70,6 +78,12 @@ pub fn enter(dir: &Path) -> io::Result<()> {
         .write(true)
         .open(dir.join(PROCS))?
         .write_all(b"0")
+}
+
+/// How many processes are in a cgroup.
+pub fn processes(dir: &Path) -> usize {
+    let listed = fs::read_to_string(dir.join(PROCS)).unwrap_or_default();
+    listed.lines().count()
 }
 
 /// Removes a cgroup: the processes that are left in it go on in the one above.
@@ -115,5 +129,13 @@ mod tests {
             Some(("/sys/fs/cgroup/unified/".into(), 0))
         );
         assert_eq!(own_dir("1 0 0:1 / /x rw - cgroup cgroup rw\n", own), None);
+        // A part of it is mounted, and of another only what is none of ours.
+        let parts = "2 0 0:2 /other /a rw - cgroup2 cgroup2 rw\n\
+                     3 0 0:2 /pod /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(
+            own_dir(parts, "0::/pod/app\n"),
+            Some(("/sys/fs/cgroup/app".into(), 2))
+        );
+        assert_eq!(own_dir(unified, "0::/../app\n"), None);
     }
 }

@@ -1,6 +1,6 @@
 //! What the settings of a session mean for its files.
 
-use super::keep::Keeper;
+use super::keeper::Keeper;
 use crate::format::pcap::Pcap;
 use crate::format::pcapng::PcapNg;
 use crate::format::{Format, Interfaces, LinkType};

@@ -42,12 +42,17 @@ impl Session {
         {
             log::debug!("cannot take the rule back before the end: {error}");
         }
-        let beyond_rate = self.beyond_rate.as_mut().and_then(BeyondRate::look);
-        if let Some(beyond) = beyond_rate.filter(|beyond| *beyond != 0) {
-            // It stands in the last record, or at the end of the file.
-            let what = format!("beyond --rate-limit: {beyond} packets passed over");
+        // It stands in the last record, or at the end of the file.
+        if let Some(what) = self.beyond_rate.as_mut().and_then(BeyondRate::unnoted) {
             let _ = self.change_noting(Command::Note, &what);
         }
+        // One that has ended by itself has received nothing since then.
+        let early: Vec<_> = self
+            .running
+            .iter()
+            .map(|running| running.thread.is_finished())
+            .collect();
+        let beyond_rate = self.beyond_rate.as_ref().and_then(BeyondRate::packets);
         // Counters are read before and after: what was counted in between is uncertain.
         let befores = self.count();
         self.control.stop();
@@ -62,7 +67,8 @@ impl Session {
         let fail_open = self.settings.queue.fail_open;
         let running = std::mem::take(&mut self.running);
         let counted = befores.groups.into_iter().zip(afters.groups);
-        for (running, counted) in running.into_iter().zip(counted) {
+        let ended = early.into_iter().zip(counted);
+        for (running, (early, counted)) in running.into_iter().zip(ended) {
             let Running {
                 name,
                 account,
@@ -81,7 +87,7 @@ impl Session {
                 .and_then(|status| *status.lock().unwrap_or_else(PoisonError::into_inner));
             let dropped_by_kernel = last.map_or(0, |last| count_unseen_end(&mut outcome, last));
             // Packets that were not received were numbered all the same.
-            let unreceived = panicked || outcome.detach_refused.is_some();
+            let unreceived = early || panicked || outcome.detach_refused.is_some();
             let tail_overrun =
                 !queues && (unreceived || outcome.dropped_datagrams > outcome.explained_datagrams);
             tail |= tail_overrun;
@@ -98,10 +104,19 @@ impl Session {
             });
             let own = self.installed.as_ref().map(InstalledTable::spec);
             remarks.extend(remarks_on(&outcome, name, bounds, own));
+            if let (SourceName::Number(..), late @ 1..) = (name, outcome.tally.unstamped) {
+                remarks.push(self.without_kernel_time(name, late));
+            }
             if panicked {
                 remarks.push(format!(
                     "the thread that captured {name} panicked: its figures are those of its last batch, and what came \
                      to it later counts as overrun; please report this"
+                ));
+            }
+            if let Some(cause) = outcome.error.as_ref().filter(|_| early && !panicked) {
+                remarks.push(format!(
+                    "the capture of {name} ended by itself ({cause}): what came to it later was not received, and \
+                     counts as overrun"
                 ));
             }
             if let Some(refused) = &outcome.detach_refused {
@@ -143,6 +158,7 @@ impl Session {
                 notice => remarks.push(notice.to_string()),
             }
         }
+        remarks.extend(self.keep_last());
         let mut report = Report::new(last, before_hook, files);
         report.remarks = remarks;
         End {
@@ -150,6 +166,24 @@ impl Session {
             error,
             finished,
         }
+    }
+
+    /// What the times of so many packets are.
+    fn without_kernel_time(&self, name: SourceName, packets: u64) -> String {
+        let late = match (name, self.settings.batch) {
+            (SourceName::Number(Target::Queue, _), _) | (_, 1) => {
+                "as soon as this process could: usually within a millisecond".to_owned()
+            }
+            _ => format!(
+                "with its batch: usually within {} ms (--flush-ms; --batch 1 has each read at once)",
+                self.settings.flush.as_millis()
+            ),
+        };
+        format!(
+            "{} packets of {name} have no time of the kernel's, which gives none at output and postrouting (and before \
+             about Linux 6.6 to the first): theirs is when each was read, {late}",
+            grouped(packets)
+        )
     }
 
     /// Looks at the counters, once for all.

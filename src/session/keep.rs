@@ -3,31 +3,18 @@
 //! A kept file gets a second name, a hard link. The ring never writes anew what has another name
 //! (`ring/access.rs`); when the file's turn comes it takes its own name away, and no more.
 
-use std::fs::{self, DirBuilder, File, Permissions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Session;
-use super::kept::{NotKept, bytes_below, cannot_link, link};
+use super::keeper::{Kept, LATE};
 use super::settings::SourceSettings;
+use super::times::{Span, Times};
 use crate::capture::{Answer, Command};
-use crate::numbers::grouped;
-use crate::ring::{FinishedFile, Notice, finished_in, lock_of, wherever};
+use crate::ring::Notice;
 use crate::source::Target;
-
-/// How long after its time files are looked for that hold it: they are finished a little later.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// While files follow it is looked so often whether one is finished: a small ring gives it up soon.
-const LOOK: Duration = Duration::from_millis(5);
-/// So long after a time's end files are finished that may hold some of it: names have whole seconds.
-const FOLLOW: Duration = Duration::from_secs(2);
-/// The kernel's timers may be so late.
-const LATE: Duration = Duration::from_millis(30);
-/// What is made of directories is the ring's directory's, and not more open.
-const DIR_MODE: u32 = 0o750;
 
 /// What is to be kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,289 +27,64 @@ pub struct Wanted {
     pub to: Option<PathBuf>,
 }
 
-/// A time that is being kept.
-#[derive(Debug)]
-struct Keeping {
-    dir: PathBuf,
-    from: SystemTime,
-    until: SystemTime,
-    /// The live file is to be ended when the time is over.
-    rotate: bool,
-}
-
-/// Keeps files of the rings in one directory.
-#[derive(Debug)]
-pub(super) struct Keeper {
-    /// The rings' directory.
-    dir: PathBuf,
-    rings: Vec<String>,
-    /// What kept files may take, if they are kept without a directory being named.
-    bytes_max: Option<u64>,
-    open: Vec<Keeping>,
-}
-
-/// What has been kept so far.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Kept {
-    pub(super) dir: PathBuf,
-    pub(super) files: u64,
-    pub(super) bytes: u64,
-    /// Files that were given up before they could be.
-    pub(super) gone: u64,
-}
-
-impl Keeper {
-    pub(super) fn new(dir: &Path, rings: Vec<String>, bytes_max: Option<u64>) -> Keeper {
-        Keeper {
-            dir: dir.to_owned(),
-            rings,
-            bytes_max,
-            open: Vec::new(),
-        }
-    }
-
-    fn kept_dir(&self) -> PathBuf {
-        self.dir.join("kept")
-    }
-
-    /// Keeps the finished files that hold the time before, and looks out for those that hold the
-    /// time after.
-    pub(super) fn begin(&mut self, wanted: &Wanted, now: SystemTime) -> Result<Kept, String> {
-        let dir = match &wanted.to {
-            Some(dir) => dir.clone(),
-            None => self.free_name(now)?,
-        };
-        self.check_room()?;
-        self.check_place(&dir)?;
-        let keeping = Keeping {
-            dir: dir.clone(),
-            from: now
-                .checked_sub(wanted.last)
-                .unwrap_or(SystemTime::UNIX_EPOCH),
-            until: now.checked_add(wanted.next).unwrap_or(now),
-            rotate: !wanted.next.is_zero(),
-        };
-        let mut kept = Kept {
-            dir: dir.clone(),
-            ..Kept::default()
-        };
-        if keeping.rotate {
-            self.make_dir(&dir)?;
-        }
-        for ring in &self.rings {
-            let files = finished_in(&self.dir, ring);
-            let said = |error: io::Error| format!("{}: {error}", self.dir.display());
-            for file in files.map_err(said)? {
-                if !keeping.holds(&file) {
-                    continue;
-                }
-                match self.keep(&file.path, &keeping.dir) {
-                    Ok(()) => {
-                        kept.files += 1;
-                        kept.bytes += file.bytes;
-                    }
-                    Err(NotKept::Gone) => kept.gone += 1,
-                    Err(NotKept::Because(why)) => return Err(why),
-                }
-            }
-        }
-        self.open.push(keeping);
-        Ok(kept)
-    }
-
-    /// Whether files can be kept in a directory. Where it is not there, it is not made yet.
-    fn check_place(&self, dir: &Path) -> Result<(), String> {
-        let before = dir.ancestors().find(|above| above.exists());
-        let probed = self.make_dir(dir).and_then(|()| self.probe(dir));
-        // From the bottom up, what was made: nothing else is empty.
-        let made = dir.ancestors().take_while(|above| Some(*above) != before);
-        for above in made {
-            let _ = fs::remove_dir(above);
-        }
-        probed
-    }
-
-    /// A name for the ring's lock, for a moment: it is always there.
-    fn probe(&self, dir: &Path) -> Result<(), String> {
-        let Some(ring) = self.rings.first() else {
-            return Ok(());
-        };
-        let probe = dir.join(format!(".{}.lwnflog", std::process::id()));
-        match fs::hard_link(lock_of(&self.dir, ring), &probe) {
-            Ok(()) => {
-                fs::remove_file(&probe).map_err(|error| format!("{}: {error}", probe.display()))
-            }
-            Err(error) => Err(cannot_link(&self.dir, dir, &error)),
-        }
-    }
-
-    /// Makes it, where it is not there, as the ring's directory is.
-    fn make_dir(&self, dir: &Path) -> Result<(), String> {
-        let said = |error: io::Error| format!("{}: {error}", dir.display());
-        if dir.is_dir() {
-            return Ok(());
-        }
-        if let Some(above) = dir.parent() {
-            self.make_dir(above)?;
-        }
-        let ring = fs::metadata(&self.dir).map_err(said)?;
-        DirBuilder::new().mode(0o700).create(dir).map_err(said)?;
-        let made = File::open(dir).map_err(said)?;
-        if made.metadata().map_err(said)?.gid() != ring.gid() {
-            fchown(&made, None, Some(ring.gid())).map_err(said)?;
-        }
-        let mode = ring.mode() & DIR_MODE;
-        made.set_permissions(Permissions::from_mode(mode))
-            .map_err(said)
-    }
-
-    /// Gives a file another name in `dir`, which is made if it is not there.
-    fn keep(&self, file: &Path, dir: &Path) -> Result<(), NotKept> {
-        self.make_dir(dir).map_err(NotKept::Because)?;
-        match link(file, dir) {
-            // Compressed meanwhile?
-            Err(NotKept::Gone) if wherever(file) != file => link(&wherever(file), dir),
-            done => done,
-        }
-    }
-
-    /// `kept/20261126T200000Z`, or with a number behind it.
-    fn free_name(&self, now: SystemTime) -> Result<PathBuf, String> {
-        let kept = self.kept_dir();
-        // Who may write to the ring's directory might have put a link there.
-        if fs::symlink_metadata(&kept).is_ok_and(|meta| !meta.is_dir()) {
-            return Err(format!(
-                "{}: this is no directory: move it away, or say where with to=DIR",
-                kept.display()
-            ));
-        }
-        let stamp = humantime::format_rfc3339_seconds(now).to_string();
-        let stamp = stamp.replace(['-', ':'], "");
-        let mut names = (1..).map(|number| match number {
-            1 => kept.join(&stamp),
-            _ => kept.join(format!("{stamp}-{number}")),
-        });
-        let free = names.find(|dir| !dir.exists());
-        Ok(free.unwrap_or_else(|| kept.join(&stamp)))
-    }
-
-    /// Whether kept files leave room for more.
-    fn check_room(&self) -> Result<(), String> {
-        let Some(allowed) = self.bytes_max else {
-            return Ok(());
-        };
-        let taken = bytes_below(&self.kept_dir());
-        if taken < allowed {
-            return Ok(());
-        }
-        Err(format!(
-            "{}: kept files take {} bytes, as many as they may (--keep-bytes {}): move or remove some",
-            self.kept_dir().display(),
-            grouped(taken),
-            grouped(allowed)
-        ))
-    }
-
-    /// A file is finished: keeps it where it holds a time that is to be kept. Returns what went
-    /// wrong.
-    pub(super) fn finished(&mut self, path: &Path) -> Vec<String> {
-        if self.open.is_empty() {
-            return Vec::new();
-        }
-        let Some(file) = FinishedFile::at(path) else {
-            return vec![format!("{}: it is gone", path.display())];
-        };
-        let holding = self.open.iter().filter(|keeping| keeping.holds(&file));
-        holding
-            .filter_map(|keeping| match self.check_room() {
-                Ok(()) => match self.keep(&file.path, &keeping.dir) {
-                    Ok(()) => None,
-                    Err(NotKept::Gone) => Some(format!("{}: it is gone", file.path.display())),
-                    Err(NotKept::Because(why)) => Some(why),
-                },
-                Err(full) => Some(full),
-            })
-            .collect()
-    }
-
-    /// How long until something is due.
-    pub(super) fn left(&self, now: SystemTime, flush: Duration) -> Option<Duration> {
-        let follow = |keeping: &Keeping| now < add(keeping.until, flush + FOLLOW);
-        if self.open.iter().any(follow) {
-            return Some(LOOK);
-        }
-        let due = self.open.iter().filter(|keeping| keeping.rotate);
-        let next = due.map(|keeping| keeping.until).min()?;
-        Some(
-            add(next, flush + LATE)
-                .duration_since(now)
-                .unwrap_or_default(),
-        )
-    }
-
-    /// Whether the live file is to be ended, because it holds the end of a time that is kept: what the
-    /// kernel collects has been handed over by then.
-    pub(super) fn is_due(&mut self, now: SystemTime, flush: Duration) -> bool {
-        self.open
-            .retain(|keeping| now < add(keeping.until, PATIENCE));
-        let mut due = false;
-        for keeping in &mut self.open {
-            let over = now >= add(keeping.until, flush + LATE);
-            due |= over && std::mem::take(&mut keeping.rotate);
-        }
-        due
-    }
-}
-
-fn add(time: SystemTime, more: Duration) -> SystemTime {
-    time.checked_add(more).unwrap_or(time)
-}
-
-impl Keeping {
-    /// Whether a file may hold packets of this time: its name has whole seconds.
-    fn holds(&self, file: &FinishedFile) -> bool {
-        file.begun <= self.until && file.ended >= self.from
-    }
-}
-
 impl Session {
     /// Keeps the files that hold a time, for `by`. Says how many there are by now.
     ///
     /// # Errors
     /// The reason, in words.
     pub fn keep(&mut self, wanted: &Wanted, by: &str) -> Result<String, String> {
+        let mut times = Times::default();
+        times.add(Span::around(SystemTime::now(), wanted.last, wanted.next));
+        self.keep_times(times, wanted.to.clone(), !wanted.last.is_zero(), by)
+    }
+
+    /// The same of several times. `before`: some of it has come by now.
+    fn keep_times(
+        &mut self,
+        times: Times,
+        to: Option<PathBuf>,
+        before: bool,
+        by: &str,
+    ) -> Result<String, String> {
         let Some(keeper) = &mut self.keeper else {
             return Err("nothing is written: there are no files to keep".to_owned());
         };
-        let mut kept = keeper.begin(wanted, SystemTime::now())?;
+        let now = SystemTime::now();
+        let follows = times.end().and_then(|end| end.duration_since(now).ok());
+        let mut kept = keeper.begin(times, to, now)?;
         // The live files hold some of it, too, and the kernel has what came last.
-        if !wanted.last.is_zero() {
-            thread::sleep(self.handed_over_within());
-            let ended = self.end_live_files();
-            self.wait_finished(ended, &mut kept);
+        if before {
+            self.keep_until(Instant::now() + self.handed_over_within(), &mut kept);
+            self.end_live_files(&mut kept);
         }
-        let gone = match kept.gone {
-            0 => String::new(),
-            gone => format!(
-                "; {} more had just been given up by the ring",
-                grouped(gone)
-            ),
+        Ok(kept.said(by, follows.unwrap_or_default()))
+    }
+
+    /// The capture has ended, its files are finished: keeps what a trigger has asked for and what was
+    /// deferred. Says what has come of it, and what of the times that are kept is missing.
+    pub(super) fn keep_last(&mut self) -> Vec<String> {
+        let mut said = Vec::new();
+        let Some(keeper) = &mut self.keeper else {
+            return said;
         };
-        let next = match wanted.next.is_zero() {
-            true => String::new(),
-            false => format!("; what comes in {} s will follow", wanted.next.as_secs()),
-        };
-        if kept.files == 0 && next.is_empty() {
-            return Ok(format!(
-                "kept 0 files for {by}: no packets of that time are in files{gone}"
-            ));
+        if keeper.waits() {
+            said.push(
+                "the capture has ended before the time was over that was to be kept: what came until then is kept"
+                    .to_owned(),
+            );
         }
-        Ok(format!(
-            "kept {} files ({} bytes) in {} for {by}{gone}{next}",
-            grouped(kept.files),
-            grouped(kept.bytes),
-            kept.dir.display()
-        ))
+        let Some((trigger, options)) = self.trigger.take().zip(self.settings.keep.as_ref()) else {
+            return said;
+        };
+        let times = trigger.end();
+        if !times.is_empty() {
+            let by = format!("group {}", options.group);
+            said.push(match keeper.begin(times, None, SystemTime::now()) {
+                Ok(kept) => kept.said(&by, Duration::ZERO),
+                Err(why) => format!("not kept: {why}"),
+            });
+        }
+        said
     }
 
     /// How long the kernel may collect packets before it hands them over.
@@ -333,39 +95,59 @@ impl Session {
         }
     }
 
-    /// Ends the live files. Returns how many there were that hold packets.
-    fn end_live_files(&self) -> usize {
-        const LONGEST: Duration = Duration::from_secs(2);
+    /// Ends the live files that hold packets, and waits until as many are finished.
+    fn end_live_files(&mut self, kept: &mut Kept) {
+        const ANSWERS_MAX: Duration = Duration::from_secs(2);
+        const LONGEST: Duration = Duration::from_secs(5);
+        const LOOK: Duration = Duration::from_millis(1);
         let answers = self.control.ask(Command::Rotate);
-        let deadline = Instant::now() + LONGEST;
-        let next = || {
-            let left = deadline.saturating_duration_since(Instant::now());
-            answers.recv_timeout(left).ok()
-        };
-        let answers = std::iter::from_fn(next);
-        answers.filter(|answer| *answer == Answer::Done).count()
+        let asked = Instant::now();
+        let (mut ended, mut finished) = (0, 0);
+        while asked.elapsed() < ANSWERS_MAX {
+            match answers.try_recv() {
+                Ok(Answer::Done) => ended += 1,
+                Ok(_) => {}
+                Err(TryRecvError::Empty) => {
+                    finished += self.keep_until(Instant::now() + LOOK, kept);
+                }
+                Err(TryRecvError::Disconnected) => break,
+            }
+        }
+        while finished < ended && self.keep_next(asked + LONGEST, kept).is_some() {
+            finished += 1;
+        }
     }
 
-    /// Waits until so many files are finished.
-    fn wait_finished(&mut self, files: usize, kept: &mut Kept) {
-        const LONGEST: Duration = Duration::from_secs(5);
-        let deadline = Instant::now() + LONGEST;
-        let mut left = files;
-        while left != 0 {
+    /// Keeps what is finished until then: a small ring gives files up soon. Returns how many there were.
+    fn keep_until(&mut self, moment: Instant, kept: &mut Kept) -> usize {
+        let mut finished = 0;
+        while self.keep_next(moment, kept).is_some() {
+            finished += 1;
+        }
+        finished
+    }
+
+    /// Waits until a file is finished, and keeps it where it is to be.
+    fn keep_next(&mut self, deadline: Instant, kept: &mut Kept) -> Option<()> {
+        loop {
             let wait = deadline.saturating_duration_since(Instant::now());
-            let Ok(notice) = self.notices.recv_timeout(wait) else {
-                return;
-            };
-            if let Notice::Finished { path } = &notice {
-                left -= 1;
-                let there = kept.dir.join(path.file_name().unwrap_or_default());
-                self.keep_finished(path);
-                if let Ok(meta) = fs::metadata(there) {
-                    kept.files += 1;
-                    kept.bytes += meta.len();
+            let notice = self.notices.recv_timeout(wait).ok()?;
+            let finished = match &notice {
+                Notice::Finished { path } => {
+                    let there = kept.dir.join(path.file_name().unwrap_or_default());
+                    self.keep_finished(path);
+                    if let Ok(meta) = fs::metadata(there) {
+                        kept.files += 1;
+                        kept.bytes += meta.len();
+                    }
+                    Some(())
                 }
-            }
+                _ => None,
+            };
             self.told.push(notice);
+            if finished.is_some() {
+                return finished;
+            }
         }
     }
 
@@ -392,18 +174,15 @@ impl Session {
     /// How long until [`Session::look_at_kept`] has something to do.
     pub fn left_to_keep(&self) -> Option<Duration> {
         let flush = self.settings.flush;
-        self.keeper.as_ref()?.left(SystemTime::now(), flush)
+        self.keeper.as_ref()?.left(flush)
     }
 
     /// Ends the live file where a time that is kept is over, and keeps what a trigger asks for. Says
     /// what has come of the latter.
     pub fn look_at_kept(&mut self) -> Option<Result<String, String>> {
-        let (now, flush) = (SystemTime::now(), self.settings.flush);
-        if self
-            .keeper
-            .as_mut()
-            .is_some_and(|keeper| keeper.is_due(now, flush))
-        {
+        let flush = self.settings.flush;
+        let keeper = self.keeper.as_mut();
+        if keeper.is_some_and(|keeper| keeper.is_due(flush)) {
             self.rotate();
         }
         let options = self.settings.keep.clone()?;
@@ -413,19 +192,19 @@ impl Session {
                 options.group
             )));
         }
-        // What comes too soon is kept when its time has come.
+        // What comes too soon is kept when its turn has come, with the time in which it came.
         let due = self
             .triggered
             .is_none_or(|last| last.elapsed() >= options.every);
-        if !due || !self.trigger.as_ref()?.has_fired() {
+        let times = if due {
+            self.trigger.as_ref()?.take()
+        } else {
+            Times::default()
+        };
+        if times.is_empty() {
             return None;
         }
         self.triggered = Some(Instant::now());
-        let wanted = Wanted {
-            last: options.last,
-            next: options.next,
-            to: None,
-        };
-        Some(self.keep(&wanted, &format!("group {}", options.group)))
+        Some(self.keep_times(times, None, true, &format!("group {}", options.group)))
     }
 }

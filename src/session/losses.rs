@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd as _;
 use std::sync::PoisonError;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::settings::{Settings, SourceSettings};
 use super::{Running, Session};
@@ -57,6 +57,9 @@ pub(super) fn look_for_unseen(watch: &Watch, running: &mut [Running], flush: Dur
 pub(super) struct BeyondRate {
     reader: Counters,
     packets: Option<u64>,
+    /// Of which so many are noted in the files, until when.
+    noted: u64,
+    noted_at: SystemTime,
 }
 
 impl BeyondRate {
@@ -73,6 +76,8 @@ impl BeyondRate {
         Some(BeyondRate {
             reader,
             packets: None,
+            noted: 0,
+            noted_at: SystemTime::now(),
         })
     }
 
@@ -83,6 +88,24 @@ impl BeyondRate {
             self.packets = now.ok().max(self.packets);
         }
         self.packets
+    }
+
+    /// The same, as it was at the last look.
+    pub(super) fn packets(&self) -> Option<u64> {
+        self.packets
+    }
+
+    /// What is to be noted of those since the last time.
+    pub(super) fn unnoted(&mut self) -> Option<String> {
+        let (packets, now) = (self.look()?, SystemTime::now());
+        let more = packets.checked_sub(self.noted).filter(|more| *more != 0)?;
+        let since = std::mem::replace(&mut self.noted_at, now);
+        self.noted = packets;
+        Some(format!(
+            "beyond --rate-limit: {} packets passed over since {}",
+            grouped(more),
+            humantime::format_rfc3339_seconds(since)
+        ))
     }
 }
 
@@ -135,6 +158,14 @@ impl WithoutRing {
 }
 
 impl Session {
+    /// Notes in the files what `--rate-limit` has passed over since the last time: it belongs to the file
+    /// that is live. Nobody is waited for.
+    pub fn look_at_rate(&mut self) {
+        if let Some(what) = self.beyond_rate.as_mut().and_then(BeyondRate::unnoted) {
+            self.note_only(&what);
+        }
+    }
+
     /// What is to be said of packets at a hook that found no ring to go to: not those that found theirs
     /// full, which a larger one would take.
     pub fn look_at_rings(&mut self) -> Vec<String> {

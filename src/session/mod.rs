@@ -6,6 +6,7 @@ mod files;
 mod fill;
 mod finish;
 pub mod keep;
+mod keeper;
 mod kept;
 mod losses;
 mod open;
@@ -13,6 +14,7 @@ pub mod orders;
 mod rule;
 pub mod settings;
 mod spawn;
+mod times;
 mod trigger;
 mod watch;
 
@@ -20,7 +22,7 @@ pub use files::disk_bound_bytes;
 pub use finish::End;
 pub use rule::{real_name, spec as rule_spec};
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
@@ -40,10 +42,10 @@ use crate::session::settings::{Settings, SourceSettings};
 use crate::source::hook::HookError;
 use crate::source::nfqueue::LastStatus;
 use crate::source::{SourceError, SourceName};
-use crate::sys::capabilities;
+use crate::sys::{capabilities, netlink};
 use files::keeper;
 use fill::FillWatch;
-use keep::Keeper;
+use keeper::Keeper;
 use losses::{BeyondRate, WithoutRing, look_for_unseen};
 use open::{Opened, open_rings, open_sources};
 use trigger::Trigger;
@@ -119,7 +121,7 @@ struct Running {
     granted_buffer_bytes: usize,
     /// Where a queue leaves the kernel's figures at its end; none for a group.
     queue_status: Option<LastStatus>,
-    /// A group's, to look at.
+    /// A group's or queue's, to look at.
     socket: Option<OwnedFd>,
     unseen: Unseen,
 }
@@ -188,7 +190,7 @@ impl Session {
         // The rule's counter is to be read before the capture ends.
         let control = Arc::new(Control::watched(settings.count));
         let told = Arc::clone(&wake);
-        control.when_count_reached(Box::new(move || told()));
+        control.when_end_due(Box::new(move || told()));
         let (notices_to, notices) = mpsc::channel();
         step(Step::Files(&settings));
         let rings = open_rings(&settings, &notices_to)?;
@@ -210,8 +212,8 @@ impl Session {
             Opened::Hook(hook) => Some(hook.priority()),
             Opened::Group(_) | Opened::Queue(_) => None,
         });
-        let group = settings.keep.as_ref().map(|keep| keep.group);
-        let trigger = group.map(|group| Trigger::start(group, Arc::clone(&wake)));
+        let keep = settings.keep.as_ref();
+        let trigger = keep.map(|keep| Trigger::start(keep, Arc::clone(&wake)));
         let trigger = trigger.transpose()?;
         if let Some(watch) = &mut watch {
             watch.after_bind();
@@ -294,22 +296,41 @@ impl Session {
         self.priority
     }
 
-    /// The smallest receive buffer granted; of a hook, its rings in sum.
+    /// The smallest receive buffer granted, as it is now; of a hook, its rings in sum.
     pub fn granted_buffer_bytes(&self) -> usize {
-        self.running
-            .iter()
-            .map(|running| running.granted_buffer_bytes)
-            .min()
-            .unwrap_or(0)
+        let granted = |running: &Running| {
+            let socket = running.socket.as_ref();
+            let now = socket.and_then(|socket| netlink::receive_buffer(socket.as_fd()).ok());
+            now.unwrap_or(running.granted_buffer_bytes)
+        };
+        self.running.iter().map(granted).min().unwrap_or(0)
     }
 
-    /// Tells the capturing threads which interfaces have come, gone or changed, without waiting.
-    pub fn look_at_links(&mut self) {
+    /// Whether that is less than was asked for. (The kernel counts in pairs of bytes; a hook's rings are
+    /// powers of two.)
+    pub fn has_smaller_buffer(&self) -> bool {
+        let (granted, asked) = (self.granted_buffer_bytes(), self.settings.buffer_bytes);
+        match self.settings.source {
+            SourceSettings::Numbers(..) => granted.saturating_add(1) < asked,
+            SourceSettings::Hook(_) => granted < asked / 2,
+        }
+    }
+
+    /// Tells the capturing threads which interfaces have come, gone or changed, without waiting. Whether
+    /// any has.
+    pub fn look_at_links(&mut self) -> bool {
         let changes = self.changes.as_ref().map_or(Vec::new(), LinkWatch::take);
-        if !changes.is_empty() {
+        let any = !changes.is_empty();
+        if any {
             self.drops.note(&changes);
             self.control.ask(Command::Links(changes.into()));
         }
+        any
+    }
+
+    /// The interfaces captured, by the names that were given; none is all.
+    pub fn interfaces(&self) -> Vec<String> {
+        self.changeable().interfaces
     }
 
     /// Packets lost before they came to the hook, so far.
@@ -322,11 +343,11 @@ impl Session {
         self.begun.elapsed()
     }
 
-    /// True when a capturing thread has ended by itself: an error.
-    pub fn has_ended(&self) -> bool {
-        self.running
-            .iter()
-            .any(|running| running.thread.is_finished())
+    /// Whether it is to be finished: as many packets are recorded as were asked for, there is nothing to
+    /// write to any more, or a capturing thread has ended by itself, with an error.
+    pub fn is_over(&self) -> bool {
+        let has_ended = |running: &Running| running.thread.is_finished();
+        self.control.count_reached() || self.control.end_due() || self.running.iter().any(has_ended)
     }
 
     /// The groups or queues that no rule logs to, as the rules were read last.
@@ -337,6 +358,12 @@ impl Session {
     /// The group of `--keep-on`, where no rule logged to it at the start.
     pub fn trigger_without_rule(&self) -> Option<u16> {
         self.trigger.as_ref().and_then(Trigger::without_rule)
+    }
+
+    /// Why nothing could be kept for `--keep-on`, as it is now.
+    pub fn cannot_keep(&self) -> Option<String> {
+        self.trigger.as_ref()?;
+        self.keeper.as_ref()?.check().err()
     }
 
     /// Looks at the rules and their counters, so that one that comes or goes is noticed.

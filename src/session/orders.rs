@@ -310,6 +310,12 @@ impl Session {
         asked.map(drop).map_err(|wrong| wrong.to_string())
     }
 
+    /// Has every capture note something, when it comes to that.
+    pub fn note_only(&self, what: &str) {
+        let noted = note(what, "itself");
+        drop(self.control.ask_noting(Command::Note, Some(&noted)));
+    }
+
     /// Has every capture change something, or none: where one does not, `undo` follows.
     fn change(
         &self,

@@ -43,6 +43,7 @@ impl Session {
             }
             Opened::Queue(queue) => {
                 let (granted, status) = (queue.granted_buffer_bytes(), queue.last_status());
+                socket = queue.socket().ok();
                 (
                     self.spawn_thread(name, queue, ring, published, gate)?,
                     granted,

@@ -73,7 +73,7 @@ pub enum SourceError {
     },
     /// The caller may not.
     #[error(
-        "{0}: capturing needs CAP_NET_ADMIN in this network namespace; run as root, or give the program the right, for a group of users and nobody else (README, Rights)"
+        "{0}: capturing needs CAP_NET_ADMIN in this network namespace; run as root, or give the program the right, for a group of users and nobody else (docs/USAGE.md, Rights)"
     )]
     NoRight(Which),
     /// One of the two, and `/proc` is not there to tell.

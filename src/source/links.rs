@@ -29,6 +29,8 @@ const NLM_F_DUMP: u16 = 0x300;
 const AF_UNSPEC: u8 = 0;
 /// Bytes of `struct ifinfomsg`: family, type, index at 4, flags, change.
 const IFINFOMSG_BYTES: usize = 16;
+/// `linux/if.h`
+const IFF_UP: u32 = 1;
 // linux/if_link.h
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MASTER: u16 = 10;
@@ -57,6 +59,8 @@ pub struct Link {
     pub index: u32,
     /// Its name.
     pub name: String,
+    /// It is up: packets may come by it.
+    pub is_up: bool,
     /// Its alternative names.
     pub others: Vec<String>,
     /// The index of the bridge whose port it is.
@@ -198,6 +202,7 @@ fn link(message: &Message<'_>) -> Option<Link> {
     let (fixed, attributes) = message.body.split_first_chunk::<IFINFOMSG_BYTES>()?;
     let mut link = Link {
         index: u32::from_ne_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
+        is_up: u32::from_ne_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]) & IFF_UP != 0,
         ..Link::default()
     };
     let (mut master, mut kind) = (None, None);

@@ -1,4 +1,4 @@
-//! What `std` and `rustix` have no safe call for: file leases.
+//! What `std` and `rustix` have no safe call for: file leases, what waits in a socket.
 
 use std::fs::File;
 use std::io;
@@ -53,5 +53,20 @@ fn set_lease(file: &File, kind: i32) -> io::Result<()> {
     match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
+    }
+}
+
+/// Bytes that the other end of a stream socket has not read, or (TCP) its host has not acknowledged; of a
+/// socket of this host up to as much memory as they take.
+///
+/// # Errors
+/// What is no socket.
+pub fn unsent_bytes(socket: &File) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ (`tcp(7)`, the same number as TIOCOUTQ) stores one integer; the descriptor is open for
+    // as long as `socket` is borrowed.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(usize::try_from(bytes).unwrap_or(0)),
     }
 }

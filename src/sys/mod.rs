@@ -22,4 +22,5 @@ pub mod netlink;
 pub mod netns;
 mod prefetch;
 pub mod space;
+pub mod standard;
 pub mod tun;

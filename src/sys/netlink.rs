@@ -105,6 +105,14 @@ pub fn set_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<us
     let half = i32::try_from(bytes / 2).unwrap_or(i32::MAX / 2);
     set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, half)
         .or_else(|_| set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, half))?;
+    receive_buffer(socket)
+}
+
+/// The receive buffer that the kernel has granted, in bytes.
+///
+/// # Errors
+/// What `getsockopt(2)` answers.
+pub fn receive_buffer(socket: BorrowedFd<'_>) -> io::Result<usize> {
     let granted: i32 = get_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUF)?;
     Ok(usize::try_from(granted).unwrap_or(0))
 }

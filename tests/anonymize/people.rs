@@ -389,6 +389,18 @@ pub fn packets() -> Vec<Told> {
     ] {
         add("trailer", true, [&packet[..], &trailer].concat());
     }
+    // A length of zero says nothing of a packet that is not too long for the field.
+    for (mut packet, length) in [
+        (ip(6, &tcp(4, &[], b"")), 2..4),
+        (ip6(17, &udp(6, 9, b"")), 4..6),
+    ] {
+        packet[length].fill(0);
+        add("trailer", true, [&packet[..], &trailer].concat());
+    }
+    for kind in [13, 14] {
+        let body = [&[0; 12][..], &trailer].concat();
+        add("time stamp", true, ip(1, &icmp(kind, [0, 1, 0, 1], &body)));
+    }
     let mut add = |what, link, frame| {
         all.push(Told {
             what,

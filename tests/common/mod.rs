@@ -192,14 +192,14 @@ pub fn send_paced(lab: &Lab, packets: u64) {
 }
 
 /// Traffic without an end while `body` runs.
-pub fn under_traffic(lab: &Lab, rate: u64, body: impl FnOnce()) {
+pub fn under_traffic<T>(lab: &Lab, rate: u64, body: impl FnOnce() -> T) -> T {
     let progress = Progress::default();
     let traffic = Traffic::new(64, u64::MAX).rate(Some(rate));
     thread::scope(|scope| {
         scope.spawn(|| traffic.send_from(lab, &[0], &progress).unwrap());
         let _stop = StopWhenDone(&progress);
-        body();
-    });
+        body()
+    })
 }
 
 /// Ends a sender when a test ends, also by a panic.
@@ -530,8 +530,10 @@ pub fn with_own_mounts(test: &str, body: impl FnOnce()) {
 /// A file system of its own, seen by this process and its children only.
 pub struct Mounted {
     dir: tempfile::TempDir,
-    /// What is in it, of an ext4.
+    /// What is in it, of one that is on a disk.
     _image: Option<tempfile::NamedTempFile>,
+    /// The disk, where a process serves it: that ends with it.
+    served: Option<(String, Child)>,
 }
 
 impl Mounted {
@@ -540,7 +542,11 @@ impl Mounted {
         let options = format!("mode=0755,{options}");
         let mount = ["-t", "tmpfs", "-o", &options, "none"];
         run(Command::new("mount").args(mount).arg(dir.path()), "");
-        Mounted { dir, _image: None }
+        Mounted {
+            dir,
+            _image: None,
+            served: None,
+        }
     }
 
     pub fn ext4(bytes: u64) -> Mounted {
@@ -561,6 +567,34 @@ impl Mounted {
         Mounted {
             dir,
             _image: Some(image),
+            served: None,
+        }
+    }
+
+    /// One that keeps no rights, owners or second names of files.
+    pub fn exfat(options: &str) -> Mounted {
+        let (dir, image) = (temp_dir(), tempfile::NamedTempFile::new().unwrap());
+        image.as_file().set_len(64 << 20).unwrap();
+        run(Command::new("mkfs.exfat").arg(image.path()), "");
+        let device = run(
+            Command::new("losetup")
+                .args(["--find", "--show"])
+                .arg(image.path()),
+            "",
+        );
+        let device = device.trim().to_owned();
+        let mut serve = Command::new("mount.exfat-fuse");
+        // In the foreground; what it says of each call is nobody's.
+        let serve = serve.args(["-d", "-o", options, &device]).arg(dir.path());
+        let server = serve.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        until("it is mounted", || {
+            let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+            mounts.contains(dir.path().to_str().unwrap()).then_some(())
+        });
+        Mounted {
+            dir,
+            _image: Some(image),
+            served: Some((device, server.unwrap())),
         }
     }
 
@@ -573,5 +607,9 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         // Where something is mounted the directory could not be removed.
         let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+        if let Some((device, server)) = &mut self.served {
+            let _ = server.wait();
+            let _ = Command::new("losetup").args(["-d", device]).status();
+        }
     }
 }

@@ -179,8 +179,11 @@ fn believed(bytes: &[u8]) -> Vec<u8> {
     let table = bytes.get(1..).unwrap_or_default();
     let len = (8 * interfaces + 48 * segments) as usize;
     let table_bytes = &table[..table.len().min(len)];
-    let check = checksum(&index).rotate_left(1) ^ checksum(table_bytes);
-    index.extend(check.to_le_bytes());
+    // From the beginning of time to its end.
+    index.extend(0_u64.to_le_bytes());
+    index.extend(u64::MAX.to_le_bytes());
+    index.extend(checksum(table_bytes).to_le_bytes());
+    index.extend(checksum(&index).to_le_bytes());
     index.extend(table);
     index
 }

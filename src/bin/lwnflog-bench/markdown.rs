@@ -5,7 +5,7 @@ use crate::results::{Cell, Results};
 use crate::table::{LEGEND, Table, digits, tables};
 use crate::thesis;
 
-/// Everything, for docs/BENCHMARKS.md to include.
+/// Everything, for a file in docs/bench.
 pub(crate) fn document(results: &Results) -> String {
     let host = &results.host;
     let mut text = format!(

@@ -1,7 +1,7 @@
 //! The stream's own thread, which knows what of it the reader has taken.
 //!
-//! What is in a pipe nobody has yet. Where the reader goes, or takes nothing more when the capture
-//! ends, records that are still there count as lost.
+//! What is in a pipe, or a socket of this host, nobody has yet. Where the reader goes, or takes nothing more
+//! when the capture ends, records that are still there count as lost: of a socket, those that may be.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionread;
+use rustix::net::{SendFlags, send};
 use rustix::pipe::{PIPE_BUF, fcntl_getpipe_size};
 
 use crate::capture::Control;
-use crate::sys::capabilities;
+use crate::sys::{capabilities, file};
 
 /// How often it is looked whether the reader is there, while nothing is written.
 const LOOK: Duration = Duration::from_secs(1);
@@ -58,6 +59,9 @@ struct Shared {
 pub(super) struct Writer {
     full: Option<SyncSender<Chunk>>,
     empty: Receiver<Chunk>,
+    /// Those that have come back.
+    pool: Vec<Chunk>,
+    chunks: usize,
     ended: Receiver<io::Result<()>>,
     shared: Arc<Shared>,
 }
@@ -71,7 +75,7 @@ pub(super) struct Fate {
 
 impl Writer {
     /// A thread that writes to `stream`, with so many chunks of so many bytes to go round. Once it
-    /// cannot go on, `control` stops the capture.
+    /// cannot go on, `control` has the capture end.
     pub(super) fn start(
         stream: File,
         chunks: usize,
@@ -91,7 +95,7 @@ impl Writer {
         let (to_closer, ended) = mpsc::channel();
         let shared = Arc::new(Shared::default());
         let mut work = Work {
-            is_pipe: stream.metadata()?.file_type().is_fifo(),
+            kind: Kind::of(&stream)?,
             stream,
             sent: 0,
             ends: VecDeque::new(),
@@ -106,22 +110,32 @@ impl Writer {
                 let _ = capabilities::give_up();
                 let done = work.run(&to_write, &written);
                 work.note_taken();
-                if done.is_err() {
-                    control.stop();
-                }
+                let failed = done.is_err();
                 let _ = to_closer.send(done);
+                if failed {
+                    control.give_up();
+                }
             })?;
         Ok(Writer {
             full: Some(full),
             empty,
+            pool: Vec::with_capacity(chunks),
+            chunks,
             ended,
             shared,
         })
     }
 
     /// An empty chunk, where there is one.
-    pub(super) fn empty(&self) -> Option<Chunk> {
-        self.empty.try_recv().ok()
+    pub(super) fn empty(&mut self) -> Option<Chunk> {
+        self.pool.extend(self.empty.try_iter());
+        self.pool.pop()
+    }
+
+    /// Whether half of the chunks wait for the reader.
+    pub(super) fn is_behind(&mut self) -> bool {
+        self.pool.extend(self.empty.try_iter());
+        self.pool.len() < self.chunks / 2
     }
 
     /// Has a chunk written. There is room for all of them: this waits for nobody. What a writer that
@@ -180,10 +194,30 @@ fn not_taken() -> io::Error {
     )
 }
 
+/// What a stream is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Pipe,
+    Socket,
+    /// A file, a device: what is written has arrived.
+    Other,
+}
+
+impl Kind {
+    fn of(stream: &File) -> io::Result<Kind> {
+        let kind = stream.metadata()?.file_type();
+        Ok(match (kind.is_fifo(), kind.is_socket()) {
+            (true, _) => Kind::Pipe,
+            (_, true) => Kind::Socket,
+            _ => Kind::Other,
+        })
+    }
+}
+
 /// The thread's own things.
 struct Work {
     stream: File,
-    is_pipe: bool,
+    kind: Kind,
     /// Bytes written so far.
     sent: u64,
     /// Where records end that nobody has taken yet.
@@ -227,15 +261,25 @@ impl Work {
     fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let room = self.room()?.min(bytes.len());
-            match (&self.stream).write(&bytes[..room]) {
+            let written = match self.kind {
+                Kind::Socket => {
+                    let now = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+                    send(&self.stream, &bytes[..room], now).map_err(io::Error::from)
+                }
+                _ => (&self.stream).write(&bytes[..room]),
+            };
+            match written {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     self.sent += written as u64;
                     bytes = &bytes[written..];
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Somebody else has made it so.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait()?,
+                // Somebody else has made a pipe so.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.check_reader()?;
+                    self.wait()?;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -245,7 +289,7 @@ impl Work {
     /// How many bytes can be written without waiting in the kernel, where nothing would be known of
     /// what the reader does; waits here until there are some. What is no pipe takes all.
     fn room(&mut self) -> io::Result<usize> {
-        if !self.is_pipe {
+        if self.kind != Kind::Pipe {
             return Ok(usize::MAX);
         }
         loop {
@@ -284,9 +328,14 @@ impl Work {
 
     /// Looks what the reader has taken.
     fn note_taken(&mut self) {
-        let waiting = match self.is_pipe {
-            true => ioctl_fionread(&self.stream).unwrap_or(0),
-            false => 0,
+        let waiting = match self.kind {
+            Kind::Pipe => ioctl_fionread(&self.stream).unwrap_or(0),
+            Kind::Socket => match file::unsent_bytes(&self.stream) {
+                // Emptied because nobody reads it any more?
+                Ok(waiting) if self.check_reader().is_ok() => waiting as u64,
+                _ => return,
+            },
+            Kind::Other => 0,
         };
         let taken = self.sent.saturating_sub(waiting);
         if taken <= self.taken {
@@ -303,7 +352,11 @@ impl Work {
     }
 
     fn check_reader(&self) -> io::Result<()> {
-        match self.events(Duration::ZERO).contains(PollFlags::ERR) {
+        let gone = match self.kind {
+            Kind::Socket => PollFlags::ERR | PollFlags::HUP,
+            _ => PollFlags::ERR,
+        };
+        match self.events(Duration::ZERO).intersects(gone) {
             true => Err(io::ErrorKind::BrokenPipe.into()),
             false => Ok(()),
         }

@@ -143,6 +143,9 @@ pub enum Command {
         /// One JSON object a line and file
         #[arg(long)]
         json: bool,
+        /// Read each file instead of what its index says of it
+        #[arg(long)]
+        no_index: bool,
     },
     /// Read captures: as lines, as objects, counted, or into a file
     Read(ReadArgs),

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result};
 
 use super::export::ExportArgs;
+use super::out::named;
 use crate::cli::complain;
 use crate::export::dataset::{Dataset, Done, Error, word};
 use crate::export::out::Out;
@@ -32,16 +33,23 @@ pub(super) fn run(
     filter: (Filter, String),
     anonymizer: Option<Anonymizer>,
 ) -> Result<()> {
+    // Two that became one word would be one host.
+    anyhow::ensure!(
+        word(host) == host,
+        "the host `{host}` is to be a directory's name in the data set: give it one of letters, digits, `.`, `-` and \
+         `_` (--host {})",
+        word(host)
+    );
     let dataset = Dataset {
-        out: Out::of(out, complain).with_context(|| out.display().to_string())?,
-        host: word(host),
+        out: Out::of(out, complain).with_context(|| named(out))?,
+        host: host.to_owned(),
         filter,
         anonymizer,
         payload_bytes: args.payload,
         taken: Mutex::default(),
     };
     let begun = dataset.out.begin_writing(&dataset.host);
-    let _writing = match begun.with_context(|| out.display().to_string()) {
+    let _writing = match begun.with_context(|| named(out)) {
         Err(error) if !args.follow => return Err(error),
         Err(error) => {
             complain(&format!("{error:#}"));
@@ -84,7 +92,7 @@ pub(super) fn run(
                 Error::Read(error) => error.what.clone(),
                 other => other.to_string(),
             };
-            format!("{}: not exported: {what}", file.display())
+            format!("{}: not exported: {what}", named(file))
         });
         troubles.extend(failed);
         for trouble in troubles.iter().filter(|trouble| !told.contains(*trouble)) {
@@ -142,14 +150,11 @@ impl Looks {
         let (mut there, mut ring_files, mut troubles) = (HashMap::new(), Vec::new(), Vec::new());
         let mut order = Vec::new();
         for (place, is_dir) in &self.places {
-            let files = match is_dir.then(|| finished_in(place)) {
-                None => vec![place.clone()],
-                Some(Ok(files)) => files,
-                Some(Err(error)) => {
-                    troubles.push(error.to_string());
-                    continue;
-                }
+            let (files, faults) = match is_dir {
+                true => finished_in(place),
+                false => (vec![place.clone()], Vec::new()),
             };
+            troubles.extend(faults.iter().map(ToString::to_string));
             for file in files {
                 let plain = plain(&file);
                 // One that lies there twice, or was named twice, counts once: as it is, rather than compressed.

@@ -1,5 +1,6 @@
 //! `lwnflog export`: packets of captures as rows, for programs that ask questions of tables.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -9,7 +10,7 @@ use clap::Args;
 
 #[cfg(feature = "parquet")]
 use super::dataset;
-use super::out::Output;
+use super::out::{Output, named};
 use super::time::Zone;
 use super::{TimeArgs, anonymizer_of, places_and_filter, places_to_follow};
 use crate::export::lines::{Format, Lines};
@@ -32,7 +33,7 @@ use crate::read::plan::Selection;
 pub struct ExportArgs {
     /// Directories of rings and files (default: lwnflog-capture), and then a filter, as for `read`
     #[arg(value_name = "DIR|FILE... FILTER")]
-    pub words: Vec<String>,
+    pub words: Vec<OsString>,
     /// Add finished files to the data set in this directory, or in a bucket of an S3-compatible store
     /// (s3://BUCKET/PREFIX)
     #[arg(long, value_name = "DIR|S3")]
@@ -71,12 +72,12 @@ pub struct ExportArgs {
 /// A filter or time that makes no sense; files that cannot be read, or are damaged; an output that
 /// cannot be written.
 pub fn run(args: &ExportArgs) -> Result<()> {
-    let named = if args.follow {
+    let looked_for = if args.follow {
         places_to_follow
     } else {
         places_and_filter
     };
-    let (places, words) = named(&[], &args.words)?;
+    let (places, words) = looked_for(&[], &args.words)?;
     let filter = Filter::of_arguments(&words)?;
     let expression = words.join(" ");
     let keep = Keep {
@@ -102,7 +103,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         if let Some(scheme) = scheme(path).filter(|scheme| args.parquet.is_none() || scheme != S3) {
             anyhow::bail!(
                 "{}: lwnflog does not write to {scheme}://…: --parquet takes a directory or s3://BUCKET/PREFIX, --csv and --json a file",
-                path.display()
+                named(path)
             );
         }
     }
@@ -135,7 +136,7 @@ fn lines(
     places: &[PathBuf],
     mut merged: Merged,
 ) -> Result<()> {
-    let said = || path.display().to_string();
+    let said = || named(path);
     let mut to = Output::create(path, places)?;
     let mut told = to.write_all(lines.head().as_bytes());
     // What comes bit by bit is read from its start to its end.

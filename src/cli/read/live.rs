@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 use std::process;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -26,6 +27,8 @@ struct Shared {
     state: Mutex<State>,
     /// There is something to be flushed, or nothing will be any more.
     wakes: Condvar,
+    /// Packets so far, of who counts them until he is told to end.
+    counted: AtomicU64,
 }
 
 #[derive(Default)]
@@ -37,6 +40,8 @@ struct State {
     failed: Option<io::Error>,
     /// Something could not be read, and was told.
     faulty: bool,
+    /// How many packets there were is written at the end, a signal's too.
+    counts: bool,
     signals: Option<Watched>,
 }
 
@@ -56,13 +61,7 @@ impl Live {
             .spawn(move || other.flush_soon())
             .context(NO_THREAD)?;
         if ends_whole {
-            let other = live.clone();
-            let watched = signals::watch(move |signal| {
-                if signal != SIGUSR1 {
-                    other.end_by_signal();
-                }
-            })?;
-            live.state().signals = Some(watched);
+            live.end_on_signal()?;
         }
         Ok(live)
     }
@@ -76,6 +75,31 @@ impl Live {
             }
             None => Ok(()),
         }
+    }
+
+    /// Has the number of packets written when a signal ends the program.
+    ///
+    /// # Errors
+    /// What `sigaction(2)` answers; no thread could be started.
+    pub(super) fn count_until_signal(&self) -> Result<()> {
+        self.state().counts = true;
+        self.end_on_signal()
+    }
+
+    /// There was one more packet.
+    pub(super) fn count_one(&self) {
+        self.0.counted.fetch_add(1, Relaxed);
+    }
+
+    fn end_on_signal(&self) -> Result<()> {
+        let other = self.clone();
+        let watched = signals::watch(move |signal| {
+            if signal != SIGUSR1 {
+                other.end_by_signal();
+            }
+        })?;
+        self.state().signals = Some(watched);
+        Ok(())
     }
 
     /// That something could not be read counts, however this ends.
@@ -121,9 +145,14 @@ impl Live {
     /// What was written stays, as a whole file; one in which nothing is has no name, and goes.
     fn end_by_signal(&self) -> ! {
         let mut state = self.state();
+        let counted = state.counts.then(|| self.0.counted.load(Relaxed));
         let finished = match state.output.take() {
-            Some(output) if !output.is_unnamed() => output.finish(),
-            _ => Ok(()),
+            Some(output) if output.is_unnamed() => Ok(()),
+            Some(mut output) => {
+                let told = counted.map_or(Ok(()), |counted| writeln!(output, "{counted}"));
+                told.and_then(|()| output.finish())
+            }
+            None => Ok(()),
         };
         if let Err(error) = &finished {
             complain(&format!("writing: {error}"));

@@ -13,6 +13,7 @@ pub mod report;
 mod threads;
 pub(super) mod time;
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -102,7 +103,7 @@ fn begin(text: &str, zone: &Zone) -> Result<u64> {
 pub struct ReadArgs {
     /// Directories of rings and files (default: lwnflog-capture), and then a filter
     #[arg(value_name = "DIR|FILE... FILTER")]
-    pub words: Vec<String>,
+    pub words: Vec<OsString>,
     /// Read this file: as tcpdump's -r; `-` is standard input
     #[arg(short = 'r', value_name = "FILE")]
     pub read: Vec<PathBuf>,
@@ -199,7 +200,12 @@ fn one_by_one(args: &ReadArgs, selection: Selection, places: &[PathBuf], zone: Z
             Writer::begin(live.clone(), kind(path))?,
             anonymizer(args)?.map(Box::new),
         ),
-        None if args.count => Sink::Count,
+        None if args.count => {
+            if args.follow {
+                live.count_until_signal()?;
+            }
+            Sink::Count
+        }
         None => Sink::Lines(Lines::new(args, zone), Vec::new()),
     };
     // A reader of lines sees each as it comes; a file is flushed soon after.
@@ -285,12 +291,11 @@ fn anonymizer_of(path: Option<&Path>, keep: Keep) -> Result<Option<Anonymizer>> 
     let Some(path) = path else {
         return Ok(None);
     };
-    let (key, others) =
-        Key::read(path).with_context(|| format!("--anonymize {}", path.display()))?;
+    let (key, others) = Key::read(path).with_context(|| format!("--anonymize {}", named(path)))?;
     if others {
         super::complain(&format!(
             "{}: others can read this key, and with it whose addresses are whose: `chmod 600` it",
-            path.display()
+            named(path)
         ));
     }
     Ok(Some(Anonymizer::new(&key, keep)))
@@ -358,7 +363,10 @@ fn tell_unseen(links: Vec<u16>) {
 impl Sink {
     fn take(&mut self, record: &Record<'_>, live: &mut Live) -> io::Result<()> {
         match self {
-            Sink::Count => Ok(()),
+            Sink::Count => {
+                live.count_one();
+                Ok(())
+            }
             Sink::Lines(lines, line) => {
                 line.clear();
                 lines.make(record, 0, line);

@@ -12,8 +12,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
 
-use crate::chores::is_built_in;
+use super::places::looks_like_capture;
+use crate::chores::{is_built_in, lz4};
+use crate::cli::stdout_is_open;
 use crate::read::chain::is_named_as_capture;
+use crate::read::line::shown;
 use crate::ring::{Compression, is_rings, wherever};
 
 /// Written at a time.
@@ -47,6 +50,7 @@ impl Output {
     fn open(path: &Path, inputs: &[PathBuf]) -> Result<Output> {
         let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         if path.as_os_str() == "-" {
+            stdout_is_open()?;
             return Output::in_place(stdout, None, inputs);
         }
         if let Some(foreign) = path.extension()
@@ -66,6 +70,7 @@ impl Output {
             Target::Path(path) => path,
             Target::Open(path) => {
                 let file = if same(&fs::metadata(&path)?, &stdout.metadata()?) {
+                    stdout_is_open()?;
                     stdout
                 } else {
                     // To append leaves what a shell's `>>` has kept.
@@ -194,7 +199,7 @@ pub(in crate::cli) fn named(path: &Path) -> String {
     if path.as_os_str() == "-" {
         "standard output".to_owned()
     } else {
-        path.display().to_string()
+        shown(path)
     }
 }
 
@@ -210,9 +215,7 @@ impl Coder {
     fn buffered(file: File, form: Option<Compression>) -> io::Result<BufWriter<Coder>> {
         let coder = match form {
             None => Coder::Plain(file),
-            Some(Compression::Lz4) => {
-                Coder::Lz4(Box::new(lz4_flex::frame::FrameEncoder::new(file)))
-            }
+            Some(Compression::Lz4) => Coder::Lz4(Box::new(lz4(file))),
             #[cfg(feature = "zstd")]
             Some(Compression::Zstd) => {
                 let mut encoder = zstd::Encoder::new(file, zstd::DEFAULT_COMPRESSION_LEVEL)?;
@@ -350,7 +353,7 @@ fn begin(directory: &Path) -> Result<(File, Option<Hidden>)> {
         }
     }
     let (file, hidden) = Hidden::create(directory)
-        .with_context(|| format!("cannot make a file in {}", directory.display()))?;
+        .with_context(|| format!("cannot make a file in {}", shown(directory)))?;
     Ok((file, Some(hidden)))
 }
 
@@ -391,7 +394,7 @@ fn resolve(path: &Path) -> Result<Target> {
             bail!(
                 "is a link that user {} has made, to {}: name the file itself if that is meant",
                 meta.uid(),
-                to.display()
+                shown(&to)
             );
         }
         path = directory(&path).join(to);
@@ -412,7 +415,7 @@ fn refuse_input(output: &Metadata, inputs: &[PathBuf]) -> Result<()> {
     let refuse = |input: &Path, meta: Option<Metadata>| match meta {
         Some(meta) if same(output, &meta) => bail!(
             "is read as {}: what is there would be lost; write to another file",
-            input.display()
+            shown(input)
         ),
         _ => Ok(()),
     };
@@ -437,16 +440,16 @@ fn refuse_input(output: &Metadata, inputs: &[PathBuf]) -> Result<()> {
 }
 
 /// Refuses an output that would be a capture of a directory that is read: its packets would be there
-/// twice from then on.
+/// twice from then on, or it would be told each time that it is not read.
 fn refuse_among_inputs(path: &Path, inputs: &[PathBuf]) -> Result<()> {
     let directory = fs::metadata(directory(path))?;
     let mut directories = inputs.iter().filter(|input| {
         fs::metadata(input).is_ok_and(|meta| meta.is_dir() && same(&meta, &directory))
     });
     match directories.next() {
-        Some(input) if is_named_as_capture(path) => bail!(
-            "would be one of the captures of {}, and its packets be read twice from then on: write to another directory",
-            input.display()
+        Some(input) if is_named_as_capture(path) || looks_like_capture(path) => bail!(
+            "would be one of the captures of {}, and its packets be there twice from then on: write to another directory",
+            shown(input)
         ),
         _ => Ok(()),
     }

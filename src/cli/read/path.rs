@@ -1,14 +1,16 @@
 //! `lwnflog path`: which way packets went through the hooks.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, Write as _};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
 use super::time::Zone;
 use super::{TimeArgs, places_and_filter, progress, went};
+use crate::cli::{complain, stdout_is_open};
 use crate::path::{Packet, Tracker, Ways};
 use crate::read::chain::Merged;
 use crate::read::filter::Filter;
@@ -23,7 +25,7 @@ use crate::read::plan::Selection;
 pub struct PathArgs {
     /// Directories of rings and files (default: lwnflog-capture), and then a filter, as for `read`
     #[arg(value_name = "DIR|FILE... FILTER")]
-    pub words: Vec<String>,
+    pub words: Vec<OsString>,
     #[command(flatten)]
     pub times: TimeArgs,
     /// Show each packet in full, and then the summary
@@ -88,6 +90,7 @@ impl<'a> Object<'a> {
 /// # Errors
 /// A filter or time that makes no sense; files that cannot be read, or are damaged; no packet.
 pub fn run(args: &PathArgs) -> Result<()> {
+    stdout_is_open()?;
     let zone = Zone::of(args.times.utc);
     let (places, words) = places_and_filter(&[], &args.words)?;
     // The filter says which packets, not which of their records.
@@ -121,8 +124,8 @@ pub fn run(args: &PathArgs) -> Result<()> {
     } = shown;
     if told.is_ok() && !args.json {
         if ways.packets() == 0 {
-            done?;
-            bail!("no packet: `lwnflog read --count` says how many there are");
+            complain("no packet: `lwnflog read --count` says how many there are");
+            return done;
         }
         let show = |packet: &Packet| packet.text(&clock(&zone, packet));
         told = to.write_all(ways.text(tracker.seen(), &show).as_bytes());

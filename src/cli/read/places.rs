@@ -1,12 +1,14 @@
 //! What is read, by the words of a command line: directories of captures and files, and the filter
 //! behind them. What was named and is not there is an error.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::out::named;
 use crate::cli::complain;
 use crate::read::chain::is_named_as_capture;
 use crate::read::filter::Filter;
@@ -59,7 +61,7 @@ const SAID_MAX: usize = 3;
 /// no sense.
 pub(super) fn places_and_filter(
     files: &[PathBuf],
-    words: &[String],
+    words: &[OsString],
 ) -> Result<(Vec<PathBuf>, Vec<String>)> {
     let (places, filter) = by_name(files, words)?;
     for place in &places {
@@ -71,27 +73,27 @@ pub(super) fn places_and_filter(
 /// The same for who waits for what comes: a directory may hold nothing yet.
 pub(super) fn places_to_follow(
     files: &[PathBuf],
-    words: &[String],
+    words: &[OsString],
 ) -> Result<(Vec<PathBuf>, Vec<String>)> {
     let (places, filter) = by_name(files, words)?;
     for place in &places {
         if let Some(found) = look(place)?
             && found.captures == 0
         {
-            complain(&format!("{}: no capture yet: waiting", place.display()));
+            complain(&format!("{}: no capture yet: waiting", named(place)));
         }
     }
     Ok((places, filter))
 }
 
-fn by_name(files: &[PathBuf], words: &[String]) -> Result<(Vec<PathBuf>, Vec<String>)> {
+fn by_name(files: &[PathBuf], words: &[OsString]) -> Result<(Vec<PathBuf>, Vec<String>)> {
     let mut places = files.to_vec();
     let mut named = 0;
     for word in words {
         if !is_place(word)? {
             break;
         }
-        if BEGIN.contains(&word.as_str()) {
+        if let Some(word) = word.to_str().filter(|word| BEGIN.contains(word)) {
             complain(&format!(
                 "`{word}` is here, and is read: as the filter's word it is written '({word})'"
             ));
@@ -100,8 +102,13 @@ fn by_name(files: &[PathBuf], words: &[String]) -> Result<(Vec<PathBuf>, Vec<Str
     }
     let (there, rest) = words.split_at(named);
     places.extend(there.iter().map(PathBuf::from));
-    if let Err(error) = Filter::of_arguments(rest) {
-        return Err(explained(error.into(), rest));
+    let text = |word: &OsString| {
+        let word = word.to_str().map(str::to_owned);
+        word.context("a filter has no bytes that are not UTF-8")
+    };
+    let rest: Vec<_> = rest.iter().map(text).collect::<Result<_>>()?;
+    if let Err(error) = Filter::of_arguments(&rest) {
+        return Err(explained(error.into(), &rest));
     }
     if places.is_empty() {
         ensure!(
@@ -111,21 +118,23 @@ fn by_name(files: &[PathBuf], words: &[String]) -> Result<(Vec<PathBuf>, Vec<Str
         );
         places.push(PLACE.into());
     }
-    Ok((places, rest.to_vec()))
+    Ok((places, rest))
 }
 
 /// Whether a word names what is there.
-fn is_place(word: &str) -> Result<bool> {
+fn is_place(word: &OsStr) -> Result<bool> {
     let path = Path::new(word);
     if word == "-" {
         return Ok(true);
     }
+    // What is not UTF-8 is in no filter.
+    let is_meant = || word.to_str().is_none_or(is_meant_as_path);
     match wherever(path).try_exists() {
         Ok(true) => Ok(true),
-        Ok(false) if is_meant_as_path(word) => {
-            bail!("{word}: there is no such file or directory")
+        Ok(false) if is_meant() => {
+            bail!("{}: there is no such file or directory", named(path))
         }
-        Err(error) if is_meant_as_path(word) => Err(error).context(word.to_owned()),
+        Err(error) if is_meant() => Err(error).with_context(|| named(path)),
         Ok(false) | Err(_) => Ok(false),
     }
 }
@@ -174,16 +183,12 @@ pub(super) fn check(place: &Path) -> Result<()> {
         return Ok(());
     };
     if found.captures == 0 {
-        bail!(
-            "{}: no capture is in it{}",
-            place.display(),
-            found.instead()
-        );
+        bail!("{}: no capture is in it{}", named(place), found.instead());
     }
     if !found.lookalikes.is_empty() {
         complain(&format!(
             "{}: not all is read{}",
-            place.display(),
+            named(place),
             found.instead()
         ));
     }
@@ -235,7 +240,7 @@ fn look(place: &Path) -> Result<Option<Found>> {
     if place.as_os_str() == "-" {
         return Ok(None);
     }
-    let said = || place.display().to_string();
+    let said = || named(place);
     // A ring's file may have been compressed since it was listed.
     let is_dir = match fs::metadata(wherever(place)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -275,6 +280,12 @@ fn look(place: &Path) -> Result<Option<Found>> {
     found.lookalikes.sort();
     found.below.sort();
     Ok(Some(found))
+}
+
+/// The same of a path.
+pub(super) fn looks_like_capture(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    looks(&name.to_string_lossy())
 }
 
 /// Whether a file of this name, which a directory is not searched for, looks like a capture: `x.pcap1` of

@@ -1,5 +1,6 @@
 //! `lwnflog report`: a page, or text, on captures.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use super::time::Zone;
 use super::{TimeArgs, begin, places, places_and_filter, progress};
 use crate::read::chain::Merged;
 use crate::read::filter::Filter;
-use crate::read::line::printable;
+use crate::read::line::{printable, shown};
 use crate::read::plan::Selection;
 use crate::report::page::{Subject, page};
 use crate::report::tally::Tally;
@@ -27,7 +28,7 @@ use crate::report::text::text;
 pub struct ReportArgs {
     /// Directories of rings and files (default: lwnflog-capture), and then a filter, as for `read`
     #[arg(value_name = "DIR|FILE... FILTER")]
-    pub words: Vec<String>,
+    pub words: Vec<OsString>,
     /// Write the page to this file; `-` is standard output
     #[arg(
         short = 'o',
@@ -135,14 +136,11 @@ pub fn run(args: &ReportArgs) -> Result<()> {
 }
 
 fn title(places: &[PathBuf], filter: &str) -> String {
-    let places: Vec<_> = places
-        .iter()
-        .map(|place| place.display().to_string())
-        .collect();
-    let places = printable(&places.join(", ")).into_owned();
+    let places: Vec<_> = places.iter().map(|place| shown(place)).collect();
+    let places = places.join(", ");
     if filter.is_empty() {
         places
     } else {
-        format!("{places}: {filter}")
+        format!("{places}: {}", printable(filter))
     }
 }

@@ -198,7 +198,7 @@ fn draw_settings(sight: &Sight, frame: &mut Frame<'_>, area: Rect) {
                 room,
             ),
         ),
-        row("buffer", sight.known("/buffer_bytes")),
+        row("buffer", sight.known("/granted_buffer_bytes")),
     ];
     frame.render_widget(figures(rows, " ring ".to_owned()), area);
 }
@@ -243,7 +243,7 @@ mod tests {
         for second in 0..30_u64 {
             let answer = json!({
                 "ok": true, "elapsed_secs": second as f64, "paused": false, "rings": 1,
-                "buffer_bytes": 67_108_864,
+                "granted_buffer_bytes": 67_108_864,
                 "settings": {"files": 8, "file_bytes": 200_000_000, "snaplen": 128, "batch": 1024,
                     "interfaces": [], "match": "ip saddr { 198.18.0.1, 198.18.0.2 } udp dport { 1000-2000 }"},
                 "stats": {"detected": second * second * 1000, "received": second * second * 1000,

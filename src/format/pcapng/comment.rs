@@ -13,23 +13,31 @@ const PREFIX_MAX_BYTES: usize = 127;
 pub(super) const COMMENT_OPTION_BYTES_MAX: usize =
     4 + pad4(MARK_TEXT.len() + MARK_DIGITS + 1 + PREFIX_TEXT.len() + PREFIX_MAX_BYTES);
 
-/// The longest text of a note; what is longer is cut.
+/// The longest text of a note; what is longer is cut, and says so.
 const NOTE_BYTES_MAX: usize = 256;
+const CUT: &str = " ... (more was noted than a record holds)";
 /// The longest option of a note.
 pub(super) const NOTE_OPTION_BYTES_MAX: usize = 4 + NOTE_BYTES_MAX;
 
 /// A note as a comment option of its own, behind what `before` still has to say.
 pub(super) fn note_option(before: &[u8], text: &str) -> Vec<u8> {
     let mut all = String::from_utf8_lossy(text_of(before)).into_owned();
+    if all.ends_with(CUT) {
+        return before.to_vec();
+    }
     if !all.is_empty() {
         all.push_str("; ");
     }
     all.push_str(text);
-    let mut length = all.len().min(NOTE_BYTES_MAX);
-    while !all.is_char_boundary(length) {
-        length -= 1;
+    if all.len() > NOTE_BYTES_MAX {
+        let mut length = NOTE_BYTES_MAX - CUT.len();
+        while !all.is_char_boundary(length) {
+            length -= 1;
+        }
+        all.truncate(length);
+        all.push_str(CUT);
     }
-    all.truncate(length);
+    let length = all.len();
     let mut note = option::COMMENT.to_le_bytes().to_vec();
     note.extend(u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes());
     note.extend(all.as_bytes());
@@ -108,5 +116,26 @@ fn encode_comment(packet: &Packet<'_>, mut out: &mut [u8]) {
         {
             *to = if from.is_ascii() { *from } else { b'?' };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_gather_and_what_is_cut_is_said() {
+        let mut note = note_option(&[], "one");
+        note = note_option(&note, "two");
+        assert_eq!(text_of(&note), b"one; two");
+        for _ in 0..3 {
+            note = note_option(&note, &"\u{e9}".repeat(100));
+        }
+        let text = String::from_utf8(text_of(&note).to_vec()).unwrap();
+        assert!(
+            text.starts_with("one; two; ") && text.ends_with(CUT),
+            "{text}"
+        );
+        assert!(note.len() <= NOTE_OPTION_BYTES_MAX && note.len().is_multiple_of(4));
     }
 }

@@ -194,7 +194,7 @@ fn option_head(options: &[u8]) -> Option<(u16, usize, &[u8])> {
 fn options_fit(mut rest: &[u8], bytes: impl Fn(u16) -> Option<usize>) -> bool {
     while let Some((code, len, behind)) = option_head(rest) {
         if code == option::END {
-            return len == 0;
+            return len == 0 && behind.iter().all(|byte| *byte == 0);
         }
         if bytes(code).is_some_and(|bytes| bytes != len) {
             return false;

@@ -45,6 +45,8 @@ pub struct Anonymizer {
     keep: Keep,
     known: HashMap<IpAddr, IpAddr>,
     frame: Vec<u8>,
+    /// The packet is longer than its header can say.
+    is_merged: bool,
     /// The last interface, and what stands for it where another program has described it.
     last: (Interface, Option<Interface>),
 }
@@ -97,6 +99,7 @@ impl Anonymizer {
             keep,
             known: HashMap::new(),
             frame: Vec::new(),
+            is_merged: false,
             last: (Interface::default(), Some(Interface::default())),
         }
     }
@@ -138,6 +141,10 @@ impl Anonymizer {
             None => 0,
             Some(packet) => {
                 let at = record.data.len() - packet.len();
+                let bytes = packet
+                    .len()
+                    .max((record.original_len as usize).saturating_sub(at));
+                self.is_merged = bytes > usize::from(u16::MAX);
                 if !self.keep.macs {
                     clear_macs(link, &mut frame[..at]);
                 }

@@ -40,7 +40,7 @@ impl Anonymizer {
         );
         let total = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
         let (ip, behind) = packet.split_at_mut(header);
-        let transport = upto(behind, total, header);
+        let transport = upto(behind, total, header, self.is_merged && !quoted);
         let before = sum(ip.get(..10)?) + sum(&ip[12..]);
         let addresses_before = sum(&ip[12..FIXED]);
         self.change_v4(&mut ip[12..16]);
@@ -70,7 +70,8 @@ impl Anonymizer {
             return None;
         }
         let (ip, behind) = packet.split_at_mut(FIXED);
-        let mut behind = upto(behind, usize::from(u16::from_be_bytes([ip[4], ip[5]])), 0);
+        let total = usize::from(u16::from_be_bytes([ip[4], ip[5]]));
+        let mut behind = upto(behind, total, 0, self.is_merged && !quoted);
         let addresses_before = sum(&ip[8..]);
         self.change_v6(&mut ip[8..24]);
         self.change_v6(&mut ip[24..]);
@@ -187,7 +188,7 @@ impl Anonymizer {
                 let end = kinds.quotation_end(bytes);
                 stays += self.packet(&mut bytes[HEADER..end], true).unwrap_or(0);
             }
-        } else if self.keep.payload {
+        } else if self.keep.payload && kinds.echo.contains(&kind) {
             stays = bytes.len();
         }
         let whole_after = sum(&bytes[4..]) + after;
@@ -203,6 +204,8 @@ mod icmp {
         pub(super) quoting: &'static [u8],
         /// They have no address: of all others it is not known.
         pub(super) plain: &'static [u8],
+        /// Of these, who sends what comes back: it may be payload.
+        pub(super) echo: &'static [u8],
         /// It has a router's address in its header.
         pub(super) redirect: Option<u8>,
         /// Where it says how long the quotation is, and in which unit (RFC 4884).
@@ -213,6 +216,7 @@ mod icmp {
     pub(super) const V4: Kinds = Kinds {
         quoting: &[3, 4, 5, 11, 12],
         plain: &[0, 8, 13, 14],
+        echo: &[0, 8],
         redirect: Some(5),
         length: (5, 4),
     };
@@ -220,6 +224,7 @@ mod icmp {
     pub(super) const V6: Kinds = Kinds {
         quoting: &[1, 2, 3, 4],
         plain: &[128, 129],
+        echo: &[128, 129],
         redirect: None,
         length: (4, 8),
     };
@@ -246,10 +251,10 @@ mod icmp {
 
 /// What is behind a header of so many bytes, up to the packet's total length: what a frame has
 /// behind that is none of the packet. A length of zero is that of a packet which is too long for the
-/// field.
-fn upto(behind: &mut [u8], total: usize, header: usize) -> &mut [u8] {
+/// field, and is believed of no other.
+fn upto(behind: &mut [u8], total: usize, header: usize, is_merged: bool) -> &mut [u8] {
     let end = match total {
-        0 => behind.len(),
+        0 if is_merged => behind.len(),
         total => total.saturating_sub(header).min(behind.len()),
     };
     &mut behind[..end]

@@ -99,12 +99,12 @@ impl Filter {
             return true;
         }
         let link = record.interface.link;
-        let fields = match self.looks_in {
-            true => Fields::of(link, record.data),
-            false => Fields::default(),
-        };
-        if fields.version == 0 && self.looks_in && !decode::is_known(link) {
-            self.unseen.note(link);
+        let mut fields = Fields::default();
+        if self.looks_in {
+            fields.look(link, record.data);
+            if fields.version == 0 && !decode::is_known(link) {
+                self.unseen.note(link);
+            }
         }
         let mut next = 0_u32;
         while let Some(step) = self.steps.get(next as usize) {

@@ -79,7 +79,8 @@ impl Packets {
                 return Ok(None);
             }
             let rest = self.input.rest();
-            let found = if word(rest, total - 4, self.big_endian) as usize == total {
+            let is_whole = word(rest, total - 4, self.big_endian) as usize == total;
+            let found = if is_whole {
                 self.lent = total;
                 self.block(kind, total)?
             } else {
@@ -90,7 +91,8 @@ impl Packets {
                 Seen::Other => {}
                 Seen::Damage => {
                     self.lent = 0;
-                    if !self.passes_damage()? {
+                    let passed = is_whole && self.passes_block(total)?;
+                    if !passed && !self.passes_damage()? {
                         return Ok(None);
                     }
                 }
@@ -111,6 +113,7 @@ impl Packets {
                 if let Some(found) = found.as_ref().filter(|found| found.lost_before != 0) {
                     self.count_lost(found.interface, found.lost_before);
                 }
+                self.look_closer(found.as_ref());
                 self.passed.options +=
                     u64::from(found.as_ref().is_some_and(|found| found.words.others));
                 found.map_or(Seen::Damage, Seen::Packet)
@@ -121,6 +124,7 @@ impl Packets {
                 let drops = half(block, 10, self.big_endian);
                 self.knows_interface(interface)?;
                 let found = self.enhanced(total, interface);
+                self.look_closer(found.as_ref());
                 found.map_or(Seen::Damage, |found| {
                     Seen::Packet(Found {
                         // All ones: not known.
@@ -157,6 +161,9 @@ impl Packets {
         self.interfaces.clear();
         self.places.clear();
         self.interface_bytes = 0;
+        let mut options = Options::new(self.input.rest(), 24, total - 4, self.big_endian);
+        (&mut options).for_each(drop);
+        self.doubts.options += u64::from(options.is_damaged());
         let major = half(self.input.rest(), 12, self.big_endian);
         if major != 1 {
             self.lent = 0;
@@ -293,12 +300,26 @@ impl Packets {
             words: Words::default(),
         };
         // Most have one, which is ours: the direction.
-        if total - options > 16 {
-            (found.lost_before, found.flags, found.words) = noted(block, options, big);
-        } else {
-            found.flags = flags_alone(block, options, big);
+        match flags_alone(block, options, big) {
+            Some(flags) => found.flags = flags,
+            None => (found.lost_before, found.flags, found.words) = noted(block, options, big),
         }
         Some(found)
+    }
+
+    /// Counts what of a packet cannot be told.
+    #[inline]
+    fn look_closer(&mut self, found: Option<&Found>) {
+        let Some(found) = found else {
+            return;
+        };
+        self.doubts.options += u64::from(found.words.damaged);
+        if is_extreme(found.time_ns) {
+            let (block, big) = (self.input.rest(), self.big_endian);
+            let ticks = u64::from(word(block, 12, big)) << 32 | u64::from(word(block, 16, big));
+            let interface = self.interfaces.get(found.interface);
+            self.doubts.times += u64::from(interface.is_some_and(|of| of.is_beyond(ticks)));
+        }
     }
 
     /// A packet without a time, of the first interface, whose snap length says how much of it is there.
@@ -310,7 +331,7 @@ impl Packets {
             0 => original_len,
             snaplen => original_len.min(snaplen),
         } as usize;
-        (DATA + captured.checked_next_multiple_of(4)? + 4 <= total).then_some(Found {
+        (DATA + captured.checked_next_multiple_of(4)? + 4 == total).then_some(Found {
             time_ns: 0,
             interface: 0,
             data: (DATA, DATA + captured),
@@ -339,12 +360,13 @@ impl Packets {
             let value = value.get(..most).unwrap_or(value);
             String::from_utf8_lossy(value).into_owned()
         };
-        for (code, from, to) in Options::new(block, 16, total - 4, big) {
+        let mut options = Options::new(block, 16, total - 4, big);
+        for (code, from, to) in &mut options {
             let value = block.get(from..to).unwrap_or(&[]);
             match (code, value) {
                 (IF_NAME, name) => interface.name = text(name, NAME_BYTES_MAX),
                 (IF_DESCRIPTION, said) => interface.description = text(said, DESCRIPTION_BYTES_MAX),
-                (IF_TSRESOL, [exponent]) => interface.tick = tick(*exponent),
+                (IF_TSRESOL, [resolution]) => interface.tick = Tick::of(*resolution),
                 (IF_TSOFFSET, value) => {
                     if let Some(value) = value.first_chunk::<8>() {
                         interface.offset_secs = if big {
@@ -357,6 +379,7 @@ impl Packets {
                 _ => {}
             }
         }
+        self.doubts.options += u64::from(options.is_damaged());
         self.interface_bytes += interface.name.len() + interface.description.len();
         if self.interface_bytes > INTERFACES_BYTES_MAX {
             (interface.name, interface.description) = (String::new(), String::new());
@@ -373,12 +396,8 @@ enum Seen {
     Damage,
 }
 
-/// `if_tsresol`: a power of ten, or of two.
-fn tick(exponent: u8) -> Tick {
-    match exponent {
-        0..=9 => Tick::Nanos(10_u64.pow(9 - u32::from(exponent))),
-        10..=19 => Tick::ASecond(10_u64.pow(u32::from(exponent))),
-        0x80..=0xbf => Tick::ASecond(1 << (exponent & 0x3f)),
-        _ => Tick::default(),
-    }
+/// Whether a time may be another one that could not be told.
+#[inline]
+pub(super) fn is_extreme(time_ns: u64) -> bool {
+    matches!(time_ns, 0 | u64::MAX)
 }

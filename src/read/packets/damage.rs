@@ -5,6 +5,7 @@
 //! is somewhere in a packet, and what looks like a block there is what somebody has sent.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ use crate::format::pcapng::block::{
     ENHANCED_PACKET, INTERFACE_DESCRIPTION, INTERFACE_STATISTICS, PADDING,
 };
 use crate::numbers::grouped;
+use crate::read::input::PIECE_BYTES_MAX;
 use crate::read::options::word;
 use crate::read::{Fault, ReadError};
 use crate::ring::ring_file;
@@ -27,6 +29,21 @@ pub struct Damage {
     /// In words.
     pub what: Cow<'static, str>,
 }
+
+/// What of a file is read and cannot be told as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Doubts {
+    /// Packets whose times are before 1970, or too late to be told.
+    pub times: u64,
+    /// Packets, interfaces and sections with options that are damaged.
+    pub options: u64,
+}
+
+/// The last moment that 64 bits of nanoseconds tell.
+const LATEST: &str = "2554-07-21T23:34:33Z";
+
+/// No section's header is longer.
+const HEADER_BYTES_MAX: usize = 1 << 20;
 
 const NO_BLOCK: Cow<'static, str> = Cow::Borrowed("no whole block");
 const CUT: Cow<'static, str> =
@@ -51,6 +68,10 @@ impl Packets {
         let passed = std::mem::take(&mut self.passed);
         if passed != Passed::default() {
             faults.push(Fault::Passed(passed));
+        }
+        let doubts = std::mem::take(&mut self.doubts);
+        if doubts != Doubts::default() {
+            faults.push(Fault::Doubts { path, doubts });
         }
         faults
     }
@@ -89,7 +110,13 @@ impl Packets {
         let place = self.input.position();
         let last_of_segments = |len: u64| len.saturating_sub(place) <= segment - place % segment;
         let is_cut = self.len().is_none_or(last_of_segments);
-        if self.grows && is_cut {
+        // What is never whole is not waited for.
+        let longest = if place == 0 {
+            HEADER_BYTES_MAX
+        } else {
+            PIECE_BYTES_MAX
+        };
+        if self.grows && is_cut && total <= longest {
             return Ok(false);
         }
         if is_cut && total as u64 <= segment {
@@ -97,6 +124,24 @@ impl Packets {
             return Ok(false);
         }
         self.passes_damage()
+    }
+
+    /// What is in this whole block makes no sense. True where segments prove that it is a block: it is passed alone.
+    #[cold]
+    pub(super) fn passes_block(&mut self, total: usize) -> Result<bool, ReadError> {
+        let place = self.input.position();
+        let segment = self.segment_bytes.unwrap_or(0);
+        let fits = segment != 0 && place % segment + total as u64 <= segment;
+        if !fits || self.grows || self.next_border(place)?.is_none() {
+            return Ok(false);
+        }
+        self.put_damage(
+            Some(place + total as u64),
+            "a block that makes no sense".into(),
+        );
+        self.lent = total;
+        self.was_damaged = true;
+        Ok(true)
     }
 
     /// No whole block begins here. True where it is gone on behind.
@@ -165,8 +210,9 @@ impl Packets {
         if begin == 0 && ring_file(&self.path).is_none() {
             return Ok(None);
         }
-        // From border to border, by lengths alone. Most are known by the padding block before them.
+        // From border to border, by lengths alone. A padding block ends each segment; others leave none.
         let mut at = self.proven;
+        let mut kind = PADDING;
         while at < begin {
             let head = self.input.now_at::<8>(at);
             let Some(head) = head.map_err(|error| self.said(&error))? else {
@@ -176,9 +222,10 @@ impl Packets {
             if total < 12 {
                 return Ok(None);
             }
+            kind = word(&head, 0, self.big_endian);
             at += total;
         }
-        Ok((at == begin).then_some(begin + segment))
+        Ok((at == begin && kind == PADDING).then_some(begin + segment))
     }
 
     fn put_damage(&mut self, to: Option<u64>, what: Cow<'static, str>) {
@@ -228,10 +275,16 @@ pub(in crate::read) fn told(faults: Vec<Fault>) -> Vec<ReadError> {
     const PLACES_MAX: usize = 8;
     let mut all: Vec<(PathBuf, Vec<Damage>)> = Vec::new();
     let mut told = Vec::new();
+    let mut doubtful: BTreeMap<PathBuf, Doubts> = BTreeMap::new();
     for fault in faults {
         match fault {
             Fault::Error(error) => told.push(error),
             Fault::Passed(_) => {}
+            Fault::Doubts { path, doubts } => {
+                let all = doubtful.entry(path).or_default();
+                all.times += doubts.times;
+                all.options += doubts.options;
+            }
             Fault::Empty(path) => told.push(ReadError {
                 path,
                 what: "no capture is in this directory".to_owned(),
@@ -275,13 +328,32 @@ pub(in crate::read) fn told(faults: Vec<Fault>) -> Vec<ReadError> {
             });
         }
     }
+    for (path, Doubts { times, options }) in doubtful {
+        let mut tell = |what: String| {
+            let path = path.clone();
+            told.push(ReadError { path, what });
+        };
+        if times != 0 {
+            tell(format!(
+                "{} packets have times before 1970 or after {LATEST}, and are told as of then",
+                grouped(times)
+            ));
+        }
+        if options != 0 {
+            tell(format!(
+                "damaged, the options of {} blocks: names, comments and losses that they tell may be missing, and \
+                 times be wrong",
+                grouped(options)
+            ));
+        }
+    }
     told
 }
 
 /// Why what begins like this is no capture file.
 pub(super) fn no_capture(begins: &[u8]) -> String {
     /// What others begin with.
-    const OTHERS: [(&[u8], &str); 9] = [
+    const OTHERS: [(&[u8], &str); 10] = [
         (
             &[0x1f, 0x8b],
             "this is gzip's: `zcat FILE | lwnflog read -r -`",
@@ -293,6 +365,10 @@ pub(super) fn no_capture(begins: &[u8]) -> String {
         (
             &[0x04, 0x22, 0x4d, 0x18],
             "this is LZ4's, and its name does not end in .lz4: `lz4cat FILE | lwnflog read -r -`",
+        ),
+        (
+            &[0x02, 0x21, 0x4c, 0x18],
+            "this is LZ4's of old: `lz4cat FILE | lwnflog read -r -`",
         ),
         (
             &[0xfd, b'7', b'z', b'X', b'Z'],
@@ -311,13 +387,19 @@ pub(super) fn no_capture(begins: &[u8]) -> String {
             b"RTSS",
             "this is a capture of Network Monitor's: `editcap FILE OUT.pcapng` makes pcapng of it",
         ),
-        (b"lwnfidx1", "this is an index, and no capture"),
+        (b"lwnfidx", "this is an index, and no capture"),
     ];
     if begins.is_empty() {
         return "this is no capture file: it is empty".to_owned();
     }
     if let Some((_, what)) = OTHERS.iter().find(|(magic, _)| begins.starts_with(magic)) {
         return (*what).to_owned();
+    }
+    // Either format's frame that is to be skipped.
+    if let [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] = begins {
+        return "this is LZ4's or zstd's, and its name does not end in .lz4 or .zst: `lz4cat` or `zstdcat FILE | lwnflog \
+                read -r -`"
+            .to_owned();
     }
     if begins.len() < super::BEGINNING_BYTES {
         return "this is no capture file: it is too short for one".to_owned();

@@ -31,8 +31,8 @@ use super::options::{Options, half, word};
 use super::{Interface, ReadError, Record};
 use crate::format::pcapng::block::SECTION_HEADER;
 use crate::format::pcapng::reader::Block;
-pub use damage::Damage;
 pub(super) use damage::told;
+pub use damage::{Damage, Doubts};
 pub use declared::Declared;
 use noted::{Words, flags_alone, noted};
 pub use passed::Passed;
@@ -98,6 +98,7 @@ pub struct Packets {
     /// Nothing more can be read of it.
     over: bool,
     damage: Vec<Damage>,
+    doubts: Doubts,
     passed: Passed,
     was_damaged: bool,
 }
@@ -181,6 +182,7 @@ impl Packets {
             mark: None,
             over: false,
             damage: Vec::new(),
+            doubts: Doubts::default(),
             passed: Passed::default(),
             was_damaged: false,
         };

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::blocks::is_extreme;
 use super::declared::Declared;
 use super::noted::flags_alone;
 use super::{DATA, Format, Packets, noted};
@@ -182,21 +183,25 @@ impl Packets {
             }
             let (mut comment, mut note) = ("", "");
             let flags;
-            if total - options > 16 {
+            if let Some(alone) = flags_alone(block, options, false) {
+                flags = alone;
+            } else {
                 let (lost_before, words);
                 (lost_before, flags, words) = noted(block, options, false);
                 let text = |(from, to)| std::str::from_utf8(block.get(from..to).unwrap_or(&[]));
                 comment = text(words.comment).unwrap_or("");
                 note = text(words.note).unwrap_or("");
                 // What is counted is so elsewhere.
-                if lost_before != 0 || words.others {
+                if lost_before != 0 || words.others || words.damaged {
                     break;
                 }
-            } else {
-                flags = flags_alone(block, options, false);
+            }
+            let time_ns = interface.time_ns(u64::from(field(12)) << 32 | u64::from(field(16)));
+            if is_extreme(time_ns) {
+                break;
             }
             let record = Record {
-                time_ns: interface.time_ns(u64::from(field(12)) << 32 | u64::from(field(16))),
+                time_ns,
                 interface,
                 data: &block[DATA..DATA + captured],
                 original_len: field(24),

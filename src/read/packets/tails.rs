@@ -45,11 +45,14 @@ impl Packets {
         }
         let id = word(block, 8, big) as usize;
         let ticks = u64::from(word(block, 12, big)) << 32 | u64::from(word(block, 16, big));
-        let lost = Options::new(block, 20, total - 4, big).find_map(|(code, from, to)| {
+        let mut options = Options::new(block, 20, total - 4, big);
+        let lost = options.by_ref().find_map(|(code, from, to)| {
             let halves = (word(block, from, big), word(block, from + 4, big));
             let (high, low) = if big { halves } else { (halves.1, halves.0) };
             (code == ISB_OSDROP && to - from == 8).then_some(u64::from(high) << 32 | u64::from(low))
         });
+        options.by_ref().for_each(drop);
+        self.doubts.options += u64::from(options.is_damaged());
         self.passed.losses += u64::from(lost.is_some_and(|lost| lost != 0));
         let time_ns = self.interfaces.get(id).map(|of| of.time_ns(ticks));
         if let (Some(lost), Some(time_ns)) = (lost, time_ns)

@@ -65,7 +65,7 @@ pub(super) fn repair_own(file: &File) -> io::Result<Repaired> {
         return Err(invalid("too short for a capture file"));
     }
     let mut parts = FileParts::new(file, len);
-    let (mut repaired, end) = repair_parts(&mut parts, boot_id().as_deref(), true)?;
+    let (mut repaired, end) = repair_parts(&mut parts, boot_id().as_deref(), Whose::Own)?;
     repaired.bytes_before = bytes_before;
     repaired.bytes_after = end as u64;
     if repaired.bytes_after < repaired.bytes_before {
@@ -82,26 +82,37 @@ pub fn boot_id() -> Option<String> {
 }
 
 /// Repairs a file's bytes in place. Returns what was found, and the length that is to stay.
-/// `boot_id` is [`boot_id`]: a file that was written since is whole but for its end.
+/// `boot_id` is [`boot_id`]: a file that was written since is whole but for its end. They are taken for a file of a
+/// ring's, under its name.
 ///
 /// # Errors
 /// `InvalidData` for what is neither pcapng nor pcap, and for pcap of which no packet would be
 /// left; nothing is changed then.
 pub fn repair_bytes(bytes: &mut [u8], boot_id: Option<&str>) -> io::Result<(Repaired, usize)> {
-    repair_parts(&mut &mut *bytes, boot_id, false)
+    repair_parts(&mut &mut *bytes, boot_id, Whose::Named)
 }
 
-/// [`repair_bytes`] of a file's parts; `own`: the file is this ring's, and so has no record without
-/// a time.
+/// Whose a file is, as far as that is known without looking into it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// This ring's: it has no record without a time.
+    Own,
+    /// It has the name of a ring's file.
+    Named,
+    /// Anybody's.
+    Unknown,
+}
+
+/// [`repair_bytes`] of a file's parts.
 fn repair_parts(
     parts: &mut impl Parts,
     boot_id: Option<&str>,
-    own: bool,
+    whose: Whose,
 ) -> io::Result<(Repaired, usize)> {
     let magic = parts.part(0..parts.len().min(4))?;
     match u32_at(magic, 0) {
-        Some(block::SECTION_HEADER) => pcapng::repair(parts, boot_id, own),
-        Some(MAGIC_MICROS | MAGIC_NANOS) => pcap::repair(parts, own),
+        Some(block::SECTION_HEADER) => pcapng::repair(parts, boot_id, whose),
+        Some(MAGIC_MICROS | MAGIC_NANOS) => pcap::repair(parts, whose == Whose::Own),
         _ => Err(invalid(
             "neither a pcapng nor a pcap file as lwnflog writes them",
         )),

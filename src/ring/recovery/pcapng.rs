@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Repaired, invalid};
+use super::{Repaired, Whose, invalid};
 use crate::format::HEAD_BYTES;
 use crate::format::pcapng::block::{self, BLOCK_MIN_BYTES, put_padding};
 use crate::format::pcapng::reader::{Block, u32_at};
@@ -11,6 +11,9 @@ use crate::ring::parts::Parts;
 /// Times run back by less than this when two processors' packets meet in one group. What is older
 /// than the file's first packet by more is left from the file that was recycled.
 const STALE_SLACK_US: u64 = 1_000_000;
+
+const UNKNOWN: &str = "damage before the first border of segments: without the name that the ring gave it nothing says \
+                       that what is behind is lwnflog's";
 
 /// A recycled file's padding blocks may hold what it held before. Returns whether one did.
 fn clear_padding(mut bytes: &mut [u8]) -> bool {
@@ -35,7 +38,7 @@ const SEGMENT_MAX_BYTES: usize = 16 << 20;
 pub(super) fn repair(
     parts: &mut impl Parts,
     boot_id: Option<&str>,
-    own: bool,
+    whose: Whose,
 ) -> io::Result<(Repaired, usize)> {
     let len = parts.len();
     let start = parts.part(0..len.min(HEADER_MAX_BYTES))?;
@@ -63,18 +66,20 @@ pub(super) fn repair(
             .is_some_and(|boot_id| header.noted("boot=").starts_with(boot_id.as_bytes())),
         interfaces: 0,
         ticks_per_us: 1,
+        in_segments: whose != Whose::Unknown,
+        over: false,
         found: Repaired::default(),
         end: 0,
     };
     let mut start = 0;
-    while start < len {
+    while start < len && !walk.over {
         let end = start.saturating_add(segment_bytes).min(len);
         if walk.segment(start, parts.part(start..end)?, end == len) {
             parts.keep(start..end)?;
         }
         start = end;
     }
-    if own {
+    if whose == Whose::Own {
         for start in (0..walk.end).step_by(segment_bytes) {
             let segment = start..walk.end.min(start.saturating_add(segment_bytes));
             if clear_padding(parts.part(segment.clone())?) {
@@ -94,6 +99,11 @@ struct Walk {
     interfaces: u32,
     /// Of the file's times.
     ticks_per_us: u64,
+    /// Its name or a padding block up to a border says that it is in segments. Until then what stands behind
+    /// damage may be what somebody has sent, as for who reads it.
+    in_segments: bool,
+    /// What is behind is not looked at.
+    over: bool,
     found: Repaired,
     /// Where the last block ends that is no padding block.
     end: usize,
@@ -126,7 +136,10 @@ impl Walk {
                     (found, self.stamp_us(&block), block.ticks_per_us())
                 });
             let Some(((kind, len, interface), stamp_us, ticks_per_us)) = readable else {
-                if u32_at(bytes, at) == Some(block::PADDING) {
+                if !self.in_segments && !last {
+                    self.over = true;
+                    self.found.lose(start + at, UNKNOWN);
+                } else if u32_at(bytes, at) == Some(block::PADDING) {
                     if last && self.is_cut(at, &bytes[at..]) {
                         self.found.lose(
                             start + at,
@@ -170,6 +183,8 @@ impl Walk {
             at += len;
             if kind != block::PADDING {
                 self.end = start + at;
+            } else if at == self.segment_bytes {
+                self.in_segments = true;
             }
         }
         changed

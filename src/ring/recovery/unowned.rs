@@ -6,12 +6,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::pcapng::HEADER_MAX_BYTES;
-use super::{Repaired, boot_id, invalid, repair_parts};
+use super::{Repaired, Whose, boot_id, invalid, repair_parts};
 use crate::format::HEAD_BYTES;
 use crate::format::pcap::FILE_HEADER_BYTES;
 use crate::format::pcapng::block::{self, BLOCK_MIN_BYTES};
 use crate::format::pcapng::reader::{Block, u32_at};
 use crate::ring::parts::{FileParts, Parts};
+use crate::ring::ring_file;
 use crate::sys::file::is_open_only_here;
 
 /// Makes any file readable that is named, and cuts it behind its last block. What libpcap
@@ -50,8 +51,12 @@ pub fn repair_unowned(path: &Path, dry_run: bool) -> io::Result<(Repaired, Optio
     }
     // What would be lost is known before anything is written.
     let boot_id = boot_id();
+    let whose = match ring_file(path) {
+        Some(_) => Whose::Named,
+        None => Whose::Unknown,
+    };
     let mut tried = FileParts::new(&file, len).written_to(0);
-    let (mut repaired, end) = repair_parts(&mut tried, boot_id.as_deref(), false)?;
+    let (mut repaired, end) = repair_parts(&mut tried, boot_id.as_deref(), whose)?;
     repaired.bytes_before = bytes_before;
     repaired.bytes_after = end as u64;
     if dry_run {
@@ -62,7 +67,7 @@ pub fn repair_unowned(path: &Path, dry_run: bool) -> io::Result<(Repaired, Optio
         None => None,
     };
     let mut parts = FileParts::new(&file, len).written_to(end);
-    repair_parts(&mut parts, boot_id.as_deref(), false)?;
+    repair_parts(&mut parts, boot_id.as_deref(), whose)?;
     if end < len {
         file.set_len(end as u64)?;
     }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::time::{Duration, SystemTime};
 
-use super::access::{Access, open_only_ours, open_plain, open_unwritten};
+use super::access::{Access, keeps_rights, open_only_ours, open_plain, open_unwritten};
 use super::error::StoreError;
 use super::indexing;
 use super::names::{self, Name};
@@ -114,6 +114,15 @@ impl Store {
         };
         store.unfinished = store.take_up().map_err(problem(dir))?;
         Ok(store)
+    }
+
+    /// Whether others may read the ring's files, because the file system does not keep what they were given.
+    pub(super) fn is_open_to_others(&self) -> bool {
+        const OTHERS_READ: u32 = 0o004;
+        let open = |meta: fs::Metadata| meta.mode() & OTHERS_READ != 0;
+        // Who may enter the directory reads them.
+        let dir = fs::metadata(&self.dir).is_ok_and(|meta| meta.mode() & 0o001 != 0);
+        dir && self.lock.metadata().is_ok_and(open) && !keeps_rights(&self.dir)
     }
 
     /// Has finished files get an index beside them, for readers.

@@ -147,6 +147,11 @@ pub enum ConfigError {
     /// Several sources, and one stream.
     #[error("-w -: one stream has the packets of one group, queue or hook; name one")]
     OneStream,
+    /// Nobody can read the stream.
+    #[error(
+        "-w -: standard output is closed, and the packets would go nowhere: `>` a file, or `|` a program"
+    )]
+    ClosedOutput,
     /// What needs files, or standard output, which the packets have.
     #[error("{0} with -w -: standard output has the packets, and there are no files")]
     Streaming(&'static str),

@@ -60,7 +60,7 @@ pub enum HookError {
     /// Capabilities are missing.
     #[error(
         "hook: loading a program needs {missing}; run as root, or give the program what it lacks, for a group of \
-         users and nobody else (README, Rights), or use `--group 5`"
+         users and nobody else (docs/USAGE.md, Rights), or use `--group 5`"
     )]
     NoRight {
         /// Which.

@@ -22,6 +22,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError};
 
 use neli::consts::nl::NlmF;
@@ -272,6 +273,14 @@ impl Queue {
     /// What the kernel counted, once the queue is released.
     pub fn last_status(&self) -> LastStatus {
         Arc::clone(&self.last_status)
+    }
+
+    /// Its socket, to look at: another descriptor.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn socket(&self) -> io::Result<OwnedFd> {
+        options::borrow(&self.socket).try_clone_to_owned()
     }
 
     /// The receive buffer that the kernel granted, which may be less than was asked for.
