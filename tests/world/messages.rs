@@ -124,6 +124,11 @@ const KNOWN: &[(&str, When)] = &[
         "counters that came while capturing showed * packets when they were first seen: those are not in detected",
         After(&[Why::RuleReloaded]),
     ),
+    ("still starting: *", Always),
+    (
+        "* finished files are not yet compressed, or handed to --on-rotate: they have 30 s",
+        After(&[Why::Compressed]),
+    ),
     ("* packets/s, * written, * dropped, * skipped*", Always),
 ];
 
