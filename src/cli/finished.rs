@@ -209,12 +209,15 @@ impl Work {
         const MOMENT: Duration = Duration::from_secs(2);
         let left = |work: &Work| work.hand.as_ref().map_or(0, Hand::left);
         if !done {
-            reporter.say(&format!(
-                "{} finished files are not yet compressed, or handed to --on-rotate: they have {} s, then the next \
-                 start takes them up",
-                left(&self),
-                chores::END_MAX.as_secs()
-            ));
+            // All may be done, and its process not yet at its end.
+            let files = left(&self);
+            if files != 0 {
+                reporter.say(&format!(
+                    "{files} finished files are not yet compressed, or handed to --on-rotate: they have {} s, then \
+                     the next start takes them up",
+                    chores::END_MAX.as_secs()
+                ));
+            }
             self.wait(chores::END_MAX + MOMENT, events, reporter);
         }
         let open = left(&self);
