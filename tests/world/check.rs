@@ -409,7 +409,7 @@ pub fn account(
         return wrong("uncertain without a reason", told(""));
     }
     let paused = get("/skipped") + left_out;
-    if at_end && !(skipped..=skipped + may).contains(&paused) {
+    if at_end && !(skipped.saturating_sub(dropped)..=skipped + may).contains(&paused) {
         return wrong("paused otherwise", told(&format!("paused {paused}")));
     }
     let lossy = [Why::Stopped, Why::Full, Why::ReadOnly, Why::Frozen]

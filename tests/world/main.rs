@@ -32,6 +32,7 @@ mod world;
 use std::collections::VecDeque;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -250,6 +251,7 @@ pub fn run_inside(dir: &Path, options: &Options) -> Option<Failure> {
         .stdout(log.try_clone().unwrap())
         .stderr(log);
     lwnflog::sys::netns::die_with_parent(&mut command);
+    command.process_group(0);
     let child = command.spawn();
     let mut child = child.expect("the world needs unshare (util-linux) and root");
     let status = loop {

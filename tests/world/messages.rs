@@ -126,7 +126,7 @@ const KNOWN: &[(&str, When)] = &[
     ),
     ("still starting: *", Always),
     (
-        "* finished files are not yet compressed, or handed to --on-rotate: they have 30 s",
+        "* finished files are not yet compressed, or handed to --on-rotate: they have 30 s*",
         After(&[Why::Compressed]),
     ),
     ("* packets/s, * written, * dropped, * skipped*", Always),

@@ -2,6 +2,7 @@
 //! (mounts, processes, network), and goes with it, however it ends.
 
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -186,6 +187,8 @@ impl World {
             .stdin(Stdio::null())
             .stdout(file(&out))
             .stderr(file(&err));
+        // A group of its own: where one of a group is stopped and its session loses a shell, all of it gets SIGHUP.
+        command.process_group(0);
         let child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
