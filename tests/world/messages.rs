@@ -126,6 +126,10 @@ const KNOWN: &[(&str, When)] = &[
     ),
     ("still starting: *", Always),
     (
+        "the capture has ended before the time was over that was to be kept: *",
+        After(&[Why::Kept]),
+    ),
+    (
         "* finished files are not yet compressed, or handed to --on-rotate: they have 30 s*",
         After(&[Why::Compressed]),
     ),
