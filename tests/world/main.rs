@@ -8,7 +8,7 @@
 //!    '----------------------------------'
 //! ```
 //!
-//! `tests/world/run --seed N --steps M` plays one; without options it is the short form, of `tests/all`.
+//! `tests/world/run --seed N --steps M` plays one, `--short` some short ones.
 #![allow(missing_docs, unreachable_pub, reason = "a test")]
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
@@ -72,7 +72,7 @@ fn main() -> ExitCode {
         repeat: 5,
         ..Options::default()
     };
-    let (mut short, mut words) = (true, std::env::args().skip(1));
+    let (mut played, mut short, mut words) = (false, false, std::env::args().skip(1));
     while let Some(word) = words.next() {
         let mut value = || words.next().unwrap_or_default();
         let mut number = || {
@@ -81,13 +81,14 @@ fn main() -> ExitCode {
                 .unwrap_or_else(|_| panic!("{word} takes a number"))
         };
         match word.as_str() {
-            "--seed" => (options.seed, short) = (number(), false),
+            "--short" => (played, short) = (true, true),
+            "--seed" => (options.seed, played) = (number(), true),
             "--steps" => options.steps = number(),
             "--secs" => options.secs = number(),
             "--shrink-secs" => options.shrink_secs = number(),
             "--repeat" => options.repeat = number(),
             "--keep-on" => options.keep_on = true,
-            "--replay" => (options.replay, short) = (Some(value().into()), false),
+            "--replay" => (options.replay, played) = (Some(value().into()), true),
             "--table" => options.table = Some(value().into()),
             "--inside" => options.inside = Some(value().into()),
             "--program" => options.program = Some(value().into()),
@@ -103,6 +104,10 @@ fn main() -> ExitCode {
     }
     if let Some(dir) = options.inside.clone() {
         return inside(&dir, &options);
+    }
+    if !played {
+        println!("\nNOTHING PLAYED: for that, tests/world/run --short, or --seed N --steps M");
+        return ExitCode::SUCCESS;
     }
     thread::spawn(|| {
         let ending = [
