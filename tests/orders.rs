@@ -7,6 +7,7 @@ mod common;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -118,11 +119,13 @@ fn several_groups_change_together_or_not_at_all() {
     let capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5,6"]);
     let mut client = Client::of(&capture, "g5-6");
     // The kernel takes no more requests from the thread of group 6.
-    let threads = fs::read_dir(format!("/proc/{}/task", capture.pid())).unwrap();
-    let thread = threads
-        .map(|entry| entry.unwrap().path())
-        .find(|task| fs::read_to_string(task.join("comm")).unwrap().trim() == "capture-g6")
-        .unwrap();
+    let thread = until("it has its name", || {
+        let threads = fs::read_dir(format!("/proc/{}/task", capture.pid())).unwrap();
+        let named = |task: &PathBuf| {
+            fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "capture-g6")
+        };
+        threads.map(|entry| entry.unwrap().path()).find(named)
+    });
     let mut strace = Command::new("strace");
     strace.args([
         "-e",

@@ -191,16 +191,19 @@ impl<S: Source, K: Sink> Capture<S, K> {
         } = self.progress.tally;
         self.sink
             .take_batch(&mut self.source, &mut self.progress, &self.control);
-        let gap = self.progress.tally.overrun != overrun;
-        if gap {
-            self.explained_datagrams = self.source.dropped_datagrams();
+        let gap = self.progress.tally.overrun - overrun;
+        if gap != 0 {
+            // Each datagram that is missing from the numbers had a packet at least; others may have been lost
+            // behind this one meanwhile.
+            let dropped = self.source.dropped_datagrams();
+            self.explained_datagrams = dropped.min(self.explained_datagrams + gap);
         }
         self.progress.tally.batches += u64::from(self.progress.tally.received != received);
         self.commit();
         self.source.finish_batch()?;
         note_ledger(&self.source, &mut self.progress.tally);
         self.account.publish(&self.progress.tally);
-        if gap {
+        if gap != 0 {
             self.explain_gap();
         }
         Ok(())

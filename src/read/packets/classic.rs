@@ -158,12 +158,18 @@ impl Packets {
     fn finds_record(&mut self, variant: Variant) -> Result<bool, ReadError> {
         const WHAT: &str = "no record";
         let from = self.input.position();
+        let mut all_zeros = true;
         loop {
             if !self.has(variant.header_bytes)? {
-                let left = self.input.rest().len();
+                let rest = self.input.rest();
+                let left = rest.len();
+                all_zeros &= rest.iter().all(|byte| *byte == 0);
                 self.input.pass(left).map_err(|error| self.said(&error))?;
                 let to = self.input.position();
-                self.passed(from, to, WHAT);
+                // What a ring has not used of its file is zeros, until that is cut.
+                if !(all_zeros && self.grew) {
+                    self.passed(from, to, WHAT);
+                }
                 self.over = true;
                 return Ok(false);
             }
@@ -177,6 +183,7 @@ impl Packets {
                     .map_err(|error| self.said(&error))?;
                 continue;
             }
+            let is_zero = rest.first() == Some(&0);
             let may_be = Head::of(rest, variant).may_be(variant);
             if may_be && self.input.position() != from && self.others_follow(variant)? {
                 let to = self.input.position();
@@ -184,6 +191,7 @@ impl Packets {
                 self.was_damaged = true;
                 return Ok(true);
             }
+            all_zeros &= is_zero;
             self.input.pass(1).map_err(|error| self.said(&error))?;
         }
     }

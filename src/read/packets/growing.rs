@@ -19,6 +19,7 @@ impl Packets {
     pub fn set_grows(&mut self) {
         // What is compressed was finished before.
         self.grows = self.handle.is_some();
+        self.grew |= self.grows;
     }
 
     /// Whether what was read of the file is not what stands there now: somebody has begun it anew. Asked

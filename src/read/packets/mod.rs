@@ -93,6 +93,8 @@ pub struct Packets {
     proven: u64,
     /// More can come behind its end.
     grows: bool,
+    /// It was when reading began: its writer may not have cut it yet.
+    grew: bool,
     /// Where its end was when it was met last, and what stood before.
     mark: Option<(u64, [u8; growing::MARK_BYTES])>,
     /// Nothing more can be read of it.
@@ -179,6 +181,7 @@ impl Packets {
             segment_bytes: None,
             proven: 0,
             grows: false,
+            grew: false,
             mark: None,
             over: false,
             damage: Vec::new(),
