@@ -256,7 +256,8 @@ proptest! {
             before.truncate(cut.index(before.len()));
         }
         let dir = temp_dir();
-        let path = dir.path().join("file");
+        // Of a ring's name, which says that what is behind damage is lwnflog's.
+        let path = dir.path().join("g5-000001-20261124T093000Z.pcapng");
         fs::write(&path, &before).unwrap();
         let mut expected = before.clone();
         let boot = boot_id();
