@@ -296,7 +296,12 @@ fn cell(text: &str, to: &mut Vec<u8>) {
 
 /// A text in JSON; nothing in it is a terminal's command.
 fn string(text: &str, to: &mut Vec<u8>) {
-    for letter in serde_json::Value::from(text).to_string().chars() {
+    let escaped = serde_json::Value::from(text).to_string();
+    if escaped.bytes().all(|byte| byte.is_ascii() && byte != 0x7f) {
+        to.extend_from_slice(escaped.as_bytes());
+        return;
+    }
+    for letter in escaped.chars() {
         if letter.is_control() {
             to.extend_from_slice(format!("\\u{:04x}", u32::from(letter)).as_bytes());
         } else {
