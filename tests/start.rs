@@ -427,28 +427,23 @@ fn the_lock_of_another_user_is_said_to_be_one() {
     let program = copy_for_anybody(programs.path());
     full_ring(&lab, dir.path());
     std::os::unix::fs::chown(dir.path().join(".g5.lock"), Some(0), Some(0)).unwrap();
-    let mut command = lab.receiver().command("setpriv").unwrap();
-    command.args([
-        "--reuid=65534",
-        "--clear-groups",
-        "--inh-caps=+net_admin",
-        "--ambient-caps=+net_admin",
-    ]);
-    let command = command.arg(&program).args(["-g", "5", "-C", "1", "-w"]);
-    let said = Running::spawn(command.arg(dir.path())).wait_end().said;
+    let as_nobody = || {
+        let mut command = lab.receiver().command("setpriv").unwrap();
+        command.args([
+            "--reuid=65534",
+            "--clear-groups",
+            "--inh-caps=+net_admin",
+            "--ambient-caps=+net_admin",
+        ]);
+        let command = command.arg(&program).args(["-g", "5", "-C", "1", "-w"]);
+        Running::spawn(command.arg(dir.path()))
+    };
+    let said = as_nobody().wait_end().said;
     assert!(said.contains("this lock is that of uid 0"), "{said}");
     let remedy = format!("chown -R --from=0 65534 {}", dir.path().display());
     assert!(said.contains(&remedy), "{said}");
     run(Command::new("sh").args(["-c", &remedy]), "");
-    let mut command = lab.receiver().command("setpriv").unwrap();
-    command.args([
-        "--reuid=65534",
-        "--clear-groups",
-        "--inh-caps=+net_admin",
-        "--ambient-caps=+net_admin",
-    ]);
-    let command = command.arg(&program).args(["-g", "5", "-C", "1", "-w"]);
-    let mut capture = Running::spawn(command.arg(dir.path()));
+    let mut capture = as_nobody();
     capture.wait_said("capturing group");
     capture.end();
 }

@@ -192,18 +192,17 @@ impl Store {
 
     /// Finishes a file whose writer is gone. `None` where there is nothing to say of it.
     fn recover_one(&mut self, name: Name, path: &Path) -> io::Result<Option<Recovered>> {
-        // Of an index there is nobody to ask: it goes with its file, on an overlay too.
-        if let Name::Index(_) = name {
-            return fs::remove_file(path).map(|()| None);
-        }
-        let file = open_unwritten(path)?;
         let (sequence, prepared) = match name {
-            Name::New(_) | Name::Part(_) | Name::Index(_) => {
+            // Of an index there is nobody to ask: it goes with its file, on an overlay too.
+            Name::Index(_) => return fs::remove_file(path).map(|()| None),
+            Name::New(_) | Name::Part(_) => {
+                let _unwritten = open_unwritten(path)?;
                 return fs::remove_file(path).map(|()| None);
             }
             Name::Next(sequence) => (sequence, true),
             Name::Live(sequence) | Name::Finished(sequence) => (sequence, false),
         };
+        let file = open_unwritten(path)?;
         let repaired = match recovery::repair_own(&file) {
             Ok(repaired) => repaired,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
