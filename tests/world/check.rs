@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
-use crate::model::{Ring, Want, Why};
+use crate::model::{Ring, Run, Want, Why};
 use crate::traffic::{Chunk, SECOND, Time, number_of};
 use crate::walk::{self, State, Walked};
 use crate::world::{Checked, wrong};
@@ -33,6 +33,15 @@ pub struct Reader<'a> {
     /// There may be packets that came later.
     pub open: bool,
     of_run: Vec<u64>,
+    /// What was found out of the chunk that was looked at last.
+    of_chunk: Option<OfChunk>,
+}
+
+struct OfChunk {
+    at: usize,
+    run: usize,
+    /// To how many bytes its packets may have been cut.
+    cuts: Vec<u32>,
 }
 
 /// The program's clock of a hook against ours.
@@ -47,6 +56,7 @@ impl<'a> Reader<'a> {
             last: None,
             open: false,
             of_run: vec![0; ring.runs.len()],
+            of_chunk: None,
         }
     }
 
@@ -112,17 +122,15 @@ impl<'a> Reader<'a> {
             if !record.interface.is_empty() && !record.interface.starts_with("rx") {
                 return wrong("another interface", said(&record.interface));
             }
-            let wants: Vec<Want> = self.ring.runs.iter().map(|run| run.wants(chunk)).collect();
-            let Some(run) = wants
-                .iter()
-                .position(|want| matches!(want, Want::Must | Want::May))
-            else {
+            let known = self.of_chunk.take().filter(|known| known.at == at);
+            let Some(known) = known.or_else(|| self.of_chunk(at, chunk)) else {
+                let wants: Vec<Want> = self.ring.runs.iter().map(|run| run.wants(chunk)).collect();
                 return wrong(
                     "recorded, though it must not be",
                     said(&format!("{wants:?}")),
                 );
             };
-            let cuts = self.ring.runs[run].cuts(chunk, &self.ring.settled);
+            let (run, cuts) = (known.run, &known.cuts);
             let fits = |cut: u32| bytes.len() == sent.len().min(cut as usize);
             if !cuts.iter().any(|cut| fits(*cut)) {
                 return wrong(
@@ -154,9 +162,21 @@ impl<'a> Reader<'a> {
             }
             self.last = Some(number);
             self.of_run[run] += 1;
+            self.of_chunk = Some(known);
             ends = Some((ends.map_or(number, |ends| ends.0), number));
         }
         Ok(ends)
+    }
+
+    fn of_chunk(&self, at: usize, chunk: &Chunk) -> Option<OfChunk> {
+        let takes = |run: &Run| matches!(run.wants(chunk), Want::Must | Want::May);
+        let run = self.ring.runs.iter().position(takes)?;
+        let cuts = self.ring.runs[run].cuts(chunk, &self.ring.settled);
+        Some(OfChunk {
+            at,
+            run,
+            cuts: cuts.into_iter().collect(),
+        })
     }
 
     /// Packets that must be there and are not.

@@ -89,7 +89,7 @@ const KNOWN: &[(&str, When)] = &[
         After(&[Why::Stopped, Why::Full, Why::ReadOnly, Why::Frozen]),
     ),
     (
-        "the process for finished files has gone (*): they stay as they are until the next start",
+        "the process for finished files has ended (*): it is started again",
         After(&[Why::ChoresKilled]),
     ),
     (

@@ -288,8 +288,11 @@ impl Traffic {
                 let _ = pin_thread(core);
                 let socket = FrameSocket::open(TX).unwrap();
                 let each = (rate / 100).clamp(1, BATCH as u64);
+                let mut left = ENOUGH;
                 while !theirs.load(Ordering::Relaxed) {
-                    burst(&socket, &log, what, each);
+                    if left > 0 {
+                        left = left.saturating_sub(burst(&socket, &log, what, each));
+                    }
                     thread::sleep(Duration::from_nanos(each * 1_000_000_000 / rate));
                 }
             });
@@ -305,6 +308,9 @@ impl Traffic {
         }
     }
 }
+
+/// So many packets are sent in the background: steps that take long are not to fill disks.
+const ENOUGH: u64 = 300_000;
 
 /// The latest that a packet of a sender in the background comes to the hook, if nothing else tells.
 const LATE: Time = 2 * SECOND;
