@@ -86,7 +86,13 @@ const KNOWN: &[(&str, When)] = &[
     ),
     (
         "* packets were lost *: *",
-        After(&[Why::Stopped, Why::Full, Why::ReadOnly, Why::Frozen]),
+        After(&[
+            Why::Stopped,
+            Why::Full,
+            Why::ReadOnly,
+            Why::Frozen,
+            Why::Flooded,
+        ]),
     ),
     (
         "the process for finished files has ended (*): it is started again",
@@ -127,6 +133,14 @@ const KNOWN: &[(&str, When)] = &[
     ("still starting: *", Always),
     (
         "the capture has ended before the time was over that was to be kept: *",
+        After(&[Why::Kept]),
+    ),
+    (
+        "* finished files are not compressed, or handed to --on-rotate, because there was no process for it: the next start takes them up",
+        After(&[Why::ChoresKilled]),
+    ),
+    (
+        "--keep-on: nothing can be kept as it is: *(--keep-bytes *): move or remove some",
         After(&[Why::Kept]),
     ),
     (
