@@ -123,6 +123,10 @@ const KNOWN: &[(&str, When)] = &[
         After(&[Why::Kept]),
     ),
     (
+        "not kept: *: No space left on device (os error 28)",
+        After(&[Why::Full]),
+    ),
+    (
         "*: it cannot be compressed, and stays as it is: No space left on device (os error 28)",
         After(&[Why::Full]),
     ),

@@ -267,10 +267,10 @@ pub fn follow_end(play: &mut Play, slot: usize) -> Checked<Outcome> {
     let ring = play.ring(slot).expect("it has a follower");
     // The last packet that is in the ring has to be shown.
     let mut last = None;
-    let mut reader = Reader::new(ring, &chunks);
+    let mut in_ring = Reader::new(ring, &chunks);
     for (path, _) in walk::ring_files(&ring.dir, &ring.name).values() {
         if let Ok(walked) = walk::file(path)
-            && let Some((_, end)) = reader.take(&walked, &path.display().to_string())?
+            && let Some((_, end)) = in_ring.take(&walked, &path.display().to_string())?
         {
             last = Some(end);
         }
@@ -311,9 +311,14 @@ pub fn follow_end(play: &mut Play, slot: usize) -> Checked<Outcome> {
     let mut reader = Reader::new(ring, &chunks);
     reader.take(&walked, "a follower")?;
     let below = last.map_or(0, |last| last + 1);
-    let missing = reader.missing(follower.from, below);
-    let lossy = ring.runs.iter().any(|run| run.killed || run.is_lossy());
-    if !missing.is_empty() && said.is_empty() && ring.taken.is_empty() && !lossy {
+    // What a capture has lost is in no file. What is in one has to be shown, whatever else has happened.
+    let lossy = ring.runs.iter().any(|run| run.is_lossy());
+    let missing = if lossy {
+        in_ring.beyond(&reader, follower.from)
+    } else {
+        reader.missing(follower.from, below)
+    };
+    if !missing.is_empty() && said.is_empty() && ring.taken.is_empty() {
         return wrong(
             "a follower leaves out packets, and does not say so",
             check::runs(&missing),
