@@ -55,6 +55,10 @@ pub(super) struct Desk {
     /// Steps of a chain that are begun.
     pub(super) window: usize,
     pub(super) stop: bool,
+    /// The chain whose next piece is waited for.
+    pub(super) wanted: Option<usize>,
+    /// Threads that wait for something to do, and were not woken.
+    pub(super) idle: usize,
 }
 
 /// What has come of a job.
@@ -120,6 +124,22 @@ impl Desk {
             0 => self.ready.push_front(ready), // it is waited for
             _ => self.ready.push_back(ready),
         }
+    }
+
+    /// Who is to be woken: so many threads for these jobs, and whoever waits for a piece that is there. Each is
+    /// named once: to wake somebody costs as much as a small step.
+    pub(super) fn to_wake(&mut self, jobs: usize) -> (usize, bool) {
+        let threads = jobs.min(self.idle);
+        self.idle -= threads;
+        let wanted = self.wanted.and_then(|chain| self.chains.get(chain));
+        let is_there = wanted.is_some_and(|chain| {
+            let first = chain.steps.front();
+            first.is_none_or(|step| matches!(step.state, State::Done(_)))
+        });
+        if is_there {
+            self.wanted = None;
+        }
+        (threads, is_there)
     }
 
     /// Takes the first step of a chain that is done; whether there is one at all.
