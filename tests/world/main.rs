@@ -15,18 +15,23 @@
 mod act;
 mod check;
 mod draw;
+mod exports;
 mod messages;
 mod model;
 mod orders;
+mod packets;
 mod play;
 mod power;
 mod readers;
 mod rng;
+mod scrape;
 mod shrink;
+mod side;
 mod steps;
 mod table;
 mod traffic;
 mod walk;
+mod ways;
 mod world;
 
 use std::collections::VecDeque;

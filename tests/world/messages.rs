@@ -14,7 +14,17 @@ use When::{After, Always};
 const KNOWN: &[(&str, When)] = &[
     ("capturing * to *, at most * bytes: *", Always),
     ("capturing * to *, WITHOUT LIMIT: *", Always),
+    ("capturing * to standard output: *", Always),
+    (
+        "capturing * to nowhere: packets are counted and thrown away: *",
+        Always,
+    ),
+    (
+        "the capture ended early: the stream: *",
+        After(&[Why::Flooded]),
+    ),
     ("packets come from the rule *", Always),
+    ("figures are served at *", Always),
     (
         "no nftables rule of this network namespace hands packets to *",
         After(&[Why::RuleReloaded]),
@@ -86,7 +96,13 @@ const KNOWN: &[(&str, When)] = &[
     ),
     (
         "* packets were lost *: *",
-        After(&[Why::Stopped, Why::Full, Why::ReadOnly, Why::Frozen]),
+        After(&[
+            Why::Stopped,
+            Why::Full,
+            Why::ReadOnly,
+            Why::Frozen,
+            Why::Flooded,
+        ]),
     ),
     (
         "the process for finished files has gone (*): they stay as they are until the next start",
@@ -142,6 +158,7 @@ const REPORT: &[&str] = &[
     "detected",
     "received",
     "written",
+    "discarded",
     "dropped:",
     "allocation",
     "writer",

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use crate::packets::Way;
 use crate::steps::{Begin, Source};
 use crate::traffic::{Chunk, Time};
 
@@ -49,6 +50,8 @@ pub enum Why {
     Spoiled,
     Told,
     Confirmed,
+    /// More came at once than it takes.
+    Flooded,
 }
 
 /// One run of a capture.
@@ -75,6 +78,8 @@ pub struct Run {
     pub orders: u64,
     /// It may have rotated so often that files went by the limit.
     pub lost_files: bool,
+    /// Packets that it said were lost.
+    pub lost: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -111,6 +116,7 @@ impl Run {
             pending: Vec::new(),
             orders: 0,
             lost_files: false,
+            lost: 0,
         }
     }
 
@@ -122,11 +128,16 @@ impl Run {
         if self.options.source == Source::Queue && chunk.kind.is_ip6() {
             return false;
         }
+        let comes = match self.options.at.as_str() {
+            "input" => chunk.kind.way() == Way::Here,
+            "forward" => chunk.kind.way() == Way::Beyond,
+            _ => true,
+        };
         let port = self.options.only_port;
-        use crate::traffic::Kind::{Fragment, Udp, Udp6};
-        port == 0
-            || self.options.source != Source::Installed
-            || (matches!(chunk.kind, Udp | Udp6 | Fragment) && chunk.port == port)
+        comes
+            && (port == 0
+                || self.options.source != Source::Installed
+                || (chunk.kind.is_udp() && chunk.port == port))
     }
 
     pub fn wants(&self, chunk: &Chunk) -> Want {
@@ -224,6 +235,17 @@ pub struct Ring {
 }
 
 impl Ring {
+    pub fn new(dir: PathBuf, name: String) -> Ring {
+        Ring {
+            dir,
+            name,
+            runs: Vec::new(),
+            settled: Vec::new(),
+            taken: Vec::new(),
+            spoiled: Vec::new(),
+        }
+    }
+
     /// Whether somebody has cut it, under this name or before it was compressed.
     pub fn is_spoiled(&self, path: &std::path::Path) -> bool {
         let path = path.to_string_lossy();

@@ -209,6 +209,7 @@ impl Play {
             ring.settled.push(at);
             if let Some(run) = ring.runs.last_mut() {
                 run.settled = at;
+                run.lost = sum(&last["stats"], "dropped");
             }
             if !uncounted {
                 check::account(ring, &chunks, &last["stats"], false, open)?;
@@ -361,12 +362,12 @@ impl Play {
         } else {
             None
         };
-        let dropped = stats
-            .as_ref()
-            .map_or(0, |stats| sum(&stats["stats"], "dropped"));
+        if let Some(stats) = &stats {
+            self.run(slot).lost = sum(&stats["stats"], "dropped");
+        }
         self.packets_checked += found.packets;
         let ring = self.ring(slot).expect("looked at by the caller");
-        missing(ring, &found, dropped)
+        missing(ring, &found)
     }
 
     /// A capture has ended: its report, its files, and what it may not leave behind.
@@ -404,9 +405,9 @@ impl Play {
             });
         let found = check::ring(ring, &chunks, false)?;
         self.packets_checked += found.packets;
-        let mut dropped = 0;
         if let Some(report) = &report {
-            dropped = sum(report, "dropped");
+            let run = ring.runs.last_mut().expect("it ran");
+            run.lost = sum(report, "dropped");
             check::account(ring, &chunks, report, true, false)?;
             let run = ring.runs.last().expect("it ran");
             let written = figure(report, "/written");
@@ -425,7 +426,10 @@ impl Play {
         } else if !killed {
             return wrong("no report", said);
         }
-        missing(ring, &found, dropped)?;
+        missing(ring, &found).map_err(|failure| Failure {
+            text: format!("{}\n{report:?}\n{said}", failure.text),
+            ..failure
+        })?;
         for entry in fs::read_dir(&live.runtime).into_iter().flatten().flatten() {
             if !killed {
                 return wrong("a socket is left", entry.path().display().to_string());
@@ -493,12 +497,19 @@ impl Play {
 }
 
 /// Packets that must be there and are not are those that were said to be lost.
-fn missing(ring: &Ring, found: &check::Found, dropped: u64) -> Checked {
+fn missing(ring: &Ring, found: &check::Found) -> Checked {
+    let dropped: u64 = ring.runs.iter().map(|run| run.lost).sum();
     let count = found.missing.len() as u64;
     let lossy = ring.runs.iter().any(|run| {
-        [Why::Stopped, Why::Full, Why::ReadOnly, Why::Frozen]
-            .iter()
-            .any(|why| run.has(*why))
+        [
+            Why::Stopped,
+            Why::Full,
+            Why::ReadOnly,
+            Why::Frozen,
+            Why::Flooded,
+        ]
+        .iter()
+        .any(|why| run.has(*why))
     });
     let killed = ring.runs.iter().any(|run| run.killed);
     if count > dropped && !(lossy && killed) {

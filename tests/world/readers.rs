@@ -196,10 +196,7 @@ pub fn read(play: &mut Play, slot: usize, how: &str) -> Checked<Outcome> {
 
 fn of_port(walked: &walk::Walked, port: u16) -> u64 {
     let has = |record: &&walk::Record| {
-        let bytes = walked.frame(record);
-        let packet = bytes
-            .get(if record.link == 1 { 14 } else { 0 }..)
-            .unwrap_or_default();
+        let packet = walked.packet(record);
         let at = match packet.first().map(|byte| byte >> 4) {
             Some(4)
                 if packet.get(9) == Some(&17)
@@ -314,7 +311,7 @@ pub fn follow_end(play: &mut Play, slot: usize) -> Checked<Outcome> {
     let missing = reader.missing(follower.from, below);
     let lossy = ring.runs.iter().any(|run| {
         run.killed
-            || [Why::Stopped, Why::Full, Why::Frozen]
+            || [Why::Stopped, Why::Full, Why::Frozen, Why::Flooded]
                 .iter()
                 .any(|why| run.has(*why))
     });
