@@ -13,6 +13,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 mod act;
+mod bounds;
 mod check;
 mod draw;
 mod exports;
@@ -412,6 +413,7 @@ fn finish(play: &mut Play) -> world::Checked {
         }
     }
     play.nothing_left()?;
+    bounds::strays(&play.world.dir)?;
     // Chores may go on for half a minute behind a capture that was killed.
     let begun = Instant::now();
     loop {

@@ -63,6 +63,7 @@ pub struct Play {
     lost_before: (u64, u64),
     fenced: u64,
     pub packets_checked: u64,
+    pub bounds: crate::bounds::Bounds,
 }
 
 /// Something was done, or there was nothing to do it to.
@@ -88,6 +89,7 @@ impl Play {
             lost_before: (0, 0),
             fenced: 0,
             packets_checked: 0,
+            bounds: crate::bounds::Bounds::default(),
         }
     }
 
@@ -269,6 +271,7 @@ impl Play {
         for slot in 0..SLOTS {
             self.alive(slot)?;
             self.limits(slot)?;
+            crate::bounds::look(self, slot)?;
             if let Some(follower) = self.slots[slot].follower.as_mut()
                 && let Some(status) = follower.proc.ended()
             {
@@ -449,6 +452,7 @@ impl Play {
         if !killed && !left_as_it_is && !odd.is_empty() {
             return wrong("files are left", format!("{odd:?}\n{said}"));
         }
+        crate::bounds::gone(self, live.proc.pid(), &live.runtime, killed)?;
         self.nothing_left()
     }
 
