@@ -256,9 +256,15 @@ pub fn act(play: &mut Play, step: &Step) -> Checked<Outcome> {
             };
             let name = play.name("moved");
             let place = play.run(slot).options.place;
-            if fs::rename(&path, play.world.place(place).join(name)).is_err() {
+            let to = play.world.place(place).join(name);
+            if play.held.len() >= 12 || fs::rename(&path, &to).is_err() {
                 return Ok(Nothing);
             }
+            play.held.push(Held {
+                bytes: fs::read(&to).unwrap_or_default(),
+                path: to,
+                open: None,
+            });
             let ring = play.slots[slot].ring.as_mut().expect("it has files");
             ring.taken.push(number);
             ring.runs
@@ -643,9 +649,7 @@ fn fill(play: &mut Play, place: Place, leave_kib: u64) -> Checked<Outcome> {
     }
     play.happened(Some(place), Why::Full);
     let file = play.world.place(place).join("filler");
-    let room = rustix::fs::statvfs(play.world.place(place))
-        .map_or(0, |stat| stat.f_bavail * stat.f_frsize / 1024);
-    let kib = room.saturating_sub(leave_kib);
+    let kib = (play.world.room(place) / 1024).saturating_sub(leave_kib);
     let _ = Command::new("dd")
         .args([
             "if=/dev/zero",

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
-use crate::model::{Ring, Want, Why};
+use crate::model::{Ring, Run, Want, Why};
 use crate::packets;
 use crate::traffic::{Chunk, SECOND, SENDERS, Time, number_of};
 use crate::walk::{self, State, Walked};
@@ -40,6 +40,15 @@ pub struct Reader<'a> {
     /// There may be packets that came later.
     pub open: bool,
     of_run: Vec<u64>,
+    /// What was found out of the chunk that was looked at last.
+    of_chunk: Option<OfChunk>,
+}
+
+struct OfChunk {
+    at: usize,
+    run: usize,
+    /// To how many bytes its packets may have been cut.
+    cuts: Vec<u32>,
 }
 
 /// The program's clock of a hook against ours.
@@ -55,6 +64,7 @@ impl<'a> Reader<'a> {
             of_file: [None; SENDERS],
             open: false,
             of_run: vec![0; ring.runs.len()],
+            of_chunk: None,
         }
     }
 
@@ -131,17 +141,15 @@ impl<'a> Reader<'a> {
             {
                 return wrong("another interface", said(&record.interface));
             }
-            let wants: Vec<Want> = self.ring.runs.iter().map(|run| run.wants(chunk)).collect();
-            let Some(run) = wants
-                .iter()
-                .position(|want| matches!(want, Want::Must | Want::May))
-            else {
+            let known = self.of_chunk.take().filter(|known| known.at == at);
+            let Some(known) = known.or_else(|| self.of_chunk(at, chunk)) else {
+                let wants: Vec<Want> = self.ring.runs.iter().map(|run| run.wants(chunk)).collect();
                 return wrong(
                     "recorded, though it must not be",
                     said(&format!("{wants:?}")),
                 );
             };
-            let cuts = self.ring.runs[run].cuts(chunk, &self.ring.settled);
+            let (run, cuts) = (known.run, &known.cuts);
             let fits = |cut: u32| bytes.len() == sent.len().min(cut as usize);
             if !cuts.iter().any(|cut| fits(*cut)) {
                 return wrong(
@@ -176,6 +184,7 @@ impl<'a> Reader<'a> {
                 *of_sender = Some((of_sender.map_or(number, |(first, _)| first), number));
             }
             self.of_run[run] += 1;
+            self.of_chunk = Some(known);
             ends = Some(ends.map_or((number, number), |(first, last)| {
                 (number.min(first), number.max(last))
             }));
@@ -195,6 +204,17 @@ impl<'a> Reader<'a> {
     /// Whether a packet came behind the first that is there of its sender.
     fn follows(&self, number: u64) -> bool {
         self.ends[self.sender(number)].is_some_and(|(first, _)| first < number)
+    }
+
+    fn of_chunk(&self, at: usize, chunk: &Chunk) -> Option<OfChunk> {
+        let takes = |run: &Run| matches!(run.wants(chunk), Want::Must | Want::May);
+        let run = self.ring.runs.iter().position(takes)?;
+        let cuts = self.ring.runs[run].cuts(chunk, &self.ring.settled);
+        Some(OfChunk {
+            at,
+            run,
+            cuts: cuts.into_iter().collect(),
+        })
     }
 
     /// Packets that must be there and are not.

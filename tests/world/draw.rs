@@ -74,6 +74,11 @@ const WEIGHTS: &[(&str, u64)] = &[
     ("power-loss", 3),
 ];
 
+/// The most bytes that are sent at a time.
+const BURST_BYTES: u64 = 6_000_000;
+/// As much is to be left where nothing is said to fill up: more than three captures take in one step.
+const ROOM_BYTES: u64 = 150_000_000;
+
 /// Without these nothing happens: they are never switched off.
 const ALWAYS: &[&str] = &["begin", "send", "look", "end"];
 
@@ -100,6 +105,9 @@ impl Draw {
     }
 
     pub fn step(&mut self, play: &Play) -> Step {
+        if let Some(step) = self.room(play) {
+            return step;
+        }
         loop {
             let total: u64 = WEIGHTS.iter().map(|(name, _)| self.weights[name]).sum();
             let mut at = self.rng.below(total);
@@ -116,6 +124,30 @@ impl Draw {
                 return step;
             }
         }
+    }
+
+    /// Where a place fills up that is not to, what takes it ends, and goes with the next beginning.
+    fn room(&mut self, play: &Play) -> Option<Step> {
+        let short = |slot: &usize| {
+            let run = play.ring(*slot).and_then(|ring| ring.runs.last());
+            let place = run.map(|run| run.options.place);
+            place.is_some_and(|place| !place.is_small() && play.world.room(place) < ROOM_BYTES)
+        };
+        let slot = (0..SLOTS).find(short)?;
+        let capture = u8::try_from(slot).unwrap_or_default();
+        Some(match &play.slots[slot].live {
+            Some(live) if live.stopped => Step::Continue { capture },
+            Some(_) => Step::End {
+                capture,
+                by: "int".to_owned(),
+            },
+            None if play.slots[slot].follower.is_some() => Step::KillFollower { capture },
+            None => {
+                let mut begin = self.begin(play, slot);
+                begin.again = false;
+                Step::Begin(begin)
+            }
+        })
     }
 
     fn what(&mut self) -> What {
@@ -282,16 +314,18 @@ impl Draw {
             },
             "send" => {
                 let what = self.what();
+                // As many bytes at the most, whatever their length.
+                let most = BURST_BYTES / u64::from(what.from.midpoint(what.to));
                 Step::Send {
                     what,
-                    packets: self.rng.scale(1, 6000),
+                    packets: self.rng.scale(1, most),
                 }
             }
             "traffic-on" if play.traffic.senders() < 3 => {
                 let what = self.what();
                 Step::TrafficOn {
                     what,
-                    rate: self.rng.pick(&[100, 2000, 10_000]),
+                    rate: self.rng.pick(&[100, 2000, 10_000, 20_000]),
                 }
             }
             "traffic-off" if play.traffic.is_on() => Step::TrafficOff,

@@ -322,9 +322,12 @@ fn inside(dir: &Path, options: &Options) -> ExitCode {
             }
         }
     });
-    let core = rustix::thread::sched_getaffinity(None).ok();
-    let core = core
-        .and_then(|set| (0..rustix::thread::CpuSet::MAX_CPU).find(|cpu| set.is_set(*cpu)))
+    // Worlds side by side send on different processors.
+    let set = rustix::thread::sched_getaffinity(None).unwrap();
+    let mut cores = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu));
+    let nth = options.seed % u64::from(set.count()).max(1);
+    let core = cores
+        .nth(usize::try_from(nth).unwrap_or_default())
         .unwrap_or_default();
     let program = options
         .program

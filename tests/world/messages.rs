@@ -105,7 +105,7 @@ const KNOWN: &[(&str, When)] = &[
         ]),
     ),
     (
-        "the process for finished files has gone (*): they stay as they are until the next start",
+        "the process for finished files has ended (*): it is started again",
         After(&[Why::ChoresKilled]),
     ),
     (

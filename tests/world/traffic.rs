@@ -217,8 +217,11 @@ impl Traffic {
                 let sockets = Sockets::open(&lab);
                 let sender = u8::try_from(sender).unwrap_or_default();
                 let each = (rate / 100).clamp(1, BATCH as u64);
+                let mut left = ENOUGH;
                 while !theirs.load(Ordering::Relaxed) {
-                    burst(&sockets, &log, what, each, sender);
+                    if left > 0 {
+                        left = left.saturating_sub(burst(&sockets, &log, what, each, sender));
+                    }
                     thread::sleep(Duration::from_nanos(each * 1_000_000_000 / rate));
                 }
             });
@@ -248,6 +251,9 @@ fn other_core(first: usize, sender: usize) -> usize {
     let at = cores.iter().position(|core| *core == first);
     cores[(at.unwrap_or_default() + sender) % cores.len()]
 }
+
+/// So many packets are sent in the background: steps that take long are not to fill disks.
+const ENOUGH: u64 = 300_000;
 
 /// The latest that a packet of a sender in the background comes to the hook, if nothing else tells.
 const LATE: Time = 2 * SECOND;

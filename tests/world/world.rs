@@ -101,6 +101,11 @@ impl World {
         self.dir.join("mnt").join(place.name())
     }
 
+    /// Bytes that are free there.
+    pub fn room(&self, place: Place) -> u64 {
+        rustix::fs::statvfs(self.place(place)).map_or(0, |stat| stat.f_bavail * stat.f_frsize)
+    }
+
     pub fn image(&self, place: Place) -> PathBuf {
         self.dir.join(format!("{}.img", place.name()))
     }
