@@ -274,6 +274,10 @@ pub fn ring(ring: &Ring, chunks: &[Chunk], live: bool) -> Checked<Found> {
             {
                 std::thread::sleep(std::time::Duration::from_millis(100));
             }
+            Err(failure) if failure.text.contains("No such file") => {
+                let there = crate::play::listing(&ring.dir);
+                return wrong(&failure.kind, format!("{}\n{there}", failure.text));
+            }
             found => return found,
         }
     }
@@ -472,16 +476,7 @@ pub fn account(
     if at_end && !(skipped.saturating_sub(dropped)..=skipped + may).contains(&paused) {
         return wrong("paused otherwise", told(&format!("paused {paused}")));
     }
-    let lossy = [
-        Why::Stopped,
-        Why::Full,
-        Why::ReadOnly,
-        Why::Frozen,
-        Why::Flooded,
-    ]
-    .iter()
-    .any(|why| run.has(*why));
-    if dropped != 0 && !lossy {
+    if dropped != 0 && !run.is_lossy() {
         return wrong("lost without a reason", told(""));
     }
     if get("/taken") != 0 && !run.has(Why::LiveTaken) {

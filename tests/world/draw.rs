@@ -322,7 +322,8 @@ impl Draw {
                 }
             }
             "traffic-on" if play.traffic.senders() < 3 => {
-                let what = self.what();
+                let mut what = self.what();
+                (what.from, what.to) = (what.from.min(1514), what.to.min(1514));
                 Step::TrafficOn {
                     what,
                     rate: self.rng.pick(&[100, 2000, 10_000, 20_000]),
@@ -331,7 +332,7 @@ impl Draw {
             "traffic-off" if play.traffic.is_on() => Step::TrafficOff,
             "flood" => {
                 let mut what = self.what();
-                what.to = what.to.min(1514).max(what.from);
+                (what.from, what.to) = (what.from.min(1514), what.to.min(1514));
                 Step::Flood {
                     what,
                     packets: self.rng.scale(5000, 100_000),

@@ -436,7 +436,7 @@ fn follow_all(play: &mut Play) -> Checked<Outcome> {
     for slot in &slots {
         play.settle(*slot)?;
         let run = play.run(*slot);
-        let (of, lossy) = (run.first_number, run.lost);
+        let (of, lossy) = (run.first_number, run.dropped);
         let _ = of;
         for chunk in play.traffic.chunks_from(first) {
             match play.run(*slot).wants(&chunk) {
@@ -445,7 +445,7 @@ fn follow_all(play: &mut Play) -> Checked<Outcome> {
                 _ => {}
             }
         }
-        if lossy != play.run(*slot).lost {
+        if lossy != play.run(*slot).dropped {
             return end_follower(proc);
         }
     }

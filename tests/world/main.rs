@@ -13,6 +13,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 mod act;
+mod aside;
 mod bounds;
 mod check;
 mod draw;
@@ -30,6 +31,7 @@ mod shrink;
 mod side;
 mod steps;
 mod table;
+mod tools;
 mod traffic;
 mod walk;
 mod ways;

@@ -146,6 +146,14 @@ const KNOWN: &[(&str, When)] = &[
         After(&[Why::Kept]),
     ),
     (
+        "* finished files are not compressed, or handed to --on-rotate, because there was no process for it: the next start takes them up",
+        After(&[Why::ChoresKilled]),
+    ),
+    (
+        "--keep-on: nothing can be kept as it is: *(--keep-bytes *): move or remove some",
+        After(&[Why::Kept]),
+    ),
+    (
         "* finished files are not yet compressed, or handed to --on-rotate: they have 30 s*",
         After(&[Why::Compressed]),
     ),

@@ -34,6 +34,8 @@ pub enum Why {
     Full,
     ReadOnly,
     Frozen,
+    /// More came at a time than its buffer holds.
+    Flooded,
     /// Others removed or changed the live file.
     LiveTaken,
     FinishedTaken,
@@ -50,9 +52,16 @@ pub enum Why {
     Spoiled,
     Told,
     Confirmed,
-    /// More came at once than it takes.
-    Flooded,
 }
+
+/// With these it may lose packets, counted.
+const LOSSY: [Why; 5] = [
+    Why::Stopped,
+    Why::Full,
+    Why::ReadOnly,
+    Why::Frozen,
+    Why::Flooded,
+];
 
 /// One run of a capture.
 #[derive(Debug)]
@@ -66,7 +75,13 @@ pub struct Run {
     pub why: BTreeSet<Why>,
     /// When all that had come was accounted for.
     pub settled: Time,
+    /// Packets below this number were accounted for then.
+    pub settled_below: u64,
+    /// Packets that it has said to have lost, when it was asked last.
+    pub dropped: u64,
     pub first_number: u64,
+    /// The smallest number of packets at a time that was in force.
+    pub batch: u64,
     /// Limits that may be in force: of files, of bytes.
     pub files: u64,
     /// Files that were there when the limit was set.
@@ -78,8 +93,6 @@ pub struct Run {
     pub orders: u64,
     /// It may have rotated so often that files went by the limit.
     pub lost_files: bool,
-    /// Packets that it said were lost.
-    pub lost: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -108,7 +121,10 @@ impl Run {
             snaplens: vec![(Span { from: 0, to: 0 }, snaplen)],
             why: BTreeSet::new(),
             settled: from,
+            settled_below: first_number,
+            dropped: 0,
             first_number,
+            batch: options.batch,
             files: options.files,
             files_then: 0,
             max_bytes: options.max_kib * 1024,
@@ -116,7 +132,6 @@ impl Run {
             pending: Vec::new(),
             orders: 0,
             lost_files: false,
-            lost: 0,
         }
     }
 
@@ -213,6 +228,28 @@ impl Run {
 
     pub fn is_paused(&self) -> bool {
         self.pauses.last().is_some_and(|(_, off)| off.is_none())
+    }
+
+    /// Whether something has happened to it that may have cost packets.
+    pub fn is_lossy(&self) -> bool {
+        LOSSY.iter().any(|why| self.has(*why))
+    }
+
+    /// So many packets its buffer holds, if it is kept from running. Of a group a datagram takes 256 KiB
+    /// at the most, whatever is in it; of a queue each packet has one; a hook's buffer is in rings, one a
+    /// processor.
+    pub fn holds(&self) -> u64 {
+        const DATAGRAM_BYTES: u64 = 256 << 10;
+        let buffer = self.options.buffer_mib << 20;
+        let longest = self.snaplens.iter().map(|(_, value)| *value).max();
+        let record = u64::from(longest.unwrap_or(128)) + 128;
+        match self.options.source {
+            Source::Group | Source::Installed => {
+                buffer / DATAGRAM_BYTES * self.batch.min((DATAGRAM_BYTES / 2) / record)
+            }
+            Source::Queue => buffer / (2 * record + 1024),
+            Source::Hook => buffer / 2 / record,
+        }
     }
 
     pub fn has(&self, why: Why) -> bool {

@@ -49,6 +49,7 @@ fn set(play: &mut Play, slot: usize, setting: &str, value: u64, span: Span) {
             run.max_bytes = value;
         }
         "file-size" => run.file_bytes = value,
+        "batch" if value != 0 => run.batch = run.batch.min(value),
         _ => {}
     }
 }

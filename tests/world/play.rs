@@ -161,7 +161,7 @@ impl Play {
         }
         let on = self.traffic.is_on();
         self.fence();
-        let chunks = self.chunks(slot);
+        let (chunks, below) = (self.chunks(slot), self.fenced);
         let run = self.run(slot);
         let uncounted = run.has(Why::RuleReloaded);
         let open = on;
@@ -205,13 +205,14 @@ impl Play {
             }
             thread::sleep(Duration::from_millis(10));
         }
+        self.alive(slot)?;
         let ring = self.slots[slot].ring.as_mut();
         if let Some(ring) = ring {
             // What comes from a queue or ring in one piece is committed with it.
             ring.settled.push(at);
             if let Some(run) = ring.runs.last_mut() {
-                run.settled = at;
-                run.lost = sum(&last["stats"], "dropped");
+                (run.settled, run.settled_below) = (at, below);
+                run.dropped = sum(&last["stats"], "dropped");
             }
             if !uncounted {
                 check::account(ring, &chunks, &last["stats"], false, open)?;
@@ -243,15 +244,15 @@ impl Play {
 
     /// It runs, and what it said since belongs to something.
     pub fn alive(&mut self, slot: usize) -> Checked {
-        let Some(ring) = self.slots[slot].ring.as_ref() else {
+        let Slot { ring, live, .. } = &mut self.slots[slot];
+        let run = ring.as_mut().and_then(|ring| ring.runs.last_mut());
+        let (Some(run), Some(live)) = (run, live) else {
             return Ok(());
         };
-        let Some(run) = ring.runs.last() else {
-            return Ok(());
-        };
-        let Some(live) = self.slots[slot].live.as_mut() else {
-            return Ok(());
-        };
+        // Half: load may have kept it from running before.
+        if self.traffic.next_number() - run.settled_below > run.holds() / 2 {
+            run.why.insert(Why::Flooded);
+        }
         for line in live.proc.new_lines() {
             if let Some(why) = messages::judge(&line, run) {
                 return wrong(
@@ -360,17 +361,9 @@ impl Play {
         let chunks = self.chunks(slot);
         let ring = self.ring(slot).expect("looked at by the caller");
         let found = check::ring(ring, &chunks, live)?;
-        let stats = if live {
-            self.request(slot, "stats", &[], 0).ok()
-        } else {
-            None
-        };
-        if let Some(stats) = &stats {
-            self.run(slot).lost = sum(&stats["stats"], "dropped");
-        }
+        missing(ring, &found)?;
         self.packets_checked += found.packets;
-        let ring = self.ring(slot).expect("looked at by the caller");
-        missing(ring, &found)
+        Ok(())
     }
 
     /// A capture has ended: its report, its files, and what it may not leave behind.
@@ -409,8 +402,8 @@ impl Play {
         let found = check::ring(ring, &chunks, false)?;
         self.packets_checked += found.packets;
         if let Some(report) = &report {
-            let run = ring.runs.last_mut().expect("it ran");
-            run.lost = sum(report, "dropped");
+            self.run(slot).dropped = sum(report, "dropped");
+            let ring = self.ring(slot).expect("it ran");
             check::account(ring, &chunks, report, true, false)?;
             let run = ring.runs.last().expect("it ran");
             let written = figure(report, "/written");
@@ -429,10 +422,8 @@ impl Play {
         } else if !killed {
             return wrong("no report", said);
         }
-        missing(ring, &found).map_err(|failure| Failure {
-            text: format!("{}\n{report:?}\n{said}", failure.text),
-            ..failure
-        })?;
+        let ring = self.ring(slot).expect("it ran");
+        missing(ring, &found)?;
         for entry in fs::read_dir(&live.runtime).into_iter().flatten().flatten() {
             if !killed {
                 return wrong("a socket is left", entry.path().display().to_string());
@@ -502,21 +493,8 @@ impl Play {
 
 /// Packets that must be there and are not are those that were said to be lost.
 fn missing(ring: &Ring, found: &check::Found) -> Checked {
-    let dropped: u64 = ring.runs.iter().map(|run| run.lost).sum();
-    let count = found.missing.len() as u64;
-    let lossy = ring.runs.iter().any(|run| {
-        [
-            Why::Stopped,
-            Why::Full,
-            Why::ReadOnly,
-            Why::Frozen,
-            Why::Flooded,
-        ]
-        .iter()
-        .any(|why| run.has(*why))
-    });
-    let killed = ring.runs.iter().any(|run| run.killed);
-    if count > dropped && !(lossy && killed) {
+    let dropped: u64 = ring.runs.iter().map(|run| run.dropped).sum();
+    if found.missing.len() as u64 > dropped {
         return wrong(
             "packets are missing",
             format!(

@@ -309,12 +309,7 @@ pub fn follow_end(play: &mut Play, slot: usize) -> Checked<Outcome> {
     reader.take(&walked, "a follower")?;
     let below = last.map_or(0, |last| last + 1);
     let missing = reader.missing(follower.from, below);
-    let lossy = ring.runs.iter().any(|run| {
-        run.killed
-            || [Why::Stopped, Why::Full, Why::Frozen, Why::Flooded]
-                .iter()
-                .any(|why| run.has(*why))
-    });
+    let lossy = ring.runs.iter().any(|run| run.killed || run.is_lossy());
     if !missing.is_empty() && said.is_empty() && ring.taken.is_empty() && !lossy {
         return wrong(
             "a follower leaves out packets, and does not say so",
