@@ -374,6 +374,22 @@ pub fn arguments(options: &Begin, slot: usize, dir: &std::path::Path) -> (String
     if !options.at.is_empty() && options.source == Source::Installed {
         add(&["--at", &options.at]);
     }
+    if !options.iface.is_empty() && matches!(options.source, Source::Hook | Source::Installed) {
+        add(&["--iface", &options.iface]);
+    }
+    if !options.prefix.is_empty() && options.source == Source::Installed {
+        add(&["--prefix", &options.prefix]);
+    }
+    if options.sample != 0 && options.source == Source::Hook {
+        add(&["--sample", &options.sample.to_string()]);
+    }
+    if options.max_age_secs != 0 {
+        add(&["--max-age", &format!("{}s", options.max_age_secs)]);
+    }
+    if options.on_rotate {
+        let to = crate::handed::place(dir).display().to_string();
+        add(&["--on-rotate", &format!("cp -t {to}")]);
+    }
     if options.keep_on {
         add(&[
             "--keep-on",
@@ -423,6 +439,7 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
             play.held
                 .retain(|held| held.open.is_some() || !held.path.starts_with(&old.dir));
             let _ = fs::remove_dir_all(&old.dir);
+            let _ = fs::remove_dir_all(crate::handed::place(&old.dir));
         }
         play.slots[slot].rings += 1;
         let dir = play.world.place(options.place).join(format!(
@@ -441,6 +458,11 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
             run.why.insert(Why::KilledBefore);
         }
         run.lost_files = before.lost_files || before.files != 0 || before.max_bytes != 0;
+    }
+    run.lost_files |= options.max_age_secs != 0;
+    if options.on_rotate {
+        fs::create_dir_all(crate::handed::place(&ring.dir)).unwrap();
+        run.why.insert(Why::Compressed);
     }
     if play.filled.contains_key(&options.place) || options.place.is_small() {
         run.why.insert(Why::Full);

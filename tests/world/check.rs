@@ -130,6 +130,23 @@ impl<'a> Reader<'a> {
                     )),
                 );
             }
+            let prefix = self.ring.runs.last().map_or("", |run| &run.options.prefix);
+            if !prefix.is_empty()
+                && self.ring.runs[0].options.prefix == prefix
+                && self.ring.runs[0].options.source == crate::steps::Source::Installed
+                && self.ring.runs.len() == 1
+                && record.link != 239
+                && !record.interface.is_empty()
+                && !record
+                    .comments
+                    .iter()
+                    .any(|text| text.ends_with(&format!("prefix={prefix}")))
+            {
+                return wrong(
+                    "another prefix",
+                    said(&format!("{:?}, not {prefix}", record.comments)),
+                );
+            }
             // Of a kernel's message it is the message's.
             if record.length as usize != sent.len() && record.link != 239 {
                 return wrong(

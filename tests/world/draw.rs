@@ -260,7 +260,18 @@ impl Draw {
             keep_on: rng.one_in(5),
             at: rng.pick(&["", "", "", "input", "forward"]).to_owned(),
             metrics: rng.one_in(4),
+            iface: rng.pick(&["", "", "", "", "", "lo", "vx0"]).to_owned(),
+            prefix: rng.pick(&["", "", "", "a b", "scan: "]).to_owned(),
+            on_rotate: rng.one_in(8) && !small,
+            max_age_secs: if rng.one_in(12) { 3 } else { 0 },
+            sample: if rng.one_in(12) { 3 } else { 0 },
         };
+        if begin.source == Source::Hook && begin.sample > 1 && !begin.iface.is_empty() {
+            begin.sample = 0;
+        }
+        if begin.on_rotate {
+            begin.compress.clear();
+        }
         if matches!(begin.source, Source::Group | Source::Queue) {
             begin.at.clear();
         }

@@ -18,6 +18,7 @@ mod bounds;
 mod check;
 mod draw;
 mod exports;
+mod handed;
 mod messages;
 mod model;
 mod orders;

@@ -150,9 +150,16 @@ impl Run {
         };
         let port = self.options.only_port;
         comes
+            && (self.options.source != Source::Installed || self.is_by(chunk))
             && (port == 0
                 || self.options.source != Source::Installed
                 || (chunk.kind.is_udp() && chunk.port == port))
+    }
+
+    /// Whether it comes by the interface that was asked for.
+    fn is_by(&self, chunk: &Chunk) -> bool {
+        let iface = &self.options.iface;
+        iface.is_empty() || iface.starts_with(chunk.kind.interface())
     }
 
     pub fn wants(&self, chunk: &Chunk) -> Want {
@@ -185,7 +192,12 @@ impl Run {
             }
             want = Want::May;
         }
-        if other_family {
+        // A program at the hook has all packets, and leaves these out.
+        let by_another = self.options.source == Source::Hook && !self.is_by(chunk);
+        if self.options.source == Source::Hook && self.options.sample > 1 && want == Want::Must {
+            want = Want::May;
+        }
+        if other_family || by_another {
             return if want == Want::Must {
                 Want::Skipped
             } else {

@@ -444,6 +444,7 @@ impl Play {
             return wrong("files are left", format!("{odd:?}\n{said}"));
         }
         crate::bounds::gone(self, live.proc.pid(), &live.runtime, killed)?;
+        crate::handed::ended(self, slot, &found, &said)?;
         self.nothing_left()
     }
 

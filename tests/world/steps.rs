@@ -93,6 +93,21 @@ pub struct Begin {
     /// Figures are served for Prometheus.
     #[serde(default)]
     pub metrics: bool,
+    /// "": all; else "lo", "vx0": of a hook, or of the rule it installs.
+    #[serde(default)]
+    pub iface: String,
+    /// Of the rule it installs.
+    #[serde(default)]
+    pub prefix: String,
+    /// Finished files are handed to a command, which copies them.
+    #[serde(default)]
+    pub on_rotate: bool,
+    /// 0: none.
+    #[serde(default)]
+    pub max_age_secs: u64,
+    /// Of a hook: one in so many; 0: all.
+    #[serde(default)]
+    pub sample: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -421,7 +436,8 @@ impl Step {
                 .split_once('=')
                 .ok_or(format!("`{word}` in `{line}`"))?;
             let strings = [
-                "format", "link", "compress", "order", "how", "by", "date", "limit", "at",
+                "format", "link", "compress", "order", "how", "by", "date", "limit", "at", "iface",
+                "prefix",
             ];
             let value = match serde_json::from_str(value) {
                 Ok(value) if !strings.contains(&key) => value,
@@ -437,9 +453,13 @@ impl Step {
         let mut found = Vec::new();
         match self {
             Step::Begin(begin) => {
-                let plain: [fn(&mut Begin); 14] = [
+                let plain: [fn(&mut Begin); 15] = [
                     |b| b.place = Place::Tmpfs,
                     |b| b.metrics = false,
+                    |b| {
+                        (b.iface, b.prefix) = (String::new(), String::new());
+                        (b.on_rotate, b.max_age_secs, b.sample) = (false, 0, 0);
+                    },
                     |b| b.at = String::new(),
                     |b| b.compress = String::new(),
                     |b| b.index = true,
