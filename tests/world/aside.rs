@@ -30,21 +30,7 @@ pub struct Aside {
 }
 
 pub fn begin(play: &mut Play, step: &Side, more: &[&str], out: Option<File>) -> Checked<Aside> {
-    let line = format!(
-        "begin again=false batch=1024 both_families=true buffer_mib=16 capture=0 compress='' file_kib=2048 \
-         files=0 flush_ms=50 format=pcapng index=true link=ethernet max_kib=0 only_port=0 place=tmpfs \
-         rotate_secs=0 snaplen={} source={} at='{}'",
-        step.snaplen,
-        if step.source == Source::Hook {
-            "hook"
-        } else {
-            "installed"
-        },
-        step.at,
-    );
-    let Ok(Step::Begin(options)) = Step::parse(&line) else {
-        panic!("{line}");
-    };
+    let options = options(step);
     let name = play.name(&format!("side-{}", step.how));
     let runtime = play.world.dir.join("run").join(&name);
     fs::create_dir_all(&runtime).unwrap();
@@ -83,6 +69,26 @@ pub fn begin(play: &mut Play, step: &Side, more: &[&str], out: Option<File>) -> 
     }
     aside.ring.runs[0].begun.to = now();
     Ok(aside)
+}
+
+/// What the model has to know of it.
+pub fn options(step: &Side) -> Begin {
+    let line = format!(
+        "begin again=false batch=1024 both_families=true buffer_mib=16 capture=0 compress='' file_kib=2048 \
+         files=0 flush_ms=50 format=pcapng index=true link=ethernet max_kib=0 only_port=0 place=tmpfs \
+         rotate_secs=0 snaplen={} source={} at='{}'",
+        step.snaplen,
+        if step.source == Source::Hook {
+            "hook"
+        } else {
+            "installed"
+        },
+        step.at,
+    );
+    let Ok(Step::Begin(options)) = Step::parse(&line) else {
+        panic!("{line}");
+    };
+    options
 }
 
 pub fn ring_name(options: &Begin) -> String {

@@ -22,8 +22,8 @@ const ANONYMOUS_KIB: u64 = 48 * 1024;
 const CHORES_KIB: u64 = 192 * 1024;
 /// ARCHITECTURE.md, "Threads": names, as far as the kernel keeps them, and how many of each.
 const THREADS: &[(&str, usize)] = &[
-    ("lwnflog", 1),
-    ("signals", 1),
+    // main, and the one that hands it signals.
+    ("lwnflog", 2),
     ("output", 2),
     ("links", 1),
     ("control", 1),
@@ -67,27 +67,14 @@ fn programs(pid: u32) -> BTreeSet<u32> {
     found
 }
 
-/// What a capture that runs has of everything.
-pub fn look(play: &mut Play, slot: usize) -> Checked {
-    let Some(live) = &play.slots[slot].live else {
-        return Ok(());
-    };
-    let (pid, name) = (live.proc.pid(), live.proc.name.clone());
-    let entries = |what: &str| {
-        fs::read_dir(format!("/proc/{pid}/{what}"))
-            .into_iter()
-            .flatten()
-            .flatten()
-    };
-    let open: Vec<String> = entries("fd")
-        .filter_map(|entry| fs::read_link(entry.path()).ok())
-        .map(|to| to.display().to_string())
-        .collect();
-    if open.len() > DESCRIPTORS {
-        return wrong("many descriptors are open", format!("{name}: {open:#?}"));
-    }
+/// Threads, by the documents.
+fn threads(pid: u32, name: &str) -> Checked {
     let mut threads: BTreeMap<&str, usize> = BTreeMap::new();
-    for entry in entries("task") {
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         let comm = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
         let comm = comm.trim();
         if comm.is_empty() {
@@ -110,6 +97,36 @@ pub fn look(play: &mut Play, slot: usize) -> Checked {
                 format!("{name}: {count} of {known}"),
             );
         }
+    }
+    Ok(())
+}
+
+/// What a capture that runs has of everything.
+pub fn look(play: &mut Play, slot: usize) -> Checked {
+    let Some(live) = &play.slots[slot].live else {
+        return Ok(());
+    };
+    let (pid, name) = (live.proc.pid(), live.proc.name.clone());
+    let entries = |what: &str| {
+        fs::read_dir(format!("/proc/{pid}/{what}"))
+            .into_iter()
+            .flatten()
+            .flatten()
+    };
+    let open: Vec<String> = entries("fd")
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .map(|to| to.display().to_string())
+        .collect();
+    if open.len() > DESCRIPTORS {
+        return wrong("many descriptors are open", format!("{name}: {open:#?}"));
+    }
+    // A thread has the name of the one that made it until it has given itself one.
+    let begun = Instant::now();
+    while let Err(failure) = threads(pid, &name) {
+        if begun.elapsed() > Duration::from_secs(2) {
+            return Err(failure);
+        }
+        thread::sleep(Duration::from_millis(20));
     }
     let anonymous = kib(pid, "RssAnon:");
     if anonymous > ANONYMOUS_KIB {

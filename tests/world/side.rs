@@ -22,8 +22,9 @@ use crate::world::{Checked, tool, wrong};
 
 use Outcome::{Done, Nothing};
 
-pub const HOWS: [&str; 10] = [
+pub const HOWS: [&str; 11] = [
     "file", "slow", "gone", "full", "count", "duration", "extcap", "run", "path", "discard",
+    "groups",
 ];
 
 /// A capture beside those of the slots.
@@ -47,6 +48,7 @@ pub fn side(play: &mut Play, step: &Side) -> Checked<Outcome> {
         "extcap" => extcap(play, step),
         "run" => one_command(play, step),
         "path" => path(play, step),
+        "groups" => crate::tools::groups(play, step),
         _ => Ok(Nothing),
     }
 }

@@ -14,7 +14,7 @@ use crate::check::{self, Reader};
 use crate::model::{Ring, Run, Span, Want};
 use crate::play::{Outcome, Play};
 use crate::side::Side;
-use crate::steps::{Source, Step};
+use crate::steps::Source;
 use crate::traffic::now;
 use crate::walk;
 use crate::world::{Checked, tool, wrong};
@@ -52,20 +52,7 @@ pub fn extcap(play: &mut Play, step: &Side) -> Checked<Outcome> {
         &fifo_text,
     ]);
     play.fence();
-    let line = format!(
-        "begin again=false batch=1024 both_families=true buffer_mib=64 capture=0 compress='' file_kib=2048 files=0 \
-         flush_ms=100 format=pcapng index=true link=ethernet max_kib=0 only_port=0 place=tmpfs rotate_secs=0 \
-         snaplen={snaplen} source={} at='{}'",
-        if step.source == Source::Hook {
-            "hook"
-        } else {
-            "installed"
-        },
-        step.at
-    );
-    let Ok(Step::Begin(options)) = Step::parse(&line) else {
-        panic!("{line}");
-    };
+    let options = crate::aside::options(step);
     let mut ring = Ring::new(runtime.clone(), ring_name(&options));
     ring.runs
         .push(Run::new(&options, now(), play.traffic.next_number()));
@@ -255,6 +242,103 @@ pub fn path(play: &mut Play, step: &Side) -> Checked<Outcome> {
                 reader.said(),
                 proc.said()
             ),
+        );
+    }
+    let _ = fs::remove_dir_all(&dir);
+    play.nothing_left()?;
+    Ok(Done)
+}
+
+/// One capture of several groups: each packet is in the ring of one of them, and the sums are those of all.
+pub fn groups(play: &mut Play, step: &Side) -> Checked<Outcome> {
+    let dir = play.world.place(crate::steps::Place::Tmpfs).join("groups");
+    let _ = fs::remove_dir_all(&dir);
+    let spread = if step.snaplen == 0 { "cpu" } else { "flow" };
+    let line = format!(
+        "{} -w {} -C 2MiB -W 0 --name side --json --spread {spread} -s {} -B 16MiB --family both",
+        "--group 40-42 --install-rule",
+        dir.display(),
+        step.snaplen,
+    );
+    let args: Vec<String> = line.split(' ').map(str::to_owned).collect();
+    let name = play.name("side-groups");
+    let runtime = play.world.dir.join("run").join(&name);
+    fs::create_dir_all(&runtime).unwrap();
+    play.fence();
+    let options = crate::aside::options(&Side {
+        source: Source::Installed,
+        at: String::new(),
+        ..step.clone()
+    });
+    let mut ring = Ring::new(dir.clone(), "g".to_owned());
+    ring.runs
+        .push(Run::new(&options, now(), play.traffic.next_number()));
+    let mut proc = play.world.lwnflog(&name, &args, &runtime);
+    let begun = Instant::now();
+    while !proc.said().contains("lwnflog: capturing ") {
+        if begun.elapsed() > Duration::from_secs(30) || proc.ended().is_some() {
+            return wrong("hangs: begin", format!("{args:?}\n{}", proc.said()));
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    ring.runs[0].begun.to = now();
+    send(play, step.packets);
+    ring.runs[0].ended = Some(Span {
+        from: now(),
+        to: i64::MAX,
+    });
+    proc.signal(Signal::INT);
+    let status = proc.wait("the end of a capture", 60)?;
+    if !status.success() || proc.said().contains("panicked") {
+        return wrong(
+            "several groups end otherwise than well",
+            format!("{status}\n{}", proc.said()),
+        );
+    }
+    if let Some(end) = &mut ring.runs[0].ended {
+        end.to = now();
+    }
+    let shown = String::from_utf8_lossy(&proc.shown()).into_owned();
+    let report = shown
+        .lines()
+        .rev()
+        .find_map(|line| serde_json::from_str::<Value>(line).ok())
+        .unwrap_or_default();
+    let chunks = play.traffic.chunks_from(ring.runs[0].first_number);
+    check::account(&ring, &chunks, &report, true, play.traffic.is_on())?;
+    let (mut records, mut seen) = (0, std::collections::HashMap::<usize, u64>::new());
+    for group in 40..43 {
+        // Within a group they are in order.
+        let mut reader = Reader::new(&ring, &chunks);
+        for (path, _) in walk::ring_files(&dir, &format!("g{group}")).values() {
+            let walked =
+                walk::file(path).or_else(|why| wrong("a file that cannot be read", why))?;
+            reader.take(&walked, &path.display().to_string())?;
+            records += walked.records.len() as u64;
+        }
+        for (chunk, mask) in reader.seen {
+            if *seen.entry(chunk).or_default() & mask != 0 {
+                return wrong("a packet in two groups", format!("chunk {chunk}"));
+            }
+            *seen.entry(chunk).or_default() |= mask;
+        }
+    }
+    let (written, lost) = (
+        check::figure(&report, "/written"),
+        check::sum(&report, "dropped"),
+    );
+    let missing: u64 = (0..)
+        .zip(&chunks)
+        .filter(|(_, chunk)| ring.runs[0].wants(chunk) == Want::Must)
+        .map(|(at, chunk)| {
+            let mask = seen.get(&at).copied().unwrap_or_default();
+            chunk.count - u64::from(mask.count_ones())
+        })
+        .sum();
+    if records != written || missing > lost {
+        return wrong(
+            "several groups have other packets",
+            format!("{records} of {written}, {missing} missing, {lost} lost\n{report}"),
         );
     }
     let _ = fs::remove_dir_all(&dir);

@@ -99,3 +99,18 @@ fn odd(nth: u64) -> Vec<u8> {
     }
     frame
 }
+
+/// A packet by each way.
+pub fn one_of_each(play: &mut Play) {
+    use packets::Kind::{Beyond, Loop, Outer, Udp};
+    for kind in [Udp, Beyond, Loop, Outer] {
+        let what = crate::traffic::What {
+            kind,
+            port: 9000,
+            from: 100,
+            to: 100,
+        };
+        play.traffic.send(what, 1, None);
+    }
+    play.fence();
+}
