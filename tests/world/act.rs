@@ -423,6 +423,11 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
     if play.slots[slot].live.is_some() {
         return Ok(Nothing);
     }
+    if !options.at.is_empty() && play.has_queue()
+        || options.source == Source::Queue && play.any_runs(|other| !other.at.is_empty())
+    {
+        return Ok(Nothing);
+    }
     let again = options.again
         && play.slots[slot].ring.as_ref().is_some_and(|ring| {
             ring.runs.last().is_some_and(|run| {

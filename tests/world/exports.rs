@@ -396,7 +396,11 @@ fn follow_all(play: &mut Play) -> Checked<Outcome> {
         .filter(|slot| play.slots[*slot].live.is_some())
         .filter(|slot| {
             let run = play.ring(*slot).and_then(|ring| ring.runs.last());
-            run.is_some_and(|run| run.options.format != "pcap" && !run.has(Why::Full))
+            // What its limit takes away meanwhile is there or not.
+            run.is_some_and(|run| {
+                let limited = run.files != 0 || run.max_bytes != 0 || run.lost_files;
+                run.options.format != "pcap" && !run.has(Why::Full) && !limited
+            })
         })
         .collect();
     if slots.is_empty() {

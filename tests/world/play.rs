@@ -125,6 +125,20 @@ impl Play {
         self.slots[slot].ring.as_ref()
     }
 
+    /// Whether a queue holds packets, so that hooks behind prerouting have them when it likes.
+    pub fn has_queue(&self) -> bool {
+        self.any_runs(|options| options.source == crate::steps::Source::Queue)
+    }
+
+    /// Whether any capture that runs was begun so.
+    pub fn any_runs(&self, so: impl Fn(&crate::steps::Begin) -> bool) -> bool {
+        let mut slots = self.slots.iter().filter(|slot| slot.live.is_some());
+        slots.any(|slot| {
+            let run = slot.ring.as_ref().and_then(|ring| ring.runs.last());
+            run.is_some_and(|run| so(&run.options))
+        })
+    }
+
     pub fn run(&mut self, slot: usize) -> &mut Run {
         let ring = self.slots[slot].ring.as_mut();
         ring.and_then(|ring| ring.runs.last_mut())

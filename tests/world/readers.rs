@@ -204,7 +204,7 @@ fn of_port(walked: &walk::Walked, port: u16) -> u64 {
                         u16::from_be_bytes([word[0], word[1]]) & 0x1fff == 0
                     }) =>
             {
-                20
+                usize::from(packet[0] & 15) * 4
             }
             Some(6) if packet.get(6) == Some(&17) => 40,
             _ => return false,

@@ -42,6 +42,9 @@ pub fn side(play: &mut Play, step: &Side) -> Checked<Outcome> {
     if !matches!(step.source, Source::Hook | Source::Installed) {
         return Ok(Nothing);
     }
+    if play.has_queue() && (!step.at.is_empty() || step.how == "path") {
+        return Ok(Nothing);
+    }
     match step.how.as_str() {
         "file" | "slow" | "gone" | "full" => stream(play, step),
         "count" | "duration" | "discard" => ends_itself(play, step),
