@@ -13,20 +13,29 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 mod act;
+mod aside;
+mod bounds;
 mod check;
 mod draw;
+mod exports;
+mod handed;
 mod messages;
 mod model;
 mod orders;
+mod packets;
 mod play;
 mod power;
 mod readers;
 mod rng;
+mod scrape;
 mod shrink;
+mod side;
 mod steps;
 mod table;
+mod tools;
 mod traffic;
 mod walk;
+mod ways;
 mod world;
 
 use std::collections::VecDeque;
@@ -410,6 +419,7 @@ fn finish(play: &mut Play) -> world::Checked {
         }
     }
     play.nothing_left()?;
+    bounds::strays(&play.world.dir)?;
     // Chores may go on for half a minute behind a capture that was killed.
     let begun = Instant::now();
     loop {

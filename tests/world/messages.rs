@@ -14,7 +14,17 @@ use When::{After, Always};
 const KNOWN: &[(&str, When)] = &[
     ("capturing * to *, at most * bytes: *", Always),
     ("capturing * to *, WITHOUT LIMIT: *", Always),
+    ("capturing * to standard output: *", Always),
+    (
+        "capturing * to nowhere: packets are counted and thrown away: *",
+        Always,
+    ),
+    (
+        "the capture ended early: the stream: *",
+        After(&[Why::Flooded]),
+    ),
     ("packets come from the rule *", Always),
+    ("figures are served at *", Always),
     (
         "no nftables rule of this network namespace hands packets to *",
         After(&[Why::RuleReloaded]),
@@ -160,6 +170,7 @@ const REPORT: &[&str] = &[
     "detected",
     "received",
     "written",
+    "discarded",
     "dropped:",
     "allocation",
     "writer",

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use crate::packets::Way;
 use crate::steps::{Begin, Source};
 use crate::traffic::{Chunk, Time};
 
@@ -142,11 +143,23 @@ impl Run {
         if self.options.source == Source::Queue && chunk.kind.is_ip6() {
             return false;
         }
+        let comes = match self.options.at.as_str() {
+            "input" => chunk.kind.way() == Way::Here,
+            "forward" => chunk.kind.way() == Way::Beyond,
+            _ => true,
+        };
         let port = self.options.only_port;
-        use crate::traffic::Kind::{Fragment, Udp, Udp6};
-        port == 0
-            || self.options.source != Source::Installed
-            || (matches!(chunk.kind, Udp | Udp6 | Fragment) && chunk.port == port)
+        comes
+            && (self.options.source != Source::Installed || self.is_by(chunk))
+            && (port == 0
+                || self.options.source != Source::Installed
+                || (chunk.kind.is_udp() && chunk.port == port))
+    }
+
+    /// Whether it comes by the interface that was asked for.
+    fn is_by(&self, chunk: &Chunk) -> bool {
+        let iface = &self.options.iface;
+        iface.is_empty() || iface.starts_with(chunk.kind.interface())
     }
 
     pub fn wants(&self, chunk: &Chunk) -> Want {
@@ -179,7 +192,12 @@ impl Run {
             }
             want = Want::May;
         }
-        if other_family {
+        // A program at the hook has all packets, and leaves these out.
+        let by_another = self.options.source == Source::Hook && !self.is_by(chunk);
+        if self.options.source == Source::Hook && self.options.sample > 1 && want == Want::Must {
+            want = Want::May;
+        }
+        if other_family || by_another {
             return if want == Want::Must {
                 Want::Skipped
             } else {
@@ -236,7 +254,7 @@ impl Run {
         const DATAGRAM_BYTES: u64 = 256 << 10;
         let buffer = self.options.buffer_mib << 20;
         let longest = self.snaplens.iter().map(|(_, value)| *value).max();
-        let record = u64::from(longest.unwrap_or(128).min(1514)) + 128;
+        let record = u64::from(longest.unwrap_or(128)) + 128;
         match self.options.source {
             Source::Group | Source::Installed => {
                 buffer / DATAGRAM_BYTES * self.batch.min((DATAGRAM_BYTES / 2) / record)
@@ -266,6 +284,17 @@ pub struct Ring {
 }
 
 impl Ring {
+    pub fn new(dir: PathBuf, name: String) -> Ring {
+        Ring {
+            dir,
+            name,
+            runs: Vec::new(),
+            settled: Vec::new(),
+            taken: Vec::new(),
+            spoiled: Vec::new(),
+        }
+    }
+
     /// Whether somebody has cut it, under this name or before it was compressed.
     pub fn is_spoiled(&self, path: &std::path::Path) -> bool {
         let path = path.to_string_lossy();

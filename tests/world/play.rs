@@ -65,6 +65,7 @@ pub struct Play {
     /// More has come than was sent.
     pub strange: Option<String>,
     pub packets_checked: u64,
+    pub bounds: crate::bounds::Bounds,
 }
 
 /// Something was done, or there was nothing to do it to.
@@ -91,6 +92,7 @@ impl Play {
             fenced: 0,
             strange: None,
             packets_checked: 0,
+            bounds: crate::bounds::Bounds::default(),
         }
     }
 
@@ -136,6 +138,20 @@ impl Play {
         self.slots[slot].ring.as_ref()
     }
 
+    /// Whether a queue holds packets, so that hooks behind prerouting have them when it likes.
+    pub fn has_queue(&self) -> bool {
+        self.any_runs(|options| options.source == crate::steps::Source::Queue)
+    }
+
+    /// Whether any capture that runs was begun so.
+    pub fn any_runs(&self, so: impl Fn(&crate::steps::Begin) -> bool) -> bool {
+        let mut slots = self.slots.iter().filter(|slot| slot.live.is_some());
+        slots.any(|slot| {
+            let run = slot.ring.as_ref().and_then(|ring| ring.runs.last());
+            run.is_some_and(|run| so(&run.options))
+        })
+    }
+
     pub fn run(&mut self, slot: usize) -> &mut Run {
         let ring = self.slots[slot].ring.as_mut();
         ring.and_then(|ring| ring.runs.last_mut())
@@ -164,6 +180,10 @@ impl Play {
 
     /// All that has come to a capture is accounted for, or it is said what is not.
     pub fn settle(&mut self, slot: usize) -> Checked {
+        self.settle_since(slot, Instant::now())
+    }
+
+    fn settle_since(&mut self, slot: usize, begun: Instant) -> Checked {
         let Some(live) = &self.slots[slot].live else {
             return Ok(());
         };
@@ -185,7 +205,7 @@ impl Play {
                 must += chunk.count;
             }
         }
-        let (begun, mut last) = (Instant::now(), Value::Null);
+        let (since, mut last) = (Instant::now(), Value::Null);
         let at = now();
         loop {
             if let Ok(answer) = self.request(slot, "stats", &[], 0) {
@@ -203,6 +223,13 @@ impl Play {
                 last = answer;
             }
             self.alive(slot)?;
+            // Losses show in the numbers of the packet behind them: of the last ones, there is none yet.
+            if since.elapsed() > Duration::from_secs(2) && !on && self.run(slot).is_lossy() {
+                if begun.elapsed() < DEADLINE {
+                    crate::ways::one_of_each(self);
+                    return self.settle_since(slot, begun);
+                }
+            }
             if begun.elapsed() > DEADLINE {
                 let said = self.slots[slot]
                     .live
@@ -286,6 +313,7 @@ impl Play {
         for slot in 0..SLOTS {
             self.alive(slot)?;
             self.limits(slot)?;
+            crate::bounds::look(self, slot)?;
             if let Some(follower) = self.slots[slot].follower.as_mut()
                 && let Some(status) = follower.proc.ended()
             {
@@ -463,6 +491,8 @@ impl Play {
         if !killed && !left_as_it_is && !odd.is_empty() {
             return wrong("files are left", format!("{odd:?}\n{said}"));
         }
+        crate::bounds::gone(self, live.proc.pid(), &live.runtime, killed)?;
+        crate::handed::ended(self, slot, &found, &said)?;
         self.nothing_left()
     }
 

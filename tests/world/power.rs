@@ -86,7 +86,7 @@ fn start_again(play: &mut Play, slot: usize, at: &std::path::Path) -> Checked<Ou
         }
     };
     for (word, values) in [
-        ("--hook", 0),
+        ("--hook", 1),
         ("--group", 1),
         ("--queue", 1),
         ("--install-rule", 0),
@@ -103,7 +103,7 @@ fn start_again(play: &mut Play, slot: usize, at: &std::path::Path) -> Checked<Ou
     // In a network of its own, so that the same group, queue or hook is free.
     command.args(["--net"]).arg(&play.world.program);
     match options.source {
-        crate::steps::Source::Hook => command.arg("--hook"),
+        crate::steps::Source::Hook => command.args(["--hook", crate::act::hook(&options)]),
         crate::steps::Source::Queue => command.args(["--queue", &(5 + slot).to_string()]),
         crate::steps::Source::Group => command.args(["--group", &(5 + slot).to_string()]),
         crate::steps::Source::Installed => {
