@@ -365,6 +365,30 @@ fn a_live_file_that_is_taken_away_is_told() {
     }
 }
 
+/// Somebody takes it while it is being finished, behind the last look at it.
+#[test]
+fn a_file_that_goes_while_it_is_finished_is_told() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    Traffic::new(64, 100).send(&lab, None).unwrap();
+    capture.wait_written(100);
+    let live = until("the live file is there", || ring_files(dir.path()).pop());
+    // The next file gets its name with its first packet.
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-o", "/dev/null", "-e", "trace=renameat2"]);
+    strace.args(["-e", "inject=renameat2:error=ENOENT:when=1", "-p"]);
+    let mut strace = Running::spawn(strace.arg(capture.pid().to_string()));
+    strace.wait_said("attached");
+    capture.signal(Signal::HUP);
+    let said = capture.wait_said("removed this file");
+    assert!(said.contains(&*live.to_string_lossy()), "{said}");
+    strace.end_by(Signal::INT);
+    let ended = capture.end();
+    assert_eq!(ended.number("/taken"), 100, "{}", ended.said);
+    assert!(!ended.said.contains("left as it is"), "{}", ended.said);
+}
+
 /// Somebody writes to the file that is written: it is found when its index is made, at the latest at the
 /// end.
 #[test]

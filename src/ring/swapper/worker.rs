@@ -342,6 +342,12 @@ impl Worker {
             Ok(())
         });
         if let Err(error) = finished {
+            // It was there when it was looked at: others have taken it since.
+            if error.kind() == io::ErrorKind::NotFound {
+                self.taken += records - lost;
+                self.tell(Notice::Removed { path: ended.path });
+                return lost;
+            }
             // A file system that has become read-only keeps what is stored in memory, and nowhere
             // else.
             let read_only = error.kind() == io::ErrorKind::ReadOnlyFilesystem;
