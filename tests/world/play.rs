@@ -463,6 +463,8 @@ impl Play {
             .filter(|name| {
                 name.contains(".new.") || name.contains(".next.") || name.ends_with(".part")
             })
+            // What chores that were killed had half made, the next start takes away.
+            .filter(|name| !name.ends_with(".part") || !run_has(ring, Why::ChoresKilled))
             .collect();
         let left_as_it_is = ring.left_as_it_is();
         if !killed && !left_as_it_is && !odd.is_empty() {
@@ -515,6 +517,10 @@ impl Play {
         }
         Ok(())
     }
+}
+
+fn run_has(ring: &Ring, why: Why) -> bool {
+    ring.runs.last().is_some_and(|run| run.has(why))
 }
 
 /// Packets that must be there and are not are those that were said to be lost.
