@@ -293,6 +293,10 @@ pub fn keep(play: &mut Play, slot: usize, last_secs: u64, next_secs: u64) -> Che
     let mut reader = check::Reader::new(ring, &chunks);
     reader.open = play.traffic.is_on();
     for (path, _) in files.values() {
+        let name = path.file_name().unwrap_or_default();
+        if ring.is_spoiled(&ring.dir.join(name)) {
+            continue;
+        }
         let walked = match walk::file(path) {
             Ok(walked) => walked,
             Err(why) => return wrong("a kept file that cannot be read", why),
