@@ -211,11 +211,10 @@ impl Play {
             }
             self.alive(slot)?;
             // Losses show in the numbers of the packet behind them: of the last ones, there is none yet.
-            if since.elapsed() > Duration::from_secs(2) && !on && self.run(slot).is_lossy() {
-                if begun.elapsed() < DEADLINE {
-                    crate::ways::one_of_each(self);
-                    return self.settle_since(slot, begun);
-                }
+            let waits = since.elapsed() > Duration::from_secs(2) && begun.elapsed() < DEADLINE;
+            if waits && !on && self.run(slot).is_lossy() {
+                crate::ways::one_of_each(self);
+                return self.settle_since(slot, begun);
             }
             if begun.elapsed() > DEADLINE {
                 let said = self.slots[slot]
