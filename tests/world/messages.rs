@@ -23,6 +23,11 @@ const KNOWN: &[(&str, When)] = &[
         "the capture ended early: the stream: *",
         After(&[Why::Flooded]),
     ),
+    // The ring or others had taken it before its turn came.
+    (
+        "`cp -t * for *: it has failed *",
+        After(&[Why::Compressed, Why::FinishedTaken]),
+    ),
     ("packets come from the rule *", Always),
     ("figures are served at *", Always),
     (
@@ -224,6 +229,7 @@ pub fn judge(line: &str, run: &Run) -> Option<String> {
     let Some(said) = said else {
         let report = REPORT.iter().any(|word| plain.starts_with(word))
             || plain.starts_with('/')
+            || plain.starts_with("cp: cannot stat") && run.options.on_rotate
             || plain.is_empty();
         return (!report).then(|| format!("neither a message nor a line of the report: {line}"));
     };
