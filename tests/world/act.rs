@@ -13,7 +13,7 @@ use crate::play::{Follower, Held, Live, Outcome, Play, SLOTS};
 use crate::steps::{Begin, Place, Source, Step};
 use crate::traffic::now;
 use crate::walk::{self, State};
-use crate::world::{Checked, Proc, rule, tool, wrong};
+use crate::world::{Checked, Proc, tool, wrong};
 
 use Outcome::{Done, Nothing};
 
@@ -155,10 +155,7 @@ pub fn act(play: &mut Play, step: &Step) -> Checked<Outcome> {
             play.fence();
             play.run(slot).why.insert(Why::RuleReloaded);
             let group = 5 + u16::try_from(slot).unwrap_or_default();
-            let (ip, ip6) = (rule("ip", group), rule("ip6", group));
-            play.world.nft(&format!(
-                "delete table ip g{group}\ndelete table ip6 g{group}\n{ip}{ip6}"
-            ));
+            crate::net::set_rule(play, slot, group, 0);
             Ok(Done)
         }
         Step::RenameInterface { back } => {
@@ -282,6 +279,7 @@ pub fn act(play: &mut Play, step: &Step) -> Checked<Outcome> {
         Step::ReadOnly { .. } | Step::Writable { .. } | Step::PowerLoss { .. } => {
             crate::power::act(play, step)
         }
+        Step::More(fault) => crate::faults::act(play, fault),
     }
 }
 
@@ -388,6 +386,7 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
         if play.slots[slot].follower.is_some() {
             return Ok(Nothing);
         }
+        crate::disk::unlock(play, slot)?;
         if let Some(old) = play.slots[slot].ring.take() {
             play.held
                 .retain(|held| held.open.is_some() || !held.path.starts_with(&old.dir));
@@ -407,6 +406,10 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
             settled: Vec::new(),
             taken: Vec::new(),
             spoiled: Vec::new(),
+            locked: None,
+            foreign: Vec::new(),
+            rules: vec![(0, play.slots[slot].rule)],
+            lost: 0,
         });
     }
     let first_number = play.traffic.next_number();
@@ -427,6 +430,8 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
     if !options.compress.is_empty() {
         run.why.insert(Why::Compressed);
     }
+    crate::disk::begins(play, slot, &mut run);
+    let ring = play.slots[slot].ring.as_mut().expect("made above");
     if options.place == Place::Overlay && run.has(Why::KilledBefore) {
         run.why.insert(Why::Overlay);
     }
@@ -435,7 +440,11 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
     let name = play.name(&format!("capture-{slot}"));
     let runtime = play.world.dir.join("run").join(&name);
     fs::create_dir_all(&runtime).unwrap();
-    let proc = play.world.lwnflog(&name, &args, &runtime);
+    let proc = if options.boot_days == 0 {
+        play.world.lwnflog(&name, &args, &runtime)
+    } else {
+        play.world.ahead(&name, options.boot_days, &args, &runtime)
+    };
     play.slots[slot].live = Some(Live {
         proc,
         runtime,
@@ -449,7 +458,9 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
             break;
         }
         if let Some(status) = live.proc.ended() {
-            let full = play.filled.contains_key(&options.place) || options.place.is_small();
+            let full = play.filled.contains_key(&options.place)
+                || options.place.is_small()
+                || crate::disk::may_refuse(play, slot, options.place);
             play.slots[slot].live = None;
             play.slots[slot]
                 .ring
@@ -478,6 +489,10 @@ pub fn end(play: &mut Play, slot: usize, by: &str) -> Checked<Outcome> {
         .is_none_or(|live| live.stopped)
     {
         return Ok(Nothing);
+    }
+    if crate::disk::is_failed(play, slot) {
+        crate::disk::end_there(play, slot, false)?;
+        return Ok(Done);
     }
     play.fence();
     play.run(slot).ended = Some(Span {
@@ -518,6 +533,10 @@ fn signal(play: &mut Play, slot: usize, signal: Signal) -> Checked<Outcome> {
 fn kill(play: &mut Play, slot: usize, settled: bool) -> Checked<Outcome> {
     if play.slots[slot].live.is_none() {
         return Ok(Nothing);
+    }
+    if crate::disk::is_failed(play, slot) {
+        crate::disk::end_there(play, slot, true)?;
+        return Ok(Done);
     }
     if settled {
         play.settle(slot)?;
@@ -613,7 +632,7 @@ fn stop_follower(play: &mut Play, slot: usize, stop: bool) -> Checked<Outcome> {
 }
 
 fn fill(play: &mut Play, place: Place, leave_kib: u64) -> Checked<Outcome> {
-    if play.filled.contains_key(&place) || !place.is_small() {
+    if play.filled.contains_key(&place) || !place.is_small() || play.failed.contains_key(&place) {
         return Ok(Nothing);
     }
     play.happened(Some(place), Why::Full);
@@ -636,7 +655,7 @@ fn fill(play: &mut Play, place: Place, leave_kib: u64) -> Checked<Outcome> {
 }
 
 fn freeze(play: &mut Play, place: Place, ms: u64, packets: u64) -> Checked<Outcome> {
-    if !matches!(place, Place::Ext4 | Place::Xfs | Place::SmallExt4) {
+    if !crate::disk::has_device(place) || play.failed.contains_key(&place) {
         return Ok(Nothing);
     }
     play.happened(Some(place), Why::Frozen);

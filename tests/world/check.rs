@@ -123,6 +123,7 @@ impl<'a> Reader<'a> {
                 );
             };
             let cuts = self.ring.runs[run].cuts(chunk, &self.ring.settled);
+            let cuts = self.ring.lowered(chunk, link, cuts);
             let fits = |cut: u32| bytes.len() == sent.len().min(cut as usize);
             if !cuts.iter().any(|cut| fits(*cut)) {
                 return wrong(
@@ -230,7 +231,8 @@ fn ring_once(ring: &Ring, chunks: &[Chunk], live: bool) -> Checked<Found> {
         .last()
         .is_some_and(|run| run.options.format == "pcap");
     let unfinished = ring.runs.last().is_some_and(|run| run.killed);
-    if unfinished || ring.left_as_it_is() {
+    let locked = ring.runs.iter().any(|run| run.has(Why::Locked));
+    if unfinished || locked || ring.left_as_it_is() {
         for (number, file) in walk::unnamed_files(&ring.dir, &ring.name) {
             files.entry(number).or_insert(file);
         }
@@ -242,7 +244,7 @@ fn ring_once(ring: &Ring, chunks: &[Chunk], live: bool) -> Checked<Found> {
         if ring.is_spoiled(path) {
             continue;
         }
-        if *state == State::Live && !live && !unfinished && !ring.left_as_it_is() {
+        if *state == State::Live && !live && !unfinished && !locked && !ring.left_as_it_is() {
             return wrong("a live file without a capture", path.display().to_string());
         }
         if *state == State::Live
@@ -412,10 +414,7 @@ pub fn account(
     if at_end && !(skipped.saturating_sub(dropped)..=skipped + may).contains(&paused) {
         return wrong("paused otherwise", told(&format!("paused {paused}")));
     }
-    let lossy = [Why::Stopped, Why::Full, Why::ReadOnly, Why::Frozen]
-        .iter()
-        .any(|why| run.has(*why));
-    if dropped != 0 && !lossy {
+    if dropped != 0 && !run.is_lossy() {
         return wrong("lost without a reason", told(""));
     }
     if get("/taken") != 0 && !run.has(Why::LiveTaken) {

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use crate::pairs::Pairs;
 use crate::play::{Play, SLOTS};
 use crate::readers::WAYS;
 use crate::rng::Rng;
@@ -67,6 +68,11 @@ const WEIGHTS: &[(&str, u64)] = &[
     ("power-loss", 3),
 ];
 
+/// Those, and those of `faults.rs`.
+fn all() -> impl Iterator<Item = (&'static str, u64)> {
+    WEIGHTS.iter().chain(crate::faults::WEIGHTS).copied()
+}
+
 /// Without these nothing happens: they are never switched off.
 const ALWAYS: &[&str] = &["begin", "send", "look", "end"];
 
@@ -74,10 +80,10 @@ impl Draw {
     pub fn new(seed: u64) -> Draw {
         let mut rng = Rng::new(seed);
         let mut weights = HashMap::new();
-        for (name, weight) in WEIGHTS {
+        for (name, weight) in all() {
             let factor = rng.pick(&[0, 1, 2, 2, 4, 8]);
-            let factor = if ALWAYS.contains(name) { 2 } else { factor };
-            weights.insert(*name, weight * factor);
+            let factor = if ALWAYS.contains(&name) { 2 } else { factor };
+            weights.insert(name, weight * factor);
         }
         // What begins something has its end.
         for (begins, ends) in [
@@ -85,6 +91,12 @@ impl Draw {
             ("fill", "free"),
             ("traffic-on", "traffic-off"),
             ("follow", "follow-end"),
+            ("lock-dir", "unlock-dir"),
+            ("foreign", "unlock-dir"),
+            ("fail-place", "mend-place"),
+            ("limit", "unlimit"),
+            ("drop-rule", "no-drop-rule"),
+            ("stop-chores", "continue-chores"),
         ] {
             let least = weights[begins];
             weights.insert(ends, least.max(weights[ends]).max(1));
@@ -92,12 +104,17 @@ impl Draw {
         Draw { rng, weights }
     }
 
-    pub fn step(&mut self, play: &Play) -> Step {
+    pub fn step(&mut self, play: &Play, pairs: &Pairs) -> Step {
+        if self.rng.one_in(2)
+            && let Some(step) = self.wanted(play, pairs)
+        {
+            return step;
+        }
         loop {
-            let total: u64 = WEIGHTS.iter().map(|(name, _)| self.weights[name]).sum();
+            let total: u64 = all().map(|(name, _)| self.weights[name]).sum();
             let mut at = self.rng.below(total);
             let mut kind = "send";
-            for (name, _) in WEIGHTS {
+            for (name, _) in all() {
                 let weight = self.weights[name];
                 if at < weight {
                     kind = name;
@@ -105,10 +122,36 @@ impl Draw {
                 }
                 at -= weight;
             }
-            if let Some(step) = self.of_kind(kind, play) {
+            let slot = usize::try_from(self.rng.below(SLOTS as u64)).unwrap_or_default();
+            if let Some(step) = self.of_kind(kind, play, slot) {
                 return step;
             }
         }
+    }
+
+    /// One that meets pairs that are missing, if there can be one now.
+    fn wanted(&mut self, play: &Play, pairs: &Pairs) -> Option<Step> {
+        let (kinds, slot) = pairs.wanted();
+        let slot = slot?;
+        for _ in 0..4 {
+            if kinds.is_empty() {
+                break;
+            }
+            let kind = self.rng.pick(&kinds);
+            let names: Vec<&str> = all()
+                .map(|(name, _)| name)
+                .filter(|name| kind.starts_with(name))
+                .collect();
+            for _ in 0..40 {
+                let name = self.rng.pick(&names);
+                if let Some(step) = self.of_kind(name, play, slot)
+                    && step.kind() == kind
+                {
+                    return Some(step);
+                }
+            }
+        }
+        None
     }
 
     fn what(&mut self) -> What {
@@ -204,6 +247,7 @@ impl Draw {
             batch: rng.pick(&[1024, 1024, 1, 7, 64]),
             buffer_mib: rng.pick(&[64, 64, 8]),
             keep_on: rng.one_in(5),
+            boot_days: rng.pick(&[0, 0, 0, 0, 1, 5000]),
         };
         if let (true, Some((old, runs))) = (again, before)
             && runs < 4
@@ -225,8 +269,7 @@ impl Draw {
         begin
     }
 
-    fn of_kind(&mut self, kind: &str, play: &Play) -> Option<Step> {
-        let slot = usize::try_from(self.rng.below(SLOTS as u64)).unwrap_or_default();
+    fn of_kind(&mut self, kind: &str, play: &Play, slot: usize) -> Option<Step> {
         let capture = u8::try_from(slot).unwrap_or_default();
         let live = play.slots[slot].live.is_some();
         let stopped = play.slots[slot]
@@ -405,7 +448,7 @@ impl Draw {
                 sync: rng.one_in(2),
             },
             "doctor" if ring => Step::Doctor { capture },
-            _ => return None,
+            _ => return crate::faults::draw(rng, kind, play, slot),
         })
     }
 }

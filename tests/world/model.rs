@@ -49,7 +49,27 @@ pub enum Why {
     Spoiled,
     Told,
     Confirmed,
+    /// The directory took no new file, or gave none up; its place failed; it had another name.
+    Locked,
+    Failed,
+    Away,
+    Foreign,
+    /// Descriptors, memory or lengths of files were short.
+    Short,
+    RuleChanged,
+    ChoresStopped,
 }
+
+/// What explains that packets are lost, counted.
+const LOSSY: [Why; 7] = [
+    Why::Stopped,
+    Why::Full,
+    Why::ReadOnly,
+    Why::Frozen,
+    Why::Locked,
+    Why::Failed,
+    Why::Short,
+];
 
 /// One run of a capture.
 #[derive(Debug)]
@@ -135,7 +155,7 @@ impl Run {
         let other_family = chunk.kind.is_ip6()
             && !self.options.both_families
             && self.options.source == Source::Group;
-        if !self.selects(chunk) && !other_family || to < self.begun.from {
+        if !self.selects(chunk) && !other_family || to < self.begun.from || chunk.dropped {
             return Want::Not;
         }
         if self.ended.is_some_and(|end| end.to < from) {
@@ -207,6 +227,10 @@ impl Run {
     pub fn has(&self, why: Why) -> bool {
         self.why.contains(&why)
     }
+
+    pub fn is_lossy(&self) -> bool {
+        LOSSY.iter().any(|why| self.has(*why))
+    }
 }
 
 /// A ring, over all its runs.
@@ -221,9 +245,36 @@ pub struct Ring {
     pub taken: Vec<u64>,
     /// Files that others have cut: not to be read whole.
     pub spoiled: Vec<PathBuf>,
+    /// How its directory is locked, and what in it is none of its.
+    pub locked: Option<String>,
+    pub foreign: Vec<PathBuf>,
+    /// From when on the rule of its group asks for so much of each packet (0: all).
+    pub rules: Vec<(Time, u32)>,
+    /// Packets that runs which have ended said to have lost.
+    pub lost: u64,
 }
 
 impl Ring {
+    pub fn is_foreign(&self) -> bool {
+        !self.foreign.is_empty()
+    }
+
+    /// What the rule leaves of a cut: LIMITS.md, a rule's snap length counts from the IP header on.
+    pub fn lowered(&self, chunk: &Chunk, link: usize, cuts: BTreeSet<u32>) -> BTreeSet<u32> {
+        let rule = self
+            .rules
+            .iter()
+            .rev()
+            .find(|(from, _)| *from <= chunk.at.0);
+        match rule {
+            Some((_, snaplen)) if *snaplen != 0 => {
+                let most = u32::try_from(link).unwrap_or_default() + snaplen;
+                cuts.into_iter().map(|cut| cut.min(most)).collect()
+            }
+            _ => cuts,
+        }
+    }
+
     /// Whether somebody has cut it, under this name or before it was compressed.
     pub fn is_spoiled(&self, path: &std::path::Path) -> bool {
         let path = path.to_string_lossy();

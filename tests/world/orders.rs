@@ -152,7 +152,7 @@ pub fn order(play: &mut Play, slot: usize, order: &str, confirm_secs: u64) -> Ch
     play.run(slot).why.insert(Why::Told);
     if let Err(why) = &answer {
         let same = before == value && setting != "rotate" || why.contains("--max-bytes");
-        if same || why.contains("nothing to do") {
+        if same || why.contains("nothing to do") || play.is_blind(slot) {
             return Ok(Done);
         }
         return wrong(
@@ -230,6 +230,9 @@ pub fn keep(play: &mut Play, slot: usize, last_secs: u64, next_secs: u64) -> Che
         .as_ref()
         .is_none_or(|live| live.stopped)
     {
+        return Ok(Nothing);
+    }
+    if play.is_blind(slot) {
         return Ok(Nothing);
     }
     play.settle(slot)?;

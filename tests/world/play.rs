@@ -34,6 +34,11 @@ pub struct Slot {
     pub live: Option<Live>,
     pub follower: Option<Follower>,
     pub rings: u64,
+    pub limited: Option<crate::short::Limited>,
+    pub hanging: Vec<std::os::unix::net::UnixStream>,
+    pub chores_stopped: Option<u32>,
+    /// What the rule of its group asks for of each packet; 0: all.
+    pub rule: u32,
 }
 
 pub struct Follower {
@@ -58,9 +63,12 @@ pub struct Play {
     pub renamed: u64,
     pub interfaces: u64,
     pub other_rules: bool,
+    /// Packets are dropped by others' rule: before the hook's captures?
+    pub drops: Option<bool>,
+    pub failed: BTreeMap<Place, String>,
     pub serial: u64,
     /// Packets that were lost before the hook, and are not waited for.
-    lost_before: (u64, u64),
+    pub lost_before: (u64, u64),
     fenced: u64,
     pub packets_checked: u64,
 }
@@ -84,6 +92,8 @@ impl Play {
             renamed: 0,
             interfaces: 0,
             other_rules: false,
+            drops: None,
+            failed: BTreeMap::new(),
             serial: 0,
             lost_before: (0, 0),
             fenced: 0,
@@ -149,12 +159,18 @@ impl Play {
         self.traffic.chunks_from(first)
     }
 
+    /// Nothing can be asked of a capture, or read of its files.
+    pub fn is_blind(&self, slot: usize) -> bool {
+        let slot = &self.slots[slot];
+        let place = slot.ring.as_ref().and_then(|ring| ring.runs.last());
+        slot.live.as_ref().is_some_and(|live| live.stopped)
+            || slot.limited.is_some()
+            || place.is_some_and(|run| self.failed.contains_key(&run.options.place))
+    }
+
     /// All that has come to a capture is accounted for, or it is said what is not.
     pub fn settle(&mut self, slot: usize) -> Checked {
-        let Some(live) = &self.slots[slot].live else {
-            return Ok(());
-        };
-        if live.stopped {
+        if self.slots[slot].live.is_none() || self.is_blind(slot) {
             return Ok(());
         }
         let on = self.traffic.is_on();
@@ -235,7 +251,20 @@ impl Play {
         if confirm_secs != 0 {
             request["confirm_secs"] = Value::from(confirm_secs);
         }
-        ask(&socket.path(), &request)
+        let begun = Instant::now();
+        loop {
+            let answer = ask(&socket.path(), &request);
+            // CONTROL.md: one that has hung for a second makes room.
+            match &answer {
+                Err(why)
+                    if why.contains("too many clients")
+                        && begun.elapsed() < Duration::from_secs(3) =>
+                {
+                    thread::sleep(Duration::from_millis(50));
+                }
+                _ => return answer,
+            }
+        }
     }
 
     /// It runs, and what it said since belongs to something.
@@ -328,12 +357,7 @@ impl Play {
 
     /// Every file of a ring, and its account.
     pub fn look(&mut self, slot: usize) -> Checked {
-        if self.slots[slot]
-            .live
-            .as_ref()
-            .is_some_and(|live| live.stopped)
-            || self.ring(slot).is_none()
-        {
+        if self.is_blind(slot) || self.ring(slot).is_none() {
             return Ok(());
         }
         self.settle(slot)?;
@@ -372,6 +396,8 @@ impl Play {
     /// A capture has ended: its report, its files, and what it may not leave behind.
     pub fn ended(&mut self, slot: usize) -> Checked {
         let mut live = self.slots[slot].live.take().expect("it ran");
+        self.slots[slot].limited = None;
+        self.slots[slot].hanging.clear();
         let to = now();
         self.run(slot).ended = self.run(slot).ended.map(|span| crate::model::Span {
             from: span.from,
@@ -426,6 +452,12 @@ impl Play {
             return wrong("no report", said);
         }
         missing(ring, &found, dropped)?;
+        ring.lost += dropped;
+        let was_stopped = ring
+            .runs
+            .last()
+            .is_some_and(|run| run.has(Why::ChoresStopped));
+        let was_locked = ring.runs.iter().any(|run| run.has(Why::Locked));
         for entry in fs::read_dir(&live.runtime).into_iter().flatten().flatten() {
             if !killed {
                 return wrong("a socket is left", entry.path().display().to_string());
@@ -438,7 +470,12 @@ impl Play {
             .map(|entry| entry.file_name().to_string_lossy().into_owned());
         let odd: Vec<String> = left
             .filter(|name| {
-                name.contains(".new.") || name.contains(".next.") || name.ends_with(".part")
+                let locked = was_locked && (name.contains(".next.") || ring.locked.is_some())
+                    || was_stopped && name.ends_with(".part");
+                let others = ring.foreign.iter().any(|path| path.ends_with(name));
+                (name.contains(".new.") || name.contains(".next.") || name.ends_with(".part"))
+                    && !locked
+                    && !others
             })
             .collect();
         let left_as_it_is = ring.left_as_it_is();
@@ -461,7 +498,15 @@ impl Play {
                 return wrong("a rule is left", tables);
             }
         }
+        let failed: Vec<PathBuf> = self
+            .failed
+            .keys()
+            .map(|place| self.world.place(*place))
+            .collect();
         for held in &self.held {
+            if failed.iter().any(|place| held.path.starts_with(place)) {
+                continue;
+            }
             let now = match &held.open {
                 Some(file) => {
                     use std::os::unix::fs::FileExt;
@@ -495,13 +540,9 @@ impl Play {
 /// Packets that must be there and are not are those that were said to be lost.
 fn missing(ring: &Ring, found: &check::Found, dropped: u64) -> Checked {
     let count = found.missing.len() as u64;
-    let lossy = ring.runs.iter().any(|run| {
-        [Why::Stopped, Why::Full, Why::ReadOnly, Why::Frozen]
-            .iter()
-            .any(|why| run.has(*why))
-    });
+    let lossy = ring.runs.iter().any(Run::is_lossy);
     let killed = ring.runs.iter().any(|run| run.killed);
-    if count > dropped && !(lossy && killed) {
+    if count > dropped + ring.lost && !(lossy && killed) {
         return wrong(
             "packets are missing",
             format!(

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::faults::Fault;
 use crate::traffic::What;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -86,6 +87,9 @@ pub struct Begin {
     /// A packet to port 9001 has files kept.
     #[serde(default)]
     pub keep_on: bool,
+    /// Its clocks of the time since the start are so many days ahead.
+    #[serde(default)]
+    pub boot_days: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -283,10 +287,12 @@ pub enum Step {
         capture: u8,
         sync: bool,
     },
+    #[serde(untagged)]
+    More(Fault),
 }
 
 impl Step {
-    fn value(&self) -> Map<String, Value> {
+    pub fn value(&self) -> Map<String, Value> {
         match serde_json::to_value(self) {
             Ok(Value::Object(map)) => map,
             other => panic!("a step that is no object: {other:?}"),
@@ -312,6 +318,9 @@ impl Step {
     }
 
     pub fn is_fault(&self) -> bool {
+        if let Step::More(fault) = self {
+            return !fault.is_end();
+        }
         matches!(
             self,
             Step::Kill { .. }
@@ -386,7 +395,7 @@ impl Step {
                 .split_once('=')
                 .ok_or(format!("`{word}` in `{line}`"))?;
             let strings = [
-                "format", "link", "compress", "order", "how", "by", "date", "limit",
+                "format", "link", "compress", "order", "how", "by", "date", "limit", "what", "name",
             ];
             let value = match serde_json::from_str(value) {
                 Ok(value) if !strings.contains(&key) => value,

@@ -70,6 +70,8 @@ pub struct Chunk {
     pub at: (Time, Time),
     /// Some of it may have been lost before the hook.
     pub doubtful: bool,
+    /// A rule before all captures has dropped it.
+    pub dropped: bool,
 }
 
 impl Chunk {
@@ -194,6 +196,9 @@ pub struct What {
 
 #[derive(Default)]
 struct Log {
+    /// Nobody sends meanwhile.
+    held: bool,
+    dropping: bool,
     next: u64,
     next6: u64,
     chunks: Vec<Chunk>,
@@ -274,6 +279,16 @@ impl Traffic {
         done.unwrap();
     }
 
+    /// No sender sends, or they go on.
+    pub fn hold(&self, held: bool) {
+        self.log.lock().unwrap().held = held;
+    }
+
+    /// From now on a rule before all captures drops what comes.
+    pub fn dropping(&self, dropping: bool) {
+        self.log.lock().unwrap().dropping = dropping;
+    }
+
     pub fn is_on(&self) -> bool {
         self.background.is_some()
     }
@@ -310,7 +325,14 @@ impl Traffic {
 const LATE: Time = 2 * SECOND;
 
 fn burst(socket: &FrameSocket, log: &Mutex<Log>, what: What, packets: u64) -> u64 {
-    let mut log = log.lock().unwrap();
+    let mut log = loop {
+        let log = log.lock().unwrap();
+        if !log.held {
+            break log;
+        }
+        drop(log);
+        thread::sleep(Duration::from_millis(1));
+    };
     let first = log.next;
     let mut chunk = Chunk {
         first,
@@ -320,6 +342,7 @@ fn burst(socket: &FrameSocket, log: &Mutex<Log>, what: What, packets: u64) -> u6
         length: (what.from, what.to),
         at: (now(), Time::MAX),
         doubtful: false,
+        dropped: log.dropping,
     };
     let frames: Vec<Vec<u8>> = (first..first + packets)
         .map(|number| chunk.frame(number))

@@ -340,6 +340,10 @@ pub fn ring_files(dir: &Path, name: &str) -> BTreeMap<u64, (std::path::PathBuf, 
         } else {
             State::Finished
         };
+        // FORMAT.md: what is no plain file is not the ring's.
+        if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
         let packed = |path: &Path| {
             path.extension()
                 .is_some_and(|ext| ext == "zst" || ext == "lz4")
