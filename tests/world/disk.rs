@@ -288,10 +288,13 @@ pub fn rename_file(play: &mut Play, slot: usize, nth: u64) -> Checked<Outcome> {
         return Ok(Nothing);
     };
     let name = play.name("evidence");
-    if fs::rename(&path, path.with_file_name(format!("{name}.pcapng"))).is_err() {
+    let to = path.with_file_name(format!("{name}.pcapng"));
+    if fs::rename(&path, &to).is_err() {
         return Ok(Nothing);
     }
     let ring = play.slots[slot].ring.as_mut().expect("it has files");
+    // A reader of the directory, and a follower, have it as another capture there.
+    ring.spoiled.push(to);
     ring.taken.push(number);
     crate::faults::why(play, slot, &[Why::FinishedTaken]);
     Ok(Done)

@@ -141,6 +141,10 @@ const KNOWN: &[(&str, When)] = &[
     ),
     ("still starting: *", Always),
     (
+        "not kept: *",
+        After(&[Why::Away, Why::Locked, Why::Failed, Why::Short]),
+    ),
+    (
         "what is done with * finished files was ended: the next start takes them up",
         After(&[Why::ChoresStopped]),
     ),

@@ -255,7 +255,8 @@ pub fn keep(play: &mut Play, slot: usize, last_secs: u64, next_secs: u64) -> Che
     let answer = match play.request(slot, "keep", &args, 0) {
         Ok(answer) => answer,
         Err(why) => {
-            if play.run(slot).has(Why::Full)
+            if play.run(slot).is_lossy()
+                || play.run(slot).has(Why::Away)
                 || play.run(slot).options.keep_on && why.contains("--keep-bytes")
             {
                 return Ok(Done);
@@ -269,7 +270,7 @@ pub fn keep(play: &mut Play, slot: usize, last_secs: u64, next_secs: u64) -> Che
         || ring
             .runs
             .last()
-            .is_some_and(|run| run.has(Why::Full) || run.has(Why::Spoiled))
+            .is_some_and(|run| run.is_lossy() || run.has(Why::Spoiled) || run.has(Why::Away))
     {
         return Ok(Done);
     }

@@ -584,13 +584,12 @@ pub fn ask(socket: &Path, request: &Value) -> Result<Value, String> {
         .set_read_timeout(limit)
         .and_then(|()| stream.set_write_timeout(limit))
         .map_err(|error| error.to_string())?;
-    stream
-        .write_all(format!("{request}\n").as_bytes())
-        .map_err(|error| format!("write: {error}"))?;
+    // One for whom there is no place is told so, and left: what he is told is there, though he cannot write.
+    let sent = stream.write_all(format!("{request}\n").as_bytes());
     let mut line = String::new();
     BufReader::new(stream)
         .read_line(&mut line)
-        .map_err(|error| format!("read: {error}"))?;
+        .map_err(|error| format!("read: {error}, {sent:?}"))?;
     let answer: Value = serde_json::from_str(&line).map_err(|error| format!("{error}: {line}"))?;
     if answer["ok"] == true {
         Ok(answer)
