@@ -54,7 +54,7 @@ pub(super) struct Places {
 }
 
 impl Listed {
-    fn of(path: PathBuf, is_named: bool) -> Listed {
+    pub(super) fn of(path: PathBuf, is_named: bool) -> Listed {
         Listed {
             is_named,
             name: ring_file(&path),

@@ -55,6 +55,10 @@ pub(super) struct Desk {
     /// Steps of a chain that are begun.
     pub(super) window: usize,
     pub(super) stop: bool,
+    /// The chain whose next piece is waited for.
+    pub(super) wanted: Option<usize>,
+    /// Threads that wait for something to do, and were not woken.
+    pub(super) idle: usize,
 }
 
 /// What has come of a job.
@@ -68,29 +72,30 @@ pub(super) struct Outcome {
 }
 
 impl Desk {
-    /// Begins steps of a chain, as many as may be: what stands behind one that is done first.
+    /// Begins steps of a chain, as many as may be: what stands behind one that is done first. Files that are planned
+    /// and wait for their turn keep nobody from the parts of the one before them.
     pub(super) fn begin_steps(&mut self, number: usize) {
-        while let Some(chain) = self.chains.get(number)
-            && chain.steps.len() < self.window
-        {
-            if !self.begin_step(number) {
-                return;
-            }
-        }
+        while self.begin_step(number) {}
     }
 
     fn begin_step(&mut self, number: usize) -> bool {
-        let chain = &mut self.chains[number];
+        let window = self.window;
+        let Some(chain) = self.chains.get_mut(number) else {
+            return false;
+        };
         let waiting = chain.steps.iter().position(|step| !step.then.is_empty());
-        if let Some(place) = waiting {
-            let before = &mut chain.steps[place];
-            let (mut then, file) = (std::mem::take(&mut before.then), before.file);
+        let place = waiting.map_or(chain.steps.len(), |place| place + 1);
+        if place >= window {
+            return false;
+        }
+        if let Some(step) = waiting.and_then(|waiting| chain.steps.get_mut(waiting)) {
+            let (mut then, file) = (std::mem::take(&mut step.then), step.file);
             if let Some(job) = then.pop_front() {
-                self.begin_at(number, place + 1, file, job, then);
+                self.begin_at(number, place, file, job, then);
             }
             return true;
         }
-        let (Some(file), place) = (chain.files.pop_front(), chain.steps.len()) else {
+        let Some(file) = chain.files.pop_front() else {
             return false;
         };
         self.next_file += 1;
@@ -114,7 +119,27 @@ impl Desk {
             then,
         };
         self.chains[chain].steps.insert(place, step);
-        self.ready.push_back(Ready { chain, id, job });
+        let ready = Ready { chain, id, job };
+        match place {
+            0 => self.ready.push_front(ready), // it is waited for
+            _ => self.ready.push_back(ready),
+        }
+    }
+
+    /// Who is to be woken: so many threads for these jobs, and whoever waits for a piece that is there. Each is
+    /// named once: to wake somebody costs as much as a small step.
+    pub(super) fn to_wake(&mut self, jobs: usize) -> (usize, bool) {
+        let threads = jobs.min(self.idle);
+        self.idle -= threads;
+        let wanted = self.wanted.and_then(|chain| self.chains.get(chain));
+        let is_there = wanted.is_some_and(|chain| {
+            let first = chain.steps.front();
+            first.is_none_or(|step| matches!(step.state, State::Done(_)))
+        });
+        if is_there {
+            self.wanted = None;
+        }
+        (threads, is_there)
     }
 
     /// Takes the first step of a chain that is done; whether there is one at all.
@@ -157,5 +182,47 @@ impl Desk {
         let behind = std::mem::replace(&mut step.then, outcome.then);
         step.then.extend(behind);
         self.begin_steps(number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> Listed {
+        Listed::of("capture.pcapng".into(), true)
+    }
+
+    /// A file's parts stand before the files that were planned ahead, and as many of them are begun as if there were
+    /// none of those.
+    #[test]
+    fn planned_files_leave_the_window_to_parts() {
+        const WINDOW: usize = 8;
+        let files = (0..3 * WINDOW).map(|_| file()).collect();
+        let chain = Chain {
+            files,
+            ..Chain::default()
+        };
+        let mut desk = Desk {
+            chains: vec![chain],
+            window: WINDOW,
+            ..Desk::default()
+        };
+        desk.begin_steps(0);
+        let begun: Vec<Ready> = desk.ready.drain(..).collect();
+        assert_eq!(begun.len(), WINDOW);
+        // Each is planned, and has parts; what a part is does not matter here.
+        for Ready { id, .. } in begun {
+            let then = (0..50).map(|_| Job::File(file())).collect();
+            let outcome = Outcome {
+                then,
+                ..Outcome::default()
+            };
+            desk.put(0, id, outcome);
+        }
+        assert_eq!(desk.ready.len(), WINDOW - 1);
+        assert!(matches!(desk.take(0), Ok(Some(_))));
+        assert_eq!(desk.ready.len(), WINDOW);
+        assert!(matches!(desk.take(0), Ok(None)), "its part is being done");
     }
 }

@@ -149,8 +149,8 @@ impl Taker<'_> {
         for chain in self.begun..upto {
             desk.begin_steps(chain);
         }
-        drop(desk);
-        self.shared.to_do.notify_all();
+        let jobs = desk.ready.len();
+        self.shared.go_on(desk, jobs);
         self.begun = upto;
     }
 
@@ -260,14 +260,29 @@ impl Shared<'_> {
             match desk.take(chain) {
                 Err(()) => return None,
                 Ok(Some(piece)) => {
-                    self.to_do.notify_all();
+                    desk.wanted = None;
+                    let jobs = desk.ready.len();
+                    self.go_on(desk, jobs);
                     return Some(piece);
                 }
                 Ok(None) if desk.stop => return None,
                 Ok(None) => {
+                    desk.wanted = Some(chain);
                     desk = self.done.wait(desk).unwrap_or_else(PoisonError::into_inner);
                 }
             }
+        }
+    }
+
+    /// Leaves the desk, and wakes whom its state concerns: for so many jobs others.
+    fn go_on(&self, mut desk: MutexGuard<'_, Desk>, jobs: usize) {
+        let (threads, taker) = desk.to_wake(jobs);
+        drop(desk);
+        if taker {
+            self.done.notify_one();
+        }
+        for _ in 0..threads {
+            self.to_do.notify_one();
         }
     }
 
@@ -276,18 +291,21 @@ impl Shared<'_> {
         let mut desk = self.desk();
         while !desk.stop {
             let Some(Ready { chain, id, job }) = desk.ready.pop_front() else {
+                if let (_, true) = desk.to_wake(0) {
+                    self.done.notify_one();
+                }
+                desk.idle += 1;
                 desk = self
                     .to_do
                     .wait(desk)
                     .unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            drop(desk);
+            let jobs = desk.ready.len();
+            self.go_on(desk, jobs);
             let outcome = self.run(job, &mut make);
             desk = self.desk();
             desk.put(chain, id, outcome);
-            self.done.notify_all();
-            self.to_do.notify_all();
         }
     }
 
