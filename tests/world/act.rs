@@ -500,6 +500,7 @@ pub fn end(play: &mut Play, slot: usize, by: &str) -> Checked<Outcome> {
         to: i64::MAX,
     });
     if by == "ctl" {
+        crate::short::unlimit(play, slot)?;
         if let Err(why) = play.request(slot, "stop", &[], 0) {
             return wrong("does not stop", why);
         }

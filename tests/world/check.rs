@@ -231,7 +231,10 @@ fn ring_once(ring: &Ring, chunks: &[Chunk], live: bool) -> Checked<Found> {
         .last()
         .is_some_and(|run| run.options.format == "pcap");
     let unfinished = ring.runs.last().is_some_and(|run| run.killed);
-    let locked = ring.runs.iter().any(|run| run.has(Why::Locked));
+    let locked = ring
+        .runs
+        .iter()
+        .any(|run| run.has(Why::Locked) || run.has(Why::Short));
     if unfinished || locked || ring.left_as_it_is() {
         for (number, file) in walk::unnamed_files(&ring.dir, &ring.name) {
             files.entry(number).or_insert(file);
@@ -340,7 +343,7 @@ fn ring_once(ring: &Ring, chunks: &[Chunk], live: bool) -> Checked<Found> {
             .retain(|number| !(before..behind).contains(number));
     }
     // What a killed run left on an overlay is no file of the ring: those behind it go by the limit.
-    if pcap && (live || unfinished) || ring.left_as_it_is() && allowed {
+    if pcap && (live || unfinished || locked) || ring.left_as_it_is() && allowed {
         found.missing.clear();
     }
     Ok(found)

@@ -93,7 +93,7 @@ pub fn two_orders(play: &mut Play, slot: usize, what: &str) -> Checked<Outcome> 
     let answers: Vec<Result<Value, String>> = thread::scope(|scope| {
         let asked = [one, other].map(|order| {
             let socket = &socket;
-            scope.spawn(move || ask(socket, &request(order)))
+            scope.spawn(move || ask(socket, &request(order), 20))
         });
         asked.map(|thread| thread.join().unwrap()).into()
     });

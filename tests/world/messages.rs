@@ -78,7 +78,13 @@ const KNOWN: &[(&str, When)] = &[
     ),
     (
         "*: it cannot be cut, renamed or removed, and is left as it is: *",
-        After(&[Why::ReadOnly, Why::FinishedTaken, Why::Overlay, Why::Locked]),
+        After(&[
+            Why::ReadOnly,
+            Why::FinishedTaken,
+            Why::Overlay,
+            Why::Locked,
+            Why::Short,
+        ]),
     ),
     (
         "a counter of the rules was reset, reloaded or removed*",
@@ -143,6 +149,10 @@ const KNOWN: &[(&str, When)] = &[
     (
         "not kept: *",
         After(&[Why::Away, Why::Locked, Why::Failed, Why::Short]),
+    ),
+    (
+        "the process for finished files cannot be started again: *",
+        After(&[Why::Short, Why::Failed]),
     ),
     (
         "what is done with * finished files was ended: the next start takes them up",

@@ -189,6 +189,9 @@ pub fn confirm(play: &mut Play, slot: usize) -> Checked<Outcome> {
         return Ok(Nothing);
     }
     if let Err(why) = play.request(slot, "confirm", &[], 0) {
+        if play.is_blind(slot) {
+            return Ok(Nothing);
+        }
         return wrong("a change cannot be confirmed", why);
     }
     play.run(slot).why.insert(Why::Told);
@@ -325,7 +328,10 @@ pub fn keep(play: &mut Play, slot: usize, last_secs: u64, next_secs: u64) -> Che
 
 /// Clients at once: each gets its answer, and nothing is disturbed.
 pub fn clients(play: &mut Play, slot: usize) -> Checked<Outcome> {
-    let Some(live) = play.slots[slot].live.as_ref().filter(|live| !live.stopped) else {
+    if play.is_blind(slot) {
+        return Ok(Nothing);
+    }
+    let Some(live) = play.slots[slot].live.as_ref() else {
         return Ok(Nothing);
     };
     let socket = fs::read_dir(&live.runtime)
@@ -346,8 +352,11 @@ pub fn clients(play: &mut Play, slot: usize) -> Checked<Outcome> {
                 scope.spawn(move || {
                     let mut last = Ok(serde_json::Value::Null);
                     for _ in 0..5 {
-                        last =
-                            crate::play::ask(socket, &serde_json::json!({"v": 1, "command": word}));
+                        last = crate::play::ask(
+                            socket,
+                            &serde_json::json!({"v": 1, "command": word}),
+                            20,
+                        );
                         if last.is_err() {
                             break;
                         }

@@ -253,7 +253,12 @@ impl Play {
         }
         let begun = Instant::now();
         loop {
-            let answer = ask(&socket.path(), &request);
+            let secs = if self.slots[slot].limited.is_some() {
+                1
+            } else {
+                20
+            };
+            let answer = ask(&socket.path(), &request, secs);
             // CONTROL.md: one that has hung for a second makes room.
             match &answer {
                 Err(why)
@@ -457,7 +462,10 @@ impl Play {
             .runs
             .last()
             .is_some_and(|run| run.has(Why::ChoresStopped));
-        let was_locked = ring.runs.iter().any(|run| run.has(Why::Locked));
+        let was_locked = ring
+            .runs
+            .iter()
+            .any(|run| run.has(Why::Locked) || run.has(Why::Short));
         for entry in fs::read_dir(&live.runtime).into_iter().flatten().flatten() {
             if !killed {
                 return wrong("a socket is left", entry.path().display().to_string());
@@ -575,11 +583,11 @@ pub fn shape(line: &str) -> String {
 }
 
 /// One request, one answer.
-pub fn ask(socket: &Path, request: &Value) -> Result<Value, String> {
+pub fn ask(socket: &Path, request: &Value, secs: u64) -> Result<Value, String> {
     use std::io::{BufRead, BufReader, Write};
     use std::os::unix::net::UnixStream;
     let mut stream = UnixStream::connect(socket).map_err(|error| format!("connect: {error}"))?;
-    let limit = Some(Duration::from_secs(20));
+    let limit = Some(Duration::from_secs(secs));
     stream
         .set_read_timeout(limit)
         .and_then(|()| stream.set_write_timeout(limit))

@@ -127,7 +127,10 @@ pub fn read(play: &mut Play, slot: usize, how: &str) -> Checked<Outcome> {
         let _ = fs::remove_file(&out);
         return Ok(Done);
     }
-    let gone = play.ring(slot).is_some_and(|ring| !ring.taken.is_empty());
+    // What is no plain file there is told, and an error.
+    let gone = play
+        .ring(slot)
+        .is_some_and(|ring| !ring.taken.is_empty() || ring.is_foreign());
     let spoiled = play.ring(slot).is_some_and(|ring| {
         walk::ring_files(&ring.dir, &ring.name)
             .values()
