@@ -105,7 +105,7 @@ impl Draw {
     }
 
     pub fn step(&mut self, play: &Play, pairs: &Pairs) -> Step {
-        if self.rng.one_in(2)
+        if !self.rng.one_in(4)
             && let Some(step) = self.wanted(play, pairs)
         {
             return step;

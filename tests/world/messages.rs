@@ -156,7 +156,7 @@ const KNOWN: &[(&str, When)] = &[
     ),
     (
         "what is done with * finished files was ended: the next start takes them up",
-        After(&[Why::ChoresStopped]),
+        After(&[Why::ChoresStopped, Why::ChoresKilled]),
     ),
     (
         "*: the file system, or the disk under it, has failed: it is not known how many of its * packets are on the disk",

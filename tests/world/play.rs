@@ -251,25 +251,8 @@ impl Play {
         if confirm_secs != 0 {
             request["confirm_secs"] = Value::from(confirm_secs);
         }
-        let begun = Instant::now();
-        loop {
-            let secs = if self.slots[slot].limited.is_some() {
-                1
-            } else {
-                20
-            };
-            let answer = ask(&socket.path(), &request, secs);
-            // CONTROL.md: one that has hung for a second makes room.
-            match &answer {
-                Err(why)
-                    if why.contains("too many clients")
-                        && begun.elapsed() < Duration::from_secs(3) =>
-                {
-                    thread::sleep(Duration::from_millis(50));
-                }
-                _ => return answer,
-            }
-        }
+        let short = self.slots[slot].limited.is_some();
+        ask(&socket.path(), &request, if short { 1 } else { 20 })
     }
 
     /// It runs, and what it said since belongs to something.
@@ -302,9 +285,14 @@ impl Play {
         for slot in 0..SLOTS {
             self.alive(slot)?;
             self.limits(slot)?;
+            let failed = crate::disk::is_failed(self, slot);
             if let Some(follower) = self.slots[slot].follower.as_mut()
                 && let Some(status) = follower.proc.ended()
             {
+                if failed && !follower.proc.said().is_empty() {
+                    self.slots[slot].follower = None;
+                    continue;
+                }
                 return wrong(
                     "a follower ended by itself",
                     format!("{}: {status}\n{}", follower.proc.name, follower.proc.said()),
@@ -582,8 +570,22 @@ pub fn shape(line: &str) -> String {
     words.take(12).collect::<Vec<_>>().join(" ")
 }
 
-/// One request, one answer.
+/// One request, one answer; where others have all places, until one has hung for a second (CONTROL.md).
 pub fn ask(socket: &Path, request: &Value, secs: u64) -> Result<Value, String> {
+    let begun = Instant::now();
+    loop {
+        match ask_once(socket, request, secs) {
+            Err(why)
+                if why.contains("too many clients") && begun.elapsed() < Duration::from_secs(3) =>
+            {
+                thread::sleep(Duration::from_millis(50));
+            }
+            answer => return answer,
+        }
+    }
+}
+
+fn ask_once(socket: &Path, request: &Value, secs: u64) -> Result<Value, String> {
     use std::io::{BufRead, BufReader, Write};
     use std::os::unix::net::UnixStream;
     let mut stream = UnixStream::connect(socket).map_err(|error| format!("connect: {error}"))?;
