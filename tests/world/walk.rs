@@ -307,7 +307,8 @@ pub fn unnamed_files(dir: &Path, name: &str) -> BTreeMap<u64, (std::path::PathBu
             continue;
         };
         let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        if let (true, Ok(number)) = (rest.contains(".next."), digits.parse()) {
+        let plain = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if let (true, Ok(number)) = (plain && rest.contains(".next."), digits.parse()) {
             files.insert(number, (entry.path(), State::Next));
         }
     }
