@@ -959,6 +959,45 @@ fn what_is_too_old_to_be_kept_is_said() {
     capture.end();
 }
 
+/// A file that has ended for an order and is not kept is in the order's answer, not on standard error alone.
+#[test]
+fn what_is_not_kept_is_in_the_answer() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    load_canary(&lab);
+    let options = ["--keep-on", "9", "--keep-bytes", "200kB"];
+    let args = [&SMALL[..], &options].concat();
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &args);
+    send(&lab, &mut capture, 3000, 3000);
+    until("one file is full", || {
+        (!captures(dir.path()).is_empty()).then_some(())
+    });
+    send(&lab, &mut capture, 100, 3100);
+    let said = ctl(&capture, &["keep", "--last", "10m", "--next", "1h"]);
+    assert!(said.contains("; one more is not: "), "{said}");
+    assert!(said.contains("(--keep-bytes 200,000)"), "{said}");
+    capture.end();
+}
+
+/// Files that are finished just now are waited for, and counted once.
+#[test]
+fn the_answer_counts_the_files_that_are_kept() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &SMALL);
+    for turn in 1..=6 {
+        send(&lab, &mut capture, 3000, 3000 * turn);
+        let said = ctl(&capture, &["keep", "--last", "10m"]);
+        let (_, behind) = said.split_once("kept ").unwrap();
+        let (files, behind) = behind.split_once(" files ").unwrap();
+        let (_, behind) = behind.split_once(" in ").unwrap();
+        let (kept, _) = behind.split_once(" for ").unwrap();
+        let there = captures(Path::new(kept)).len();
+        assert_eq!(files.parse(), Ok(there), "{said}");
+    }
+    capture.end().assert_balanced();
+}
+
 /// The process that does what is to be done with finished files is killed, with its commands: it is
 /// said, it is started again, and nothing is forgotten.
 #[test]

@@ -15,6 +15,8 @@ use crate::source::{Change, Waker, links};
 pub enum Command {
     /// Go on to the next file.
     Rotate,
+    /// The same, and answer when the last one and all before it are finished.
+    Finish,
     /// Take note of interfaces that have come, gone or changed.
     Links(Arc<[links::Change]>),
     /// Change a setting of the source.

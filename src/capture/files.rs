@@ -292,6 +292,10 @@ impl<F: Format> Sink for FileSink<F> {
         holds_records
     }
 
+    fn when_finished(&mut self, then: Box<dyn FnOnce() + Send>) {
+        self.ring.when_finished(then);
+    }
+
     fn note_links(&mut self, changes: &[links::Change]) {
         set_names(&mut self.format, changes);
     }

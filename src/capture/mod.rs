@@ -236,6 +236,13 @@ impl<S: Source, K: Sink> Capture<S, K> {
 
     #[cold]
     fn obey(&mut self, request: Request) {
+        if request.command == Command::Finish {
+            let _ = self.execute(&request.command);
+            self.commit();
+            self.account.publish(&self.progress.tally);
+            let answer = move || request.answer(Answer::Done);
+            return self.sink.when_finished(Box::new(answer));
+        }
         let answer = match self.execute(&request.command) {
             Ok(true) => Answer::Done,
             Ok(false) => Answer::NothingToDo,
@@ -252,7 +259,7 @@ impl<S: Source, K: Sink> Capture<S, K> {
     /// Does what is asked. False where there is nothing to do.
     fn execute(&mut self, command: &Command) -> Result<bool, Refused> {
         match command {
-            Command::Rotate => {
+            Command::Rotate | Command::Finish => {
                 // The file that ends has what came before it was asked for. (An error is met again.)
                 let _ = self.take_waiting();
                 Ok(self.sink.rotate())

@@ -133,6 +133,11 @@ pub trait Sink {
         false
     }
 
+    /// Calls `then` when all files that have ended by now are finished.
+    fn when_finished(&mut self, then: Box<dyn FnOnce() + Send>) {
+        then();
+    }
+
     /// Takes note of interfaces that have come, gone or changed.
     fn note_links(&mut self, _changes: &[links::Change]) {}
 

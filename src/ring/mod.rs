@@ -379,6 +379,12 @@ impl Ring {
             .is_some()
     }
 
+    /// Has the swapper call `then` when all files that were handed to it are finished.
+    #[cold]
+    pub fn when_finished(&self, then: Box<dyn FnOnce() + Send>) {
+        self.swapper.when_finished(then);
+    }
+
     fn begin(&mut self, mapping: Mapping) {
         self.swapper.advanced(0);
         self.figures.files_begun += 1;

@@ -3,17 +3,16 @@
 //! A kept file gets a second name, a hard link. The ring never writes anew what has another name
 //! (`ring/access.rs`); when the file's turn comes it takes its own name away, and no more.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Session;
-use super::keeper::{Kept, LATE};
+use super::keeper::{Kept, LATE, Missed};
 use super::settings::SourceSettings;
 use super::times::{Span, Times};
-use crate::capture::{Answer, Command};
-use crate::ring::Notice;
+use crate::capture::Command;
+use crate::ring::{FinishedFile, Notice};
 use crate::source::Target;
 
 /// What is to be kept.
@@ -95,76 +94,61 @@ impl Session {
         }
     }
 
-    /// Ends the live files that hold packets, and waits until as many are finished.
+    /// Ends the live files that hold packets, and waits until they and all before them are finished.
     fn end_live_files(&mut self, kept: &mut Kept) {
-        const ANSWERS_MAX: Duration = Duration::from_secs(2);
         const LONGEST: Duration = Duration::from_secs(5);
         const LOOK: Duration = Duration::from_millis(1);
-        let answers = self.control.ask(Command::Rotate);
+        let answers = self.control.ask(Command::Finish);
         let asked = Instant::now();
-        let (mut ended, mut finished) = (0, 0);
-        while asked.elapsed() < ANSWERS_MAX {
+        kept.unfinished = loop {
             match answers.try_recv() {
-                Ok(Answer::Done) => ended += 1,
                 Ok(_) => {}
-                Err(TryRecvError::Empty) => {
-                    finished += self.keep_until(Instant::now() + LOOK, kept);
+                Err(TryRecvError::Empty) if asked.elapsed() < LONGEST => {
+                    self.keep_until(Instant::now() + LOOK, kept);
                 }
-                Err(TryRecvError::Disconnected) => break,
+                Err(TryRecvError::Empty) => break true,
+                Err(TryRecvError::Disconnected) => break false,
             }
-        }
-        while finished < ended && self.keep_next(asked + LONGEST, kept).is_some() {
-            finished += 1;
-        }
+        };
+        self.keep_until(Instant::now(), kept);
     }
 
-    /// Keeps what is finished until then: a small ring gives files up soon. Returns how many there were.
-    fn keep_until(&mut self, moment: Instant, kept: &mut Kept) -> usize {
-        let mut finished = 0;
-        while self.keep_next(moment, kept).is_some() {
-            finished += 1;
-        }
-        finished
-    }
-
-    /// Waits until a file is finished, and keeps it where it is to be.
-    fn keep_next(&mut self, deadline: Instant, kept: &mut Kept) -> Option<()> {
+    /// Keeps what is finished until then: a small ring gives files up soon.
+    fn keep_until(&mut self, moment: Instant, kept: &mut Kept) {
         loop {
-            let wait = deadline.saturating_duration_since(Instant::now());
-            let notice = self.notices.recv_timeout(wait).ok()?;
-            let finished = match &notice {
-                Notice::Finished { path } => {
-                    let there = kept.dir.join(path.file_name().unwrap_or_default());
-                    self.keep_finished(path);
-                    if let Ok(meta) = fs::metadata(there) {
-                        kept.files += 1;
-                        kept.bytes += meta.len();
-                    }
-                    Some(())
-                }
-                _ => None,
+            let wait = moment.saturating_duration_since(Instant::now());
+            let Ok(notice) = self.notices.recv_timeout(wait) else {
+                return;
             };
-            self.told.push(notice);
-            if finished.is_some() {
-                return finished;
+            if let Notice::Finished { path } = &notice {
+                for missed in self.keep_finished(path) {
+                    // The answer says it.
+                    if missed.dir == kept.dir {
+                        kept.wrong.push(missed.why);
+                    } else {
+                        self.told.push(missed.into());
+                    }
+                }
+                let there = kept.dir.join(path.file_name().unwrap_or_default());
+                if let Some(file) = FinishedFile::at(&there) {
+                    kept.add(&file);
+                }
             }
+            self.told.push(notice);
         }
     }
 
-    fn keep_finished(&mut self, path: &Path) {
-        if let Some(keeper) = &mut self.keeper {
-            let path = path.to_owned();
-            let wrong = keeper.finished(&path).into_iter();
-            self.told
-                .extend(wrong.map(|error| Notice::NotKept { error }));
-        }
+    fn keep_finished(&mut self, path: &Path) -> Vec<Missed> {
+        let keeper = self.keeper.as_mut();
+        keeper.map_or(Vec::new(), |keeper| keeper.finished(path))
     }
 
     /// What the swappers have to say, without waiting. What is to be kept of it is.
     pub fn notices(&mut self) -> Vec<Notice> {
         while let Ok(notice) = self.notices.try_recv() {
             if let Notice::Finished { path } = &notice {
-                self.keep_finished(path);
+                let missed = self.keep_finished(path);
+                self.told.extend(missed.into_iter().map(Notice::from));
             }
             self.told.push(notice);
         }
@@ -206,5 +190,11 @@ impl Session {
         }
         self.triggered = Some(Instant::now());
         Some(self.keep_times(times, None, true, &format!("group {}", options.group)))
+    }
+}
+
+impl From<Missed> for Notice {
+    fn from(missed: Missed) -> Notice {
+        Notice::NotKept { error: missed.why }
     }
 }

@@ -1,5 +1,7 @@
 //! Files of the rings get second names, in a directory.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown};
@@ -9,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::kept::{NotKept, bytes_below, cannot_link, link};
 use super::times::Times;
 use crate::numbers::grouped;
-use crate::ring::{FinishedFile, begun, finished_in, lock_of, ring_file, wherever};
+use crate::ring::{FinishedFile, begun, finished_in, lock_of, ring_file, uncompressed, wherever};
 
 /// How long after its time files are looked for that hold it: they are finished a little later.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -50,12 +52,23 @@ pub(super) struct Keeper {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Kept {
     pub(super) dir: PathBuf,
-    pub(super) files: u64,
-    pub(super) bytes: u64,
+    /// Their names, uncompressed, and how many bytes they have.
+    files: BTreeMap<OsString, u64>,
+    /// The file that has ended for it is not finished yet.
+    pub(super) unfinished: bool,
     /// Files that were given up before they could be.
     gone: u64,
     /// What came before is in no file any more, though it was asked for.
     given_up: Option<SystemTime>,
+    /// Why files of that time are not there.
+    pub(super) wrong: Vec<String>,
+}
+
+/// A file that was to be kept in a directory is not.
+#[derive(Debug)]
+pub(super) struct Missed {
+    pub(super) dir: PathBuf,
+    pub(super) why: String,
 }
 
 impl Keeper {
@@ -122,14 +135,14 @@ impl Keeper {
                     continue;
                 }
                 match self.keep(&file.path, &keeping.dir) {
-                    Ok(()) => {
-                        kept.files += 1;
-                        kept.bytes += file.bytes;
-                    }
+                    Ok(()) => kept.add(&file),
                     Err(NotKept::Gone) => kept.gone += 1,
-                    Err(NotKept::Because(why)) => return Err(why),
+                    Err(NotKept::Because(why)) => kept.wrong.push(why),
                 }
             }
+        }
+        if kept.files.is_empty() && !kept.wrong.is_empty() {
+            return Err(kept.wrong.swap_remove(0));
         }
         self.open.push(keeping);
         Ok(kept)
@@ -228,30 +241,35 @@ impl Keeper {
         ))
     }
 
-    /// A file is finished: keeps it where it holds a time that is to be kept. Returns what went
-    /// wrong.
-    pub(super) fn finished(&mut self, path: &Path) -> Vec<String> {
+    /// A file is finished: keeps it where it holds a time that is to be kept. Returns where it is not.
+    pub(super) fn finished(&mut self, path: &Path) -> Vec<Missed> {
         let now = self.look_at_clocks();
         if self.open.is_empty() {
             return Vec::new();
         }
         let Some(file) = FinishedFile::at(path) else {
             let begun = begun(path).unwrap_or(SystemTime::UNIX_EPOCH);
-            let mut open = self.open.iter();
-            let wanted = open.any(|keeping| keeping.times.may_go_on_in(begun));
-            let gone = wanted.then(|| format!("{}: it is gone", path.display()));
-            return gone.into_iter().collect();
+            let open = self.open.iter();
+            let wanted = open.filter(|keeping| keeping.times.may_go_on_in(begun));
+            return wanted.map(|keeping| keeping.without(path)).collect();
         };
         let holding = self.open.iter();
         let holding = holding.filter(|keeping| keeping.times.are_in(&file, now));
         holding
-            .filter_map(|keeping| match self.check_room() {
-                Ok(()) => match self.keep(&file.path, &keeping.dir) {
-                    Ok(()) => None,
-                    Err(NotKept::Gone) => Some(format!("{}: it is gone", file.path.display())),
-                    Err(NotKept::Because(why)) => Some(why),
-                },
-                Err(full) => Some(full),
+            .filter_map(|keeping| {
+                let dir = &keeping.dir;
+                let why = match self.check_room() {
+                    Ok(()) => match self.keep(&file.path, dir) {
+                        Ok(()) => return None,
+                        Err(NotKept::Gone) => return Some(keeping.without(&file.path)),
+                        Err(NotKept::Because(why)) => why,
+                    },
+                    Err(full) => full,
+                };
+                Some(Missed {
+                    dir: dir.clone(),
+                    why,
+                })
             })
             .collect()
     }
@@ -309,6 +327,14 @@ fn add(time: SystemTime, more: Duration) -> SystemTime {
 }
 
 impl Keeping {
+    /// A file that holds some of this was given up first.
+    fn without(&self, file: &Path) -> Missed {
+        Missed {
+            dir: self.dir.clone(),
+            why: format!("{}: it is gone", file.display()),
+        }
+    }
+
     /// Where files of these times have been given up: before this, whatever there was.
     fn given_up(&self, files: &[FinishedFile], now: SystemTime) -> Option<SystemTime> {
         let oldest = files.first()?;
@@ -320,6 +346,12 @@ impl Keeping {
 }
 
 impl Kept {
+    pub(super) fn add(&mut self, file: &FinishedFile) {
+        let path = uncompressed(&file.path);
+        let name = path.file_name().unwrap_or_default().to_owned();
+        self.files.insert(name, file.bytes);
+    }
+
     /// For whom; `follows`: how long it goes on.
     pub(super) fn said(&self, by: &str, follows: Duration) -> String {
         let gone = match self.gone {
@@ -340,15 +372,28 @@ impl Kept {
             0 => String::new(),
             secs => format!("; what comes in {secs} s will follow"),
         };
-        if self.files == 0 && next.is_empty() {
+        let wrong = match &self.wrong[..] {
+            [] => String::new(),
+            [why] => format!("; one more is not: {why}"),
+            [why, ..] => format!("; {} more are not: {why}", grouped(self.wrong.len() as u64)),
+        };
+        let unfinished = match self.unfinished {
+            true => "; the last of them is not finished yet, and follows",
+            false => "",
+        };
+        if self.files.is_empty()
+            && [&next[..], &wrong, unfinished]
+                .iter()
+                .all(|more| more.is_empty())
+        {
             return format!(
                 "kept 0 files for {by}: no packets of that time are in files{gone}{given_up}"
             );
         }
         format!(
-            "kept {} files ({} bytes) in {} for {by}{gone}{given_up}{next}",
-            grouped(self.files),
-            grouped(self.bytes),
+            "kept {} files ({} bytes) in {} for {by}{gone}{wrong}{given_up}{unfinished}{next}",
+            grouped(self.files.len() as u64),
+            grouped(self.files.values().sum()),
             self.dir.display()
         )
     }

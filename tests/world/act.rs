@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::model::{Ring, Run, Span, Why};
 use crate::play::{Follower, Held, Live, Outcome, Play, SLOTS};
 use crate::steps::{Begin, Place, Source, Step};
-use crate::traffic::now;
+use crate::traffic::{SENDERS, now};
 use crate::walk::{self, State};
 use crate::world::{Checked, Proc, tool, wrong};
 
@@ -34,7 +34,7 @@ pub fn act(play: &mut Play, step: &Step) -> Checked<Outcome> {
             Ok(Done)
         }
         Step::TrafficOn { what, rate } => {
-            if play.traffic.is_on() {
+            if play.traffic.senders() >= SENDERS - 1 {
                 return Ok(Nothing);
             }
             play.traffic.begin(*what, *rate);
@@ -48,6 +48,13 @@ pub fn act(play: &mut Play, step: &Step) -> Checked<Outcome> {
             play.fence();
             Ok(Done)
         }
+        Step::Flood { what, packets } => {
+            play.happened(None, Why::Flooded);
+            play.traffic.send(*what, *packets, None);
+            play.fence();
+            Ok(Done)
+        }
+        Step::Foreign { packets } => crate::ways::foreign(play, *packets),
         Step::Wait { ms } => {
             thread::sleep(Duration::from_millis(*ms));
             Ok(Done)
@@ -80,6 +87,9 @@ pub fn act(play: &mut Play, step: &Step) -> Checked<Outcome> {
         Step::Follow { capture } => follow(play, slot_of(*capture)),
         Step::FollowEnd { capture } => crate::readers::follow_end(play, slot_of(*capture)),
         Step::Tshark { capture } => crate::readers::tshark(play, slot_of(*capture)),
+        Step::Export { capture, how } => crate::exports::export(play, slot_of(*capture), how),
+        Step::Side(side) => crate::side::side(play, side),
+        Step::Scrape { capture } => crate::scrape::scrape(play, slot_of(*capture)),
         Step::Doctor { capture } => crate::readers::doctor(play, slot_of(*capture)),
         Step::Kill { capture, settled } => kill(play, slot_of(*capture), *settled),
         Step::KillChores { capture } => kill_chores(play, slot_of(*capture)),
@@ -243,9 +253,15 @@ pub fn act(play: &mut Play, step: &Step) -> Checked<Outcome> {
             };
             let name = play.name("moved");
             let place = play.run(slot).options.place;
-            if fs::rename(&path, play.world.place(place).join(name)).is_err() {
+            let to = play.world.place(place).join(name);
+            if play.held.len() >= 12 || fs::rename(&path, &to).is_err() {
                 return Ok(Nothing);
             }
+            play.held.push(Held {
+                bytes: fs::read(&to).unwrap_or_default(),
+                path: to,
+                open: None,
+            });
             let ring = play.slots[slot].ring.as_mut().expect("it has files");
             ring.taken.push(number);
             ring.runs
@@ -283,6 +299,15 @@ pub fn act(play: &mut Play, step: &Step) -> Checked<Outcome> {
     }
 }
 
+/// The hook of a capture.
+pub fn hook(options: &Begin) -> &str {
+    if options.at.is_empty() {
+        "prerouting"
+    } else {
+        &options.at
+    }
+}
+
 pub fn arguments(options: &Begin, slot: usize, dir: &std::path::Path) -> (String, Vec<String>) {
     let number = |base: usize| (base + slot).to_string();
     let (name, mut args) = match options.source {
@@ -298,7 +323,10 @@ pub fn arguments(options: &Begin, slot: usize, dir: &std::path::Path) -> (String
                 "--install-rule".to_owned(),
             ],
         ),
-        Source::Hook => ("prerouting".to_owned(), vec!["--hook".to_owned()]),
+        Source::Hook => {
+            let at = hook(options);
+            (at.to_owned(), vec!["--hook".to_owned(), at.to_owned()])
+        }
         Source::Queue => (
             format!("q{}", number(5)),
             vec!["--queue".to_owned(), number(5)],
@@ -341,6 +369,25 @@ pub fn arguments(options: &Begin, slot: usize, dir: &std::path::Path) -> (String
     if options.only_port != 0 && options.source == Source::Installed {
         add(&["--match", &format!("udp dport {}", options.only_port)]);
     }
+    if !options.at.is_empty() && options.source == Source::Installed {
+        add(&["--at", &options.at]);
+    }
+    if !options.iface.is_empty() && matches!(options.source, Source::Hook | Source::Installed) {
+        add(&["--iface", &options.iface]);
+    }
+    if !options.prefix.is_empty() && options.source == Source::Installed {
+        add(&["--prefix", &options.prefix]);
+    }
+    if options.sample != 0 && options.source == Source::Hook {
+        add(&["--sample", &options.sample.to_string()]);
+    }
+    if options.max_age_secs != 0 {
+        add(&["--max-age", &format!("{}s", options.max_age_secs)]);
+    }
+    if options.on_rotate {
+        let to = crate::handed::place(dir).display().to_string();
+        add(&["--on-rotate", &format!("cp -t {to}")]);
+    }
     if options.keep_on {
         add(&[
             "--keep-on",
@@ -374,11 +421,16 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
     if play.slots[slot].live.is_some() {
         return Ok(Nothing);
     }
+    if !options.at.is_empty() && play.has_queue()
+        || options.source == Source::Queue && play.any_runs(|other| !other.at.is_empty())
+    {
+        return Ok(Nothing);
+    }
     let again = options.again
         && play.slots[slot].ring.as_ref().is_some_and(|ring| {
             ring.runs.last().is_some_and(|run| {
-                (run.options.source, run.options.place, &run.options.format)
-                    == (options.source, options.place, &options.format)
+                let what = |begin: &Begin| (begin.source, begin.place, begin.at.clone());
+                what(&run.options) == what(options) && run.options.format == options.format
             })
         });
     play.fence();
@@ -391,6 +443,7 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
             play.held
                 .retain(|held| held.open.is_some() || !held.path.starts_with(&old.dir));
             let _ = fs::remove_dir_all(&old.dir);
+            let _ = fs::remove_dir_all(crate::handed::place(&old.dir));
         }
         play.slots[slot].rings += 1;
         let dir = play.world.place(options.place).join(format!(
@@ -399,18 +452,9 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
             play.slots[slot].rings
         ));
         let (name, _) = arguments(options, slot, &dir);
-        play.slots[slot].ring = Some(Ring {
-            dir,
-            name,
-            runs: Vec::new(),
-            settled: Vec::new(),
-            taken: Vec::new(),
-            spoiled: Vec::new(),
-            locked: None,
-            foreign: Vec::new(),
-            rules: vec![(0, play.slots[slot].rule)],
-            lost: 0,
-        });
+        let mut ring = Ring::new(dir, name);
+        ring.rules.push((0, play.slots[slot].rule));
+        play.slots[slot].ring = Some(ring);
     }
     let first_number = play.traffic.next_number();
     let ring = play.slots[slot].ring.as_mut().expect("made above");
@@ -420,6 +464,11 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
             run.why.insert(Why::KilledBefore);
         }
         run.lost_files = before.lost_files || before.files != 0 || before.max_bytes != 0;
+    }
+    run.lost_files |= options.max_age_secs != 0;
+    if options.on_rotate {
+        fs::create_dir_all(crate::handed::place(&ring.dir)).unwrap();
+        run.why.insert(Why::Compressed);
     }
     if play.filled.contains_key(&options.place) || options.place.is_small() {
         run.why.insert(Why::Full);
@@ -435,11 +484,18 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
     if options.place == Place::Overlay && run.has(Why::KilledBefore) {
         run.why.insert(Why::Overlay);
     }
-    let (_, args) = arguments(options, slot, &ring.dir);
+    let (_, mut args) = arguments(options, slot, &ring.dir);
     ring.runs.push(run);
     let name = play.name(&format!("capture-{slot}"));
     let runtime = play.world.dir.join("run").join(&name);
     fs::create_dir_all(&runtime).unwrap();
+    if options.metrics {
+        args.push("--metrics".to_owned());
+        args.push(format!(
+            "unix:{}",
+            crate::scrape::socket(&runtime).display()
+        ));
+    }
     let proc = if options.boot_days == 0 {
         play.world.lwnflog(&name, &args, &runtime)
     } else {
@@ -638,9 +694,7 @@ fn fill(play: &mut Play, place: Place, leave_kib: u64) -> Checked<Outcome> {
     }
     play.happened(Some(place), Why::Full);
     let file = play.world.place(place).join("filler");
-    let room = rustix::fs::statvfs(play.world.place(place))
-        .map_or(0, |stat| stat.f_bavail * stat.f_frsize / 1024);
-    let kib = room.saturating_sub(leave_kib);
+    let kib = (play.world.room(place) / 1024).saturating_sub(leave_kib);
     let _ = Command::new("dd")
         .args([
             "if=/dev/zero",

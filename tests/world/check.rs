@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
-use crate::model::{Ring, Want, Why};
-use crate::traffic::{Chunk, SECOND, Time, number_of};
+use crate::model::{Ring, Run, Want, Why};
+use crate::packets;
+use crate::traffic::{Chunk, SECOND, SENDERS, Time, number_of};
 use crate::walk::{self, State, Walked};
 use crate::world::{Checked, wrong};
 
@@ -23,16 +24,31 @@ pub struct Found {
     pub packets: u64,
 }
 
+/// Of each sender, the first and the last packet.
+type Ends = [Option<(u64, u64)>; SENDERS];
+
 /// The packets of one output, whatever it is: each is known, byte for byte, in order, once.
 pub struct Reader<'a> {
     ring: &'a Ring,
     chunks: &'a [Chunk],
     /// Of each chunk, a bit for each packet seen.
     pub seen: HashMap<usize, u64>,
-    last: Option<u64>,
+    /// Of each sender, the first and the last packet seen.
+    ends: Ends,
+    /// Of the last file, the same.
+    of_file: Ends,
     /// There may be packets that came later.
     pub open: bool,
     of_run: Vec<u64>,
+    /// What was found out of the chunk that was looked at last.
+    of_chunk: Option<OfChunk>,
+}
+
+struct OfChunk {
+    at: usize,
+    run: usize,
+    /// To how many bytes its packets may have been cut.
+    cuts: Vec<u32>,
 }
 
 /// The program's clock of a hook against ours.
@@ -44,19 +60,27 @@ impl<'a> Reader<'a> {
             ring,
             chunks,
             seen: HashMap::new(),
-            last: None,
+            ends: [None; SENDERS],
+            of_file: [None; SENDERS],
             open: false,
             of_run: vec![0; ring.runs.len()],
+            of_chunk: None,
         }
     }
 
     /// Takes the packets of a file; returns the first and the last number.
     pub fn take(&mut self, walked: &Walked, whose: &str) -> Checked<Option<(u64, u64)>> {
         let mut ends: Option<(u64, u64)> = None;
+        self.of_file = [None; SENDERS];
         for record in &walked.records {
-            let bytes = walked.frame(record);
             let link = if record.link == 1 { 14 } else { 0 };
-            let packet = bytes.get(link..).unwrap_or_default();
+            let packet = walked.packet(record);
+            // From where it is compared: of a kernel's message, the packet in it.
+            let bytes = if record.link == 239 {
+                packet
+            } else {
+                walked.frame(record)
+            };
             let Some(number) = number_of(packet) else {
                 return wrong(
                     "a packet nobody sent",
@@ -80,6 +104,9 @@ impl<'a> Reader<'a> {
                 );
             };
             let mut frame = chunk.frame(number);
+            if let Some(run) = self.ring.runs.last() {
+                packets::at_hook(&run.options.at, &mut frame);
+            }
             // A queue hands over the source's address alone: NFQUEUE.md.
             if self
                 .ring
@@ -103,27 +130,44 @@ impl<'a> Reader<'a> {
                     )),
                 );
             }
-            if record.length as usize != sent.len() {
+            let prefix = self.ring.runs.last().map_or("", |run| &run.options.prefix);
+            if !prefix.is_empty()
+                && self.ring.runs[0].options.prefix == prefix
+                && self.ring.runs[0].options.source == crate::steps::Source::Installed
+                && self.ring.runs.len() == 1
+                && record.link != 239
+                && !record.interface.is_empty()
+                && !record
+                    .comments
+                    .iter()
+                    .any(|text| text.ends_with(&format!("prefix={prefix}")))
+            {
+                return wrong(
+                    "another prefix",
+                    said(&format!("{:?}, not {prefix}", record.comments)),
+                );
+            }
+            // Of a kernel's message it is the message's.
+            if record.length as usize != sent.len() && record.link != 239 {
                 return wrong(
                     "another length",
                     said(&format!("length {} of {}", record.length, sent.len())),
                 );
             }
-            if !record.interface.is_empty() && !record.interface.starts_with("rx") {
+            if !record.interface.is_empty() && !record.interface.starts_with(chunk.kind.interface())
+            {
                 return wrong("another interface", said(&record.interface));
             }
-            let wants: Vec<Want> = self.ring.runs.iter().map(|run| run.wants(chunk)).collect();
-            let Some(run) = wants
-                .iter()
-                .position(|want| matches!(want, Want::Must | Want::May))
-            else {
+            let known = self.of_chunk.take().filter(|known| known.at == at);
+            let Some(known) = known.or_else(|| self.of_chunk(at, chunk)) else {
+                let wants: Vec<Want> = self.ring.runs.iter().map(|run| run.wants(chunk)).collect();
                 return wrong(
                     "recorded, though it must not be",
                     said(&format!("{wants:?}")),
                 );
             };
-            let cuts = self.ring.runs[run].cuts(chunk, &self.ring.settled);
-            let cuts = self.ring.lowered(chunk, link, cuts);
+            let (run, cuts) = (known.run, &known.cuts);
+            let cuts = &self.ring.lowered(chunk, link, cuts.clone());
             let fits = |cut: u32| bytes.len() == sent.len().min(cut as usize);
             if !cuts.iter().any(|cut| fits(*cut)) {
                 return wrong(
@@ -150,14 +194,45 @@ impl<'a> Reader<'a> {
                 return wrong("a packet twice", said(""));
             }
             *mask |= bit;
-            if self.last.is_some_and(|last| last > number) {
-                return wrong("out of order", said(&format!("behind {:?}", self.last)));
+            let of_sender = &mut self.ends[usize::from(chunk.sender)];
+            if of_sender.is_some_and(|(_, last)| last > number) {
+                return wrong("out of order", said(&format!("behind {of_sender:?}")));
             }
-            self.last = Some(number);
+            for of_sender in [of_sender, &mut self.of_file[usize::from(chunk.sender)]] {
+                *of_sender = Some((of_sender.map_or(number, |(first, _)| first), number));
+            }
             self.of_run[run] += 1;
-            ends = Some((ends.map_or(number, |ends| ends.0), number));
+            self.of_chunk = Some(known);
+            ends = Some(ends.map_or((number, number), |(first, last)| {
+                (number.min(first), number.max(last))
+            }));
         }
         Ok(ends)
+    }
+
+    fn sender(&self, number: u64) -> usize {
+        let at = self
+            .chunks
+            .partition_point(|chunk| chunk.first + chunk.count <= number);
+        self.chunks
+            .get(at)
+            .map_or(0, |chunk| usize::from(chunk.sender))
+    }
+
+    /// Whether a packet came behind the first that is there of its sender.
+    fn follows(&self, number: u64) -> bool {
+        self.ends[self.sender(number)].is_some_and(|(first, _)| first < number)
+    }
+
+    fn of_chunk(&self, at: usize, chunk: &Chunk) -> Option<OfChunk> {
+        let takes = |run: &Run| matches!(run.wants(chunk), Want::Must | Want::May);
+        let run = self.ring.runs.iter().position(takes)?;
+        let cuts = self.ring.runs[run].cuts(chunk, &self.ring.settled);
+        Some(OfChunk {
+            at,
+            run,
+            cuts: cuts.into_iter().collect(),
+        })
     }
 
     /// Packets that must be there and are not.
@@ -217,6 +292,10 @@ pub fn ring(ring: &Ring, chunks: &[Chunk], live: bool) -> Checked<Found> {
             {
                 std::thread::sleep(std::time::Duration::from_millis(100));
             }
+            Err(failure) if failure.text.contains("No such file") => {
+                let there = crate::play::listing(&ring.dir);
+                return wrong(&failure.kind, format!("{}\n{there}", failure.text));
+            }
             found => return found,
         }
     }
@@ -224,7 +303,7 @@ pub fn ring(ring: &Ring, chunks: &[Chunk], live: bool) -> Checked<Found> {
 
 fn ring_once(ring: &Ring, chunks: &[Chunk], live: bool) -> Checked<Found> {
     let mut reader = Reader::new(ring, chunks);
-    let mut found = Found::default();
+    let (mut found, mut of_senders) = (Found::default(), BTreeMap::new());
     let mut files = walk::ring_files(&ring.dir, &ring.name);
     let pcap = ring
         .runs
@@ -301,6 +380,7 @@ fn ring_once(ring: &Ring, chunks: &[Chunk], live: bool) -> Checked<Found> {
         found.packets += walked.records.len() as u64;
         if let Some(ends) = reader.take(&walked, &whose)? {
             found.ends.insert(*number, ends);
+            of_senders.insert(*number, reader.of_file);
         }
         found.files.push(*number);
     }
@@ -326,21 +406,20 @@ fn ring_once(ring: &Ring, chunks: &[Chunk], live: bool) -> Checked<Found> {
         0
     };
     found.missing = reader.missing(gone_before, u64::MAX);
+    if gone_before != 0 {
+        found.missing.retain(|number| reader.follows(*number));
+    }
     // What others have taken out of the middle, or at the end.
     for taken in &ring.taken {
-        let before = found
-            .ends
-            .range(..taken)
-            .next_back()
-            .map_or(0, |(_, ends)| ends.1 + 1);
-        let behind = found
-            .ends
-            .range(taken + 1..)
-            .next()
-            .map_or(u64::MAX, |(_, ends)| ends.0);
-        found
-            .missing
-            .retain(|number| !(before..behind).contains(number));
+        found.missing.retain(|number| {
+            let sender = reader.sender(*number);
+            let mut before = of_senders.range(..taken).rev();
+            let mut behind = of_senders.range(taken + 1..);
+            let before = before.find_map(|(_, ends): (_, &Ends)| ends[sender]);
+            let behind = behind.find_map(|(_, ends): (_, &Ends)| ends[sender]);
+            before.is_some_and(|(_, last)| *number <= last)
+                || behind.is_some_and(|(first, _)| *number >= first)
+        });
     }
     // What a killed run left on an overlay is no file of the ring: those behind it go by the limit.
     if pcap && (live || unfinished || locked) || ring.left_as_it_is() && allowed {
@@ -410,7 +489,9 @@ pub fn account(
     if detected + unsure < must + skipped || detected > must + skipped + may + unsure && !open {
         return wrong("detected otherwise", told(&format!("detected {detected}")));
     }
-    if unsure != 0 && run.options.source != crate::steps::Source::Group {
+    // Rules that others have loaded count before it binds, and behind.
+    use crate::steps::Source::{Group, Queue};
+    if unsure != 0 && !matches!(run.options.source, Group | Queue) {
         return wrong("uncertain without a reason", told(""));
     }
     let paused = get("/skipped") + left_out;

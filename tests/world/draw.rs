@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 
+use crate::exports;
 use crate::pairs::Pairs;
 use crate::play::{Play, SLOTS};
 use crate::readers::WAYS;
 use crate::rng::Rng;
+use crate::side::{HOWS, Side};
 use crate::steps::{Begin, PLACES, Place, Source, Step};
 use crate::traffic::{Kind, What};
 
@@ -22,6 +24,8 @@ const WEIGHTS: &[(&str, u64)] = &[
     ("send", 100),
     ("traffic-on", 6),
     ("traffic-off", 12),
+    ("flood", 1),
+    ("foreign", 2),
     ("wait", 6),
     ("look", 14),
     ("ctl", 30),
@@ -59,6 +63,9 @@ const WEIGHTS: &[(&str, u64)] = &[
     ("remove-interface", 2),
     ("other-rules", 2),
     ("doctor", 1),
+    ("scrape", 6),
+    ("side", 6),
+    ("export", 10),
     ("cut", 2),
     ("move", 2),
     ("touch", 2),
@@ -72,6 +79,10 @@ const WEIGHTS: &[(&str, u64)] = &[
 fn all() -> impl Iterator<Item = (&'static str, u64)> {
     WEIGHTS.iter().chain(crate::faults::WEIGHTS).copied()
 }
+/// The most bytes that are sent at a time.
+const BURST_BYTES: u64 = 6_000_000;
+/// As much is to be left where nothing is said to fill up: more than three captures take in one step.
+const ROOM_BYTES: u64 = 150_000_000;
 
 /// Without these nothing happens: they are never switched off.
 const ALWAYS: &[&str] = &["begin", "send", "look", "end"];
@@ -105,6 +116,9 @@ impl Draw {
     }
 
     pub fn step(&mut self, play: &Play, pairs: &Pairs) -> Step {
+        if let Some(step) = self.room(play) {
+            return step;
+        }
         if !self.rng.one_in(4)
             && let Some(step) = self.wanted(play, pairs)
         {
@@ -154,6 +168,30 @@ impl Draw {
         None
     }
 
+    /// Where a place fills up that is not to, what takes it ends, and goes with the next beginning.
+    fn room(&mut self, play: &Play) -> Option<Step> {
+        let short = |slot: &usize| {
+            let run = play.ring(*slot).and_then(|ring| ring.runs.last());
+            let place = run.map(|run| run.options.place);
+            place.is_some_and(|place| !place.is_small() && play.world.room(place) < ROOM_BYTES)
+        };
+        let slot = (0..SLOTS).find(short)?;
+        let capture = u8::try_from(slot).unwrap_or_default();
+        Some(match &play.slots[slot].live {
+            Some(live) if live.stopped => Step::Continue { capture },
+            Some(_) => Step::End {
+                capture,
+                by: "int".to_owned(),
+            },
+            None if play.slots[slot].follower.is_some() => Step::KillFollower { capture },
+            None => {
+                let mut begin = self.begin(play, slot);
+                begin.again = false;
+                Step::Begin(begin)
+            }
+        })
+    }
+
     fn what(&mut self) -> What {
         let rng = &mut self.rng;
         let kind = rng.pick(&[
@@ -166,6 +204,19 @@ impl Draw {
             Kind::Fragment,
             Kind::Rest,
             Kind::Udp6,
+            Kind::Options,
+            Kind::Ipip,
+            Kind::Gre,
+            Kind::Sctp,
+            Kind::Priority,
+            Kind::Hop6,
+            Kind::Fragment6,
+            Kind::Icmp6,
+            Kind::Beyond,
+            Kind::Beyond,
+            Kind::Beyond6,
+            Kind::Loop,
+            Kind::Outer,
         ]);
         let port = rng.pick(&[9000, 9000, 9001]);
         let (from, to) = rng.pick(&[
@@ -175,6 +226,8 @@ impl Draw {
             (1514, 1514),
             (62, 300),
             (70, 74),
+            (9014, 9014),
+            (60, 65_535),
         ]);
         What {
             kind,
@@ -232,7 +285,7 @@ impl Draw {
                 .pick(&["pcapng", "pcapng", "pcapng", "pcapng", "pcap"])
                 .to_owned(),
             link: rng
-                .pick(&["ethernet", "ethernet", "ethernet", "ip"])
+                .pick(&["ethernet", "ethernet", "ethernet", "ip", "nflog"])
                 .to_owned(),
             compress: rng.pick(&["", "", "", "zstd", "lz4"]).to_owned(),
             index: !rng.one_in(4),
@@ -245,16 +298,36 @@ impl Draw {
             rotate_secs: if rng.one_in(5) { 1 } else { 0 },
             flush_ms: rng.pick(&[100, 100, 10, 50]),
             batch: rng.pick(&[1024, 1024, 1, 7, 64]),
-            buffer_mib: rng.pick(&[64, 64, 8]),
+            buffer_mib: rng.pick(&[64, 64, 8, 1]),
             keep_on: rng.one_in(5),
             boot_days: rng.pick(&[0, 0, 0, 0, 1, 5000]),
+            at: rng.pick(&["", "", "", "input", "forward"]).to_owned(),
+            metrics: rng.one_in(4),
+            iface: rng.pick(&["", "", "", "", "", "lo", "vx0"]).to_owned(),
+            prefix: rng.pick(&["", "", "", "a b", "scan: "]).to_owned(),
+            on_rotate: rng.one_in(8) && !small,
+            max_age_secs: if rng.one_in(12) { 3 } else { 0 },
+            sample: if rng.one_in(12) { 3 } else { 0 },
         };
+        if begin.source == Source::Hook && begin.sample > 1 && !begin.iface.is_empty() {
+            begin.sample = 0;
+        }
+        if begin.on_rotate {
+            begin.compress.clear();
+        }
+        if matches!(begin.source, Source::Group | Source::Queue) {
+            begin.at.clear();
+        }
+        if matches!(begin.source, Source::Hook | Source::Queue) && begin.link == "nflog" {
+            begin.link = "ip".to_owned();
+        }
         if let (true, Some((old, runs))) = (again, before)
             && runs < 4
         {
             (begin.again, begin.source, begin.place, begin.format) =
                 (true, old.source, old.place, old.format);
             (begin.link, begin.file_kib, begin.snaplen) = (old.link, old.file_kib, old.snaplen);
+            begin.at = old.at;
             if begin.source != Source::Installed {
                 begin.only_port = 0;
             }
@@ -294,19 +367,33 @@ impl Draw {
             },
             "send" => {
                 let what = self.what();
+                // As many bytes at the most, whatever their length.
+                let most = BURST_BYTES / u64::from(what.from.midpoint(what.to));
                 Step::Send {
                     what,
-                    packets: self.rng.scale(1, 6000),
+                    packets: self.rng.scale(1, most),
                 }
             }
-            "traffic-on" if !play.traffic.is_on() => {
-                let what = self.what();
+            "traffic-on" if play.traffic.senders() < 3 => {
+                let mut what = self.what();
+                (what.from, what.to) = (what.from.min(1514), what.to.min(1514));
                 Step::TrafficOn {
                     what,
-                    rate: self.rng.pick(&[100, 2000, 10_000]),
+                    rate: self.rng.pick(&[100, 2000, 10_000, 20_000]),
                 }
             }
             "traffic-off" if play.traffic.is_on() => Step::TrafficOff,
+            "flood" => {
+                let mut what = self.what();
+                (what.from, what.to) = (what.from.min(1514), what.to.min(1514));
+                Step::Flood {
+                    what,
+                    packets: self.rng.scale(5000, 100_000),
+                }
+            }
+            "foreign" => Step::Foreign {
+                packets: rng.scale(1, 200),
+            },
             "wait" => Step::Wait {
                 ms: rng.scale(1, 1500),
             },
@@ -447,6 +534,18 @@ impl Draw {
                 capture,
                 sync: rng.one_in(2),
             },
+            "export" if ring => Step::Export {
+                capture,
+                how: rng.pick(&exports::HOWS).to_owned(),
+            },
+            "side" => Step::Side(Side {
+                how: rng.pick(&HOWS).to_owned(),
+                source: rng.pick(&[Source::Hook, Source::Installed]),
+                at: rng.pick(&["", "", "input", "forward"]).to_owned(),
+                snaplen: rng.pick(&[0, 128, 64, 1000]),
+                packets: rng.scale(8, 3000),
+            }),
+            "scrape" if runs => Step::Scrape { capture },
             "doctor" if ring => Step::Doctor { capture },
             _ => return crate::faults::draw(rng, kind, play, slot),
         })

@@ -13,26 +13,35 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 mod act;
+mod aside;
+mod bounds;
 mod check;
 mod company;
 mod disk;
 mod draw;
+mod exports;
 mod faults;
+mod handed;
 mod messages;
 mod model;
 mod net;
 mod orders;
+mod packets;
 mod pairs;
 mod play;
 mod power;
 mod readers;
 mod rng;
+mod scrape;
 mod short;
 mod shrink;
+mod side;
 mod steps;
 mod table;
+mod tools;
 mod traffic;
 mod walk;
+mod ways;
 mod world;
 
 use std::fs::{self, OpenOptions};
@@ -340,9 +349,12 @@ fn inside(dir: &Path, options: &Options) -> ExitCode {
             }
         }
     });
-    let core = rustix::thread::sched_getaffinity(None).ok();
-    let core = core
-        .and_then(|set| (0..rustix::thread::CpuSet::MAX_CPU).find(|cpu| set.is_set(*cpu)))
+    // Worlds side by side send on different processors.
+    let set = rustix::thread::sched_getaffinity(None).unwrap();
+    let mut cores = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu));
+    let nth = options.seed % u64::from(set.count()).max(1);
+    let core = cores
+        .nth(usize::try_from(nth).unwrap_or_default())
         .unwrap_or_default();
     let program = options
         .program
@@ -434,6 +446,7 @@ fn finish(play: &mut Play) -> world::Checked {
         }
     }
     play.nothing_left()?;
+    bounds::strays(&play.world.dir)?;
     // Chores may go on for half a minute behind a capture that was killed.
     let begun = Instant::now();
     loop {

@@ -14,7 +14,17 @@ use When::{After, Always};
 const KNOWN: &[(&str, When)] = &[
     ("capturing * to *, at most * bytes: *", Always),
     ("capturing * to *, WITHOUT LIMIT: *", Always),
+    ("capturing * to standard output: *", Always),
+    (
+        "capturing * to nowhere: packets are counted and thrown away: *",
+        Always,
+    ),
+    (
+        "the capture ended early: the stream: *",
+        After(&[Why::Flooded]),
+    ),
     ("packets come from the rule *", Always),
+    ("figures are served at *", Always),
     (
         "no nftables rule of this network namespace hands packets to *",
         After(&[Why::RuleReloaded]),
@@ -99,10 +109,11 @@ const KNOWN: &[(&str, When)] = &[
             Why::Frozen,
             Why::Locked,
             Why::Short,
+            Why::Flooded,
         ]),
     ),
     (
-        "the process for finished files has gone (*): they stay as they are until the next start",
+        "the process for finished files has ended (*): it is started again",
         After(&[Why::ChoresKilled]),
     ),
     (
@@ -179,6 +190,14 @@ const KNOWN: &[(&str, When)] = &[
         After(&[Why::Kept]),
     ),
     (
+        "* finished files are not compressed, or handed to --on-rotate, because there was no process for it: the next start takes them up",
+        After(&[Why::ChoresKilled]),
+    ),
+    (
+        "--keep-on: nothing can be kept as it is: *(--keep-bytes *): move or remove some",
+        After(&[Why::Kept]),
+    ),
+    (
         "* finished files are not yet compressed, or handed to --on-rotate: they have 30 s*",
         After(&[Why::Compressed]),
     ),
@@ -191,6 +210,7 @@ const REPORT: &[&str] = &[
     "detected",
     "received",
     "written",
+    "discarded",
     "dropped:",
     "allocation",
     "writer",

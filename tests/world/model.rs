@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use crate::packets::Way;
 use crate::steps::{Begin, Source};
 use crate::traffic::{Chunk, Time};
 
@@ -33,6 +34,8 @@ pub enum Why {
     Full,
     ReadOnly,
     Frozen,
+    /// More came at a time than its buffer holds.
+    Flooded,
     /// Others removed or changed the live file.
     LiveTaken,
     FinishedTaken,
@@ -60,8 +63,8 @@ pub enum Why {
     ChoresStopped,
 }
 
-/// What explains that packets are lost, counted.
-const LOSSY: [Why; 7] = [
+/// With these it may lose packets, counted.
+const LOSSY: [Why; 8] = [
     Why::Stopped,
     Why::Full,
     Why::ReadOnly,
@@ -69,6 +72,7 @@ const LOSSY: [Why; 7] = [
     Why::Locked,
     Why::Failed,
     Why::Short,
+    Why::Flooded,
 ];
 
 /// One run of a capture.
@@ -83,7 +87,13 @@ pub struct Run {
     pub why: BTreeSet<Why>,
     /// When all that had come was accounted for.
     pub settled: Time,
+    /// Packets below this number were accounted for then.
+    pub settled_below: u64,
+    /// Packets that it has said to have lost, when it was asked last.
+    pub dropped: u64,
     pub first_number: u64,
+    /// The smallest number of packets at a time that was in force.
+    pub batch: u64,
     /// Limits that may be in force: of files, of bytes.
     pub files: u64,
     /// Files that were there when the limit was set.
@@ -123,7 +133,10 @@ impl Run {
             snaplens: vec![(Span { from: 0, to: 0 }, snaplen)],
             why: BTreeSet::new(),
             settled: from,
+            settled_below: first_number,
+            dropped: 0,
             first_number,
+            batch: options.batch,
             files: options.files,
             files_then: 0,
             max_bytes: options.max_kib * 1024,
@@ -142,11 +155,23 @@ impl Run {
         if self.options.source == Source::Queue && chunk.kind.is_ip6() {
             return false;
         }
+        let comes = match self.options.at.as_str() {
+            "input" => chunk.kind.way() == Way::Here,
+            "forward" => chunk.kind.way() == Way::Beyond,
+            _ => true,
+        };
         let port = self.options.only_port;
-        use crate::traffic::Kind::{Fragment, Udp, Udp6};
-        port == 0
-            || self.options.source != Source::Installed
-            || (matches!(chunk.kind, Udp | Udp6 | Fragment) && chunk.port == port)
+        comes
+            && (self.options.source != Source::Installed || self.is_by(chunk))
+            && (port == 0
+                || self.options.source != Source::Installed
+                || (chunk.kind.is_udp() && chunk.port == port))
+    }
+
+    /// Whether it comes by the interface that was asked for.
+    fn is_by(&self, chunk: &Chunk) -> bool {
+        let iface = &self.options.iface;
+        iface.is_empty() || iface.starts_with(chunk.kind.interface())
     }
 
     pub fn wants(&self, chunk: &Chunk) -> Want {
@@ -179,7 +204,12 @@ impl Run {
             }
             want = Want::May;
         }
-        if other_family {
+        // A program at the hook has all packets, and leaves these out.
+        let by_another = self.options.source == Source::Hook && !self.is_by(chunk);
+        if self.options.source == Source::Hook && self.options.sample > 1 && want == Want::Must {
+            want = Want::May;
+        }
+        if other_family || by_another {
             return if want == Want::Must {
                 Want::Skipped
             } else {
@@ -224,6 +254,24 @@ impl Run {
         self.pauses.last().is_some_and(|(_, off)| off.is_none())
     }
 
+    /// Whether something has happened to it that may have cost packets.
+    /// So many packets its buffer holds, if it is kept from running. Of a group a datagram takes 256 KiB
+    /// at the most, whatever is in it; of a queue each packet has one; a hook's buffer is in rings, one a
+    /// processor.
+    pub fn holds(&self) -> u64 {
+        const DATAGRAM_BYTES: u64 = 256 << 10;
+        let buffer = self.options.buffer_mib << 20;
+        let longest = self.snaplens.iter().map(|(_, value)| *value).max();
+        let record = u64::from(longest.unwrap_or(128)) + 128;
+        match self.options.source {
+            Source::Group | Source::Installed => {
+                buffer / DATAGRAM_BYTES * self.batch.min((DATAGRAM_BYTES / 2) / record)
+            }
+            Source::Queue => buffer / (2 * record + 1024),
+            Source::Hook => buffer / 2 / record,
+        }
+    }
+
     pub fn has(&self, why: Why) -> bool {
         self.why.contains(&why)
     }
@@ -250,8 +298,6 @@ pub struct Ring {
     pub foreign: Vec<PathBuf>,
     /// From when on the rule of its group asks for so much of each packet (0: all).
     pub rules: Vec<(Time, u32)>,
-    /// Packets that runs which have ended said to have lost.
-    pub lost: u64,
 }
 
 impl Ring {
@@ -260,7 +306,7 @@ impl Ring {
     }
 
     /// What the rule leaves of a cut: LIMITS.md, a rule's snap length counts from the IP header on.
-    pub fn lowered(&self, chunk: &Chunk, link: usize, cuts: BTreeSet<u32>) -> BTreeSet<u32> {
+    pub fn lowered(&self, chunk: &Chunk, link: usize, cuts: Vec<u32>) -> Vec<u32> {
         let rule = self
             .rules
             .iter()
@@ -272,6 +318,20 @@ impl Ring {
                 cuts.into_iter().map(|cut| cut.min(most)).collect()
             }
             _ => cuts,
+        }
+    }
+
+    pub fn new(dir: PathBuf, name: String) -> Ring {
+        Ring {
+            dir,
+            name,
+            runs: Vec::new(),
+            settled: Vec::new(),
+            taken: Vec::new(),
+            spoiled: Vec::new(),
+            locked: None,
+            foreign: Vec::new(),
+            rules: Vec::new(),
         }
     }
 

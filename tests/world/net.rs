@@ -136,7 +136,8 @@ pub fn bounce(play: &mut Play, how: &str, ms: u64) -> Checked<Outcome> {
         "mtu" => {
             play.world.ip(&format!("link set {name} mtu 9000"));
             thread::sleep(rest);
-            play.world.ip(&format!("link set {name} mtu 1500"));
+            play.world
+                .ip(&format!("link set {name} mtu {}", crate::ways::MTU));
         }
         "down" => {
             play.world.ip(&format!("link set {name} down"));
@@ -156,6 +157,19 @@ pub fn bounce(play: &mut Play, how: &str, ms: u64) -> Checked<Outcome> {
                 .ip(&format!("address add 198.18.0.2/15 dev {name}"));
             play.world.ip(&format!("link set {name} up"));
         }
+    }
+    if how != "mtu" {
+        // What it loses with that: `ways.rs`.
+        let set = || {
+            for what in ["ipv6/conf/{}/forwarding=1", "ipv4/conf/{}/rp_filter=0"] {
+                let what = what.replace("{}", &name);
+                let (path, value) = what.split_once('=').unwrap_or_default();
+                let _ = std::fs::write(format!("/proc/sys/net/{path}"), value);
+            }
+        };
+        play.world.lab.receiver().run(set).unwrap();
+        play.world
+            .ip(&format!("addr replace fd00::2/128 dev {name} nodad"));
     }
     let begun = Instant::now();
     let works = loop {

@@ -1,7 +1,7 @@
 //! Orders through the control socket, and what is in force after them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 
 use crate::check;
 use crate::model::{Pending, Span, Why};
@@ -49,6 +49,7 @@ fn set(play: &mut Play, slot: usize, setting: &str, value: u64, span: Span) {
             run.max_bytes = value;
         }
         "file-size" => run.file_bytes = value,
+        "batch" if value != 0 => run.batch = run.batch.min(value),
         _ => {}
     }
 }
@@ -241,15 +242,6 @@ pub fn keep(play: &mut Play, slot: usize, last_secs: u64, next_secs: u64) -> Che
     play.settle(slot)?;
     play.run(slot).why.insert(Why::Kept);
     let below = play.traffic.next_number();
-    let dir = play.ring(slot).expect("it runs").dir.clone();
-    let kept = |dir: &PathBuf| -> Vec<PathBuf> {
-        let entries = fs::read_dir(dir.join("kept"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        entries.map(|entry| entry.path()).collect()
-    };
-    let before = kept(&dir);
     let (last, next) = (format!("last={last_secs}s"), format!("next={next_secs}s"));
     let mut args = vec![last.as_str()];
     if next_secs != 0 {
@@ -277,18 +269,42 @@ pub fn keep(play: &mut Play, slot: usize, last_secs: u64, next_secs: u64) -> Che
     {
         return Ok(Done);
     }
+    // `kept 2 files (1,234 bytes) in DIR for uid 0`
+    let said = answer["done"].as_str().unwrap_or_default();
+    let number = said
+        .split(' ')
+        .nth(1)
+        .and_then(|word| word.replace(',', "").parse().ok());
+    let dir = said
+        .split_once(" bytes) in ")
+        .and_then(|(_, behind)| behind.split_once(" for "));
+    let files = dir.map_or_else(Default::default, |(dir, _)| {
+        walk::ring_files(Path::new(dir), &ring.name)
+    });
+    if number
+        .is_none_or(|number: usize| number > files.len() || next_secs == 0 && number != files.len())
+    {
+        return wrong(
+            "as many files are not kept as it says",
+            format!("{said}\n{files:?}"),
+        );
+    }
+    if said.contains(" not: ")
+        && said.contains("(--keep-bytes ")
+        && ring.runs.last().is_some_and(|run| run.options.keep_on)
+    {
+        return Ok(Done);
+    }
     // All that is in the ring and came in this time is in what is kept.
     let since = now() - i64::try_from(last_secs).unwrap_or_default() * SECOND;
     let mut reader = check::Reader::new(ring, &chunks);
     reader.open = play.traffic.is_on();
-    for new in kept(&dir).iter().filter(|dir| !before.contains(dir)) {
-        for (path, _) in walk::ring_files(new, &ring.name).values() {
-            let walked = match walk::file(path) {
-                Ok(walked) => walked,
-                Err(why) => return wrong("a kept file that cannot be read", why),
-            };
-            reader.take(&walked, &path.display().to_string())?;
-        }
+    for (path, _) in files.values() {
+        let walked = match walk::file(path) {
+            Ok(walked) => walked,
+            Err(why) => return wrong("a kept file that cannot be read", why),
+        };
+        reader.take(&walked, &path.display().to_string())?;
     }
     let missing = {
         let first = chunks
@@ -320,7 +336,11 @@ pub fn keep(play: &mut Play, slot: usize, last_secs: u64, next_secs: u64) -> Che
     if !not_kept.is_empty() {
         return wrong(
             "not kept, though it came in that time",
-            format!("{}\n{answer}", check::runs(&not_kept)),
+            format!(
+                "{}\n{answer}\n{}",
+                check::runs(&not_kept),
+                crate::play::listing(&ring.dir)
+            ),
         );
     }
     Ok(Done)

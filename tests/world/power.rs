@@ -127,7 +127,7 @@ pub fn start_again(play: &mut Play, slot: usize, at: &std::path::Path) -> Checke
         }
     };
     for (word, values) in [
-        ("--hook", 0),
+        ("--hook", 1),
         ("--group", 1),
         ("--queue", 1),
         ("--install-rule", 0),
@@ -144,7 +144,7 @@ pub fn start_again(play: &mut Play, slot: usize, at: &std::path::Path) -> Checke
     // In a network of its own, so that the same group, queue or hook is free.
     command.args(["--net"]).arg(&play.world.program);
     match options.source {
-        crate::steps::Source::Hook => command.arg("--hook"),
+        crate::steps::Source::Hook => command.args(["--hook", crate::act::hook(&options)]),
         crate::steps::Source::Queue => command.args(["--queue", &(5 + slot).to_string()]),
         crate::steps::Source::Group => command.args(["--group", &(5 + slot).to_string()]),
         crate::steps::Source::Installed => {

@@ -199,10 +199,7 @@ pub fn read(play: &mut Play, slot: usize, how: &str) -> Checked<Outcome> {
 
 fn of_port(walked: &walk::Walked, port: u16) -> u64 {
     let has = |record: &&walk::Record| {
-        let bytes = walked.frame(record);
-        let packet = bytes
-            .get(if record.link == 1 { 14 } else { 0 }..)
-            .unwrap_or_default();
+        let packet = walked.packet(record);
         let at = match packet.first().map(|byte| byte >> 4) {
             Some(4)
                 if packet.get(9) == Some(&17)
@@ -210,7 +207,7 @@ fn of_port(walked: &walk::Walked, port: u16) -> u64 {
                         u16::from_be_bytes([word[0], word[1]]) & 0x1fff == 0
                     }) =>
             {
-                20
+                usize::from(packet[0] & 15) * 4
             }
             Some(6) if packet.get(6) == Some(&17) => 40,
             _ => return false,

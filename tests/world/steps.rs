@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::faults::Fault;
+use crate::side::Side;
 use crate::traffic::What;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -90,6 +91,27 @@ pub struct Begin {
     /// Its clocks of the time since the start are so many days ahead.
     #[serde(default)]
     pub boot_days: u64,
+    /// Of a hook, or of the rule it installs: "" for prerouting, "input", "forward".
+    #[serde(default)]
+    pub at: String,
+    /// Figures are served for Prometheus.
+    #[serde(default)]
+    pub metrics: bool,
+    /// "": all; else "lo", "vx0": of a hook, or of the rule it installs.
+    #[serde(default)]
+    pub iface: String,
+    /// Of the rule it installs.
+    #[serde(default)]
+    pub prefix: String,
+    /// Finished files are handed to a command, which copies them.
+    #[serde(default)]
+    pub on_rotate: bool,
+    /// 0: none.
+    #[serde(default)]
+    pub max_age_secs: u64,
+    /// Of a hook: one in so many; 0: all.
+    #[serde(default)]
+    pub sample: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +134,16 @@ pub enum Step {
         rate: u64,
     },
     TrafficOff,
+    /// More at once than a capture takes.
+    Flood {
+        #[serde(flatten)]
+        what: What,
+        packets: u64,
+    },
+    /// Frames that never come to a hook.
+    Foreign {
+        packets: u64,
+    },
     Wait {
         ms: u64,
     },
@@ -155,6 +187,17 @@ pub enum Step {
         capture: u8,
     },
     Tshark {
+        capture: u8,
+    },
+    /// What is made of rings, and its sums.
+    Export {
+        capture: u8,
+        how: String,
+    },
+    /// A capture that begins and ends within the step.
+    Side(Side),
+    /// Figures for Prometheus.
+    Scrape {
         capture: u8,
     },
     // Faults.
@@ -313,6 +356,8 @@ impl Step {
             }
             Step::End { by, .. } => format!("end-{by}"),
             Step::Read { how, .. } => format!("read-{how}"),
+            Step::Export { how, .. } => format!("export-{how}"),
+            Step::Side(side) => format!("side-{}", side.how),
             _ => name,
         }
     }
@@ -350,6 +395,8 @@ impl Step {
                 | Step::TouchFile { .. }
                 | Step::PoorRead { .. }
                 | Step::Clients { .. }
+                | Step::Flood { .. }
+                | Step::Foreign { .. }
         )
     }
 
@@ -368,6 +415,9 @@ impl Step {
                 | Step::Follow { .. }
                 | Step::FollowEnd { .. }
                 | Step::Doctor { .. }
+                | Step::Scrape { .. }
+                | Step::Side(_)
+                | Step::Export { .. }
                 | Step::Repair { .. }
         )
     }
@@ -395,7 +445,8 @@ impl Step {
                 .split_once('=')
                 .ok_or(format!("`{word}` in `{line}`"))?;
             let strings = [
-                "format", "link", "compress", "order", "how", "by", "date", "limit", "what", "name",
+                "format", "link", "compress", "order", "how", "by", "date", "limit", "at", "iface",
+                "prefix", "what", "name",
             ];
             let value = match serde_json::from_str(value) {
                 Ok(value) if !strings.contains(&key) => value,
@@ -411,8 +462,14 @@ impl Step {
         let mut found = Vec::new();
         match self {
             Step::Begin(begin) => {
-                let plain: [fn(&mut Begin); 12] = [
+                let plain: [fn(&mut Begin); 15] = [
                     |b| b.place = Place::Tmpfs,
+                    |b| b.metrics = false,
+                    |b| {
+                        (b.iface, b.prefix) = (String::new(), String::new());
+                        (b.on_rotate, b.max_age_secs, b.sample) = (false, 0, 0);
+                    },
+                    |b| b.at = String::new(),
                     |b| b.compress = String::new(),
                     |b| b.index = true,
                     |b| b.both_families = false,

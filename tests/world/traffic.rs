@@ -2,11 +2,11 @@
 //!
 //! The number, 40 bits, is in the source address (its upper 24 bits) and the identification (its lower
 //! 16), of IPv6 in the lower half of the source address. So a packet is known however short it is cut.
-//! All senders go through one lock and one processor: numbers grow in the order of arrival.
+//! Numbers are given under one lock; those of one sender grow in the order of arrival, as each has a processor.
 
 use std::io::IoSlice;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +15,8 @@ use lwnflog::sys::cpu::pin_thread;
 use lwnflog::sys::inject::{BATCH, FrameSocket};
 use serde::{Deserialize, Serialize};
 
+use crate::packets::{self, AROUND, frame, wire};
+pub use crate::packets::{Kind, number_of};
 use crate::rng::mix;
 
 /// Nanoseconds since 1970.
@@ -28,34 +30,6 @@ pub fn now() -> Time {
 }
 
 pub const SECOND: Time = 1_000_000_000;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    Udp,
-    Tcp,
-    Icmp,
-    /// A first fragment.
-    Fragment,
-    /// A later one.
-    Rest,
-    Udp6,
-}
-
-impl Kind {
-    pub fn is_ip6(self) -> bool {
-        self == Kind::Udp6
-    }
-
-    fn headers(self) -> usize {
-        match self {
-            Kind::Udp | Kind::Fragment | Kind::Icmp => 14 + 20 + 8,
-            Kind::Tcp => 14 + 20 + 20,
-            Kind::Rest => 14 + 20,
-            Kind::Udp6 => 14 + 40 + 8,
-        }
-    }
-}
 
 /// Up to 64 packets, one call of a sender.
 #[derive(Debug, Clone)]
@@ -72,6 +46,8 @@ pub struct Chunk {
     pub doubtful: bool,
     /// A rule before all captures has dropped it.
     pub dropped: bool,
+    /// Whose packets keep their order.
+    pub sender: u8,
 }
 
 impl Chunk {
@@ -83,106 +59,28 @@ impl Chunk {
         let (from, to) = (usize::from(self.length.0), usize::from(self.length.1));
         let spread = u64::try_from(to - from + 1).unwrap_or(1);
         let len = from + usize::try_from(mix(number) % spread).unwrap_or_default();
-        len.max(self.kind.headers())
+        match self.kind {
+            Kind::Outer => self.within().frame_len(number + self.count) + AROUND,
+            Kind::Inner => len.clamp(self.kind.headers(), 1400),
+            kind => len.max(kind.headers()),
+        }
     }
 
     pub fn frame(&self, number: u64) -> Vec<u8> {
+        if self.kind == Kind::Outer {
+            return packets::around(number, &self.within().frame(number + self.count));
+        }
         frame(number, self.kind, self.port, self.frame_len(number))
     }
-}
 
-fn noise() -> &'static [u8] {
-    static NOISE: OnceLock<Vec<u8>> = OnceLock::new();
-    NOISE.get_or_init(|| {
-        (0..4096 + 65536u64)
-            .map(|at| mix(at).to_le_bytes()[0])
-            .collect()
-    })
-}
-
-const TO: [u8; 6] = [0x02, 0x6c, 0x77, 0x6e, 0x66, 2];
-const FROM: [u8; 6] = [0x02, 0x6c, 0x77, 0x6e, 0x66, 1];
-
-fn be16(value: usize) -> [u8; 2] {
-    u16::try_from(value & 0xffff)
-        .unwrap_or_default()
-        .to_be_bytes()
-}
-
-fn frame(number: u64, kind: Kind, port: u16, len: usize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(len);
-    bytes.extend(TO);
-    bytes.extend(FROM);
-    let source_port = be16(10_000 + usize::try_from(number % 256).unwrap_or_default());
-    if kind.is_ip6() {
-        bytes.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
-        bytes.extend(be16(len - 14 - 40));
-        bytes.extend([17, 64, 0xfd, 0, 0, 0, 0, 0, 0, 0]);
-        bytes.extend(number.to_be_bytes());
-        bytes.extend([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
-    } else {
-        let (protocol, fragment) = match kind {
-            Kind::Tcp => (6, 0x4000),
-            Kind::Icmp => (1, 0x4000),
-            Kind::Fragment => (17, 0x2000),
-            Kind::Rest => (17, 185),
-            _ => (17, 0x4000),
-        };
-        bytes.extend([0x08, 0x00, 0x45, 0]);
-        bytes.extend(be16(len - 14));
-        bytes.extend(be16(usize::try_from(number & 0xffff).unwrap_or_default()));
-        bytes.extend(be16(fragment));
-        bytes.extend([64, protocol, 0, 0, 10]);
-        bytes.extend(&number.to_be_bytes()[3..6]);
-        bytes.extend([198, 18, 0, 2]);
-        let sum: u32 = bytes[14..34]
-            .chunks(2)
-            .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
-            .sum();
-        let folded = (sum & 0xffff) + (sum >> 16);
-        let folded = (folded & 0xffff) + (folded >> 16);
-        let sum = be16(usize::try_from(!folded & 0xffff).unwrap_or_default());
-        bytes[24..26].copy_from_slice(&sum);
-    }
-    match kind {
-        Kind::Udp | Kind::Fragment | Kind::Udp6 => {
-            bytes.extend(source_port);
-            bytes.extend(port.to_be_bytes());
-            let ip = if kind.is_ip6() { 54 } else { 34 };
-            bytes.extend(be16(len - ip));
-            bytes.extend([0, 0]);
+    /// What is in the packets of a tunnel: as many, with the numbers behind them.
+    fn within(&self) -> Chunk {
+        Chunk {
+            first: self.first + self.count,
+            kind: Kind::Inner,
+            sender: TUNNEL,
+            ..self.clone()
         }
-        Kind::Tcp => {
-            bytes.extend(source_port);
-            bytes.extend(port.to_be_bytes());
-            bytes.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x10, 1, 0, 0, 0, 0, 0]);
-        }
-        Kind::Icmp => bytes.extend([0, 0, 0, 0, 0, 1, 0, 1]),
-        Kind::Rest => {}
-    }
-    let from = usize::try_from(mix(number) % 4096).unwrap_or_default();
-    let left = len - bytes.len();
-    bytes.extend(&noise()[from..from + left]);
-    bytes
-}
-
-/// The number of a packet, from its IP header on.
-pub fn number_of(packet: &[u8]) -> Option<u64> {
-    let tail = |bytes: &[u8]| {
-        bytes
-            .iter()
-            .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
-    };
-    match packet.first()? >> 4 {
-        4 => {
-            let source = packet.get(12..16)?;
-            (source[0] == 10).then(|| tail(&source[1..]) << 16 | tail(&packet[4..6]))
-        }
-        6 => {
-            let source = packet.get(8..24)?;
-            (source[..8] == [0xfd, 0, 0, 0, 0, 0, 0, 0]).then(|| tail(&source[8..]))
-        }
-        _ => None,
     }
 }
 
@@ -204,12 +102,35 @@ struct Log {
     chunks: Vec<Chunk>,
 }
 
+/// Who sends: by steps and in the background, two more beside, and what comes out of a tunnel.
+pub const SENDERS: usize = 4;
+const TUNNEL: u8 = 3;
+
 /// All senders.
 pub struct Traffic {
     lab: Arc<Lab>,
     core: usize,
     log: Arc<Mutex<Log>>,
-    background: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
+    background: Vec<(Arc<AtomicBool>, JoinHandle<()>)>,
+}
+
+/// Where frames go in: the cable, and the receiver's loopback.
+struct Sockets {
+    tx: FrameSocket,
+    lo: FrameSocket,
+}
+
+impl Sockets {
+    fn open(lab: &Lab) -> Sockets {
+        let (tx, lo) = (
+            lab.sender().run(|| FrameSocket::open(TX)),
+            lab.receiver().run(|| FrameSocket::open("lo")),
+        );
+        Sockets {
+            tx: tx.unwrap().unwrap(),
+            lo: lo.unwrap().unwrap(),
+        }
+    }
 }
 
 /// What was sent so far.
@@ -225,7 +146,7 @@ impl Traffic {
             lab,
             core,
             log: Arc::default(),
-            background: None,
+            background: Vec::new(),
         }
     }
 
@@ -264,13 +185,13 @@ impl Traffic {
 
     /// Sends so many, and returns when the kernel has taken them.
     pub fn send(&self, what: What, packets: u64, rate: Option<u64>) {
-        let (log, core) = (Arc::clone(&self.log), self.core);
+        let (log, core, lab) = (Arc::clone(&self.log), self.core, Arc::clone(&self.lab));
         let done = self.lab.sender().run(move || {
             let _ = pin_thread(core);
-            let socket = FrameSocket::open(TX).unwrap();
+            let sockets = Sockets::open(&lab);
             let mut left = packets;
             while left > 0 {
-                left -= burst(&socket, &log, what, left.min(BATCH as u64));
+                left -= burst(&sockets, &log, what, left.min(BATCH as u64), 0);
                 if let Some(rate) = rate {
                     thread::sleep(Duration::from_nanos(64_000_000_000 / rate));
                 }
@@ -290,77 +211,125 @@ impl Traffic {
     }
 
     pub fn is_on(&self) -> bool {
-        self.background.is_some()
+        !self.background.is_empty()
     }
 
-    /// Sends until it is told to stop.
+    /// How many send at once.
+    pub fn senders(&self) -> usize {
+        self.background.len()
+    }
+
+    /// Sends until it is told to stop; one more, on another processor, where somebody sends already.
     pub fn begin(&mut self, what: What, rate: u64) {
         let stop = Arc::new(AtomicBool::new(false));
-        let (log, lab, core) = (Arc::clone(&self.log), Arc::clone(&self.lab), self.core);
+        let (log, lab) = (Arc::clone(&self.log), Arc::clone(&self.lab));
+        let sender = self.background.len();
+        let core = other_core(self.core, sender);
         let theirs = Arc::clone(&stop);
         let thread = thread::spawn(move || {
-            let sent = lab.sender().run(move || {
+            let sent = lab.sender().run(|| {
                 let _ = pin_thread(core);
-                let socket = FrameSocket::open(TX).unwrap();
+                let sockets = Sockets::open(&lab);
+                let sender = u8::try_from(sender).unwrap_or_default();
                 let each = (rate / 100).clamp(1, BATCH as u64);
+                let mut left = ENOUGH;
                 while !theirs.load(Ordering::Relaxed) {
-                    burst(&socket, &log, what, each);
+                    if left > 0 {
+                        left = left.saturating_sub(burst(&sockets, &log, what, each, sender));
+                    }
                     thread::sleep(Duration::from_nanos(each * 1_000_000_000 / rate));
                 }
             });
             sent.unwrap();
         });
-        self.background = Some((stop, thread));
+        self.background.push((stop, thread));
     }
 
     pub fn end(&mut self) {
-        if let Some((stop, thread)) = self.background.take() {
+        for (stop, _) in &self.background {
             stop.store(true, Ordering::Relaxed);
+        }
+        for (_, thread) in self.background.drain(..) {
             let _ = thread.join();
         }
     }
 }
 
+/// The processor of a sender.
+fn other_core(first: usize, sender: usize) -> usize {
+    let all = rustix::thread::sched_getaffinity(None);
+    let cores: Vec<usize> = all.map_or(vec![first], |set| {
+        (0..rustix::thread::CpuSet::MAX_CPU)
+            .filter(|cpu| set.is_set(*cpu))
+            .collect()
+    });
+    let at = cores.iter().position(|core| *core == first);
+    cores[(at.unwrap_or_default() + sender) % cores.len()]
+}
+
+/// So many packets are sent in the background: steps that take long are not to fill disks.
+const ENOUGH: u64 = 300_000;
+
 /// The latest that a packet of a sender in the background comes to the hook, if nothing else tells.
 const LATE: Time = 2 * SECOND;
 
-fn burst(socket: &FrameSocket, log: &Mutex<Log>, what: What, packets: u64) -> u64 {
-    let mut log = loop {
-        let log = log.lock().unwrap();
-        if !log.held {
-            break log;
+fn burst(sockets: &Sockets, log: &Mutex<Log>, what: What, packets: u64, sender: u8) -> u64 {
+    let mut held = loop {
+        let held = log.lock().unwrap();
+        if !held.held {
+            break held;
         }
-        drop(log);
+        drop(held);
         thread::sleep(Duration::from_millis(1));
     };
-    let first = log.next;
-    let mut chunk = Chunk {
-        first,
+    let chunk = Chunk {
+        first: held.next,
         count: packets,
         kind: what.kind,
         port: what.port,
         length: (what.from, what.to),
         at: (now(), Time::MAX),
         doubtful: false,
-        dropped: log.dropping,
+        dropped: held.dropping,
+        sender,
     };
-    let frames: Vec<Vec<u8>> = (first..first + packets)
-        .map(|number| chunk.frame(number))
+    let mut numbers = packets;
+    held.chunks.push(chunk.clone());
+    if what.kind == Kind::Outer {
+        held.chunks.push(chunk.within());
+        numbers *= 2;
+    }
+    held.next += numbers;
+    if what.kind.is_ip6() {
+        held.next6 += numbers;
+    }
+    // The first sender holds the lock, so that what steps send is in order with it.
+    let held = (sender == 0).then_some(held);
+    let frames: Vec<Vec<u8>> = (chunk.first..chunk.first + packets)
+        .map(|number| wire(what.kind, chunk.frame(number)))
         .collect();
     let slices: Vec<IoSlice<'_>> = frames.iter().map(|frame| IoSlice::new(frame)).collect();
+    let socket = if what.kind == Kind::Loop {
+        &sockets.lo
+    } else {
+        &sockets.tx
+    };
     let mut sent = 0;
-    while sent == 0 {
-        match socket.send(&slices) {
-            Ok(count) => sent = count as u64,
+    while sent < slices.len() {
+        match socket.send(&slices[sent..]) {
+            Ok(count) => sent += count,
             Err(_) => thread::yield_now(),
         }
     }
-    chunk.count = sent;
-    chunk.at.1 = now() + LATE;
-    log.next += sent;
-    if what.kind.is_ip6() {
-        log.next6 += sent;
+    let mut held = held.unwrap_or_else(|| log.lock().unwrap());
+    let late = now() + LATE;
+    let at = held
+        .chunks
+        .partition_point(|other| other.first < chunk.first);
+    for sent in held.chunks[at..].iter_mut().take(2) {
+        if (chunk.first..chunk.first + numbers).contains(&sent.first) {
+            sent.at.1 = sent.at.1.min(late);
+        }
     }
-    log.chunks.push(chunk);
-    sent
+    packets
 }

@@ -31,6 +31,32 @@ impl Walked {
     pub fn frame(&self, record: &Record) -> &[u8] {
         &self.bytes[record.bytes.0..record.bytes.1]
     }
+
+    /// From the IP header on.
+    pub fn packet(&self, record: &Record) -> &[u8] {
+        let frame = self.frame(record);
+        match record.link {
+            1 => frame.get(14..).unwrap_or_default(),
+            239 => payload(frame),
+            _ => frame,
+        }
+    }
+}
+
+/// The packet in a message of the kernel's: NFULA_PAYLOAD.
+fn payload(message: &[u8]) -> &[u8] {
+    let mut at = 4;
+    while let (Ok(len), Ok(kind)) = (u16_at(message, at), u16_at(message, at + 2)) {
+        let end = at + usize::from(len);
+        if kind & 0x3fff == 9 {
+            return message.get(at + 4..end).unwrap_or_default();
+        }
+        if len < 4 {
+            break;
+        }
+        at = end.next_multiple_of(4);
+    }
+    &[]
 }
 
 struct Interface {

@@ -55,7 +55,7 @@ pub struct World {
 
 impl World {
     pub fn new(dir: &Path, program: &Path) -> World {
-        let lab = Arc::new(Lab::new().expect("the world needs root"));
+        let lab = Arc::new(Lab::with_mtu(crate::ways::MTU).expect("the world needs root"));
         let world = World {
             dir: dir.to_owned(),
             lab,
@@ -67,6 +67,7 @@ impl World {
         fs::create_dir_all(dir.join("run")).unwrap();
         fs::create_dir_all(dir.join("said")).unwrap();
         world.receive_ip6("rx");
+        crate::ways::lay(&world);
         world.load_rules("");
         world
     }
@@ -106,6 +107,11 @@ impl World {
 
     pub fn place(&self, place: Place) -> PathBuf {
         self.dir.join("mnt").join(place.name())
+    }
+
+    /// Bytes that are free there.
+    pub fn room(&self, place: Place) -> u64 {
+        rustix::fs::statvfs(self.place(place)).map_or(0, |stat| stat.f_bavail * stat.f_frsize)
     }
 
     pub fn image(&self, place: Place) -> PathBuf {
@@ -209,6 +215,11 @@ impl World {
     }
 
     pub fn spawn(&self, name: &str, command: &mut Command) -> Proc {
+        self.spawn_to(name, command, None)
+    }
+
+    /// With another standard output than a file of its own.
+    pub fn spawn_to(&self, name: &str, command: &mut Command, to: Option<File>) -> Proc {
         let at = |kind: &str| self.dir.join("said").join(format!("{name}.{kind}"));
         let (out, err) = (at("out"), at("err"));
         let file = |path: &Path| File::create(path).unwrap();
@@ -216,7 +227,7 @@ impl World {
         command.env("RUST_BACKTRACE", "1").current_dir(&self.dir);
         command
             .stdin(Stdio::null())
-            .stdout(file(&out))
+            .stdout(to.unwrap_or_else(|| file(&out)))
             .stderr(file(&err));
         // A group of its own: where one of a group is stopped and its session loses a shell, all of it gets SIGHUP.
         command.process_group(0);
@@ -249,8 +260,8 @@ impl World {
 /// Counts what comes to the hook, before all others.
 const SEEN: &str = "table inet world { counter a_ip {}\n counter b_ip6 {}\n chain seen { \
     type filter hook prerouting priority -2147483648; policy accept; \
-    iifname != lo ip saddr 10.0.0.0/8 counter name a_ip\n \
-    iifname != lo ip6 saddr fd00::/64 counter name b_ip6; }\n }\n";
+    ip saddr 10.0.0.0/8 counter name a_ip\n \
+    ip6 saddr fd00::/64 counter name b_ip6; }\n }\n";
 
 /// The operator's rule of a group: what `lwnflog rules` prints, for our packets alone.
 pub fn rule(family: &str, group: u16, more: &str) -> String {

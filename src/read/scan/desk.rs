@@ -128,7 +128,7 @@ impl Desk {
 
     /// Who is to be woken: so many threads for these jobs, and whoever waits for a piece that is there. Each is
     /// named once: to wake somebody costs as much as a small step.
-    pub(super) fn to_wake(&mut self, jobs: usize) -> (usize, bool) {
+    pub(super) fn woken(&mut self, jobs: usize) -> (usize, bool) {
         let threads = jobs.min(self.idle);
         self.idle -= threads;
         let wanted = self.wanted.and_then(|chain| self.chains.get(chain));

@@ -276,7 +276,7 @@ impl Shared<'_> {
 
     /// Leaves the desk, and wakes whom its state concerns: for so many jobs others.
     fn go_on(&self, mut desk: MutexGuard<'_, Desk>, jobs: usize) {
-        let (threads, taker) = desk.to_wake(jobs);
+        let (threads, taker) = desk.woken(jobs);
         drop(desk);
         if taker {
             self.done.notify_one();
@@ -291,7 +291,7 @@ impl Shared<'_> {
         let mut desk = self.desk();
         while !desk.stop {
             let Some(Ready { chain, id, job }) = desk.ready.pop_front() else {
-                if let (_, true) = desk.to_wake(0) {
+                if let (_, true) = desk.woken(0) {
                     self.done.notify_one();
                 }
                 desk.idle += 1;

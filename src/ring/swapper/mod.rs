@@ -42,6 +42,8 @@ enum Work {
         limits: Limits,
         file_bytes: u64,
     },
+    /// Somebody wants to know that all before this is done.
+    Then(Box<dyn FnOnce() + Send>),
 }
 
 /// A file that packets go to no more.
@@ -229,6 +231,12 @@ impl Swapper {
         desk.taken = false; // one that held nothing is thrown away
         desk.failed = false; // it may be the one to be used again
         desk.work.push_back(Work::Full(full));
+        self.shared.changed.notify_all();
+    }
+
+    /// Has `then` called when what was handed over is done.
+    pub(super) fn when_finished(&self, then: Box<dyn FnOnce() + Send>) {
+        self.shared.desk().work.push_back(Work::Then(then));
         self.shared.changed.notify_all();
     }
 

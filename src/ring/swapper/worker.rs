@@ -234,6 +234,10 @@ impl Worker {
                 self.remove_surplus_telling();
                 0
             }
+            Work::Then(then) => {
+                then();
+                0
+            }
         }
     }
 
