@@ -99,6 +99,7 @@ pub fn two_orders(play: &mut Play, slot: usize, what: &str) -> Checked<Outcome> 
     });
     let span = Span { from, to: now() };
     play.run(slot).why.insert(Why::Told);
+    play.run(slot).orders += 2;
     for answer in &answers {
         if let Err(why) = answer
             && !why.contains("nothing to do")
