@@ -69,11 +69,11 @@ const KNOWN: &[(&str, When)] = &[
     ),
     (
         "no file to write to (*): packets count as dropped by the writer until there is one",
-        After(&[Why::Full, Why::ReadOnly]),
+        After(&[Why::Full, Why::ReadOnly, Why::Locked, Why::Short, Why::Away]),
     ),
     (
         "there is a file to write to again: writing goes on",
-        After(&[Why::Full, Why::ReadOnly]),
+        After(&[Why::Full, Why::ReadOnly, Why::Locked, Why::Short, Why::Away]),
     ),
     (
         "*: somebody has removed this file, or cut it, and with it the packets that were written to it, which count as taken; the next file begins",
@@ -93,7 +93,13 @@ const KNOWN: &[(&str, When)] = &[
     ),
     (
         "*: it cannot be cut, renamed or removed, and is left as it is: *",
-        After(&[Why::ReadOnly, Why::FinishedTaken, Why::Overlay]),
+        After(&[
+            Why::ReadOnly,
+            Why::FinishedTaken,
+            Why::Overlay,
+            Why::Locked,
+            Why::Short,
+        ]),
     ),
     (
         "a counter of the rules was reset, reloaded or removed*",
@@ -106,8 +112,18 @@ const KNOWN: &[(&str, When)] = &[
             Why::Full,
             Why::ReadOnly,
             Why::Frozen,
+            Why::Locked,
+            Why::Short,
             Why::Flooded,
         ]),
+    ),
+    (
+        "the process for finished files has ended (*): it is started again",
+        After(&[Why::ChoresKilled]),
+    ),
+    (
+        "* finished files are not compressed, or handed to --on-rotate, because there was no process for it: *",
+        After(&[Why::ChoresKilled]),
     ),
     (
         "the process for finished files has ended (*): it is started again",
@@ -146,6 +162,34 @@ const KNOWN: &[(&str, When)] = &[
         After(&[Why::RuleReloaded]),
     ),
     ("still starting: *", Always),
+    (
+        "not kept: *",
+        After(&[Why::Away, Why::Locked, Why::Failed, Why::Short]),
+    ),
+    (
+        "the process for finished files cannot be started again: *",
+        After(&[Why::Short, Why::Failed]),
+    ),
+    (
+        "what is done with * finished files was ended: the next start takes them up",
+        After(&[Why::ChoresStopped, Why::ChoresKilled]),
+    ),
+    (
+        "*: the file system, or the disk under it, has failed: it is not known how many of its * packets are on the disk",
+        After(&[Why::Failed]),
+    ),
+    (
+        "*sets a snaplen or queue-threshold of its own*",
+        After(&[Why::RuleChanged]),
+    ),
+    (
+        "* finished files wait for what is done with them: the process for it *",
+        After(&[Why::ChoresStopped]),
+    ),
+    (
+        "*: it cannot be compressed, and stays as it is: *",
+        After(&[Why::Locked, Why::Failed, Why::Foreign, Why::Away]),
+    ),
     (
         "the capture has ended before the time was over that was to be kept: *",
         After(&[Why::Kept]),
