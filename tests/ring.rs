@@ -365,6 +365,30 @@ fn a_live_file_that_is_taken_away_is_told() {
     }
 }
 
+/// Somebody takes it while it is being finished, behind the last look at it.
+#[test]
+fn a_file_that_goes_while_it_is_finished_is_told() {
+    let (lab, dir) = (lab(), temp_dir());
+    load_capture_rules(lab.receiver());
+    let mut capture = Running::capture(lab.receiver(), dir.path(), &["--group", "5"]);
+    Traffic::new(64, 100).send(&lab, None).unwrap();
+    capture.wait_written(100);
+    let live = until("the live file is there", || ring_files(dir.path()).pop());
+    // The next file gets its name with its first packet.
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-o", "/dev/null", "-e", "trace=renameat2"]);
+    strace.args(["-e", "inject=renameat2:error=ENOENT:when=1", "-p"]);
+    let mut strace = Running::spawn(strace.arg(capture.pid().to_string()));
+    strace.wait_said("attached");
+    capture.signal(Signal::HUP);
+    let said = capture.wait_said("removed this file");
+    assert!(said.contains(&*live.to_string_lossy()), "{said}");
+    strace.end_by(Signal::INT);
+    let ended = capture.end();
+    assert_eq!(ended.number("/taken"), 100, "{}", ended.said);
+    assert!(!ended.said.contains("left as it is"), "{}", ended.said);
+}
+
 /// Somebody writes to the file that is written: it is found when its index is made, at the latest at the
 /// end.
 #[test]
@@ -1233,6 +1257,82 @@ fn a_file_system_that_becomes_read_only_is_told() {
     });
 }
 
+/// A file system that has failed answers nothing: that is not somebody who has removed a file, and what it
+/// took before may not be on the disk.
+#[test]
+fn a_file_system_that_has_failed_is_told() {
+    with_own_mounts("a_file_system_that_has_failed_is_told", || {
+        for dir in [Mounted::xfs(), Mounted::ext4(16 << 20)] {
+            let lab = lab();
+            load_capture_rules(lab.receiver());
+            let options = ["-g", "5", "-C", "1MiB", "-W", "3"];
+            let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
+            send_paced(&lab, 500);
+            capture.wait_written(500);
+            let shutdown = ["-x", "-c", "shutdown"];
+            run(Command::new("xfs_io").args(shutdown).arg(dir.path()), "");
+            send_paced(&lab, 30_000);
+            let all = |stats: &Value| number(stats, "/received") == 30_500;
+            capture.wait_stats("all have come", all);
+            let ended = capture.end();
+            ended.assert_balanced();
+            assert!(ended.number("/dropped/writer") > 0, "{}", ended.said);
+            assert_eq!(ended.number("/taken"), 0, "{}", ended.said);
+            for (part, is_said) in [
+                ("it is not known how many of its", true),
+                ("no file to write to", true),
+                ("Input/output error", true),
+                ("somebody", false),
+                ("File exists", false),
+            ] {
+                assert_eq!(
+                    ended.said.contains(part),
+                    is_said,
+                    "`{part}`: {}",
+                    ended.said
+                );
+            }
+        }
+    });
+}
+
+/// Where files can be made and none can be renamed or removed, no further one is made for each time that
+/// it is tried.
+#[test]
+fn what_cannot_be_removed_is_made_once() {
+    with_own_mounts("what_cannot_be_removed_is_made_once", || {
+        let (lab, dir) = (lab(), Mounted::ext4(64 << 20));
+        load_capture_rules(lab.receiver());
+        let capture_dir = dir.path().join("c");
+        let change = |how: &str| run(Command::new("chattr").arg(how).arg(&capture_dir), "");
+        let options = ["-g", "5", "-C", "256KiB", "-W", "3"];
+        let mut capture = Running::capture(lab.receiver(), &capture_dir, &options);
+        send_paced(&lab, 500);
+        capture.wait_written(500);
+        change("+a");
+        send_paced(&lab, 10_000);
+        let dropped = |stats: &Value| number(stats, "/dropped/writer") > 0;
+        capture.wait_stats("there is no file", dropped);
+        // It is tried four times a second.
+        thread::sleep(Duration::from_secs(2));
+        let prepared = |dir: &Path| {
+            let names = fs::read_dir(dir)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name());
+            let is_new = |name: &std::ffi::OsString| name.to_string_lossy().contains(".new.");
+            names.filter(is_new).count()
+        };
+        assert!(prepared(&capture_dir) <= 1);
+        change("-a");
+        until("writing goes on", || {
+            send_paced(&lab, 100);
+            capture.said().contains("writing goes on").then_some(())
+        });
+        capture.end().assert_balanced();
+        assert_eq!(prepared(&capture_dir), 0);
+    });
+}
+
 /// A finished file holds nothing of the one it was made of: not in what its segments leave unused
 /// either. Nor does one that a restart finished.
 #[test]
@@ -1335,21 +1435,30 @@ fn a_ring_of_one_file_never_lacks_one() {
     });
 }
 
-/// A file that cannot have its live name goes on under the one it has.
+/// Whatever somebody has put where the live file is to be, it stays, and the file has the next number: readers
+/// see it as any other.
 #[test]
 fn a_name_that_is_taken_costs_no_packet() {
     let (lab, dir) = (lab(), temp_dir());
     load_capture_rules(lab.receiver());
     let options = ["-g", "5", "-C", "256KiB", "-W", "0"];
     let mut capture = Running::capture(lab.receiver(), dir.path(), &options);
-    fs::create_dir(dir.path().join("g5-000002.live.pcapng")).unwrap();
-    send_paced(&lab, 10_000);
+    let taken = [2, 3].map(|number| dir.path().join(format!("g5-00000{number}.live.pcapng")));
+    fs::create_dir(&taken[0]).unwrap();
+    fs::write(&taken[1], "none of its").unwrap();
+    send_paced(&lab, 500);
+    capture.wait_written(500);
+    capture.signal(Signal::HUP);
+    send_paced(&lab, 500);
+    capture.wait_written(1000);
+    assert!(dir.path().join("g5-000004.live.pcapng").exists());
+    send_paced(&lab, 9_000);
     capture.wait_written(10_000);
     let ended = capture.end();
     ended.assert_balanced();
-    assert!(ended.said.contains("is left as it is"), "{}", ended.said);
-    let all = read_all(&ended.files()).sequence_numbers();
-    assert_eq!(all, Vec::from_iter(0..10_000));
+    assert!(!ended.said.contains("cannot be"), "{}", ended.said);
+    assert!(taken[0].is_dir() && fs::read(&taken[1]).unwrap() == b"none of its");
+    assert_eq!(read_all(&ended.files()).packets.len(), 10_000);
 }
 
 #[test]

@@ -106,6 +106,13 @@ pub enum Notice {
         /// Whether none of them is on the disk; else it is not known how many are.
         none: bool,
     },
+    /// The file system or its device has failed: packets are in memory that may not get to the disk.
+    Failed {
+        /// The file.
+        path: PathBuf,
+        /// Packets in it.
+        records: u64,
+    },
     /// A file that was to be kept is not.
     NotKept {
         /// Why.
@@ -201,6 +208,13 @@ impl fmt::Display for Notice {
                 f,
                 "{}: the file system has become read-only while it was written: it is not known how many of its {} \
                  packets are on the disk",
+                path.display(),
+                grouped(*records)
+            ),
+            Notice::Failed { path, records } => write!(
+                f,
+                "{}: the file system, or the disk under it, has failed: it is not known how many of its {} packets \
+                 are on the disk",
                 path.display(),
                 grouped(*records)
             ),

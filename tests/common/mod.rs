@@ -550,12 +550,18 @@ impl Mounted {
     }
 
     pub fn ext4(bytes: u64) -> Mounted {
+        Mounted::made_by(&["mkfs.ext4", "-q", "-m", "0"], bytes)
+    }
+
+    pub fn xfs() -> Mounted {
+        Mounted::made_by(&["mkfs.xfs", "-q"], 300 << 20)
+    }
+
+    fn made_by(words: &[&str], bytes: u64) -> Mounted {
         let (dir, image) = (temp_dir(), tempfile::NamedTempFile::new().unwrap());
         image.as_file().set_len(bytes).unwrap();
         run(
-            Command::new("mkfs.ext4")
-                .args(["-q", "-m", "0"])
-                .arg(image.path()),
+            Command::new(words[0]).args(&words[1..]).arg(image.path()),
             "",
         );
         run(

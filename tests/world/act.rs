@@ -13,7 +13,7 @@ use crate::play::{Follower, Held, Live, Outcome, Play, SLOTS};
 use crate::steps::{Begin, Place, Source, Step};
 use crate::traffic::{SENDERS, now};
 use crate::walk::{self, State};
-use crate::world::{Checked, Proc, rule, tool, wrong};
+use crate::world::{Checked, Proc, tool, wrong};
 
 use Outcome::{Done, Nothing};
 
@@ -165,10 +165,7 @@ pub fn act(play: &mut Play, step: &Step) -> Checked<Outcome> {
             play.fence();
             play.run(slot).why.insert(Why::RuleReloaded);
             let group = 5 + u16::try_from(slot).unwrap_or_default();
-            let (ip, ip6) = (rule("ip", group), rule("ip6", group));
-            play.world.nft(&format!(
-                "delete table ip g{group}\ndelete table ip6 g{group}\n{ip}{ip6}"
-            ));
+            crate::net::set_rule(play, slot, group, 0);
             Ok(Done)
         }
         Step::RenameInterface { back } => {
@@ -298,6 +295,7 @@ pub fn act(play: &mut Play, step: &Step) -> Checked<Outcome> {
         Step::ReadOnly { .. } | Step::Writable { .. } | Step::PowerLoss { .. } => {
             crate::power::act(play, step)
         }
+        Step::More(fault) => crate::faults::act(play, fault),
     }
 }
 
@@ -440,6 +438,7 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
         if play.slots[slot].follower.is_some() {
             return Ok(Nothing);
         }
+        crate::disk::unlock(play, slot)?;
         if let Some(old) = play.slots[slot].ring.take() {
             play.held
                 .retain(|held| held.open.is_some() || !held.path.starts_with(&old.dir));
@@ -453,7 +452,9 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
             play.slots[slot].rings
         ));
         let (name, _) = arguments(options, slot, &dir);
-        play.slots[slot].ring = Some(Ring::new(dir, name));
+        let mut ring = Ring::new(dir, name);
+        ring.rules.push((0, play.slots[slot].rule));
+        play.slots[slot].ring = Some(ring);
     }
     let first_number = play.traffic.next_number();
     let ring = play.slots[slot].ring.as_mut().expect("made above");
@@ -478,6 +479,8 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
     if !options.compress.is_empty() {
         run.why.insert(Why::Compressed);
     }
+    crate::disk::begins(play, slot, &mut run);
+    let ring = play.slots[slot].ring.as_mut().expect("made above");
     if options.place == Place::Overlay && run.has(Why::KilledBefore) {
         run.why.insert(Why::Overlay);
     }
@@ -493,7 +496,11 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
             crate::scrape::socket(&runtime).display()
         ));
     }
-    let proc = play.world.lwnflog(&name, &args, &runtime);
+    let proc = if options.boot_days == 0 {
+        play.world.lwnflog(&name, &args, &runtime)
+    } else {
+        play.world.ahead(&name, options.boot_days, &args, &runtime)
+    };
     play.slots[slot].live = Some(Live {
         proc,
         runtime,
@@ -507,7 +514,9 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
             break;
         }
         if let Some(status) = live.proc.ended() {
-            let full = play.filled.contains_key(&options.place) || options.place.is_small();
+            let full = play.filled.contains_key(&options.place)
+                || options.place.is_small()
+                || crate::disk::may_refuse(play, slot, options.place);
             play.slots[slot].live = None;
             play.slots[slot]
                 .ring
@@ -537,12 +546,17 @@ pub fn end(play: &mut Play, slot: usize, by: &str) -> Checked<Outcome> {
     {
         return Ok(Nothing);
     }
+    if crate::disk::is_failed(play, slot) {
+        crate::disk::end_there(play, slot, false)?;
+        return Ok(Done);
+    }
     play.fence();
     play.run(slot).ended = Some(Span {
         from: now(),
         to: i64::MAX,
     });
     if by == "ctl" {
+        crate::short::unlimit(play, slot)?;
         if let Err(why) = play.request(slot, "stop", &[], 0) {
             return wrong("does not stop", why);
         }
@@ -576,6 +590,10 @@ fn signal(play: &mut Play, slot: usize, signal: Signal) -> Checked<Outcome> {
 fn kill(play: &mut Play, slot: usize, settled: bool) -> Checked<Outcome> {
     if play.slots[slot].live.is_none() {
         return Ok(Nothing);
+    }
+    if crate::disk::is_failed(play, slot) {
+        crate::disk::end_there(play, slot, true)?;
+        return Ok(Done);
     }
     if settled {
         play.settle(slot)?;
@@ -671,7 +689,7 @@ fn stop_follower(play: &mut Play, slot: usize, stop: bool) -> Checked<Outcome> {
 }
 
 fn fill(play: &mut Play, place: Place, leave_kib: u64) -> Checked<Outcome> {
-    if play.filled.contains_key(&place) || !place.is_small() {
+    if play.filled.contains_key(&place) || !place.is_small() || play.failed.contains_key(&place) {
         return Ok(Nothing);
     }
     play.happened(Some(place), Why::Full);
@@ -692,7 +710,7 @@ fn fill(play: &mut Play, place: Place, leave_kib: u64) -> Checked<Outcome> {
 }
 
 fn freeze(play: &mut Play, place: Place, ms: u64, packets: u64) -> Checked<Outcome> {
-    if !matches!(place, Place::Ext4 | Place::Xfs | Place::SmallExt4) {
+    if !crate::disk::has_device(place) || play.failed.contains_key(&place) {
         return Ok(Nothing);
     }
     play.happened(Some(place), Why::Frozen);

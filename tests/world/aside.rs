@@ -175,8 +175,11 @@ impl Aside {
         let socket = self.runtime.join("side.sock");
         let begun = Instant::now();
         loop {
-            let answer =
-                crate::play::ask(&socket, &serde_json::json!({"v": 1, "command": "stats"}));
+            let answer = crate::play::ask(
+                &socket,
+                &serde_json::json!({"v": 1, "command": "stats"}),
+                20,
+            );
             let stats = answer
                 .as_ref()
                 .map_or(&Value::Null, |answer| &answer["stats"]);

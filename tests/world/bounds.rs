@@ -133,6 +133,11 @@ pub fn look(play: &mut Play, slot: usize) -> Checked {
         return wrong("much memory is taken", format!("{name}: {anonymous} KiB"));
     }
     for child in children(pid) {
+        // Until it is what it is to be, it has all that its parent has.
+        let line = fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        if !line.split('\0').any(|word| word == "chores") {
+            continue;
+        }
         let taken = kib(child, "RssAnon:");
         if taken > CHORES_KIB {
             return wrong(

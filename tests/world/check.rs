@@ -167,6 +167,7 @@ impl<'a> Reader<'a> {
                 );
             };
             let (run, cuts) = (known.run, &known.cuts);
+            let cuts = &self.ring.lowered(chunk, link, cuts.clone());
             let fits = |cut: u32| bytes.len() == sent.len().min(cut as usize);
             if !cuts.iter().any(|cut| fits(*cut)) {
                 return wrong(
@@ -322,7 +323,11 @@ fn ring_once(ring: &Ring, chunks: &[Chunk], live: bool) -> Checked<Found> {
         .last()
         .is_some_and(|run| run.options.format == "pcap");
     let unfinished = ring.runs.last().is_some_and(|run| run.killed);
-    if unfinished || ring.left_as_it_is() {
+    let locked = ring
+        .runs
+        .iter()
+        .any(|run| run.has(Why::Locked) || run.has(Why::Short));
+    if unfinished || locked || ring.left_as_it_is() {
         for (number, file) in walk::unnamed_files(&ring.dir, &ring.name) {
             files.entry(number).or_insert(file);
         }
@@ -334,7 +339,7 @@ fn ring_once(ring: &Ring, chunks: &[Chunk], live: bool) -> Checked<Found> {
         if ring.is_spoiled(path) {
             continue;
         }
-        if *state == State::Live && !live && !unfinished && !ring.left_as_it_is() {
+        if *state == State::Live && !live && !unfinished && !locked && !ring.left_as_it_is() {
             return wrong("a live file without a capture", path.display().to_string());
         }
         if *state == State::Live
@@ -430,7 +435,7 @@ fn ring_once(ring: &Ring, chunks: &[Chunk], live: bool) -> Checked<Found> {
         });
     }
     // What a killed run left on an overlay is no file of the ring: those behind it go by the limit.
-    if pcap && (live || unfinished) || ring.left_as_it_is() && allowed {
+    if pcap && (live || unfinished || locked) || ring.left_as_it_is() && allowed {
         found.missing.clear();
     }
     Ok(found)

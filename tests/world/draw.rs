@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use crate::exports;
+use crate::pairs::Pairs;
 use crate::play::{Play, SLOTS};
 use crate::readers::WAYS;
 use crate::rng::Rng;
@@ -74,6 +75,10 @@ const WEIGHTS: &[(&str, u64)] = &[
     ("power-loss", 3),
 ];
 
+/// Those, and those of `faults.rs`.
+fn all() -> impl Iterator<Item = (&'static str, u64)> {
+    WEIGHTS.iter().chain(crate::faults::WEIGHTS).copied()
+}
 /// The most bytes that are sent at a time.
 const BURST_BYTES: u64 = 6_000_000;
 /// As much is to be left where nothing is said to fill up: more than three captures take in one step.
@@ -86,10 +91,10 @@ impl Draw {
     pub fn new(seed: u64) -> Draw {
         let mut rng = Rng::new(seed);
         let mut weights = HashMap::new();
-        for (name, weight) in WEIGHTS {
+        for (name, weight) in all() {
             let factor = rng.pick(&[0, 1, 2, 2, 4, 8]);
-            let factor = if ALWAYS.contains(name) { 2 } else { factor };
-            weights.insert(*name, weight * factor);
+            let factor = if ALWAYS.contains(&name) { 2 } else { factor };
+            weights.insert(name, weight * factor);
         }
         // What begins something has its end.
         for (begins, ends) in [
@@ -97,6 +102,12 @@ impl Draw {
             ("fill", "free"),
             ("traffic-on", "traffic-off"),
             ("follow", "follow-end"),
+            ("lock-dir", "unlock-dir"),
+            ("foreign", "unlock-dir"),
+            ("fail-place", "mend-place"),
+            ("limit", "unlimit"),
+            ("drop-rule", "no-drop-rule"),
+            ("stop-chores", "continue-chores"),
         ] {
             let least = weights[begins];
             weights.insert(ends, least.max(weights[ends]).max(1));
@@ -104,15 +115,20 @@ impl Draw {
         Draw { rng, weights }
     }
 
-    pub fn step(&mut self, play: &Play) -> Step {
+    pub fn step(&mut self, play: &Play, pairs: &Pairs) -> Step {
         if let Some(step) = self.room(play) {
             return step;
         }
+        if !self.rng.one_in(4)
+            && let Some(step) = self.wanted(play, pairs)
+        {
+            return step;
+        }
         loop {
-            let total: u64 = WEIGHTS.iter().map(|(name, _)| self.weights[name]).sum();
+            let total: u64 = all().map(|(name, _)| self.weights[name]).sum();
             let mut at = self.rng.below(total);
             let mut kind = "send";
-            for (name, _) in WEIGHTS {
+            for (name, _) in all() {
                 let weight = self.weights[name];
                 if at < weight {
                     kind = name;
@@ -120,10 +136,36 @@ impl Draw {
                 }
                 at -= weight;
             }
-            if let Some(step) = self.of_kind(kind, play) {
+            let slot = usize::try_from(self.rng.below(SLOTS as u64)).unwrap_or_default();
+            if let Some(step) = self.of_kind(kind, play, slot) {
                 return step;
             }
         }
+    }
+
+    /// One that meets pairs that are missing, if there can be one now.
+    fn wanted(&mut self, play: &Play, pairs: &Pairs) -> Option<Step> {
+        let (kinds, slot) = pairs.wanted();
+        let slot = slot?;
+        for _ in 0..4 {
+            if kinds.is_empty() {
+                break;
+            }
+            let kind = self.rng.pick(&kinds);
+            let names: Vec<&str> = all()
+                .map(|(name, _)| name)
+                .filter(|name| kind.starts_with(name))
+                .collect();
+            for _ in 0..40 {
+                let name = self.rng.pick(&names);
+                if let Some(step) = self.of_kind(name, play, slot)
+                    && step.kind() == kind
+                {
+                    return Some(step);
+                }
+            }
+        }
+        None
     }
 
     /// Where a place fills up that is not to, what takes it ends, and goes with the next beginning.
@@ -258,6 +300,7 @@ impl Draw {
             batch: rng.pick(&[1024, 1024, 1, 7, 64]),
             buffer_mib: rng.pick(&[64, 64, 8, 1]),
             keep_on: rng.one_in(5),
+            boot_days: rng.pick(&[0, 0, 0, 0, 1, 5000]),
             at: rng.pick(&["", "", "", "input", "forward"]).to_owned(),
             metrics: rng.one_in(4),
             iface: rng.pick(&["", "", "", "", "", "lo", "vx0"]).to_owned(),
@@ -299,8 +342,7 @@ impl Draw {
         begin
     }
 
-    fn of_kind(&mut self, kind: &str, play: &Play) -> Option<Step> {
-        let slot = usize::try_from(self.rng.below(SLOTS as u64)).unwrap_or_default();
+    fn of_kind(&mut self, kind: &str, play: &Play, slot: usize) -> Option<Step> {
         let capture = u8::try_from(slot).unwrap_or_default();
         let live = play.slots[slot].live.is_some();
         let stopped = play.slots[slot]
@@ -505,7 +547,7 @@ impl Draw {
             }),
             "scrape" if runs => Step::Scrape { capture },
             "doctor" if ring => Step::Doctor { capture },
-            _ => return None,
+            _ => return crate::faults::draw(rng, kind, play, slot),
         })
     }
 }

@@ -25,7 +25,9 @@ pub fn ended(play: &mut Play, slot: usize, found: &Found, said: &str) -> Checked
         return Ok(());
     }
     notes(ring, found, said)?;
-    if run.options.on_rotate && !run.has(Why::ChoresKilled) && !run.has(Why::Full) {
+    // Files of a run that had no command are not handed to that of a later one.
+    let always = ring.runs.iter().all(|run| run.options.on_rotate);
+    if always && !run.has(Why::ChoresKilled) && !run.has(Why::Full) {
         copies(ring, said)?;
     }
     Ok(())

@@ -16,18 +16,24 @@ mod act;
 mod aside;
 mod bounds;
 mod check;
+mod company;
+mod disk;
 mod draw;
 mod exports;
+mod faults;
 mod handed;
 mod messages;
 mod model;
+mod net;
 mod orders;
 mod packets;
+mod pairs;
 mod play;
 mod power;
 mod readers;
 mod rng;
 mod scrape;
+mod short;
 mod shrink;
 mod side;
 mod steps;
@@ -38,7 +44,6 @@ mod walk;
 mod ways;
 mod world;
 
-use std::collections::VecDeque;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -183,9 +188,7 @@ fn one_or_more(options: &Options) -> bool {
         total.add(&table);
         good &= failure.is_none();
         if let Some(path) = &options.table {
-            let text = serde_json::to_string(&total).unwrap_or_default();
-            let _ = fs::write(path, text)
-                .and_then(|()| fs::write(path.with_extension("md"), total.markdown()));
+            add_to(path, &table);
         }
         let over = begun.elapsed().as_secs() >= options.secs || INTERRUPTED.load(Ordering::Relaxed);
         if options.replay.is_some() || options.secs == 0 || over || !good && !options.keep_on {
@@ -195,6 +198,24 @@ fn one_or_more(options: &Options) -> bool {
     }
     println!("{}", total.markdown());
     good
+}
+
+/// What earlier worlds have met.
+fn table_of(path: Option<&Path>) -> Table {
+    let text = path.and_then(|path| fs::read_to_string(path).ok());
+    text.and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default()
+}
+
+/// Adds to the table in a file, which several may share.
+fn add_to(path: &Path, table: &Table) {
+    let lock = fs::File::create(path.with_extension("lock")).unwrap();
+    lock.lock().unwrap();
+    let mut total = table_of(Some(path));
+    total.add(table);
+    let text = serde_json::to_string(&total).unwrap_or_default();
+    fs::write(path, text).unwrap();
+    fs::write(path.with_extension("md"), total.markdown()).unwrap();
 }
 
 /// Plays a world in a process of its own; a failure is repeated and shrunk.
@@ -255,6 +276,9 @@ pub fn run_inside(dir: &Path, options: &Options) -> Option<Failure> {
     ]);
     if let Some(path) = &options.replay {
         command.arg("--replay").arg(path);
+    }
+    if let Some(path) = &options.table {
+        command.arg("--table").arg(path);
     }
     if let Some(path) = &options.program {
         command.arg("--program").arg(path);
@@ -345,13 +369,15 @@ fn inside(dir: &Path, options: &Options) -> ExitCode {
             .collect()
     });
     let mut played = Play::new(World::new(dir, &program), core);
+    let met = table_of(options.table.as_deref());
+    let mut pairs = pairs::Pairs::new(met.pairs);
     let mut draw = draw::Draw::new(options.seed);
     let mut log = OpenOptions::new()
         .create(true)
         .append(true)
         .open(dir.join("steps"))
         .unwrap();
-    let (begun, mut table, mut last) = (Instant::now(), Table::default(), VecDeque::new());
+    let (begun, mut table) = (Instant::now(), Table::default());
     let (mut number, mut done) = (0usize, 0);
     let result = loop {
         if done >= options.steps || options.secs != 0 && begun.elapsed().as_secs() >= options.secs {
@@ -365,17 +391,17 @@ fn inside(dir: &Path, options: &Options) -> ExitCode {
                 Some(step) => step.clone(),
                 None => break Ok(()),
             },
-            None => draw.step(&played),
+            None => draw.step(&played, &pairs),
         };
         number += 1;
         *at.lock().unwrap() = (step.line(), Instant::now());
         let written = log.write_all(format!("{}\n", step.line()).as_bytes());
         written.unwrap();
         match play::play(&mut played, &step) {
-            Ok(Outcome::Nothing) => {}
+            Ok(Outcome::Nothing) => pairs.nothing(step.kind()),
             Ok(Outcome::Done) => {
                 done += 1;
-                count(&mut table, &mut last, &step);
+                count(&mut table, &mut pairs, &step, &played);
             }
             Err(failure) => break Err(failure),
         }
@@ -402,6 +428,7 @@ fn inside(dir: &Path, options: &Options) -> ExitCode {
 /// Everything ends well.
 fn finish(play: &mut Play) -> world::Checked {
     play::play(play, &Step::TrafficOff)?;
+    faults::end_all(play)?;
     for place in steps::PLACES {
         play::play(play, &Step::Free { place })?;
     }
@@ -444,25 +471,14 @@ fn finish(play: &mut Play) -> world::Checked {
     }
 }
 
-fn count(table: &mut Table, last: &mut VecDeque<Step>, step: &Step) {
+fn count(table: &mut Table, pairs: &mut pairs::Pairs, step: &Step, play: &Play) {
     let of = if step.is_fault() {
         &mut table.faults
     } else {
         &mut table.steps
     };
     *of.entry(step.kind()).or_default() += 1;
-    for before in last.iter() {
-        let counts = (before.is_fault() && (step.is_order() || step.is_fault()))
-            || (before.is_order() && step.is_fault());
-        if counts {
-            *table
-                .pairs
-                .entry(format!("{}, {}", before.kind(), step.kind()))
-                .or_default() += 1;
-        }
-    }
-    last.push_back(step.clone());
-    if last.len() > 2 {
-        last.pop_front();
+    for pair in pairs.done(step, play) {
+        *table.pairs.entry(pair).or_default() += 1;
     }
 }

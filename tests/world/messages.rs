@@ -23,6 +23,11 @@ const KNOWN: &[(&str, When)] = &[
         "the capture ended early: the stream: *",
         After(&[Why::Flooded]),
     ),
+    // The ring or others had taken it before its turn came.
+    (
+        "`cp -t * for *: it has failed *",
+        After(&[Why::Compressed, Why::FinishedTaken]),
+    ),
     ("packets come from the rule *", Always),
     ("figures are served at *", Always),
     (
@@ -64,11 +69,11 @@ const KNOWN: &[(&str, When)] = &[
     ),
     (
         "no file to write to (*): packets count as dropped by the writer until there is one",
-        After(&[Why::Full, Why::ReadOnly]),
+        After(&[Why::Full, Why::ReadOnly, Why::Locked, Why::Short, Why::Away]),
     ),
     (
         "there is a file to write to again: writing goes on",
-        After(&[Why::Full, Why::ReadOnly]),
+        After(&[Why::Full, Why::ReadOnly, Why::Locked, Why::Short, Why::Away]),
     ),
     (
         "*: somebody has removed this file, or cut it, and with it the packets that were written to it, which count as taken; the next file begins",
@@ -88,7 +93,13 @@ const KNOWN: &[(&str, When)] = &[
     ),
     (
         "*: it cannot be cut, renamed or removed, and is left as it is: *",
-        After(&[Why::ReadOnly, Why::FinishedTaken, Why::Overlay]),
+        After(&[
+            Why::ReadOnly,
+            Why::FinishedTaken,
+            Why::Overlay,
+            Why::Locked,
+            Why::Short,
+        ]),
     ),
     (
         "a counter of the rules was reset, reloaded or removed*",
@@ -101,8 +112,18 @@ const KNOWN: &[(&str, When)] = &[
             Why::Full,
             Why::ReadOnly,
             Why::Frozen,
+            Why::Locked,
+            Why::Short,
             Why::Flooded,
         ]),
+    ),
+    (
+        "the process for finished files has ended (*): it is started again",
+        After(&[Why::ChoresKilled]),
+    ),
+    (
+        "* finished files are not compressed, or handed to --on-rotate, because there was no process for it: *",
+        After(&[Why::ChoresKilled]),
     ),
     (
         "the process for finished files has ended (*): it is started again",
@@ -145,6 +166,34 @@ const KNOWN: &[(&str, When)] = &[
         After(&[Why::RuleReloaded]),
     ),
     ("still starting: *", Always),
+    (
+        "not kept: *",
+        After(&[Why::Away, Why::Locked, Why::Failed, Why::Short]),
+    ),
+    (
+        "the process for finished files cannot be started again: *",
+        After(&[Why::Short, Why::Failed]),
+    ),
+    (
+        "what is done with * finished files was ended: the next start takes them up",
+        After(&[Why::ChoresStopped, Why::ChoresKilled]),
+    ),
+    (
+        "*: the file system, or the disk under it, has failed: it is not known how many of its * packets are on the disk",
+        After(&[Why::Failed]),
+    ),
+    (
+        "*sets a snaplen or queue-threshold of its own*",
+        After(&[Why::RuleChanged]),
+    ),
+    (
+        "* finished files wait for what is done with them: the process for it *",
+        After(&[Why::ChoresStopped]),
+    ),
+    (
+        "*: it cannot be compressed, and stays as it is: *",
+        After(&[Why::Locked, Why::Failed, Why::Foreign, Why::Away]),
+    ),
     (
         "the capture has ended before the time was over that was to be kept: *",
         After(&[Why::Kept]),
@@ -228,6 +277,7 @@ pub fn judge(line: &str, run: &Run) -> Option<String> {
     let Some(said) = said else {
         let report = REPORT.iter().any(|word| plain.starts_with(word))
             || plain.starts_with('/')
+            || plain.starts_with("cp: cannot stat") && run.options.on_rotate
             || plain.is_empty();
         return (!report).then(|| format!("neither a message nor a line of the report: {line}"));
     };

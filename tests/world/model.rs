@@ -52,14 +52,26 @@ pub enum Why {
     Spoiled,
     Told,
     Confirmed,
+    /// The directory took no new file, or gave none up; its place failed; it had another name.
+    Locked,
+    Failed,
+    Away,
+    Foreign,
+    /// Descriptors, memory or lengths of files were short.
+    Short,
+    RuleChanged,
+    ChoresStopped,
 }
 
 /// With these it may lose packets, counted.
-const LOSSY: [Why; 5] = [
+const LOSSY: [Why; 8] = [
     Why::Stopped,
     Why::Full,
     Why::ReadOnly,
     Why::Frozen,
+    Why::Locked,
+    Why::Failed,
+    Why::Short,
     Why::Flooded,
 ];
 
@@ -168,7 +180,7 @@ impl Run {
         let other_family = chunk.kind.is_ip6()
             && !self.options.both_families
             && self.options.source == Source::Group;
-        if !self.selects(chunk) && !other_family || to < self.begun.from {
+        if !self.selects(chunk) && !other_family || to < self.begun.from || chunk.dropped {
             return Want::Not;
         }
         if self.ended.is_some_and(|end| end.to < from) {
@@ -243,10 +255,6 @@ impl Run {
     }
 
     /// Whether something has happened to it that may have cost packets.
-    pub fn is_lossy(&self) -> bool {
-        LOSSY.iter().any(|why| self.has(*why))
-    }
-
     /// So many packets its buffer holds, if it is kept from running. Of a group a datagram takes 256 KiB
     /// at the most, whatever is in it; of a queue each packet has one; a hook's buffer is in rings, one a
     /// processor.
@@ -267,6 +275,10 @@ impl Run {
     pub fn has(&self, why: Why) -> bool {
         self.why.contains(&why)
     }
+
+    pub fn is_lossy(&self) -> bool {
+        LOSSY.iter().any(|why| self.has(*why))
+    }
 }
 
 /// A ring, over all its runs.
@@ -281,9 +293,34 @@ pub struct Ring {
     pub taken: Vec<u64>,
     /// Files that others have cut: not to be read whole.
     pub spoiled: Vec<PathBuf>,
+    /// How its directory is locked, and what in it is none of its.
+    pub locked: Option<String>,
+    pub foreign: Vec<PathBuf>,
+    /// From when on the rule of its group asks for so much of each packet (0: all).
+    pub rules: Vec<(Time, u32)>,
 }
 
 impl Ring {
+    pub fn is_foreign(&self) -> bool {
+        !self.foreign.is_empty()
+    }
+
+    /// What the rule leaves of a cut: LIMITS.md, a rule's snap length counts from the IP header on.
+    pub fn lowered(&self, chunk: &Chunk, link: usize, cuts: Vec<u32>) -> Vec<u32> {
+        let rule = self
+            .rules
+            .iter()
+            .rev()
+            .find(|(from, _)| *from <= chunk.at.0);
+        match rule {
+            Some((_, snaplen)) if *snaplen != 0 => {
+                let most = u32::try_from(link).unwrap_or_default() + snaplen;
+                cuts.into_iter().map(|cut| cut.min(most)).collect()
+            }
+            _ => cuts,
+        }
+    }
+
     pub fn new(dir: PathBuf, name: String) -> Ring {
         Ring {
             dir,
@@ -292,6 +329,9 @@ impl Ring {
             settled: Vec::new(),
             taken: Vec::new(),
             spoiled: Vec::new(),
+            locked: None,
+            foreign: Vec::new(),
+            rules: Vec::new(),
         }
     }
 

@@ -153,7 +153,7 @@ pub fn order(play: &mut Play, slot: usize, order: &str, confirm_secs: u64) -> Ch
     play.run(slot).why.insert(Why::Told);
     if let Err(why) = &answer {
         let same = before == value && setting != "rotate" || why.contains("--max-bytes");
-        if same || why.contains("nothing to do") {
+        if same || why.contains("nothing to do") || play.is_blind(slot) {
             return Ok(Done);
         }
         return wrong(
@@ -190,6 +190,9 @@ pub fn confirm(play: &mut Play, slot: usize) -> Checked<Outcome> {
         return Ok(Nothing);
     }
     if let Err(why) = play.request(slot, "confirm", &[], 0) {
+        if play.is_blind(slot) {
+            return Ok(Nothing);
+        }
         return wrong("a change cannot be confirmed", why);
     }
     play.run(slot).why.insert(Why::Told);
@@ -233,6 +236,9 @@ pub fn keep(play: &mut Play, slot: usize, last_secs: u64, next_secs: u64) -> Che
     {
         return Ok(Nothing);
     }
+    if play.is_blind(slot) {
+        return Ok(Nothing);
+    }
     play.settle(slot)?;
     play.run(slot).why.insert(Why::Kept);
     let below = play.traffic.next_number();
@@ -244,7 +250,8 @@ pub fn keep(play: &mut Play, slot: usize, last_secs: u64, next_secs: u64) -> Che
     let answer = match play.request(slot, "keep", &args, 0) {
         Ok(answer) => answer,
         Err(why) => {
-            if play.run(slot).has(Why::Full)
+            if play.run(slot).is_lossy()
+                || play.run(slot).has(Why::Away)
                 || play.run(slot).options.keep_on && why.contains("--keep-bytes")
             {
                 return Ok(Done);
@@ -258,7 +265,7 @@ pub fn keep(play: &mut Play, slot: usize, last_secs: u64, next_secs: u64) -> Che
         || ring
             .runs
             .last()
-            .is_some_and(|run| run.has(Why::Full) || run.has(Why::Spoiled))
+            .is_some_and(|run| run.is_lossy() || run.has(Why::Spoiled) || run.has(Why::Away))
     {
         return Ok(Done);
     }
@@ -345,7 +352,10 @@ pub fn keep(play: &mut Play, slot: usize, last_secs: u64, next_secs: u64) -> Che
 
 /// Clients at once: each gets its answer, and nothing is disturbed.
 pub fn clients(play: &mut Play, slot: usize) -> Checked<Outcome> {
-    let Some(live) = play.slots[slot].live.as_ref().filter(|live| !live.stopped) else {
+    if play.is_blind(slot) {
+        return Ok(Nothing);
+    }
+    let Some(live) = play.slots[slot].live.as_ref() else {
         return Ok(Nothing);
     };
     let socket = fs::read_dir(&live.runtime)
@@ -366,8 +376,11 @@ pub fn clients(play: &mut Play, slot: usize) -> Checked<Outcome> {
                 scope.spawn(move || {
                     let mut last = Ok(serde_json::Value::Null);
                     for _ in 0..5 {
-                        last =
-                            crate::play::ask(socket, &serde_json::json!({"v": 1, "command": word}));
+                        last = crate::play::ask(
+                            socket,
+                            &serde_json::json!({"v": 1, "command": word}),
+                            20,
+                        );
                         if last.is_err() {
                             break;
                         }

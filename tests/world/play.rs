@@ -34,6 +34,11 @@ pub struct Slot {
     pub live: Option<Live>,
     pub follower: Option<Follower>,
     pub rings: u64,
+    pub limited: Option<crate::short::Limited>,
+    pub hanging: Vec<std::os::unix::net::UnixStream>,
+    pub chores_stopped: Option<u32>,
+    /// What the rule of its group asks for of each packet; 0: all.
+    pub rule: u32,
 }
 
 pub struct Follower {
@@ -58,9 +63,12 @@ pub struct Play {
     pub renamed: u64,
     pub interfaces: u64,
     pub other_rules: bool,
+    /// Packets are dropped by others' rule: before the hook's captures?
+    pub drops: Option<bool>,
+    pub failed: BTreeMap<Place, String>,
     pub serial: u64,
     /// Packets that were lost before the hook, and are not waited for.
-    lost_before: (u64, u64),
+    pub lost_before: (u64, u64),
     fenced: u64,
     /// More has come than was sent.
     pub strange: Option<String>,
@@ -87,6 +95,8 @@ impl Play {
             renamed: 0,
             interfaces: 0,
             other_rules: false,
+            drops: None,
+            failed: BTreeMap::new(),
             serial: 0,
             lost_before: (0, 0),
             fenced: 0,
@@ -178,16 +188,22 @@ impl Play {
         self.traffic.chunks_from(first)
     }
 
+    /// Nothing can be asked of a capture, or read of its files.
+    pub fn is_blind(&self, slot: usize) -> bool {
+        let slot = &self.slots[slot];
+        let place = slot.ring.as_ref().and_then(|ring| ring.runs.last());
+        slot.live.as_ref().is_some_and(|live| live.stopped)
+            || slot.limited.is_some()
+            || place.is_some_and(|run| self.failed.contains_key(&run.options.place))
+    }
+
     /// All that has come to a capture is accounted for, or it is said what is not.
     pub fn settle(&mut self, slot: usize) -> Checked {
         self.settle_since(slot, Instant::now())
     }
 
     fn settle_since(&mut self, slot: usize, begun: Instant) -> Checked {
-        let Some(live) = &self.slots[slot].live else {
-            return Ok(());
-        };
-        if live.stopped {
+        if self.slots[slot].live.is_none() || self.is_blind(slot) {
             return Ok(());
         }
         let on = self.traffic.is_on();
@@ -224,11 +240,10 @@ impl Play {
             }
             self.alive(slot)?;
             // Losses show in the numbers of the packet behind them: of the last ones, there is none yet.
-            if since.elapsed() > Duration::from_secs(2) && !on && self.run(slot).is_lossy() {
-                if begun.elapsed() < DEADLINE {
-                    crate::ways::one_of_each(self);
-                    return self.settle_since(slot, begun);
-                }
+            let waits = since.elapsed() > Duration::from_secs(2) && begun.elapsed() < DEADLINE;
+            if waits && !on && self.run(slot).is_lossy() {
+                crate::ways::one_of_each(self);
+                return self.settle_since(slot, begun);
             }
             if begun.elapsed() > DEADLINE {
                 let said = self.slots[slot]
@@ -277,7 +292,8 @@ impl Play {
         if confirm_secs != 0 {
             request["confirm_secs"] = Value::from(confirm_secs);
         }
-        ask(&socket.path(), &request)
+        let short = self.slots[slot].limited.is_some();
+        ask(&socket.path(), &request, if short { 1 } else { 20 })
     }
 
     /// It runs, and what it said since belongs to something.
@@ -313,10 +329,15 @@ impl Play {
         for slot in 0..SLOTS {
             self.alive(slot)?;
             self.limits(slot)?;
+            let failed = crate::disk::is_failed(self, slot);
             crate::bounds::look(self, slot)?;
             if let Some(follower) = self.slots[slot].follower.as_mut()
                 && let Some(status) = follower.proc.ended()
             {
+                if failed && !follower.proc.said().is_empty() {
+                    self.slots[slot].follower = None;
+                    continue;
+                }
                 return wrong(
                     "a follower ended by itself",
                     format!("{}: {status}\n{}", follower.proc.name, follower.proc.said()),
@@ -381,12 +402,7 @@ impl Play {
 
     /// Every file of a ring, and its account.
     pub fn look(&mut self, slot: usize) -> Checked {
-        if self.slots[slot]
-            .live
-            .as_ref()
-            .is_some_and(|live| live.stopped)
-            || self.ring(slot).is_none()
-        {
+        if self.is_blind(slot) || self.ring(slot).is_none() {
             return Ok(());
         }
         self.settle(slot)?;
@@ -417,6 +433,8 @@ impl Play {
     /// A capture has ended: its report, its files, and what it may not leave behind.
     pub fn ended(&mut self, slot: usize) -> Checked {
         let mut live = self.slots[slot].live.take().expect("it ran");
+        self.slots[slot].limited = None;
+        self.slots[slot].hanging.clear();
         let to = now();
         self.run(slot).ended = self.run(slot).ended.map(|span| crate::model::Span {
             from: span.from,
@@ -472,6 +490,14 @@ impl Play {
         }
         let ring = self.ring(slot).expect("it ran");
         missing(ring, &found)?;
+        let was_stopped = ring
+            .runs
+            .last()
+            .is_some_and(|run| run.has(Why::ChoresStopped));
+        let was_locked = ring
+            .runs
+            .iter()
+            .any(|run| run.has(Why::Locked) || run.has(Why::Short));
         for entry in fs::read_dir(&live.runtime).into_iter().flatten().flatten() {
             if !killed {
                 return wrong("a socket is left", entry.path().display().to_string());
@@ -484,8 +510,15 @@ impl Play {
             .map(|entry| entry.file_name().to_string_lossy().into_owned());
         let odd: Vec<String> = left
             .filter(|name| {
-                name.contains(".new.") || name.contains(".next.") || name.ends_with(".part")
+                let locked = was_locked && (name.contains(".next.") || ring.locked.is_some())
+                    || was_stopped && name.ends_with(".part");
+                let others = ring.foreign.iter().any(|path| path.ends_with(name));
+                (name.contains(".new.") || name.contains(".next.") || name.ends_with(".part"))
+                    && !locked
+                    && !others
             })
+            // What chores that were killed had half made, the next start takes away.
+            .filter(|name| !name.ends_with(".part") || !run_has(ring, Why::ChoresKilled))
             .collect();
         let left_as_it_is = ring.left_as_it_is();
         if !killed && !left_as_it_is && !odd.is_empty() {
@@ -509,7 +542,15 @@ impl Play {
                 return wrong("a rule is left", tables);
             }
         }
+        let failed: Vec<PathBuf> = self
+            .failed
+            .keys()
+            .map(|place| self.world.place(*place))
+            .collect();
         for held in &self.held {
+            if failed.iter().any(|place| held.path.starts_with(place)) {
+                continue;
+            }
             let now = match &held.open {
                 Some(file) => {
                     use std::os::unix::fs::FileExt;
@@ -538,6 +579,10 @@ impl Play {
         }
         Ok(())
     }
+}
+
+fn run_has(ring: &Ring, why: Why) -> bool {
+    ring.runs.last().is_some_and(|run| run.has(why))
 }
 
 /// Packets that must be there and are not are those that were said to be lost.
@@ -575,23 +620,36 @@ pub fn shape(line: &str) -> String {
     words.take(12).collect::<Vec<_>>().join(" ")
 }
 
-/// One request, one answer.
-pub fn ask(socket: &Path, request: &Value) -> Result<Value, String> {
+/// One request, one answer; where others have all places, until one has hung for a second (CONTROL.md).
+pub fn ask(socket: &Path, request: &Value, secs: u64) -> Result<Value, String> {
+    let begun = Instant::now();
+    loop {
+        match ask_once(socket, request, secs) {
+            Err(why)
+                if why.contains("too many clients") && begun.elapsed() < Duration::from_secs(3) =>
+            {
+                thread::sleep(Duration::from_millis(50));
+            }
+            answer => return answer,
+        }
+    }
+}
+
+fn ask_once(socket: &Path, request: &Value, secs: u64) -> Result<Value, String> {
     use std::io::{BufRead, BufReader, Write};
     use std::os::unix::net::UnixStream;
     let mut stream = UnixStream::connect(socket).map_err(|error| format!("connect: {error}"))?;
-    let limit = Some(Duration::from_secs(20));
+    let limit = Some(Duration::from_secs(secs));
     stream
         .set_read_timeout(limit)
         .and_then(|()| stream.set_write_timeout(limit))
         .map_err(|error| error.to_string())?;
-    stream
-        .write_all(format!("{request}\n").as_bytes())
-        .map_err(|error| format!("write: {error}"))?;
+    // One for whom there is no place is told so, and left: what he is told is there, though he cannot write.
+    let sent = stream.write_all(format!("{request}\n").as_bytes());
     let mut line = String::new();
     BufReader::new(stream)
         .read_line(&mut line)
-        .map_err(|error| format!("read: {error}"))?;
+        .map_err(|error| format!("read: {error}, {sent:?}"))?;
     let answer: Value = serde_json::from_str(&line).map_err(|error| format!("{error}: {line}"))?;
     if answer["ok"] == true {
         Ok(answer)

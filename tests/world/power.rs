@@ -2,6 +2,7 @@
 //! capture that goes on there.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,8 +30,11 @@ fn power_loss(play: &mut Play, slot: usize, sync: bool) -> Checked<Outcome> {
         return Ok(Nothing);
     }
     let options = play.run(slot).options.clone();
-    if options.place != Place::SmallExt4 || play.filled.contains_key(&options.place) {
-        return Ok(Nothing); // small enough to be copied at one moment
+    if !crate::disk::has_device(options.place)
+        || crate::disk::is_failed(play, slot)
+        || play.filled.contains_key(&options.place)
+    {
+        return Ok(Nothing);
     }
     if sync {
         tool(
@@ -45,28 +49,66 @@ fn power_loss(play: &mut Play, slot: usize, sync: bool) -> Checked<Outcome> {
         play.world.dir.join("power"),
     );
     // What changed while it was copied was never on a device at one moment.
-    let whole = (0..5).any(|_| {
-        let first = fs::read(&image).unwrap_or_default();
-        fs::write(&copy, &first).unwrap();
-        fs::read(&image).unwrap_or_default() == first
+    let taken = (0..8).find_map(|_| {
+        let first = pieces(&image).ok()?;
+        (pieces(&image).ok()? == first).then_some(first)
     });
-    if !whole {
+    let Some(taken) = taken else {
         return Ok(Nothing);
-    }
+    };
+    let put = || -> std::io::Result<()> {
+        let file = fs::File::create(&copy)?;
+        file.set_len(fs::metadata(&image)?.len())?;
+        for (at, bytes) in &taken {
+            file.write_all_at(bytes, *at)?;
+        }
+        Ok(())
+    };
+    put().unwrap();
+    drop(taken);
     fs::create_dir_all(&at).unwrap();
     tool(
         Command::new("mount")
-            .args(["-o", "loop"])
+            // A copy of an XFS has the identity of the one that is mounted.
+            .args([
+                "-o",
+                if options.place == Place::Xfs {
+                    "loop,nouuid"
+                } else {
+                    "loop"
+                },
+            ])
             .arg(&copy)
             .arg(&at),
     );
+    // Another machine's administrator has unlocked it.
+    let there = play.ring(slot).and_then(|ring| ring.dir.file_name());
+    let _ = Command::new("chattr")
+        .args(["-i", "-a"])
+        .arg(at.join(there.unwrap_or_default()))
+        .stderr(std::process::Stdio::null())
+        .status();
     let done = start_again(play, slot, &at);
     let _ = Command::new("umount").arg(&at).status();
     let _ = fs::remove_file(&copy);
     done
 }
 
-fn start_again(play: &mut Play, slot: usize, at: &std::path::Path) -> Checked<Outcome> {
+/// What an image has, without its holes.
+fn pieces(image: &std::path::Path) -> std::io::Result<Vec<(u64, Vec<u8>)>> {
+    use rustix::fs::{SeekFrom, seek};
+    let (file, mut found, mut at) = (fs::File::open(image)?, Vec::new(), 0);
+    while let Ok(from) = seek(&file, SeekFrom::Data(at)) {
+        let to = seek(&file, SeekFrom::Hole(from))?;
+        let mut bytes = vec![0; usize::try_from(to - from).unwrap_or_default()];
+        file.read_exact_at(&mut bytes, from)?;
+        found.push((from, bytes));
+        at = to;
+    }
+    Ok(found)
+}
+
+pub fn start_again(play: &mut Play, slot: usize, at: &std::path::Path) -> Checked<Outcome> {
     let chunks = play.chunks(slot);
     let ring = play.ring(slot).expect("it runs");
     let (name, there) = (
@@ -76,8 +118,7 @@ fn start_again(play: &mut Play, slot: usize, at: &std::path::Path) -> Checked<Ou
     if !there.exists() {
         return Ok(Done);
     }
-    let mut options = ring.runs.last().expect("it runs").options.clone();
-    options.compress = String::new();
+    let options = ring.runs.last().expect("it runs").options.clone();
     let (_, mut args) = crate::act::arguments(&options, slot, &there);
     // Another source under the same name: none comes here, and nothing is taken from the one that runs.
     let drop = |args: &mut Vec<String>, word: &str, values: usize| {
@@ -135,6 +176,8 @@ fn start_again(play: &mut Play, slot: usize, at: &std::path::Path) -> Checked<Ou
         }
         thread::sleep(Duration::from_millis(5));
     }
+    // It goes on: to the next file, too.
+    proc.signal(Signal::HUP);
     proc.signal(Signal::INT);
     let status = proc.wait("the end of a capture after a power loss", 60)?;
     if status.code() != Some(0) || proc.said().contains("panicked") {

@@ -44,7 +44,7 @@ fn arguments(play: &Play, slot: usize, how: &str, out: &str) -> Option<Vec<Strin
     Some(words.into_iter().map(str::to_owned).collect())
 }
 
-fn start(play: &mut Play, slot: usize, how: &str) -> Option<(Proc, std::path::PathBuf)> {
+pub fn start(play: &mut Play, slot: usize, how: &str) -> Option<(Proc, std::path::PathBuf)> {
     let name = play.name(&format!("read-{how}"));
     let out = play.world.dir.join("run").join(format!("{name}.pcapng"));
     let args = arguments(play, slot, how, &out.display().to_string())?;
@@ -73,7 +73,7 @@ pub fn read(play: &mut Play, slot: usize, how: &str) -> Checked<Outcome> {
     {
         return Ok(Nothing);
     }
-    let exact = !play.traffic.is_on() && !stopped;
+    let exact = !play.traffic.is_on() && !stopped && !play.is_blind(slot);
     if exact {
         play.settle(slot)?;
     }
@@ -127,7 +127,10 @@ pub fn read(play: &mut Play, slot: usize, how: &str) -> Checked<Outcome> {
         let _ = fs::remove_file(&out);
         return Ok(Done);
     }
-    let gone = play.ring(slot).is_some_and(|ring| !ring.taken.is_empty());
+    // What is no plain file there is told, and an error.
+    let gone = play
+        .ring(slot)
+        .is_some_and(|ring| !ring.taken.is_empty() || ring.is_foreign());
     let spoiled = play.ring(slot).is_some_and(|ring| {
         walk::ring_files(&ring.dir, &ring.name)
             .values()
@@ -240,13 +243,7 @@ pub fn kill(play: &mut Play, slot: usize, how: &str, ms: u64) -> Checked<Outcome
 
 pub fn follow_end(play: &mut Play, slot: usize) -> Checked<Outcome> {
     let on = play.traffic.is_on();
-    if play.slots[slot].follower.is_none()
-        || on
-        || play.slots[slot]
-            .live
-            .as_ref()
-            .is_some_and(|live| live.stopped)
-    {
+    if play.slots[slot].follower.is_none() || on || play.is_blind(slot) {
         return Ok(Nothing);
     }
     play.settle(slot)?;
@@ -399,6 +396,8 @@ pub fn repair(play: &mut Play, slot: usize, nth: u64, dry_run: bool) -> Checked<
         .is_some_and(|end| end == "zst" || end == "lz4");
     let live = play.slots[slot].live.is_some();
     if ring.is_spoiled(&path)
+        || play.is_blind(slot)
+        || ring.locked.is_some()
         || ring.left_as_it_is()
         || packed
         || state == walk::State::Live && !live
@@ -452,6 +451,7 @@ pub fn poor(play: &mut Play, slot: usize, how: &str, limit: &str) -> Checked<Out
         || !ring.taken.is_empty()
         || walk::ring_files(&ring.dir, &ring.name).is_empty()
         || play.traffic.is_on()
+        || play.is_blind(slot)
     {
         return Ok(Nothing);
     }

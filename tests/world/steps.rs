@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::faults::Fault;
 use crate::side::Side;
 use crate::traffic::What;
 
@@ -87,6 +88,9 @@ pub struct Begin {
     /// A packet to port 9001 has files kept.
     #[serde(default)]
     pub keep_on: bool,
+    /// Its clocks of the time since the start are so many days ahead.
+    #[serde(default)]
+    pub boot_days: u64,
     /// Of a hook, or of the rule it installs: "" for prerouting, "input", "forward".
     #[serde(default)]
     pub at: String,
@@ -326,10 +330,12 @@ pub enum Step {
         capture: u8,
         sync: bool,
     },
+    #[serde(untagged)]
+    More(Fault),
 }
 
 impl Step {
-    fn value(&self) -> Map<String, Value> {
+    pub fn value(&self) -> Map<String, Value> {
         match serde_json::to_value(self) {
             Ok(Value::Object(map)) => map,
             other => panic!("a step that is no object: {other:?}"),
@@ -357,6 +363,9 @@ impl Step {
     }
 
     pub fn is_fault(&self) -> bool {
+        if let Step::More(fault) = self {
+            return !fault.is_end();
+        }
         matches!(
             self,
             Step::Kill { .. }
@@ -437,7 +446,7 @@ impl Step {
                 .ok_or(format!("`{word}` in `{line}`"))?;
             let strings = [
                 "format", "link", "compress", "order", "how", "by", "date", "limit", "at", "iface",
-                "prefix",
+                "prefix", "what", "name",
             ];
             let value = match serde_json::from_str(value) {
                 Ok(value) if !strings.contains(&key) => value,

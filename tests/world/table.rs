@@ -5,6 +5,8 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
+use crate::pairs::{self, ENOUGH};
+
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct Table {
     pub commit: String,
@@ -55,13 +57,7 @@ impl Table {
                 let _ = writeln!(text, "| `{name}` | {} |", grouped(*count));
             }
         }
-        let fewest = |count: u64| self.pairs.values().filter(|times| **times >= count).count();
-        let _ = write!(
-            text,
-            "\nPairs (one of an order and a fault, or two faults, at most two steps apart): {} met, {} of them 5 times or more.\n",
-            self.pairs.len(),
-            fewest(5)
-        );
+        self.show_pairs(&mut text);
         if !self.failures.is_empty() {
             let _ = write!(text, "\n| failure | times |\n|---|---:|\n");
             for (name, count) in &self.failures {
@@ -70,6 +66,50 @@ impl Table {
         }
         text
     }
+}
+
+impl Table {
+    fn show_pairs(&self, text: &mut String) {
+        let mut all = pairs::all();
+        all.extend(self.pairs.keys().cloned());
+        let met = |pair: &String| self.pairs.get(pair).copied().unwrap_or_default();
+        let enough = all.iter().filter(|pair| met(pair) >= ENOUGH).count();
+        let _ = write!(
+            text,
+            "\nPairs (of an order and a fault, or of two faults, of one capture and at most two steps apart): {} of {} \
+             {ENOUGH} times or more.\n",
+            grouped(enough as u64),
+            grouped(all.len() as u64)
+        );
+        for times in 0..ENOUGH {
+            let these: Vec<&str> = all
+                .iter()
+                .filter(|pair| met(pair) == times)
+                .map(String::as_str)
+                .collect();
+            if !these.is_empty() {
+                let _ = write!(
+                    text,
+                    "\nMet {times} times, {}: {}.\n",
+                    grouped(these.len() as u64),
+                    by_first(&these)
+                );
+            }
+        }
+    }
+}
+
+/// `kill: fill, stop; ...`
+fn by_first(pairs: &[&str]) -> String {
+    let mut found: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (one, other) in pairs.iter().filter_map(|pair| pair.split_once(", ")) {
+        found.entry(one).or_default().push(other);
+    }
+    let texts: Vec<String> = found
+        .iter()
+        .map(|(one, others)| format!("`{one}` and {}", others.join(", ")))
+        .collect();
+    texts.join("; ")
 }
 
 fn grouped(number: u64) -> String {

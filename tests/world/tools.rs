@@ -59,12 +59,12 @@ pub fn extcap(play: &mut Play, step: &Side) -> Checked<Outcome> {
     let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
     let mut proc = play.world.lwnflog(&name, &args, &runtime);
     let copy = runtime.join("copy");
-    let mut copies = Command::new("cp").arg(&fifo).arg(&copy).spawn().unwrap();
+    let name = play.name("extcap-reader");
+    let mut reads = Command::new("cp");
+    let mut copies = play.world.spawn(&name, reads.arg(&fifo).arg(&copy));
     let begun = Instant::now();
     while fs::metadata(&copy).map_or(0, |data| data.len()) == 0 {
         if begun.elapsed() > Duration::from_secs(30) || proc.ended().is_some() {
-            let _ = copies.kill();
-            let _ = copies.wait();
             return wrong("hangs: extcap", format!("{args:?}\n{}", proc.said()));
         }
         send(play, 8);
@@ -101,7 +101,7 @@ pub fn extcap(play: &mut Play, step: &Side) -> Checked<Outcome> {
     });
     proc.signal(Signal::TERM);
     let status = proc.wait("the end of extcap", 60)?;
-    copies.wait().unwrap();
+    copies.wait("the reader of extcap", 20)?;
     if !status.success() || proc.said().contains("panicked") {
         return wrong(
             "extcap ends otherwise than well",

@@ -44,6 +44,8 @@ pub struct Chunk {
     pub at: (Time, Time),
     /// Some of it may have been lost before the hook.
     pub doubtful: bool,
+    /// A rule before all captures has dropped it.
+    pub dropped: bool,
     /// Whose packets keep their order.
     pub sender: u8,
 }
@@ -92,6 +94,9 @@ pub struct What {
 
 #[derive(Default)]
 struct Log {
+    /// Nobody sends meanwhile.
+    held: bool,
+    dropping: bool,
     next: u64,
     next6: u64,
     chunks: Vec<Chunk>,
@@ -195,6 +200,16 @@ impl Traffic {
         done.unwrap();
     }
 
+    /// No sender sends, or they go on.
+    pub fn hold(&self, held: bool) {
+        self.log.lock().unwrap().held = held;
+    }
+
+    /// From now on a rule before all captures drops what comes.
+    pub fn dropping(&self, dropping: bool) {
+        self.log.lock().unwrap().dropping = dropping;
+    }
+
     pub fn is_on(&self) -> bool {
         !self.background.is_empty()
     }
@@ -259,7 +274,14 @@ const ENOUGH: u64 = 300_000;
 const LATE: Time = 2 * SECOND;
 
 fn burst(sockets: &Sockets, log: &Mutex<Log>, what: What, packets: u64, sender: u8) -> u64 {
-    let mut held = log.lock().unwrap();
+    let mut held = loop {
+        let held = log.lock().unwrap();
+        if !held.held {
+            break held;
+        }
+        drop(held);
+        thread::sleep(Duration::from_millis(1));
+    };
     let chunk = Chunk {
         first: held.next,
         count: packets,
@@ -268,6 +290,7 @@ fn burst(sockets: &Sockets, log: &Mutex<Log>, what: What, packets: u64, sender: 
         length: (what.from, what.to),
         at: (now(), Time::MAX),
         doubtful: false,
+        dropped: held.dropping,
         sender,
     };
     let mut numbers = packets;

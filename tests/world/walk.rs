@@ -333,7 +333,8 @@ pub fn unnamed_files(dir: &Path, name: &str) -> BTreeMap<u64, (std::path::PathBu
             continue;
         };
         let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        if let (true, Ok(number)) = (rest.contains(".next."), digits.parse()) {
+        let plain = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if let (true, Ok(number)) = (plain && rest.contains(".next."), digits.parse()) {
             files.insert(number, (entry.path(), State::Next));
         }
     }
@@ -366,6 +367,10 @@ pub fn ring_files(dir: &Path, name: &str) -> BTreeMap<u64, (std::path::PathBuf, 
         } else {
             State::Finished
         };
+        // FORMAT.md: what is no plain file is not the ring's.
+        if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
         let packed = |path: &Path| {
             path.extension()
                 .is_some_and(|ext| ext == "zst" || ext == "lz4")

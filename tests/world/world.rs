@@ -68,23 +68,31 @@ impl World {
         fs::create_dir_all(dir.join("said")).unwrap();
         world.receive_ip6("rx");
         crate::ways::lay(&world);
-        world.nft(SEEN);
+        world.load_rules("");
+        world
+    }
+
+    /// All rules of the world, in one transaction but for the queue's, behind `first`.
+    pub fn load_rules(&self, first: &str) {
+        let mut text = format!("{first}{SEEN}");
         for group in 25..28 {
-            world.nft(&format!("table ip k{group} {{ chain prerouting {{ type filter hook prerouting priority -100; ip saddr 10.0.0.0/8 udp dport 9001 log group {group}; }}\n}}\n"));
+            text += &format!(
+                "table ip k{group} {{ chain prerouting {{ type filter hook prerouting priority -100; ip saddr 10.0.0.0/8 udp dport 9001 log group {group}; }}\n}}\n"
+            );
         }
+        for group in 5..8 {
+            text += &rule("ip", group, "");
+            text += &rule("ip6", group, "");
+        }
+        self.nft(&text);
         let queue = "-t raw -A PREROUTING -s 10.0.0.0/8 -j NFQUEUE --queue-num 5 --queue-bypass";
         tool(
-            world
-                .lab
+            self.lab
                 .receiver()
                 .command("iptables-nft")
                 .unwrap()
                 .args(queue.split(' ')),
         );
-        for group in 5..8 {
-            world.nft(&format!("{}{}", rule("ip", group), rule("ip6", group)));
-        }
-        world
     }
 
     /// An interface takes IPv6, at once.
@@ -108,6 +116,16 @@ impl World {
 
     pub fn image(&self, place: Place) -> PathBuf {
         self.dir.join(format!("{}.img", place.name()))
+    }
+
+    pub fn mount_again(&self, place: Place) {
+        let (at, image) = (self.place(place), self.image(place));
+        tool(
+            Command::new("mount")
+                .args(["-o", "loop"])
+                .arg(image)
+                .arg(at),
+        );
     }
 
     fn mount(&self, place: Place) {
@@ -186,6 +204,16 @@ impl World {
         self.spawn(name, &mut command)
     }
 
+    /// The program, in a time namespace of its own.
+    pub fn ahead(&self, name: &str, days: u64, args: &[String], runtime: &Path) -> Proc {
+        let mut command = self.lab.receiver().command("unshare").unwrap();
+        let offset = (days * 86_400).to_string();
+        command.args(["--time", "--boottime", &offset, "--monotonic", &offset]);
+        command.arg(&self.program).args(args);
+        command.env("RUNTIME_DIRECTORY", runtime);
+        self.spawn(name, &mut command)
+    }
+
     pub fn spawn(&self, name: &str, command: &mut Command) -> Proc {
         self.spawn_to(name, command, None)
     }
@@ -236,7 +264,7 @@ const SEEN: &str = "table inet world { counter a_ip {}\n counter b_ip6 {}\n chai
     ip6 saddr fd00::/64 counter name b_ip6; }\n }\n";
 
 /// The operator's rule of a group: what `lwnflog rules` prints, for our packets alone.
-pub fn rule(family: &str, group: u16) -> String {
+pub fn rule(family: &str, group: u16, more: &str) -> String {
     let ours = if family == "ip" {
         "ip saddr 10.0.0.0/8"
     } else {
@@ -245,7 +273,7 @@ pub fn rule(family: &str, group: u16) -> String {
     format!(
         "table {family} g{group} {{ counter detected {{}}\n chain prerouting {{ \
          type filter hook prerouting priority -2147483647; policy accept; \
-         {ours} counter name detected log group {group}; }}\n}}\n"
+         {ours} counter name detected log {more}group {group}; }}\n}}\n"
     )
 }
 

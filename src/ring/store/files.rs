@@ -69,11 +69,12 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Whether `path` names this file, and not another or none.
-pub(super) fn is_at(file: &File, path: &Path) -> bool {
+pub(super) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let id = |meta: fs::Metadata| (meta.dev(), meta.ino());
-    match (file.metadata(), fs::symlink_metadata(path)) {
-        (Ok(file), Ok(there)) => id(file) == id(there),
-        _ => false,
+    match fs::symlink_metadata(path) {
+        Ok(there) => Ok(id(file.metadata()?) == id(there)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -375,9 +375,10 @@ impl Store {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     self.next_sequence += 1;
                 }
-                renamed => {
+                Err(error) => return Err(error),
+                Ok(()) => {
                     *new = next;
-                    return renamed;
+                    return Ok(());
                 }
             }
         }
@@ -386,7 +387,7 @@ impl Store {
     /// Sees to it that the directory is there, and its lock ours: it may have been removed.
     fn hold(&mut self) -> io::Result<()> {
         let path = self.dir.join(names::lock(&self.name));
-        if is_at(&self.lock, &path) {
+        if is_at(&self.lock, &path)? {
             return Ok(());
         }
         self.access.make_dir(&self.dir).map_err(io::Error::other)?;
@@ -413,14 +414,18 @@ impl Store {
     /// Gives the prepared file its live name. Where that cannot be, it goes on under the one it
     /// has: the error is in the answer.
     pub(super) fn begin(&mut self) -> (u64, PathBuf, io::Result<()>) {
-        let sequence = self.next_sequence;
-        self.next_sequence += 1;
-        let live = names::live(&self.name, sequence, self.extension);
-        let live = self.dir.join(live);
         let next = self.next.take().unwrap_or_default();
-        match rename(&next, &live) {
-            Ok(()) => (sequence, live, Ok(())),
-            Err(error) => (sequence, next, Err(error)),
+        loop {
+            let sequence = self.next_sequence;
+            self.next_sequence += 1;
+            let live = names::live(&self.name, sequence, self.extension);
+            let live = self.dir.join(live);
+            match rename(&next, &live) {
+                Ok(()) => return (sequence, live, Ok(())),
+                // Somebody has put something there meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return (sequence, next, Err(error)),
+            }
         }
     }
 
@@ -456,9 +461,11 @@ impl Store {
 
     /// Removes the file being prepared, if there is one.
     pub(super) fn remove_next(&mut self) -> io::Result<()> {
-        self.next
-            .take()
-            .map_or(Ok(()), |next| remove_if_there(&next))
+        if let Some(next) = &self.next {
+            remove_if_there(next)?; // where that cannot be, no other one is made beside it
+        }
+        self.next = None;
+        Ok(())
     }
 }
 

@@ -267,7 +267,9 @@ impl Worker {
     fn look_after(&self, named: &mut Named) {
         let capacity = named.pages.len() as u64;
         let whole = |meta: Metadata| meta.nlink() != 0 && meta.len() == capacity;
-        if named.removed || named.path.exists() && named.file.metadata().is_ok_and(whole) {
+        // A file system that has failed says nothing of either.
+        let is_there = named.path.try_exists().unwrap_or(true);
+        if named.removed || is_there && named.file.metadata().map_or(true, whole) {
             return;
         }
         named.removed = true;
@@ -342,6 +344,12 @@ impl Worker {
             Ok(())
         });
         if let Err(error) = finished {
+            // It was there when it was looked at: others have taken it since.
+            if error.kind() == io::ErrorKind::NotFound {
+                self.taken += records - lost;
+                self.tell(Notice::Removed { path: ended.path });
+                return lost;
+            }
             // A file system that has become read-only keeps what is stored in memory, and nowhere
             // else.
             let read_only = error.kind() == io::ErrorKind::ReadOnlyFilesystem;
@@ -354,6 +362,10 @@ impl Worker {
                     none: ended.unnamed,
                 });
                 return if ended.unnamed { records } else { lost };
+            }
+            if error.raw_os_error() == Some(libc::EIO) {
+                let path = ended.path;
+                self.tell(Notice::Failed { path, records });
             }
         }
         lost
