@@ -277,8 +277,24 @@ fn pcap(bytes: Vec<u8>) -> Result<Walked, String> {
     Ok(walked)
 }
 
-/// A file of a ring, whatever its format and compression.
+/// A file of a ring, whatever its format and compression. Chores may compress it between its name's being
+/// listed and now.
 pub fn file(path: &Path) -> Result<Walked, String> {
+    let twins = [".zst", ".lz4"].map(|ending| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        std::path::PathBuf::from(name)
+    });
+    match plain_or_packed(path) {
+        Err(why) if !path.exists() => match twins.iter().find(|twin| twin.exists()) {
+            Some(twin) => plain_or_packed(twin),
+            None => Err(why),
+        },
+        found => found,
+    }
+}
+
+fn plain_or_packed(path: &Path) -> Result<Walked, String> {
     let name = path.to_string_lossy().into_owned();
     let (bytes, plain) = if let Some(plain) = name.strip_suffix(".zst") {
         (unpacked("zstd", path)?, plain)
