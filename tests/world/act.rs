@@ -485,6 +485,7 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
         run.why.insert(Why::Overlay);
     }
     let (_, mut args) = arguments(options, slot, &ring.dir);
+    ring.numbers_begin();
     ring.runs.push(run);
     let name = play.name(&format!("capture-{slot}"));
     let runtime = play.world.dir.join("run").join(&name);

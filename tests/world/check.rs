@@ -409,10 +409,9 @@ fn ring_once(ring: &Ring, chunks: &[Chunk], live: bool) -> Checked<Found> {
         .iter()
         .any(|run| run.files != 0 || run.max_bytes != 0 || run.lost_files);
     // A file without packets is removed: a number that is missing is no file that is.
-    let taken_first = ring
-        .taken
-        .iter()
-        .any(|taken| Some(*taken) < found.files.first().copied());
+    let first = found.files.first().copied();
+    let taken_first = ring.taken.iter().any(|taken| Some(*taken) < first)
+        || ring.taken_behind.iter().any(|last| Some(*last) < first);
     let gone_before = if allowed || taken_first {
         gone_before
     } else {
@@ -422,12 +421,14 @@ fn ring_once(ring: &Ring, chunks: &[Chunk], live: bool) -> Checked<Found> {
     if gone_before != 0 {
         found.missing.retain(|number| reader.follows(*number));
     }
-    // What others have taken out of the middle, or at the end.
-    for taken in &ring.taken {
+    // What others have taken out of the middle, or at the end: behind files below a number, before others.
+    let holes = ring.taken.iter().map(|taken| (*taken, *taken + 1));
+    let holes = holes.chain(ring.taken_behind.iter().map(|last| (*last + 1, *last + 1)));
+    for (below, beyond) in holes {
         found.missing.retain(|number| {
             let sender = reader.sender(*number);
-            let mut before = of_senders.range(..taken).rev();
-            let mut behind = of_senders.range(taken + 1..);
+            let mut before = of_senders.range(..below).rev();
+            let mut behind = of_senders.range(beyond..);
             let before = before.find_map(|(_, ends): (_, &Ends)| ends[sender]);
             let behind = behind.find_map(|(_, ends): (_, &Ends)| ends[sender]);
             before.is_some_and(|(_, last)| *number <= last)

@@ -86,7 +86,7 @@ fn is_plain(play: &Play, slot: usize) -> bool {
     !stopped
         && !play.traffic.is_on()
         && !files.is_empty()
-        && ring.taken.is_empty()
+        && !ring.is_taken_from()
         && ring.spoiled.is_empty()
         && !ring.runs.iter().any(|run| run.killed)
         && !(pcap && play.slots[slot].live.is_some())

@@ -46,7 +46,7 @@ fn notes(ring: &Ring, found: &Found, said: &str) -> Checked {
                 .any(|why| run.has(*why))
     };
     let first = found.files.first().is_none_or(|first| *first == 1);
-    if !first || !ring.taken.is_empty() || !ring.spoiled.is_empty() || ring.runs.iter().any(gone) {
+    if !first || ring.is_taken_from() || !ring.spoiled.is_empty() || ring.runs.iter().any(gone) {
         return Ok(());
     }
     let dropped: u64 = ring.runs.iter().map(|run| run.dropped).sum();

@@ -291,6 +291,8 @@ pub struct Ring {
     pub settled: Vec<Time>,
     /// Files that others took away, so that packets are missing that must be there.
     pub taken: Vec<u64>,
+    /// The same of numbers that were given again: what is missing is behind the file with this number.
+    pub taken_behind: Vec<u64>,
     /// Files that others have cut: not to be read whole.
     pub spoiled: Vec<PathBuf>,
     /// How its directory is locked, and what in it is none of its.
@@ -301,6 +303,24 @@ pub struct Ring {
 }
 
 impl Ring {
+    /// Whether others have taken files away.
+    pub fn is_taken_from(&self) -> bool {
+        !self.taken.is_empty() || !self.taken_behind.is_empty()
+    }
+
+    /// A run begins. FORMAT.md: numbers grow as long as the newest file stays; those of files that were
+    /// taken from behind it are given again.
+    pub fn numbers_begin(&mut self) {
+        let files = crate::walk::ring_files(&self.dir, &self.name);
+        let newest = files.keys().last().copied().unwrap_or_default();
+        if self.taken.iter().any(|taken| *taken > newest) {
+            self.taken_behind.push(newest);
+        }
+        let unnamed = crate::walk::unnamed_files(&self.dir, &self.name);
+        let newest = newest.max(unnamed.keys().last().copied().unwrap_or_default());
+        self.taken.retain(|taken| *taken <= newest);
+    }
+
     pub fn is_foreign(&self) -> bool {
         !self.foreign.is_empty()
     }
@@ -328,6 +348,7 @@ impl Ring {
             runs: Vec::new(),
             settled: Vec::new(),
             taken: Vec::new(),
+            taken_behind: Vec::new(),
             spoiled: Vec::new(),
             locked: None,
             foreign: Vec::new(),

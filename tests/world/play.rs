@@ -475,7 +475,7 @@ impl Play {
             let written = figure(report, "/written");
             let here = found.of_run.last().copied().unwrap_or_default();
             let whole = found.files.first().is_none_or(|first| *first == 1)
-                && ring.taken.is_empty()
+                && !ring.is_taken_from()
                 && !run.lost_files
                 && run.files == 0
                 && run.max_bytes == 0;

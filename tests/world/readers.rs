@@ -130,7 +130,7 @@ pub fn read(play: &mut Play, slot: usize, how: &str) -> Checked<Outcome> {
     // What is no plain file there is told, and an error.
     let gone = play
         .ring(slot)
-        .is_some_and(|ring| !ring.taken.is_empty() || ring.is_foreign());
+        .is_some_and(|ring| ring.is_taken_from() || ring.is_foreign());
     let spoiled = play.ring(slot).is_some_and(|ring| {
         walk::ring_files(&ring.dir, &ring.name)
             .values()
@@ -282,7 +282,7 @@ pub fn follow_end(play: &mut Play, slot: usize) -> Checked<Outcome> {
             break;
         }
         if begun.elapsed() > Duration::from_secs(20) {
-            if !ring.taken.is_empty() || !follower.proc.said().is_empty() {
+            if ring.is_taken_from() || !follower.proc.said().is_empty() {
                 break;
             }
             return wrong(
@@ -312,7 +312,7 @@ pub fn follow_end(play: &mut Play, slot: usize) -> Checked<Outcome> {
     } else {
         reader.missing(follower.from, below)
     };
-    if !missing.is_empty() && said.is_empty() && ring.taken.is_empty() {
+    if !missing.is_empty() && said.is_empty() && !ring.is_taken_from() {
         return wrong(
             "a follower leaves out packets, and does not say so",
             check::runs(&missing),
@@ -448,7 +448,7 @@ pub fn poor(play: &mut Play, slot: usize, how: &str, limit: &str) -> Checked<Out
     };
     let live = play.slots[slot].live.is_some();
     if ring.runs.is_empty()
-        || !ring.taken.is_empty()
+        || ring.is_taken_from()
         || walk::ring_files(&ring.dir, &ring.name).is_empty()
         || play.traffic.is_on()
         || play.is_blind(slot)
