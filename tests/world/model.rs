@@ -156,8 +156,8 @@ impl Run {
             return false;
         }
         let comes = match self.options.at.as_str() {
-            "input" => chunk.kind.way() == Way::Here,
-            "forward" => chunk.kind.way() == Way::Beyond,
+            "input" => chunk.kind.way() == Way::Here && !chunk.dropped_behind,
+            "forward" => chunk.kind.way() == Way::Beyond && !chunk.dropped_behind,
             _ => true,
         };
         let port = self.options.only_port;

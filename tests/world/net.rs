@@ -79,7 +79,7 @@ pub fn flush(play: &mut Play) -> Checked<Outcome> {
     play.world.load_rules("flush ruleset\n");
     play.other_rules = false;
     play.drops = None;
-    play.traffic.dropping(false);
+    play.traffic.dropping(None);
     for slot in 0..SLOTS {
         note_rule(play, slot, 0);
     }
@@ -87,7 +87,7 @@ pub fn flush(play: &mut Play) -> Checked<Outcome> {
     Ok(Done)
 }
 
-/// A rule of others drops what comes; `None`: it goes.
+/// A rule of others drops what comes, before or behind prerouting's captures; `None`: it goes.
 pub fn drop_rule(play: &mut Play, before: Option<bool>) -> Checked<Outcome> {
     if before.is_some() == play.drops.is_some() {
         return Ok(Nothing);
@@ -105,7 +105,7 @@ pub fn drop_rule(play: &mut Play, before: Option<bool>) -> Checked<Outcome> {
         None => "delete table inet drops".to_owned(),
     };
     play.world.nft(&text);
-    play.traffic.dropping(before == Some(true));
+    play.traffic.dropping(before);
     play.drops = before;
     let_go(play);
     Ok(Done)

@@ -46,6 +46,8 @@ pub struct Chunk {
     pub doubtful: bool,
     /// A rule before all captures has dropped it.
     pub dropped: bool,
+    /// One behind prerouting's captures has, before other hooks and tunnels.
+    pub dropped_behind: bool,
     /// Whose packets keep their order.
     pub sender: u8,
 }
@@ -79,6 +81,7 @@ impl Chunk {
             first: self.first + self.count,
             kind: Kind::Inner,
             sender: TUNNEL,
+            dropped: self.dropped || self.dropped_behind,
             ..self.clone()
         }
     }
@@ -96,7 +99,7 @@ pub struct What {
 struct Log {
     /// Nobody sends meanwhile.
     held: bool,
-    dropping: bool,
+    dropping: Option<bool>,
     next: u64,
     next6: u64,
     chunks: Vec<Chunk>,
@@ -205,8 +208,8 @@ impl Traffic {
         self.log.lock().unwrap().held = held;
     }
 
-    /// From now on a rule before all captures drops what comes.
-    pub fn dropping(&self, dropping: bool) {
+    /// From now on a rule drops what comes: before all captures, or behind those of prerouting.
+    pub fn dropping(&self, dropping: Option<bool>) {
         self.log.lock().unwrap().dropping = dropping;
     }
 
@@ -290,7 +293,8 @@ fn burst(sockets: &Sockets, log: &Mutex<Log>, what: What, packets: u64, sender: 
         length: (what.from, what.to),
         at: (now(), Time::MAX),
         doubtful: false,
-        dropped: held.dropping,
+        dropped: held.dropping == Some(true),
+        dropped_behind: held.dropping == Some(false),
         sender,
     };
     let mut numbers = packets;
