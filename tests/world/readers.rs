@@ -383,14 +383,16 @@ pub fn repair(play: &mut Play, slot: usize, nth: u64, dry_run: bool) -> Checked<
         return Ok(Nothing);
     };
     let files: Vec<_> = walk::ring_files(&ring.dir, &ring.name)
-        .into_values()
+        .into_iter()
         .collect();
-    let Some((path, state)) = files
+    let Some((number, (path, state))) = files
         .get(usize::try_from(nth).unwrap_or_default() % files.len().max(1))
         .cloned()
     else {
         return Ok(Nothing);
     };
+    // Its directory had another name for a while: the capture may have given it up.
+    let given_up = ring.taken.contains(&number);
     let packed = path
         .extension()
         .is_some_and(|end| end == "zst" || end == "lz4");
@@ -420,7 +422,7 @@ pub fn repair(play: &mut Play, slot: usize, nth: u64, dry_run: bool) -> Checked<
         return wrong("repair panics", said);
     }
     if state == walk::State::Live {
-        if status.code() == Some(0) && path.exists() && !dry_run {
+        if status.code() == Some(0) && path.exists() && !dry_run && !given_up {
             return wrong(
                 "repair of a file that is written is not refused",
                 format!("{status}\n{said}"),
