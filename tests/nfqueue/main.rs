@@ -227,6 +227,29 @@ fn traffic_flows_past_a_stopped_capturer_and_is_counted() {
     assert_eq!(scene.passed(), 1050);
 }
 
+/// The kernel goes on from the place of the chain a packet waits in: with one more before it, that is the same chain.
+#[test]
+fn a_chain_added_before_the_queue_brings_those_that_wait_once_more() {
+    let scene = Scene::new(5);
+    let capturer = scene.capture("");
+    capturer.stop();
+    scene.send(10);
+    assert_eq!(scene.status(5).unwrap().waiting, 10);
+    scene.nft(
+        "table ip early {
+            chain prerouting { type filter hook prerouting priority -2147483648; policy accept; }
+        }",
+    );
+    capturer.signal(Signal::CONT);
+    until("those that were held pass", || scene.passed() == 10);
+    let report = capturer.finish();
+    assert_eq!(
+        (report.figure("detected"), report.figure("written")),
+        (20, 20)
+    );
+    assert_eq!(scene.passed(), 10);
+}
+
 #[test]
 fn fail_closed_lets_nothing_pass_unrecorded() {
     let scene = Scene::new(5);

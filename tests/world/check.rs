@@ -190,6 +190,11 @@ impl<'a> Reader<'a> {
             }
             let bit = 1 << (number - chunk.first);
             let mask = self.seen.entry(at).or_default();
+            if *mask & bit != 0 && self.ring.runs[run].repeats(chunk, &self.ring.settled) != 0 {
+                self.of_run[run] += 1;
+                self.of_chunk = Some(known);
+                continue;
+            }
             if *mask & bit != 0 {
                 return wrong("a packet twice", said(""));
             }
@@ -470,7 +475,11 @@ pub fn account(
         .iter()
         .filter(|chunk| chunk.first + chunk.count > run.first_number)
     {
-        match run.wants(chunk) {
+        let want = run.wants(chunk);
+        if want != Want::Not {
+            may += chunk.count * run.repeats(chunk, &ring.settled);
+        }
+        match want {
             Want::Must => must += chunk.count,
             Want::Skipped => skipped += chunk.count,
             Want::May => may += chunk.count,

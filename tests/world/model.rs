@@ -105,6 +105,8 @@ pub struct Run {
     pub orders: u64,
     /// It may have rotated so often that files went by the limit.
     pub lost_files: bool,
+    /// When others came to the hooks while packets may have waited in a queue.
+    pub hooked: Vec<Span>,
 }
 
 #[derive(Debug, Clone)]
@@ -144,6 +146,7 @@ impl Run {
             pending: Vec::new(),
             orders: 0,
             lost_files: false,
+            hooked: Vec::new(),
         }
     }
 
@@ -220,6 +223,24 @@ impl Run {
             want = Want::May;
         }
         want
+    }
+
+    /// How often it may have had a packet beyond the first time. NFQUEUE.md: those that wait in a queue
+    /// while chains are added come to it once more, and to those before it where several are.
+    pub fn repeats(&self, chunk: &Chunk, settled: &[Time]) -> u64 {
+        if self.hooked.is_empty() {
+            return 0;
+        }
+        let (from, to) = chunk.at;
+        let mut after = settled.iter().copied().filter(|time| *time > to);
+        let recorded = after.next().unwrap_or(Time::MAX);
+        let during = |span: &&Span| span.from <= recorded && span.to >= from;
+        let times = self.hooked.iter().filter(during).count() as u64;
+        if self.options.source == Source::Queue {
+            times
+        } else {
+            times.saturating_sub(1)
+        }
     }
 
     /// To how many bytes a packet may have been cut: values in force when it came, or until it was

@@ -153,6 +153,17 @@ impl Play {
         self.any_runs(|options| options.source == crate::steps::Source::Queue)
     }
 
+    /// Since then, chains may have come before a queue's.
+    fn hooked(&mut self, from: Time) {
+        let span = crate::model::Span { from, to: now() };
+        for slot in (0..SLOTS)
+            .filter(|slot| self.slots[*slot].live.is_some())
+            .collect::<Vec<_>>()
+        {
+            self.run(slot).hooked.push(span);
+        }
+    }
+
     /// Whether any capture that runs was begun so.
     pub fn any_runs(&self, so: impl Fn(&crate::steps::Begin) -> bool) -> bool {
         let mut slots = self.slots.iter().filter(|slot| slot.live.is_some());
@@ -221,7 +232,9 @@ impl Play {
                 must += chunk.count;
             }
         }
-        let (since, mut last) = (Instant::now(), Value::Null);
+        // Some may come twice: all have come when no more do.
+        let twice = !on && !run.hooked.is_empty();
+        let (since, mut last, mut before) = (Instant::now(), Value::Null, u64::MAX);
         let at = now();
         loop {
             if let Ok(answer) = self.request(slot, "stats", &[], 0) {
@@ -232,7 +245,14 @@ impl Play {
                     + figure(stats, "/skipped")
                     + sum(stats, "left_out");
                 let detected = figure(stats, "/detected");
-                if done >= must && (uncounted || stats["detected"].is_null() || detected >= must) {
+                let still = !twice || std::mem::replace(&mut before, done) == done;
+                if twice {
+                    thread::sleep(Duration::from_millis(100));
+                }
+                if done >= must
+                    && still
+                    && (uncounted || stats["detected"].is_null() || detected >= must)
+                {
                     last = answer;
                     break;
                 }
@@ -661,7 +681,11 @@ fn ask_once(socket: &Path, request: &Value, secs: u64) -> Result<Value, String> 
 /// Does a step.
 pub fn play(play: &mut Play, step: &Step) -> Checked<Outcome> {
     let begun: Time = now();
+    let queue = play.has_queue();
     let outcome = crate::act::act(play, step)?;
+    if queue && step.adds_chains() {
+        play.hooked(begun);
+    }
     if outcome == Outcome::Done {
         play.after_step().map_err(|failure| Failure {
             text: format!(

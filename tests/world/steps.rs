@@ -400,6 +400,22 @@ impl Step {
         )
     }
 
+    /// Whether it may add chains or programs to the hooks, at an early priority.
+    pub fn adds_chains(&self) -> bool {
+        match self {
+            Step::Begin(begin) => matches!(begin.source, Source::Installed | Source::Hook),
+            Step::Side(_) | Step::ReloadRule { .. } => true,
+            Step::More(fault) => matches!(
+                fault,
+                Fault::FlushRules
+                    | Fault::DropRule { .. }
+                    | Fault::ChangeRule { .. }
+                    | Fault::MendPlace { .. }
+            ),
+            _ => false,
+        }
+    }
+
     pub fn is_order(&self) -> bool {
         matches!(
             self,
