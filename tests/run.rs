@@ -384,14 +384,16 @@ fn what_was_not_started_leaves_no_file() {
 fn what_goes_on_behind_the_command_is_said() {
     let (namespace, dir) = (host(), temp_dir());
     let file = dir.path().join("f.pcapng");
-    let script = "while [ ! -e \"$0\" ]; do sleep 0.05; done >/dev/null 2>&1 &";
+    let script = "{ while [ ! -e \"$0\" ]; do sleep 0.05; done; rm \"$0\"; } >/dev/null 2>&1 &";
     let end = dir.path().join("enough");
     let done = run(
         &namespace,
         &file,
         &["sh", "-c", script, end.to_str().unwrap()],
     );
-    fs::write(end, "").unwrap();
+    fs::write(&end, "").unwrap();
+    // With the directory its sign to end would go, and it would wait for ever.
+    until("it ends", || (!end.exists()).then_some(()));
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(done.status.success(), "{said}");
     assert!(
