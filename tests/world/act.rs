@@ -421,6 +421,12 @@ fn begin(play: &mut Play, options: &Begin) -> Checked<Outcome> {
     if play.slots[slot].live.is_some() {
         return Ok(Nothing);
     }
+    // Where its command puts files there must be a place.
+    let no_place =
+        play.failed.contains_key(&options.place) || play.filled.contains_key(&options.place);
+    if options.on_rotate && no_place {
+        return Ok(Nothing);
+    }
     if !options.at.is_empty() && play.has_queue()
         || options.source == Source::Queue && play.any_runs(|other| !other.at.is_empty())
     {

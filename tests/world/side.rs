@@ -45,6 +45,10 @@ pub fn side(play: &mut Play, step: &Side) -> Checked<Outcome> {
     if play.has_queue() && (!step.at.is_empty() || step.how == "path") {
         return Ok(Nothing);
     }
+    // These end with what comes, or show where all of it goes.
+    if play.drops.is_some() && matches!(step.how.as_str(), "gone" | "full" | "count" | "path") {
+        return Ok(Nothing);
+    }
     match step.how.as_str() {
         "file" | "slow" | "gone" | "full" => stream(play, step),
         "count" | "duration" | "discard" => ends_itself(play, step),
